@@ -1,0 +1,1 @@
+"""Answers questions about images on small CPUs, by extraction and then reasoning."""

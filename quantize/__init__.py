@@ -1,0 +1,1 @@
+"""Placeholder docstring until the first module lands."""
