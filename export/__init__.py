@@ -1,1 +1,1 @@
-"""Placeholder docstring until the first module lands."""
+"""Trained checkpoints to what the runtime loads: ONNX tower, GGUF, adapter, bundle."""

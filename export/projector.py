@@ -1,0 +1,91 @@
+"""The projector: patch features of a vision backbone to image tokens of a language model.
+
+In: `patch_features [N, P, C] float32`, P patches of a square grid in reading order, without a
+class token. Out: `image_tokens [N, P / factor**2, D] float32`. Imports torch alone, so that
+training and export use one and the same module.
+
+Channel order: one image token is made of the `factor * factor` patches of one block. Tokens follow
+the blocks in reading order; inside a token, the patches of the block follow each other in reading
+order, each with its C channels together. With `factor = 2`:
+
+    token = [top left | top right | bottom left | bottom right], 4 * C channels
+"""
+
+import math
+from typing import cast
+
+from torch import Tensor, nn
+
+
+def pixel_shuffle(features: Tensor, grid: tuple[int, int], factor: int) -> Tensor:
+    """Join each block of `factor x factor` neighbouring patches into one wider token.
+
+    Args:
+        features: `[N, rows * columns, C]`, patches in reading order.
+        grid: rows and columns of the patch grid; both are multiples of `factor`.
+        factor: side of a block, in patches.
+
+    Returns:
+        `[N, rows * columns / factor**2, factor**2 * C]`, in the order told above.
+
+    Raises:
+        ValueError: the grid does not hold the patches, or blocks do not tile the grid.
+    """
+    rows, columns = grid
+    count, patches, width = features.shape
+    if rows * columns != patches:
+        raise ValueError(f"a grid of {rows} x {columns} does not hold {patches} patches")
+    if rows % factor or columns % factor:
+        raise ValueError(f"blocks of {factor} x {factor} do not tile {rows} x {columns} patches")
+    blocks = features.reshape(count, rows // factor, factor, columns // factor, factor, width)
+    blocks = blocks.permute(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(count, patches // factor**2, factor**2 * width)
+
+
+class PixelShuffleProjector(nn.Module):
+    """Pixel shuffle, then LayerNorm, Linear, GELU (exact, by erf), Linear.
+
+    Attributes:
+        vision_width: C, channels of one patch feature.
+        factor: side of the block of patches that becomes one image token.
+        hidden: width between the two linears.
+        llm_width: D, embedding width of the language model.
+    """
+
+    def __init__(
+        self,
+        vision_width: int = 384,
+        factor: int = 2,
+        hidden: int = 1024,
+        llm_width: int = 576,
+    ) -> None:
+        super().__init__()
+        self.vision_width = vision_width
+        self.factor = factor
+        self.hidden = hidden
+        self.llm_width = llm_width
+        shuffled_width = factor**2 * vision_width
+        self.norm = nn.LayerNorm(shuffled_width, eps=1e-5)
+        self.expand = nn.Linear(shuffled_width, hidden)
+        self.activation = nn.GELU(approximate="none")
+        self.project = nn.Linear(hidden, llm_width)
+
+    def forward(self, patch_features: Tensor) -> Tensor:
+        """Project the patches of square tiles.
+
+        Args:
+            patch_features: `[N, P, C] float32`, P a square number.
+
+        Returns:
+            `[N, P / factor**2, D] float32`.
+
+        Raises:
+            ValueError: P is not a square, or blocks do not tile the grid.
+        """
+        patches = patch_features.shape[1]
+        side = math.isqrt(patches)
+        if side * side != patches:
+            raise ValueError(f"{patches} patches are not a square grid")
+        blocks = pixel_shuffle(patch_features, (side, side), self.factor)
+        hidden = self.activation(self.expand(self.norm(blocks)))
+        return cast(Tensor, self.project(hidden))
