@@ -1,0 +1,76 @@
+"""Numeric comparisons that the tools share. In: arrays. Out: plain floats or one value a row."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+
+def max_abs_error(actual: Floats, reference: Floats) -> float:
+    """Largest absolute difference; NaN anywhere counts as infinite.
+
+    Args:
+        actual: any shape.
+        reference: the same shape.
+
+    Returns:
+        The difference, in the arrays' own unit.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _same_shape(actual, reference)
+    difference = np.abs(actual.astype(np.float64) - reference.astype(np.float64))
+    return float(np.max(np.nan_to_num(difference, nan=np.inf), initial=0.0))
+
+
+def row_cosines(actual: Floats, reference: Floats) -> NDArray[np.float64]:
+    """Cosine between each row and its reference; a row without length or with NaN counts as 0.
+
+    Args:
+        actual: `[..., D]`.
+        reference: the same shape.
+
+    Returns:
+        `[rows] float64`, -1 to 1, the leading axes flattened.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _same_shape(actual, reference)
+    a = actual.reshape(-1, actual.shape[-1]).astype(np.float64)
+    b = reference.reshape(-1, reference.shape[-1]).astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    dots = np.einsum("rd,rd->r", a, b)
+    usable = np.isfinite(dots) & np.isfinite(lengths) & (lengths > 0)
+    return np.divide(dots, lengths, out=np.zeros_like(dots), where=usable)
+
+
+def row_divergences(actual_logits: Floats, reference_logits: Floats) -> NDArray[np.float64]:
+    """Kullback-Leibler divergence of the token distributions, reference against actual.
+
+    Args:
+        actual_logits: `[T, V]`.
+        reference_logits: `[T, V]`.
+
+    Returns:
+        `[T] float64`, nats, at least 0; infinite for a row with NaN.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _same_shape(actual_logits, reference_logits)
+    actual = _log_softmax(actual_logits)
+    reference = _log_softmax(reference_logits)
+    divergence = np.sum(np.exp(reference) * (reference - actual), axis=-1)
+    return np.nan_to_num(np.maximum(divergence, 0.0), nan=np.inf)
+
+
+def _log_softmax(logits: Floats) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - np.max(logits, axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True)))
+
+
+def _same_shape(actual: Floats, reference: Floats) -> None:
+    if actual.shape != reference.shape:
+        raise ValueError(f"shapes differ: {list(actual.shape)} against {list(reference.shape)}")

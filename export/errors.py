@@ -1,0 +1,143 @@
+"""What can go wrong in export and quantize, one class a cause: a branch of `edge_et.errors`.
+
+ToolError                           (edge_et.errors)
+|-- CheckpointError                 a checkpoint folder cannot be used
+|   |-- UnreadableCheckpointError   a file is missing, damaged, or of a kind we do not read
+|   |-- UnsupportedModelError       an architecture or a setting that the output cannot express
+|   |-- MissingTensorError          the architecture needs tensors that are not there
+|   |-- LeftoverTensorError         tensors that nothing would use
+|   |-- TensorShapeError            a tensor's shape differs from what the config says
+|   `-- TensorValueError            NaN, infinity, or a value outside the output's type
+|-- VocabularyError                 the tokenizer does not fit the model or the format
+|   `-- UnknownPreTokenizerError    llama.cpp's name for the pre-tokenizer is not known
+|-- GraphError                      an ONNX graph cannot be read or run, or is of another form
+|-- NativeModelError                llama.cpp refuses a model or an adapter, or fails on it
+|-- ParityError                     an output differs from its reference by more than the limit
+|-- QuantizationError               a quantizer refused its input or failed
+|   `-- UnknownQuantizationError    no such type or method
+`-- AssemblyError                   the parts of a bundle do not fit together
+"""
+
+from edge_et.errors import ToolError
+
+
+class CheckpointError(ToolError):
+    """A checkpoint folder cannot be used."""
+
+
+class UnreadableCheckpointError(CheckpointError):
+    """A file is missing, damaged, or of a kind we do not read."""
+
+
+class UnsupportedModelError(CheckpointError):
+    """An architecture or a setting that the output cannot express."""
+
+
+class MissingTensorError(CheckpointError):
+    """The architecture needs tensors that are not there.
+
+    Attributes:
+        names: the missing tensors.
+    """
+
+    def __init__(self, source: str, names: list[str]) -> None:
+        super().__init__(f"{source} lacks {_listed(names)}")
+        self.names = names
+
+
+class LeftoverTensorError(CheckpointError):
+    """Tensors that nothing would use, so that the output would be another model.
+
+    Attributes:
+        names: the tensors left over.
+    """
+
+    def __init__(self, source: str, names: list[str]) -> None:
+        super().__init__(f"{source} holds tensors that nothing uses: {_listed(names)}")
+        self.names = names
+
+
+class TensorShapeError(CheckpointError):
+    """A tensor's shape differs from what the config says.
+
+    Attributes:
+        name: the tensor.
+        expected: its shape by the config.
+        actual: its shape in the file.
+    """
+
+    def __init__(self, name: str, expected: tuple[int, ...], actual: tuple[int, ...]) -> None:
+        super().__init__(f"{name} has shape {list(actual)}, the config asks for {list(expected)}")
+        self.name = name
+        self.expected = expected
+        self.actual = actual
+
+
+class TensorValueError(CheckpointError):
+    """NaN, infinity, or a value outside the output's type.
+
+    Attributes:
+        name: the tensor.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name = name
+
+
+class VocabularyError(ToolError):
+    """The tokenizer does not fit the model or the format."""
+
+
+class UnknownPreTokenizerError(VocabularyError):
+    """llama.cpp's name for the pre-tokenizer is not known."""
+
+
+class GraphError(ToolError):
+    """An ONNX graph cannot be read or run, or is not pixel_values -> image_tokens."""
+
+
+class NativeModelError(ToolError):
+    """llama.cpp refuses a model or an adapter, or fails on it."""
+
+
+class ParityError(ToolError):
+    """An output differs from its reference by more than the limit; it has been removed.
+
+    Attributes:
+        error: what was measured.
+        limit: what is allowed.
+    """
+
+    def __init__(self, what: str, measure: str, error: float, limit: float) -> None:
+        super().__init__(f"{what}: {measure} {error:.3g}, allowed {limit:.3g}; nothing was written")
+        self.error = error
+        self.limit = limit
+
+
+class QuantizationError(ToolError):
+    """A quantizer refused its input or failed."""
+
+
+class UnknownQuantizationError(QuantizationError):
+    """No such quantization type or method.
+
+    Attributes:
+        name: what was asked for.
+        valid: what exists.
+    """
+
+    def __init__(self, name: str, valid: tuple[str, ...]) -> None:
+        super().__init__(f"unknown quantization {name!r}; known: {', '.join(valid)}")
+        self.name = name
+        self.valid = valid
+
+
+class AssemblyError(ToolError):
+    """The parts of a bundle do not fit together."""
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    shown = ", ".join(names[:most])
+    more = len(names) - most
+    return f"{shown} and {more} more" if more > 0 else shown

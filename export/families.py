@@ -1,0 +1,90 @@
+"""The registry: `architectures` of config.json -> the hooks of that family.
+
+The config of a GGUF can be read back too, since adapters are made for models that are at hand as
+a GGUF alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
+from edge_et.export.family import Family, LlmConfig
+from edge_et.export.family_llama import Llama
+from edge_et.export.family_qwen3 import Qwen3
+
+FAMILIES: dict[str, Family] = {
+    "LlamaForCausalLM": Llama(),
+    "Qwen3ForCausalLM": Qwen3(),
+}
+
+
+def family_of(config: LlmConfig) -> Family:
+    """Find the hooks for a config.
+
+    Args:
+        config: the model's config.
+
+    Returns:
+        The family of its one architecture.
+
+    Raises:
+        UnsupportedModelError: no such family; the message lists those that exist.
+    """
+    match config.architectures:
+        case [architecture] if architecture in FAMILIES:
+            return FAMILIES[architecture]
+    raise UnsupportedModelError(
+        f"architectures {config.architectures} cannot be exported; known: {', '.join(FAMILIES)}"
+    )
+
+
+def config_of_gguf(path: Path) -> LlmConfig:
+    """Read the config of a GGUF's model back.
+
+    Args:
+        path: a GGUF of one of the families.
+
+    Returns:
+        Its config, as far as tensor names, shapes and row orders depend on it.
+
+    Raises:
+        UnreadableCheckpointError: not a GGUF, or keys are missing.
+        UnsupportedModelError: an architecture of no family.
+    """
+    try:
+        reader = gguf.GGUFReader(path)
+    except (OSError, ValueError, IndexError, KeyError) as err:
+        raise UnreadableCheckpointError(f"{path} cannot be read as a GGUF: {err}") from err
+    fields = reader.fields
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+
+    def value(key: str, default: Any = None) -> Any:
+        if key in fields:
+            return fields[key].contents()
+        if default is None:
+            raise UnreadableCheckpointError(f"{path} has no key {key}")
+        return default
+
+    prefix = value("general.architecture")
+    if "token_embd.weight" not in tensors:
+        raise UnreadableCheckpointError(f"{path} has no embedding table")
+    names = {gguf.MODEL_ARCH_NAMES[family.architecture]: key for key, family in FAMILIES.items()}
+    if prefix not in names:
+        raise UnsupportedModelError(f"{path} is of architecture {prefix!r}; known: {list(names)}")
+    width, heads = value(f"{prefix}.embedding_length"), value(f"{prefix}.attention.head_count")
+    return LlmConfig(
+        architectures=[names[prefix]],
+        hidden_size=width,
+        intermediate_size=value(f"{prefix}.feed_forward_length"),
+        num_hidden_layers=value(f"{prefix}.block_count"),
+        num_attention_heads=heads,
+        num_key_value_heads=value(f"{prefix}.attention.head_count_kv", heads),
+        head_dim=value(f"{prefix}.attention.key_length", width // heads),
+        max_position_embeddings=value(f"{prefix}.context_length"),
+        rms_norm_eps=value(f"{prefix}.attention.layer_norm_rms_epsilon"),
+        rope_theta=value(f"{prefix}.rope.freq_base", 10_000.0),
+        vocab_size=int(tensors["token_embd.weight"].shape[1]),
+        tie_word_embeddings="output.weight" not in tensors,
+    )

@@ -1,0 +1,168 @@
+"""What a language-model architecture has to tell: its config, its tensors, its row order.
+
+In: config.json. Out: the expected tensors by their Hugging Face names, in the order of the GGUF.
+One module a family implements `Family`; `families.py` lists them.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import gguf
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.export.checkpoint import read_json
+from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
+
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of config.json that decoder families share; defaults are those of transformers."""
+
+    architectures: list[str]
+    hidden_size: _Count
+    intermediate_size: _Count
+    num_hidden_layers: _Count
+    num_attention_heads: _Count
+    max_position_embeddings: _Count
+    rms_norm_eps: _Positive
+    vocab_size: _Count
+    num_key_value_heads: _Count | None = None
+    head_dim: _Count | None = None
+    rope_theta: _Positive | None = None
+    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: dict[str, Any] | None = None
+    tie_word_embeddings: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    use_sliding_window: bool = False
+    hidden_act: str = "silu"
+
+    @property
+    def key_value_heads(self) -> int:
+        """Heads of keys and values; as many as query heads unless told otherwise."""
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def head_width(self) -> int:
+        """Width of one head; independent of the hidden size where the config tells it."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def rope_base(self) -> float:
+        """Base of the rotary frequencies; transformers 5 keeps it in `rope_parameters`."""
+        nested = (self.rope_parameters or {}).get("rope_theta")
+        return float(self.rope_theta or nested or 10_000.0)
+
+
+class Family(Protocol):
+    """Hooks of one architecture."""
+
+    @property
+    def architecture(self) -> gguf.MODEL_ARCH:
+        """Architecture of the GGUF."""
+
+    def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
+        """Tensors of one layer: name after `model.layers.N.` -> shape."""
+
+    def gguf_rows(
+        self, name: str, values: NDArray[np.float32], config: LlmConfig
+    ) -> NDArray[np.float32]:
+        """Rows of a tensor, or of a LoRA B matrix for it, in the order the GGUF wants.
+
+        Args:
+            name: the Hugging Face name of the tensor.
+            values: its values, output rows first.
+            config: the model's config.
+        """
+
+
+def read_config(folder: Path) -> LlmConfig:
+    """Read config.json and refuse what a GGUF of our families cannot express.
+
+    Args:
+        folder: the checkpoint.
+
+    Returns:
+        The config.
+
+    Raises:
+        UnreadableCheckpointError: missing, not JSON, or a key is missing or of a wrong type.
+        UnsupportedModelError: a setting that would be lost.
+    """
+    path = folder / "config.json"
+    try:
+        config = msgspec.convert(read_json(path), LlmConfig)
+    except msgspec.ValidationError as err:
+        raise UnreadableCheckpointError(f"{path}: {err}") from err
+    rope = {**(config.rope_scaling or {}), **(config.rope_parameters or {})}
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    lost = {
+        f"rope type {rope_type!r}": rope_type != "default",
+        f"activation {config.hidden_act!r}": config.hidden_act != "silu",
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+        "use_sliding_window": config.use_sliding_window,
+    }
+    if unsupported := [setting for setting, present in lost.items() if present]:
+        raise UnsupportedModelError(f"{path} asks for {', '.join(unsupported)}: not supported")
+    return config
+
+
+def gated_layer_shapes(config: LlmConfig) -> dict[str, tuple[int, ...]]:
+    """Tensors of a pre-norm layer with grouped-query attention and a gated MLP."""
+    width, hidden = config.hidden_size, config.intermediate_size
+    queries = config.num_attention_heads * config.head_width
+    keys = config.key_value_heads * config.head_width
+    return {
+        "input_layernorm.weight": (width,),
+        "self_attn.q_proj.weight": (queries, width),
+        "self_attn.k_proj.weight": (keys, width),
+        "self_attn.v_proj.weight": (keys, width),
+        "self_attn.o_proj.weight": (width, queries),
+        "post_attention_layernorm.weight": (width,),
+        "mlp.gate_proj.weight": (hidden, width),
+        "mlp.up_proj.weight": (hidden, width),
+        "mlp.down_proj.weight": (width, hidden),
+    }
+
+
+def tensor_shapes(family: Family, config: LlmConfig) -> dict[str, tuple[int, ...]]:
+    """All tensors of a model with their shapes, in the order of the GGUF.
+
+    Args:
+        family: hooks of its architecture.
+        config: its config.
+
+    Returns:
+        Hugging Face name -> shape; without `lm_head.weight` where embeddings are tied.
+    """
+    table = (config.vocab_size, config.hidden_size)
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": table}
+    for layer in range(config.num_hidden_layers):
+        for name, shape in family.layer_shapes(config).items():
+            shapes[f"model.layers.{layer}.{name}"] = shape
+    shapes["model.norm.weight"] = (config.hidden_size,)
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = table
+    return shapes
+
+
+def gguf_name(family: Family, config: LlmConfig, name: str) -> str:
+    """Name of a tensor in the GGUF.
+
+    Args:
+        family: hooks of its architecture.
+        config: the model's config.
+        name: its Hugging Face name.
+
+    Returns:
+        For instance `blk.0.attn_q.weight`.
+    """
+    names = gguf.get_tensor_name_map(family.architecture, config.num_hidden_layers)
+    mapped = names.get_name(name, try_suffixes=(".weight",))
+    assert mapped is not None, f"gguf has no name for {name}"
+    return mapped

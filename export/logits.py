@@ -1,0 +1,144 @@
+"""Whether a GGUF computes what its checkpoint computes: llama.cpp against transformers.
+
+In: a checkpoint folder, a GGUF made from it, optionally a PEFT adapter and its GGUF. Out: the
+largest logit difference and the mean divergence on a few prompts.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
+
+from edge_et.export.compare import max_abs_error, row_divergences
+from edge_et.export.errors import VocabularyError
+from edge_et.export.llama_logits import llama_logits
+
+PROMPTS = (
+    "A red bicycle leans against the wall of a small bakery; two people wait outside.",
+    "Question: how many birds sit on the wire?\nThere are 12 birds: 7 left, 5 right.\nAnswer:",
+    "def area(width, height):\n    return width * height  # na\u00efve caf\u00e9, \u6771\u4eac",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogitsDifference:
+    """How far the logits of two models are apart.
+
+    Attributes:
+        max_abs: largest absolute difference of one logit.
+        mean_kl: mean Kullback-Leibler divergence of the next token's distribution, nats.
+        same_top: share of positions with the same most probable token, 0 to 1.
+        tokens: positions compared.
+    """
+
+    max_abs: float
+    mean_kl: float
+    same_top: float
+    tokens: int
+
+
+def compare_logits(
+    actual: Iterator[NDArray[np.float32]], reference: Iterator[NDArray[np.float32]]
+) -> LogitsDifference:
+    """Compare two models' logits, one sequence after the other.
+
+    Args:
+        actual: `[T, V]` a sequence.
+        reference: the same shapes.
+    """
+    worst = 0.0
+    divergences: list[NDArray[np.float64]] = []
+    agreements: list[NDArray[np.bool_]] = []
+    for ours, theirs in zip(actual, reference, strict=True):
+        worst = max(worst, max_abs_error(ours, theirs))
+        divergences.append(row_divergences(ours, theirs))
+        agreements.append(ours.argmax(axis=-1) == theirs.argmax(axis=-1))
+    every = np.concatenate(divergences)
+    return LogitsDifference(
+        max_abs=worst,
+        mean_kl=float(every.mean()),
+        same_top=float(np.concatenate(agreements).mean()),
+        tokens=len(every),
+    )
+
+
+def gguf_against_checkpoint(
+    gguf_path: Path,
+    checkpoint: Path,
+    *,
+    gguf_adapter: Path | None = None,
+    peft_adapter: Path | None = None,
+    prompts: Sequence[str] = PROMPTS,
+) -> LogitsDifference:
+    """Compare a GGUF with the checkpoint that it was made from.
+
+    Args:
+        gguf_path: the GGUF.
+        checkpoint: the Hugging Face folder, with tokenizer.json.
+        gguf_adapter: a LoRA adapter for the GGUF.
+        peft_adapter: the same adapter as a PEFT folder.
+        prompts: texts to evaluate.
+
+    Returns:
+        The difference, transformers in float32 being the reference.
+
+    Raises:
+        NativeModelError: llama.cpp refuses the GGUF or its adapter.
+        VocabularyError: tokenizer.json is missing or damaged.
+    """
+    sequences = encode_prompts(checkpoint / "tokenizer.json", prompts)
+    return compare_logits(
+        llama_logits(gguf_path, sequences, adapter=gguf_adapter),
+        checkpoint_logits(checkpoint, sequences, peft_adapter=peft_adapter),
+    )
+
+
+def encode_prompts(tokenizer: Path, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of some prompts, without special tokens.
+
+    Args:
+        tokenizer: a tokenizer.json.
+        prompts: the texts.
+
+    Raises:
+        VocabularyError: the file is missing or damaged, or gives no token for a prompt.
+    """
+    try:
+        loaded = Tokenizer.from_file(str(tokenizer))
+    except Exception as err:  # tokenizers raises bare Exception
+        raise VocabularyError(f"{tokenizer} cannot be read: {err}") from err
+    sequences = [loaded.encode(text, add_special_tokens=False).ids for text in prompts]
+    if not all(sequences):
+        raise VocabularyError(f"{tokenizer} gives no tokens for a prompt")
+    return sequences
+
+
+def checkpoint_logits(
+    checkpoint: Path, sequences: Sequence[Sequence[int]], *, peft_adapter: Path | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Evaluate token sequences with transformers, in float32.
+
+    Args:
+        checkpoint: the Hugging Face folder.
+        sequences: token ids.
+        peft_adapter: a PEFT folder to apply.
+
+    Yields:
+        `[T, V] float32` a sequence.
+    """
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, local_files_only=True
+    )
+    if peft_adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, peft_adapter)
+    model.eval()
+    for sequence in sequences:
+        with torch.inference_mode():
+            yield model(torch.tensor([sequence])).logits[0].numpy()

@@ -1,0 +1,92 @@
+"""What every tool shares: progress, reports, atomic output, the check for optional packages."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_et.errors import MissingExtraError
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how much of it is done, and how much there is."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Take progress and tell nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """What one step wrote and how far it is from its reference.
+
+    Attributes:
+        name: the step, for people and for the manifest's checks.
+        path: the file that was written.
+        size_bytes: its size.
+        measure: what `error` means, unit included; empty where nothing was compared.
+        error: the difference from the reference; None where nothing was compared.
+        limit: the largest error that is accepted; None where the error is only told.
+        seconds: wall time of the step, comparison included.
+        details: further figures by name, each with its unit in the name.
+    """
+
+    name: str
+    path: Path
+    size_bytes: int
+    measure: str = ""
+    error: float | None = None
+    limit: float | None = None
+    seconds: float
+    details: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def needing_extra(extra: str) -> Iterator[None]:
+    """Turn the failed import of an optional package into an error that says what to install.
+
+    Args:
+        extra: the extra of edge-et that brings what is imported inside.
+
+    Raises:
+        MissingExtraError: a package that is not edge_et itself cannot be found.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as err:
+        if err.name is None or err.name.partition(".")[0] == "edge_et":
+            raise
+        raise MissingExtraError(err.name, extra) from err
+
+
+@contextmanager
+def atomic_output(path: Path) -> Iterator[Path]:
+    """Give a path to write to that becomes `path` at the end, or vanishes on any failure.
+
+    The temporary path lies in a folder of its own beside `path`, hence on the same file system,
+    and has the same name, since some writers put a suffix or the name itself to use.
+
+    Args:
+        path: where the finished file shall be; its folder is made if need be.
+
+    Yields:
+        The path to write to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        temporary.replace(path)
+
+
+class Stopwatch:
+    """Wall time since it was made."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the stopwatch was made."""
+        return time.perf_counter() - self._started
