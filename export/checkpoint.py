@@ -5,6 +5,7 @@ arrays. Every tensor is to be read exactly once; `require_all_read` is the proof
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -141,6 +142,23 @@ class TensorFiles:
         if not np.isfinite(values).all():
             raise TensorValueError(name, "holds NaN or infinity")
         return values
+
+    def fill(self, module: torch.nn.Module, aside: Callable[[str], bool] | None = None) -> None:
+        """Read all tensors into a module that has exactly these parameters and buffers.
+
+        Args:
+            module: float32; its state is overwritten.
+            aside: tells the names that belong to another part of the checkpoint.
+
+        Raises:
+            CheckpointError: names, shapes or values do not fit.
+        """
+        if aside is not None:
+            for name in filter(aside, self.names):
+                del self._unread[name], self._file_of[name]
+        state = module.state_dict()
+        self.require({name: tuple(tensor.shape) for name, tensor in state.items()})
+        module.load_state_dict({name: torch.from_numpy(self.read(name)) for name in state})
 
     def drop_copy(self, name: str, *, of: str) -> None:
         """Count a tensor as read after making sure that it is a copy of another one.

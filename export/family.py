@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_et.export.checkpoint import read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 
-_Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -23,15 +23,15 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of config.json that decoder families share; defaults are those of transformers."""
 
     architectures: list[str]
-    hidden_size: _Count
-    intermediate_size: _Count
-    num_hidden_layers: _Count
-    num_attention_heads: _Count
-    max_position_embeddings: _Count
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    max_position_embeddings: Count
     rms_norm_eps: _Positive
-    vocab_size: _Count
-    num_key_value_heads: _Count | None = None
-    head_dim: _Count | None = None
+    vocab_size: Count
+    num_key_value_heads: Count | None = None
+    head_dim: Count | None = None
     rope_theta: _Positive | None = None
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None

@@ -6,15 +6,18 @@ for comparing models; the runtime has its own contexts.
 """
 
 import ctypes
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError
+from edge_et.llm import _load_library as load_library
+from edge_et.llm import _log as native_log
 
 
 def llama_logits(
@@ -38,6 +41,7 @@ def llama_logits(
     Raises:
         NativeModelError: model or adapter cannot be loaded, or the evaluation fails.
     """
+    llama_cpp = load_library()
     longest = max(len(sequence) for sequence in sequences)
     with ExitStack() as stack:
         loaded = stack.enter_context(_loaded_model(model))
@@ -51,12 +55,14 @@ def llama_logits(
             llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
             _fill(batch, sequence)
             if code := llama_cpp.llama_decode(context, batch):
-                raise NativeModelError(f"llama.cpp failed on {model}: llama_decode gave {code}")
+                raise NativeModelError(
+                    f"llama.cpp failed on {model}: {code}{native_log.last_errors()}"
+                )
             logits = llama_cpp.llama_get_logits(context)
             yield np.ctypeslib.as_array(logits, shape=(len(sequence), width)).copy()
 
 
-def _fill(batch: llama_cpp.llama_batch, sequence: Sequence[int]) -> None:
+def _fill(batch: Any, sequence: Sequence[int]) -> None:
     batch.n_tokens = len(sequence)
     for position, token in enumerate(sequence):
         batch.token[position] = token
@@ -68,12 +74,12 @@ def _fill(batch: llama_cpp.llama_batch, sequence: Sequence[int]) -> None:
 
 @contextmanager
 def _loaded_model(path: Path) -> Iterator[int]:
-    llama_cpp.llama_backend_init()
+    llama_cpp = load_library()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if model is None:
-        raise NativeModelError(f"llama.cpp cannot load {path}")
+        raise NativeModelError(f"llama.cpp cannot load {path}{native_log.last_errors()}")
     try:
         yield model
     finally:
@@ -82,6 +88,7 @@ def _loaded_model(path: Path) -> Iterator[int]:
 
 @contextmanager
 def _open_context(model: int, path: Path, tokens: int, threads: int | None) -> Iterator[int]:
+    llama_cpp = load_library()
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = tokens
     params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
@@ -90,7 +97,9 @@ def _open_context(model: int, path: Path, tokens: int, threads: int | None) -> I
         params.n_threads = params.n_threads_batch = threads
     context = llama_cpp.llama_init_from_model(model, params)
     if context is None:
-        raise NativeModelError(f"llama.cpp has no context of {tokens} tokens for {path}")
+        raise NativeModelError(
+            f"llama.cpp has no context of {tokens} tokens for {path}{native_log.last_errors()}"
+        )
     try:
         yield context
     finally:
@@ -98,10 +107,15 @@ def _open_context(model: int, path: Path, tokens: int, threads: int | None) -> I
 
 
 def _apply_adapter(model: int, context: int, path: Path) -> None:
-    adapter = llama_cpp.llama_adapter_lora_init(model, str(path).encode())
+    llama_cpp = load_library()
+    adapter = llama_cpp.llama_adapter_lora_init(model, os.fsencode(path))
     if adapter is None:
-        raise NativeModelError(f"llama.cpp cannot load the adapter {path}")
+        raise NativeModelError(
+            f"llama.cpp cannot load the adapter {path}{native_log.last_errors()}"
+        )
     adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
     scales = (ctypes.c_float * 1)(1.0)
     if llama_cpp.llama_set_adapters_lora(context, adapters, 1, scales):
-        raise NativeModelError(f"llama.cpp cannot apply the adapter {path}")
+        raise NativeModelError(
+            f"llama.cpp cannot apply the adapter {path}{native_log.last_errors()}"
+        )

@@ -1,0 +1,89 @@
+"""Reading, cleaning and running ONNX graphs of the form pixel_values -> image_tokens."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from edge_et.export.errors import GraphError
+
+INPUT = "pixel_values"
+OUTPUT = "image_tokens"
+
+
+def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open a graph on the CPU.
+
+    Args:
+        path: the ONNX file.
+        threads: CPU threads; 0: ONNX Runtime's default.
+
+    Returns:
+        The session.
+
+    Raises:
+        GraphError: not a graph, or not pixel_values [N, 3, H, W] -> image_tokens [N, S, D].
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as err:  # its exceptions share no base class
+        raise GraphError(f"{path} cannot be opened: {err}") from err
+    inputs = [(node.name, len(node.shape)) for node in session.get_inputs()]
+    outputs = [(node.name, len(node.shape)) for node in session.get_outputs()]
+    if inputs != [(INPUT, 4)] or outputs != [(OUTPUT, 3)]:
+        raise GraphError(
+            f"{path} is {inputs} -> {outputs}; expected {INPUT} [N, 3, H, W] -> {OUTPUT} [N, S, D]"
+        )
+    return session
+
+
+def run_graph(
+    session: onnxruntime.InferenceSession, pixel_values: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Run a graph.
+
+    Args:
+        session: from `open_session`.
+        pixel_values: `[N, 3, H, W]`.
+
+    Returns:
+        `image_tokens [N, S, D]`.
+
+    Raises:
+        GraphError: the run failed.
+    """
+    try:
+        (tokens,) = session.run([OUTPUT], {INPUT: pixel_values})
+    except Exception as err:  # as above
+        raise GraphError(f"the graph failed on {list(pixel_values.shape)}: {err}") from err
+    return np.asarray(tokens, dtype=np.float32)
+
+
+def strip_traces(model: onnx.ModelProto) -> None:
+    """Name each node after its module and remove what depends on the exporting machine.
+
+    torch writes stack traces with file paths into the graph, so that equal models would differ.
+
+    Args:
+        model: changed in place.
+    """
+    for index, node in enumerate(model.graph.node):
+        scopes = {prop.key: prop.value for prop in node.metadata_props}.get("namespace", "")
+        modules = [scope.partition(":")[0] for scope in scopes.split("/")][:-1]
+        node.name = f"{modules[-1] if modules else ''}/{node.op_type}_{index}"
+        node.doc_string = ""
+        del node.metadata_props[:]
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    del graph.metadata_props[:], model.metadata_props[:]
+    graph.doc_string = model.doc_string = ""

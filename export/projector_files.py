@@ -1,0 +1,71 @@
+"""A projector on disk: projector.json for its widths, projector.safetensors for its weights."""
+
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+
+from edge_et.export.checkpoint import TensorFiles, read_json
+from edge_et.export.errors import UnreadableCheckpointError
+from edge_et.export.family import Count
+from edge_et.export.projector import PixelShuffleProjector
+from edge_et.export.steps import atomic_output
+
+CONFIG_NAME = "projector.json"
+WEIGHTS_NAME = "projector.safetensors"
+
+
+class ProjectorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Constructor arguments of `PixelShuffleProjector`."""
+
+    vision_width: Count
+    factor: Count
+    hidden: Count
+    llm_width: Count
+
+
+def save_projector(projector: PixelShuffleProjector, folder: Path) -> None:
+    """Write a projector; its weights become float32.
+
+    Args:
+        projector: the module.
+        folder: where the two files go; made if need be.
+    """
+    config = ProjectorConfig(
+        vision_width=projector.vision_width,
+        factor=projector.factor,
+        hidden=projector.hidden,
+        llm_width=projector.llm_width,
+    )
+    weights = {
+        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in projector.state_dict().items()
+    }
+    with atomic_output(folder / WEIGHTS_NAME) as temporary:
+        save_file(weights, temporary)
+    with atomic_output(folder / CONFIG_NAME) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(config)) + b"\n")
+
+
+def load_projector(folder: Path) -> PixelShuffleProjector:
+    """Read a projector.
+
+    Args:
+        folder: holds the two files.
+
+    Returns:
+        The module, float32, in evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the tensors are others.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        config = msgspec.convert(read_json(path), ProjectorConfig)
+    except msgspec.ValidationError as err:
+        raise UnreadableCheckpointError(f"{path}: {err}") from err
+    projector = PixelShuffleProjector(**msgspec.structs.asdict(config))
+    with TensorFiles([folder / WEIGHTS_NAME]) as tensors:
+        tensors.fill(projector)
+    return projector.eval()

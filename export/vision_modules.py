@@ -1,0 +1,208 @@
+"""Vision backbones and the tower that is exported, as torch modules of one fixed tile size.
+
+In: `pixel_values [N, 3, H, W] float32`. A backbone gives `patch_features [N, P, C]`, the tower
+`image_tokens [N, S, D]`. The weights come from a Hugging Face folder or from a model in memory.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVisionModel
+
+from edge_et.export.checkpoint import open_tensors, read_json
+from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
+from edge_et.export.projector import PixelShuffleProjector
+
+
+class Dinov2Patches(nn.Module):
+    """DINOv2 without its class token, for square tiles of one size.
+
+    The position embedding is interpolated once, by transformers' own function, so that the graph
+    holds the result.
+
+    Attributes:
+        image_size: H and W, pixels.
+        width: C, channels of one patch feature.
+    """
+
+    def __init__(
+        self, model: Dinov2Model, image_size: int, feature_layer: int | None = None
+    ) -> None:
+        """Take the parts of a model; they are shared with it.
+
+        Args:
+            model: the backbone.
+            image_size: H and W, pixels.
+            feature_layer: None takes `last_hidden_state`, after the final layernorm; -1, -2, ...
+                take `hidden_states[feature_layer]`, before it.
+        """
+        super().__init__()
+        self.image_size = image_size
+        self.width: int = model.config.hidden_size
+        embeddings = model.embeddings
+        side = image_size // model.config.patch_size
+        with torch.no_grad():
+            # Only the number of positions is looked at: those of the patches and the class token.
+            positions = embeddings.interpolate_pos_encoding(
+                torch.empty(1, side**2 + 1, self.width), image_size, image_size
+            )
+        self.patch_projection = embeddings.patch_embeddings.projection
+        self.register_buffer("class_token", embeddings.cls_token.detach() + positions[:, :1])
+        self.register_buffer("positions", positions[:, 1:].detach().clone())
+        self.layers = _first_layers(model.encoder.layer, feature_layer)
+        self.norm = model.layernorm if feature_layer is None else nn.Identity()
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Give `patch_features [N, P, C]`, patches in reading order."""
+        patches = self.patch_projection(pixel_values).flatten(2).transpose(1, 2) + self.positions
+        class_token = self.class_token.expand(pixel_values.shape[0], -1, -1)
+        hidden = torch.cat((class_token, patches), dim=1)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return cast(Tensor, self.norm(hidden)[:, 1:])
+
+
+class SiglipPatches(nn.Module):
+    """SigLIP without its pooling head, for square tiles of one size.
+
+    Attributes:
+        image_size: H and W, pixels.
+        width: C, channels of one patch feature.
+    """
+
+    def __init__(
+        self, model: SiglipVisionModel, image_size: int, feature_layer: int | None = None
+    ) -> None:
+        """Take the parts of a model; they are shared with it.
+
+        Args:
+            model: the backbone.
+            image_size: H and W, pixels.
+            feature_layer: None takes `last_hidden_state`, after the final layernorm; -1, -2, ...
+                take `hidden_states[feature_layer]`, before it.
+        """
+        super().__init__()
+        transformer = model.vision_model
+        self.image_size = image_size
+        self.width: int = model.config.hidden_size
+        side = image_size // model.config.patch_size
+        with torch.no_grad():
+            positions = transformer.embeddings.interpolate_pos_encoding(
+                torch.empty(1, side**2, self.width), image_size, image_size
+            )
+        self.patch_projection = transformer.embeddings.patch_embedding
+        self.register_buffer("positions", positions.detach().clone())
+        self.layers = _first_layers(transformer.encoder.layers, feature_layer)
+        self.norm = transformer.post_layernorm if feature_layer is None else nn.Identity()
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Give `patch_features [N, P, C]`, patches in reading order."""
+        hidden = self.patch_projection(pixel_values).flatten(2).transpose(1, 2) + self.positions
+        for layer in self.layers:
+            hidden = layer(hidden, attention_mask=None)
+        return cast(Tensor, self.norm(hidden))
+
+
+Backbone = Dinov2Patches | SiglipPatches
+
+
+class TowerWithProjector(nn.Module):
+    """What is exported: a backbone and the projector behind it.
+
+    Attributes:
+        backbone: pixel values to patch features.
+        projector: patch features to image tokens.
+    """
+
+    def __init__(self, backbone: Backbone, projector: PixelShuffleProjector) -> None:
+        super().__init__()
+        if backbone.width != projector.vision_width:
+            raise UnsupportedModelError(
+                f"the backbone's features are {backbone.width} wide, "
+                f"the projector takes {projector.vision_width}"
+            )
+        self.backbone = backbone
+        self.projector = projector
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Give `image_tokens [N, S, D]` for `pixel_values [N, 3, H, W]`."""
+        return cast(Tensor, self.projector(self.backbone(pixel_values)))
+
+
+def load_backbone(
+    folder: Path, image_size: int | None = None, feature_layer: int | None = None
+) -> Backbone:
+    """Load a backbone from a Hugging Face folder.
+
+    Args:
+        folder: config.json and safetensors of a Dinov2Model, a SiglipVisionModel, or a SiglipModel,
+            whose text half is set aside.
+        image_size: H and W, pixels; None: the config's.
+        feature_layer: see `Dinov2Patches`.
+
+    Returns:
+        The backbone, float32, in evaluation mode.
+
+    Raises:
+        UnsupportedModelError: another architecture, or a layer or size it does not have.
+        CheckpointError: the folder cannot be used; its children tell why.
+    """
+    content = read_json(folder / "config.json")
+    architectures = content.get("architectures")
+    try:
+        match architectures:
+            case ["Dinov2Model"]:
+                return _load_dinov2(folder, content, image_size, feature_layer)
+            case ["SiglipVisionModel"]:
+                return _load_siglip(folder, content, image_size, feature_layer)
+            case ["SiglipModel"]:
+                vision = content.get("vision_config", {})
+                return _load_siglip(folder, vision, image_size, feature_layer, _of_siglip_text)
+    except (TypeError, ValueError, ZeroDivisionError) as err:
+        path = folder / "config.json"
+        raise UnreadableCheckpointError(f"{path} describes no such model: {err}") from err
+    raise UnsupportedModelError(
+        f"architectures {architectures} cannot be exported; "
+        "known: Dinov2Model, SiglipVisionModel, SiglipModel"
+    )
+
+
+def _load_dinov2(
+    folder: Path, content: dict[str, object], image_size: int | None, feature_layer: int | None
+) -> Dinov2Patches:
+    config = Dinov2Config.from_dict(content)
+    model = Dinov2Model(config)
+    with open_tensors(folder) as tensors:
+        tensors.fill(model)
+    return Dinov2Patches(model.eval(), image_size or config.image_size, feature_layer).eval()
+
+
+def _load_siglip(
+    folder: Path,
+    content: dict[str, object],
+    image_size: int | None,
+    feature_layer: int | None,
+    aside: Callable[[str], bool] | None = None,
+) -> SiglipPatches:
+    config = SiglipVisionConfig.from_dict(content)
+    model = SiglipVisionModel(config)
+    with open_tensors(folder) as tensors:
+        tensors.fill(model, aside)
+    return SiglipPatches(model.eval(), image_size or config.image_size, feature_layer).eval()
+
+
+def _of_siglip_text(name: str) -> bool:
+    return name.startswith("text_model.") or name in ("logit_scale", "logit_bias")
+
+
+def _first_layers(layers: nn.ModuleList, feature_layer: int | None) -> nn.ModuleList:
+    if feature_layer is None:
+        return layers
+    if not -len(layers) <= feature_layer <= -1:
+        raise UnsupportedModelError(
+            f"feature layer {feature_layer}: expected -{len(layers)} to -1, or none"
+        )
+    return layers[: len(layers) + feature_layer + 1]
