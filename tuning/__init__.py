@@ -1,1 +1,1 @@
-"""Placeholder docstring until the first module lands."""
+"""Visual extraction tuning: scenes with ground truth, training, evaluation, the mini model's recipe."""

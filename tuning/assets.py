@@ -1,0 +1,143 @@
+"""The icon sets that scenes are drawn from: fetched from the npm registry, checked, rendered.
+
+Goes in: a folder for downloads. Comes out: RGBA pictures of icons. Every set is pinned by version
+and SHA-256 and has a free licence, listed in NOTICE.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import logging
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from edge_et.errors import AssetError
+
+ICON_PIXELS = 192
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IconSet:
+    """One published icon set: an npm package with an Iconify `icons.json` inside."""
+
+    package: str
+    version: str
+    license: str
+    sha256: str
+
+
+ICON_SETS = {
+    "noto": IconSet(
+        package="@iconify-json/noto", version="1.2.9", license="Apache-2.0", sha256="3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"
+    ),
+    "twemoji": IconSet(
+        package="@iconify-json/twemoji", version="1.2.5", license="CC-BY-4.0", sha256="19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"
+    ),
+    "fluent-emoji": IconSet(
+        package="@iconify-json/fluent-emoji", version="1.2.7", license="MIT", sha256="8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b"
+    ),
+    "fluent-emoji-flat": IconSet(
+        package="@iconify-json/fluent-emoji-flat", version="1.2.6", license="MIT", sha256="7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175"
+    ),
+    "openmoji": IconSet(
+        package="@iconify-json/openmoji",
+        version="1.2.29",
+        license="CC-BY-SA-4.0",
+        sha256="03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
+    ),
+}
+
+
+class IconLibrary:
+    """Icons of one style, rendered on demand and kept as PNG files beside the download.
+
+    Args:
+        style: A key of `ICON_SETS`.
+        folder: Where downloads and rendered icons live.
+
+    Raises:
+        AssetError: The set cannot be fetched or is not the pinned file.
+    """
+
+    def __init__(self, style: str, folder: Path) -> None:
+        self.style = style
+        self._png_folder = folder / style
+        self._archive = folder / f"{style}-{ICON_SETS[style].version}.tgz"
+        if not self._archive.exists():
+            _download(ICON_SETS[style], self._archive)
+
+    def icon(self, slug: str) -> Image.Image:
+        """Returns the icon as an RGBA picture, `ICON_PIXELS` on its longer side.
+
+        Raises:
+            AssetError: The set has no icon of that name.
+        """
+        path = self._png_folder / f"{slug}.png"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(self._render(slug))
+            partial.replace(path)
+        return _open_png(path)
+
+    def _render(self, slug: str) -> bytes:
+        import resvg_py
+
+        icons = self._icons
+        entry = icons["icons"].get(icons.get("aliases", {}).get(slug, {}).get("parent", slug))
+        if entry is None:
+            raise AssetError(f"icon set {self.style} has no icon {slug!r}")
+        width = entry.get("width", icons["width"])
+        height = entry.get("height", icons["height"])
+        svg = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" '
+            f'xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width} {height}">'
+            f"{entry['body']}</svg>"
+        )
+        return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=ICON_PIXELS))
+
+    @functools.cached_property
+    def _icons(self) -> dict:
+        with tarfile.open(self._archive) as archive:
+            member = archive.extractfile("package/icons.json")
+            if member is None:
+                raise AssetError(f"{self._archive} holds no icons.json")
+            return json.load(io.TextIOWrapper(member, encoding="utf-8"))
+
+
+@functools.lru_cache(maxsize=2048)
+def _open_png(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGBA")
+
+
+def _download(icon_set: IconSet, target: Path) -> None:
+    npm = shutil.which("npm")
+    name = f"{icon_set.package}@{icon_set.version}"
+    if npm is None:
+        raise AssetError(f"fetching {name} needs npm; install it (Debian: apt install npm)")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _log.info("fetching %s (%s)", name, icon_set.license)
+    packed = subprocess.run(
+        [npm, "pack", name, "--silent", "--pack-destination", str(target.parent)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if packed.returncode != 0:
+        raise AssetError(f"npm could not fetch {name}: {packed.stderr.strip()[-300:]}")
+    fetched = target.parent / packed.stdout.split()[-1]
+    digest = hashlib.sha256(fetched.read_bytes()).hexdigest()
+    if digest != icon_set.sha256:
+        fetched.unlink()
+        raise AssetError(f"{name} has SHA-256 {digest}, expected {icon_set.sha256}")
+    fetched.replace(target)

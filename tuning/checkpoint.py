@@ -1,0 +1,29 @@
+"""Training state on disk: written whole or not at all, so that a killed run goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Writes a training state atomically."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Reads a training state; None where there is none yet."""
+    import torch
+
+    if not path.exists():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,264 @@
+"""What the rendered scenes are made of: things with their drawings, shapes, colours, places.
+
+A thing is drawn by every icon set in `TRAINING_STYLES` and, for evaluation only, by the set in
+`HELD_OUT_STYLE`. Icons are named by the slugs that all of these sets share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TRAINING_STYLES = ("noto", "twemoji", "fluent-emoji", "fluent-emoji-flat")
+HELD_OUT_STYLE = "openmoji"
+
+SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond")
+
+COLOURS = {
+    "red": (214, 40, 40),
+    "orange": (244, 140, 30),
+    "yellow": (250, 218, 40),
+    "green": (46, 152, 70),
+    "blue": (40, 90, 205),
+    "purple": (130, 50, 170),
+    "pink": (245, 130, 180),
+    "brown": (120, 72, 36),
+    "black": (20, 20, 20),
+    "white": (248, 248, 248),
+    "gray": (135, 135, 135),
+}
+
+PLACES = (
+    ("top left", "top", "top right"),
+    ("left", "center", "right"),
+    ("bottom left", "bottom", "bottom right"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thing:
+    """An everyday thing that scenes may show.
+
+    Attributes:
+        name: What people call it, in the singular.
+        plural: The same for two or more.
+        icons: Slugs of its drawings, each present in every icon set.
+    """
+
+    name: str
+    plural: str
+    icons: tuple[str, ...]
+
+
+# One thing a line: its name, then (only where they differ from it) "| plural" and ": icon slugs".
+_THINGS = """
+dog: dog dog-face
+cat: cat cat-face
+horse: horse horse-face
+cow: cow cow-face
+pig: pig pig-face
+sheep | sheep: ewe
+goat
+rabbit: rabbit rabbit-face
+mouse | mice: mouse mouse-face
+bear
+panda
+koala
+lion
+tiger: tiger tiger-face
+elephant
+giraffe
+zebra
+camel
+kangaroo
+monkey: monkey monkey-face
+fox | foxes
+wolf | wolves
+frog
+turtle
+snake
+crocodile
+fish | fish: fish tropical-fish
+shark
+whale: whale spouting-whale
+dolphin
+octopus | octopuses
+crab
+snail
+butterfly | butterflies
+bee: honeybee
+spider
+ladybug: lady-beetle
+bird
+chicken
+duck
+penguin
+owl
+parrot
+flamingo
+swan
+hedgehog
+squirrel: chipmunk
+deer | deer
+apple: red-apple
+orange: tangerine
+banana
+lemon
+pear
+peach | peaches
+cherry | cherries: cherries
+strawberry | strawberries
+grapes | grapes
+watermelon
+pineapple
+mango
+kiwi: kiwi-fruit
+avocado
+tomato | tomatoes
+carrot
+corn | corn: ear-of-corn
+broccoli | broccoli
+mushroom
+potato | potatoes
+onion
+garlic | garlic
+bread | bread
+croissant
+cheese | cheese: cheese-wedge
+egg
+hamburger
+pizza
+hot dog
+sandwich | sandwiches
+taco
+fries | fries: french-fries
+popcorn | popcorn
+cake: birthday-cake shortcake
+cupcake
+cookie
+donut: doughnut
+ice cream: soft-ice-cream ice-cream
+candy | candies
+chocolate: chocolate-bar
+lollipop
+cup of coffee | cups of coffee: hot-beverage
+teapot
+beer: beer-mug
+glass of wine | glasses of wine: wine-glass
+car: automobile sport-utility-vehicle
+bus | buses
+taxi
+truck: delivery-truck
+fire truck: fire-engine
+ambulance
+police car
+tractor
+bicycle
+motorcycle
+train: locomotive train
+airplane
+helicopter
+rocket
+ship: ship passenger-ship
+sailboat
+house: house house-with-garden
+castle
+tent
+church | churches
+tree: deciduous-tree
+pine tree: evergreen-tree
+palm tree
+cactus | cactuses
+sunflower
+rose
+tulip
+sun
+moon: crescent-moon
+cloud
+rainbow
+snowman | snowmen
+fire
+umbrella: umbrella umbrella-with-rain-drops
+book: closed-book green-book blue-book orange-book
+clock: alarm-clock mantelpiece-clock
+watch | watches
+phone: mobile-phone
+telephone
+laptop
+television
+camera
+keyboard
+printer
+light bulb
+candle
+key
+lock: locked
+hammer
+wrench | wrenches
+screwdriver
+axe
+scissors | scissors
+pencil
+paintbrush | paintbrushes
+ruler: straight-ruler
+magnifying glass | magnifying glasses: magnifying-glass-tilted-left magnifying-glass-tilted-right
+microscope
+telescope
+bell
+gift: wrapped-gift
+balloon
+teddy bear
+soccer ball
+basketball
+football: american-football
+guitar
+drum
+trumpet
+violin
+shoe: running-shoe mans-shoe
+hat: top-hat
+cap: billed-cap
+shirt: t-shirt
+dress | dresses
+jeans | jeans
+sock: socks
+glove: gloves
+scarf | scarves
+glasses | glasses
+backpack
+handbag
+crown
+ring
+chair
+bed
+toilet
+bathtub
+door
+spoon
+knife | knives: kitchen-knife
+basket
+trash can: wastebasket
+broom
+envelope
+newspaper
+trophy | trophies
+dice | dice: game-die
+robot
+ghost
+skull
+anchor
+ladder
+magnet
+"""
+
+
+def _parse(line: str) -> Thing:
+    head, _, icons = line.partition(":")
+    name, _, plural = (part.strip() for part in head.partition("|"))
+    return Thing(
+        name=name,
+        plural=plural or name + "s",
+        icons=tuple(icons.split()) or (name.replace(" ", "-"),),
+    )
+
+
+THINGS = tuple(_parse(line) for line in _THINGS.strip().splitlines())

@@ -1,0 +1,26 @@
+"""What the mini model is: its sizes, its prompts, its chat format.
+
+Training, evaluation and the bundle all take these from here, so that the model is asked the way
+it was trained.
+"""
+
+from __future__ import annotations
+
+VISION_WIDTH = 384
+PROJECTOR_HIDDEN = 1024
+LLM_WIDTH = 576
+PIXEL_SHUFFLE = 2
+IMAGE_TOKENS = 64
+
+LORA_RANK = 16
+LORA_ALPHA = 32
+LORA_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+TURN_START = "<|im_start|>{role}\n"
+TURN_END = "<|im_end|>\n"
+STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
+
+EXTRACT_PROMPT = "{image}\nDescribe the picture. Pay attention to: {question}"
+THINK_PROMPT = "Think step by step, then answer: {question}"
+DIRECT_PROMPT = "{image}\n{question}"
+ANSWER_MARKER = "Answer:"

