@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError
-from edge_et.llm import _load_library as load_library
-from edge_et.llm import _log as native_log
+from edge_et.export.native import native_errors, native_library
 
 
 def llama_logits(
@@ -41,7 +40,7 @@ def llama_logits(
     Raises:
         NativeModelError: model or adapter cannot be loaded, or the evaluation fails.
     """
-    llama_cpp = load_library()
+    llama_cpp = native_library()
     longest = max(len(sequence) for sequence in sequences)
     with ExitStack() as stack:
         loaded = stack.enter_context(_loaded_model(model))
@@ -55,11 +54,38 @@ def llama_logits(
             llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
             _fill(batch, sequence)
             if code := llama_cpp.llama_decode(context, batch):
-                raise NativeModelError(
-                    f"llama.cpp failed on {model}: {code}{native_log.last_errors()}"
-                )
+                raise NativeModelError(f"llama.cpp failed on {model}: {code}{native_errors()}")
             logits = llama_cpp.llama_get_logits(context)
             yield np.ctypeslib.as_array(logits, shape=(len(sequence), width)).copy()
+
+
+def llama_tokens(model: Path, texts: Sequence[str]) -> list[list[int]]:
+    """Tokenize texts by a GGUF's own vocabulary, without special tokens.
+
+    Args:
+        model: a GGUF; its weights are not loaded.
+        texts: what to tokenize.
+
+    Returns:
+        Token ids, at least one a text.
+
+    Raises:
+        NativeModelError: the GGUF cannot be loaded, or gives no tokens for a text.
+    """
+    llama_cpp = native_library()
+    sequences = []
+    with _loaded_model(model, vocabulary_only=True) as loaded:
+        vocabulary = llama_cpp.llama_model_get_vocab(loaded)
+        for text in texts:
+            data = text.encode()
+            ids = (llama_cpp.llama_token * (len(data) + 1))()
+            count = llama_cpp.llama_tokenize(
+                vocabulary, data, len(data), ids, len(ids), False, False
+            )
+            if count < 1:
+                raise NativeModelError(f"{model} gives no tokens for {text!r}")
+            sequences.append(list(ids[:count]))
+    return sequences
 
 
 def _fill(batch: Any, sequence: Sequence[int]) -> None:
@@ -73,13 +99,14 @@ def _fill(batch: Any, sequence: Sequence[int]) -> None:
 
 
 @contextmanager
-def _loaded_model(path: Path) -> Iterator[int]:
-    llama_cpp = load_library()
+def _loaded_model(path: Path, *, vocabulary_only: bool = False) -> Iterator[int]:
+    llama_cpp = native_library()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
+    params.vocab_only = vocabulary_only
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if model is None:
-        raise NativeModelError(f"llama.cpp cannot load {path}{native_log.last_errors()}")
+        raise NativeModelError(f"llama.cpp cannot load {path}{native_errors()}")
     try:
         yield model
     finally:
@@ -88,7 +115,7 @@ def _loaded_model(path: Path) -> Iterator[int]:
 
 @contextmanager
 def _open_context(model: int, path: Path, tokens: int, threads: int | None) -> Iterator[int]:
-    llama_cpp = load_library()
+    llama_cpp = native_library()
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = tokens
     params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
@@ -98,7 +125,7 @@ def _open_context(model: int, path: Path, tokens: int, threads: int | None) -> I
     context = llama_cpp.llama_init_from_model(model, params)
     if context is None:
         raise NativeModelError(
-            f"llama.cpp has no context of {tokens} tokens for {path}{native_log.last_errors()}"
+            f"llama.cpp has no context of {tokens} tokens for {path}{native_errors()}"
         )
     try:
         yield context
@@ -107,15 +134,11 @@ def _open_context(model: int, path: Path, tokens: int, threads: int | None) -> I
 
 
 def _apply_adapter(model: int, context: int, path: Path) -> None:
-    llama_cpp = load_library()
+    llama_cpp = native_library()
     adapter = llama_cpp.llama_adapter_lora_init(model, os.fsencode(path))
     if adapter is None:
-        raise NativeModelError(
-            f"llama.cpp cannot load the adapter {path}{native_log.last_errors()}"
-        )
+        raise NativeModelError(f"llama.cpp cannot load the adapter {path}{native_errors()}")
     adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
     scales = (ctypes.c_float * 1)(1.0)
     if llama_cpp.llama_set_adapters_lora(context, adapters, 1, scales):
-        raise NativeModelError(
-            f"llama.cpp cannot apply the adapter {path}{native_log.last_errors()}"
-        )
+        raise NativeModelError(f"llama.cpp cannot apply the adapter {path}{native_errors()}")

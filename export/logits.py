@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
-from edge_et.export.compare import max_abs_error, row_divergences
+from edge_et.export.compare import max_abs_error, row_cosines, row_divergences
 from edge_et.export.errors import VocabularyError
 from edge_et.export.llama_logits import llama_logits
 
@@ -32,12 +32,14 @@ class LogitsDifference:
     Attributes:
         max_abs: largest absolute difference of one logit.
         mean_kl: mean Kullback-Leibler divergence of the next token's distribution, nats.
+        mean_cosine: mean cosine between the logits of a position.
         same_top: share of positions with the same most probable token, 0 to 1.
         tokens: positions compared.
     """
 
     max_abs: float
     mean_kl: float
+    mean_cosine: float
     same_top: float
     tokens: int
 
@@ -53,15 +55,18 @@ def compare_logits(
     """
     worst = 0.0
     divergences: list[NDArray[np.float64]] = []
+    cosines: list[NDArray[np.float64]] = []
     agreements: list[NDArray[np.bool_]] = []
     for ours, theirs in zip(actual, reference, strict=True):
         worst = max(worst, max_abs_error(ours, theirs))
         divergences.append(row_divergences(ours, theirs))
+        cosines.append(row_cosines(ours, theirs))
         agreements.append(ours.argmax(axis=-1) == theirs.argmax(axis=-1))
     every = np.concatenate(divergences)
     return LogitsDifference(
         max_abs=worst,
         mean_kl=float(every.mean()),
+        mean_cosine=float(np.concatenate(cosines).mean()),
         same_top=float(np.concatenate(agreements).mean()),
         tokens=len(every),
     )

@@ -1,1 +1,1 @@
-"""Placeholder docstring until the first module lands."""
+"""Smaller numbers for what export wrote: GGUF by llama.cpp's quantizer, ONNX towers in int8."""

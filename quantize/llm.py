@@ -1,0 +1,121 @@
+"""A float GGUF to a quantized one, by llama.cpp's own quantizer.
+
+In: a GGUF in F32, F16 or BF16. Out: the same model in fewer bits, and how far its next-token
+distributions are from the source's.
+"""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_et.export.errors import ParityError, QuantizationError, UnknownQuantizationError
+from edge_et.export.steps import (
+    Progress,
+    StepReport,
+    Stopwatch,
+    atomic_output,
+    needing_extra,
+    no_progress,
+)
+
+with needing_extra("export"):
+    from edge_et.export.llama_logits import llama_logits, llama_tokens
+    from edge_et.export.logits import PROMPTS, compare_logits
+    from edge_et.export.native import native_errors, native_library
+
+TYPES = (
+    "Q2_K",
+    "Q3_K_S",
+    "Q3_K_M",
+    "Q3_K_L",
+    "Q4_0",
+    "Q4_1",
+    "Q4_K_S",
+    "Q4_K_M",
+    "Q5_0",
+    "Q5_1",
+    "Q5_K_S",
+    "Q5_K_M",
+    "Q6_K",
+    "Q8_0",
+)
+"""The types of llama.cpp that need no importance matrix."""
+
+
+def quantize_llm(
+    source: Path,
+    out: Path,
+    quantization: str,
+    *,
+    max_mean_kl: float | None = None,
+    prompts: Sequence[str] = PROMPTS,
+    threads: int = 0,
+    progress: Progress = no_progress,
+) -> StepReport:
+    """Quantize a GGUF and compare it with its source.
+
+    Args:
+        source: a GGUF in F32, F16 or BF16; quantizing twice is refused.
+        out: the GGUF to write, replaced if it exists.
+        quantization: one of `TYPES`.
+        max_mean_kl: largest mean divergence to accept, nats; None only tells it.
+        prompts: texts to compare on.
+        threads: CPU threads of the quantizer; 0: all.
+        progress: told the steps.
+
+    Returns:
+        What was written, its mean divergence, and the size before.
+
+    Raises:
+        UnknownQuantizationError: no such type; the message lists those that exist.
+        QuantizationError: llama.cpp refuses the source.
+        NativeModelError: llama.cpp cannot run source or result.
+        ParityError: the divergence is above `max_mean_kl`. Nothing is left behind.
+    """
+    if quantization not in TYPES:
+        raise UnknownQuantizationError(quantization, TYPES)
+    watch = Stopwatch()
+    with atomic_output(out) as temporary:
+        progress(f"quantize to {quantization}", 0, 2)
+        _quantize(source, temporary, quantization, threads)
+        progress("compare logits", 1, 2)
+        sequences = llama_tokens(source, prompts)
+        difference = compare_logits(
+            llama_logits(temporary, sequences), llama_logits(source, sequences)
+        )
+        if max_mean_kl is not None and not difference.mean_kl <= max_mean_kl:
+            raise ParityError(
+                f"{quantization} of {source}", "mean KL, nats", difference.mean_kl, max_mean_kl
+            )
+    progress("compare logits", 2, 2)
+    return StepReport(
+        name=f"llm {quantization}",
+        path=out,
+        size_bytes=out.stat().st_size,
+        measure="mean KL, nats",
+        error=difference.mean_kl,
+        limit=max_mean_kl,
+        seconds=watch.seconds,
+        details={
+            "source_size_bytes": source.stat().st_size,
+            "max_abs_logit_error": difference.max_abs,
+            "mean_logit_cosine": difference.mean_cosine,
+            "same_top_token_share": difference.same_top,
+        },
+    )
+
+
+def _quantize(source: Path, out: Path, quantization: str, threads: int) -> None:
+    if not source.is_file():
+        raise QuantizationError(f"{source} does not exist")
+    llama_cpp = native_library()
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")
+    params.nthread = threads
+    code = llama_cpp.llama_model_quantize(
+        os.fsencode(source), os.fsencode(out), ctypes.byref(params)
+    )
+    if code:
+        reason = native_errors()
+        raise QuantizationError(f"llama.cpp cannot quantize {source} to {quantization}{reason}")

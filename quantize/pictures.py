@@ -1,0 +1,35 @@
+"""Pictures of a folder as pixel values, for judging and calibrating a quantized tower."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.bundle import Processing
+from edge_et.export.errors import QuantizationError
+from edge_et.image import load_image, to_pixel_values
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def picture_halves(
+    folder: Path, processing: Processing
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Read all pictures of a folder, every other one for each purpose.
+
+    Args:
+        folder: holds JPEG, PNG or WebP files; they are taken in the order of their names.
+        processing: the tower's image processing.
+
+    Returns:
+        Pixel values to judge by and to calibrate with, `[M, 3, H, W]` each.
+
+    Raises:
+        QuantizationError: fewer than two pictures.
+        ImageError: a picture cannot be read.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    if len(paths) < 2:
+        raise QuantizationError(f"{folder} holds {len(paths)} pictures; at least 2 are needed")
+    tiles = [to_pixel_values(load_image(path), processing) for path in paths]
+    return np.concatenate(tiles[0::2]), np.concatenate(tiles[1::2])

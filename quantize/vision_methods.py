@@ -1,0 +1,118 @@
+"""The ways to make a vision graph's linears 8 bits wide, by ONNX Runtime's quantizers.
+
+In: a float32 graph. Out: a graph with the same input and output. Only matrix products with constant
+weights change; the patch convolution, norms, softmax and the products inside attention stay float.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+
+from edge_et.export.onnx_graph import INPUT
+
+_WEIGHT_ONLY_BLOCK = 128
+_INT8_ACCURACY_LEVEL = 4  # MatMulNBits: activations are rounded to int8 as well
+
+Method = Callable[[Path, Path, NDArray[np.float32], list[str]], None]
+"""Source graph, output, calibration pixel values, names of the nodes that stay float."""
+
+
+def dynamic(
+    source: Path, out: Path, calibration: NDArray[np.float32], keep_float: list[str]
+) -> None:
+    """Int8 weights with a scale a channel, activations scaled anew at each run.
+
+    Weights use 7 of the 8 bits: x86 CPUs without VNNI add pairs of products in 16 bits, which
+    saturates with full-range weights, silently and on those CPUs alone.
+    """
+    quantize_dynamic(
+        source,
+        out,
+        op_types_to_quantize=["MatMul"],
+        nodes_to_exclude=keep_float,
+        per_channel=True,
+        reduce_range=True,
+        weight_type=QuantType.QInt8,
+    )
+
+
+def static(
+    source: Path, out: Path, calibration: NDArray[np.float32], keep_float: list[str]
+) -> None:
+    """Int8 weights with a scale a channel, activations scaled by what calibration showed (QDQ)."""
+    quantize_static(
+        source,
+        out,
+        _Calibration(calibration),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["MatMul"],
+        nodes_to_exclude=keep_float,
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+def weight_only(
+    source: Path, out: Path, calibration: NDArray[np.float32], keep_float: list[str]
+) -> None:
+    """Int8 weights with a scale a block of 128; ONNX Runtime 1.22 is the first to run it."""
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(
+        onnx.load(source),
+        bits=8,
+        block_size=_WEIGHT_ONLY_BLOCK,
+        is_symmetric=True,
+        accuracy_level=_INT8_ACCURACY_LEVEL,
+        nodes_to_exclude=keep_float,
+    )
+    quantizer.process()
+    onnx.save(quantizer.model.model, out)
+
+
+METHODS: dict[str, Method] = {"dynamic": dynamic, "static": static, "weight-only": weight_only}
+
+
+class _Calibration(CalibrationDataReader):  # type: ignore[misc]
+    """One tile a step."""
+
+    def __init__(self, pixel_values: NDArray[np.float32]) -> None:
+        self._tiles = iter(pixel_values)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Give the next input, or None at the end."""
+        tile = next(self._tiles, None)
+        return None if tile is None else {INPUT: tile[None]}
+
+
+@contextmanager
+def root_logger_kept() -> Iterator[None]:
+    """Undo what the quantizers do to the root logger, and keep them quiet meanwhile.
+
+    They log through the root logger, line by line for each node; the first such line installs a
+    handler, and `matmul_nbits_quantizer` sets the level when it is imported.
+    """
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    root.handlers = [logging.NullHandler()]
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
