@@ -1,0 +1,266 @@
+"""Putting a bundle together.
+
+In: the files of a bundle, and a template that holds what no file can tell (prompts, chat format,
+image processing, sources). Out: a folder with bundle.json, which has been opened by the runtime's
+own loaders before it appears. Widths and sizes are read from the files, never typed in.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edge_et.bundle import (
+    MANIFEST_NAME,
+    Bundle,
+    ChatSpec,
+    Check,
+    DirectSpec,
+    ExtractSpec,
+    FileRef,
+    LanguageModelSpec,
+    Manifest,
+    Processing,
+    Source,
+    ThinkSpec,
+    VisionSpec,
+    file_ref,
+    load_bundle,
+    resolve,
+    save_manifest,
+)
+from edge_et.export.checkpoint import read_json
+from edge_et.export.errors import AssemblyError
+from edge_et.export.steps import (
+    Progress,
+    StepReport,
+    Stopwatch,
+    atomic_output,
+    needing_extra,
+    no_progress,
+)
+from edge_et.llm import LanguageModel
+from edge_et.tokenizer import Tokenizer
+from edge_et.vision import VisionTower
+
+with needing_extra("export"):
+    import gguf
+
+    from edge_et.export.families import config_of_gguf, family_of
+    from edge_et.export.onnx_graph import OUTPUT, open_session
+
+
+class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What no file tells about a language model."""
+
+    context_length: int
+    chat: ChatSpec
+
+
+class BundleTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """bundle.json without files, widths and checks; the keys mean the same as there."""
+
+    name: str
+    version: str
+    description: str
+    processing: Processing
+    perceiver: ModelTemplate
+    reasoner: ModelTemplate | None
+    extract: ExtractSpec
+    think: ThinkSpec
+    direct: DirectSpec | None
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageFile:
+    """A file of an installed Python package, which the bundle names rather than holds.
+
+    Attributes:
+        package: importable name of the package.
+        path: of the file, relative to the package's folder, with slashes.
+    """
+
+    package: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """The files of one language model.
+
+    Attributes:
+        weights: a GGUF, to be copied, or one of a package.
+        tokenizer: its tokenizer.json.
+        adapter: a LoRA GGUF for it.
+    """
+
+    weights: Path | PackageFile
+    tokenizer: Path
+    adapter: Path | None = None
+
+
+def read_template(path: Path) -> BundleTemplate:
+    """Read a template from JSON.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UnreadableCheckpointError: missing or not JSON.
+        AssemblyError: a key is missing, unknown or of a wrong type.
+    """
+    try:
+        return msgspec.convert(read_json(path), BundleTemplate)
+    except msgspec.ValidationError as err:
+        raise AssemblyError(f"{path}: {err}") from err
+
+
+def assemble_bundle(
+    template: BundleTemplate,
+    out: Path,
+    *,
+    vision: Path,
+    perceiver: ModelFiles,
+    reasoner: ModelFiles | None = None,
+    reports: Sequence[StepReport] = (),
+    progress: Progress = no_progress,
+) -> StepReport:
+    """Write a bundle and open it.
+
+    Args:
+        template: what the files do not tell.
+        out: the folder to make; a bundle that is already there is replaced, another folder is not.
+        vision: the ONNX graph.
+        perceiver: files of the model that sees.
+        reasoner: files of the model that thinks; None lets the perceiver do both.
+        reports: of the steps before; those with an error become `checks` of the manifest.
+        progress: told the steps.
+
+    Returns:
+        The bundle's bytes, files of packages left out.
+
+    Raises:
+        AssemblyError: files and template do not fit together, or `out` is not a bundle.
+        BundleError: the runtime refuses the bundle; its children tell why. Nothing is left behind.
+        GraphError: the vision graph cannot be read.
+        CheckpointError: a GGUF cannot be read.
+    """
+    watch = Stopwatch()
+    if (template.reasoner is None) != (reasoner is None):
+        raise AssemblyError("a reasoner needs both a template and files")
+    if out.exists() and not (out / MANIFEST_NAME).is_file():
+        raise AssemblyError(f"{out} exists and is not a bundle; it is left alone")
+    with atomic_output(out) as folder:
+        folder.mkdir()
+        progress("copy files", 0, 2)
+        manifest = Manifest(
+            name=template.name,
+            version=template.version,
+            description=template.description,
+            vision=_vision_spec(folder, vision, template.processing),
+            perceiver=_model_spec(folder, "perceiver", perceiver, template.perceiver),
+            reasoner=reasoner
+            and template.reasoner
+            and _model_spec(folder, "reasoner", reasoner, template.reasoner),
+            extract=template.extract,
+            think=template.think,
+            direct=template.direct,
+            sources=template.sources,
+            checks=tuple(
+                Check(name=report.name, value=report.error, limit=report.limit, unit=report.measure)
+                for report in reports
+                if report.error is not None
+            ),
+        )
+        save_manifest(manifest, folder)
+        progress("open the bundle", 1, 2)
+        _open_everything(load_bundle(folder))
+        if out.exists():
+            out.rename(folder.with_name("replaced"))
+    progress("open the bundle", 2, 2)
+    return StepReport(
+        name="bundle",
+        path=out,
+        size_bytes=sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+        seconds=watch.seconds,
+    )
+
+
+def _vision_spec(folder: Path, graph: Path, processing: Processing) -> VisionSpec:
+    (output,) = open_session(graph).get_outputs()
+    tokens, width = output.shape[1:]
+    if not isinstance(tokens, int) or not isinstance(width, int):
+        raise AssemblyError(f"{graph} leaves the shape of {OUTPUT} open: {output.shape}")
+    return VisionSpec(
+        graph=_copied(graph, folder, "vision.onnx"),
+        embedding_width=width,
+        image_tokens_per_tile=tokens,
+        processing=processing,
+    )
+
+
+def _model_spec(
+    folder: Path, role: str, files: ModelFiles, template: ModelTemplate
+) -> LanguageModelSpec:
+    if isinstance(files.weights, PackageFile):
+        weights = _package_ref(files.weights)
+        config = config_of_gguf(resolve(weights, folder))
+    else:
+        weights = _copied(files.weights, folder, f"{role}.gguf")
+        config = config_of_gguf(files.weights)
+    architecture = gguf.MODEL_ARCH_NAMES[family_of(config).architecture]
+    tokenizer_name = "tokenizer.json" if role == "perceiver" else f"{role}-tokenizer.json"
+    return msgspec.convert(
+        {
+            "weights": weights,
+            "adapter": files.adapter and _copied(files.adapter, folder, f"{role}-lora.gguf"),
+            "tokenizer": _copied(files.tokenizer, folder, tokenizer_name),
+            "architecture": architecture,
+            "embedding_width": config.hidden_size,
+            "vocabulary_size": config.vocab_size,
+            "context_length": template.context_length,
+            "chat": template.chat,
+        },
+        LanguageModelSpec,
+    )
+
+
+def _copied(source: Path, folder: Path, name: str) -> FileRef:
+    if not source.is_file():
+        raise AssemblyError(f"{source} does not exist")
+    shutil.copyfile(source, folder / name)
+    return file_ref(folder / name, folder)
+
+
+def _package_ref(file: PackageFile) -> FileRef:
+    # The path is resolved by the loader's own rules before the file is hashed.
+    unread = FileRef(path=file.path, size_bytes=1, sha256="0" * 64, package=file.package)
+    return file_ref(resolve(unread, Path()), package=file.package)
+
+
+def _open_everything(bundle: Bundle) -> None:
+    """Open every file as the runtime does; each has to be what the manifest says.
+
+    Raises:
+        BundleError: one is not.
+        AssemblyError: a chat format names a stop token that the tokenizer does not know.
+    """
+    bundle.verify()
+    manifest = bundle.manifest
+    VisionTower(bundle.path(manifest.vision.graph), manifest.vision, threads=1).close()
+    for spec in (manifest.perceiver, manifest.reasoner):
+        if spec is None:
+            continue
+        tokenizer = Tokenizer(bundle.path(spec.tokenizer))
+        for text in spec.chat.stop_tokens:
+            if tokenizer.special_id(text) is None:
+                raise AssemblyError(f"the tokenizer has no stop token {text!r}")
+        LanguageModel(
+            bundle.path(spec.weights),
+            spec,
+            adapter=spec.adapter and bundle.path(spec.adapter),
+            token_count=tokenizer.size,
+        ).close()
