@@ -38,8 +38,8 @@ class Tower(Protocol):
     def digest(self, pixel_values: NDArray[np.float32]) -> str:
         """Identify what `encode` would return, without running it."""
 
-    def encode(self, pixel_values: NDArray[np.float32]) -> ImageTokens:
-        """Turn pixel values into image tokens."""
+    def encode(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn pixel values into the rows of `ImageTokens`."""
 
     def close(self) -> None:
         """Free what is held; may be called again."""
@@ -94,14 +94,14 @@ class VisionTower:
         digest.update(np.ascontiguousarray(pixel_values, np.float32).data)
         return digest.hexdigest()
 
-    def encode(self, pixel_values: NDArray[np.float32]) -> ImageTokens:
+    def encode(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the tower.
 
         Args:
             pixel_values: [N,3,H,W] float32.
 
         Returns:
-            N*S image tokens, those of the first tile first.
+            image_tokens [N*S,D] float32, those of the first tile first; read-only.
 
         Raises:
             VisionRunError: the input has another shape, or the run failed.
@@ -128,7 +128,7 @@ class VisionTower:
         if not np.isfinite(rows).all():
             raise VisionRunError("image tokens that are not finite")
         rows.setflags(write=False)
-        return ImageTokens(rows, self.digest(pixel_values))
+        return rows
 
     def close(self) -> None:
         """Free the session; may be called again."""

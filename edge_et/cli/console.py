@@ -1,0 +1,78 @@
+"""What the commands share: text that is safe to show, progress, and reports of tool steps."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_et.export.steps import Progress, StepReport
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which could steer a terminal; line ends and tabs stay.
+
+    Args:
+        text: from a model or a file.
+    """
+    return "".join(
+        c
+        if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf")
+        else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
+
+
+def megabytes(size_bytes: int) -> str:
+    """Write a size for people.
+
+    Args:
+        size_bytes: bytes.
+    """
+    return f"{size_bytes / 1e6:.1f} MB"
+
+
+@contextmanager
+def progress_bar() -> "Iterator[Progress]":
+    """Show the progress of a tool on stderr while the block runs; nothing stays of it.
+
+    Yields:
+        What a tool calls with what it does, how much is done, and how much there is.
+    """
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield show
+
+
+def print_reports(reports: "Iterable[StepReport]") -> None:
+    """Print a table of tool steps: size, error, limit, time.
+
+    Args:
+        reports: one row each.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("step", "size", "error", "limit", "measure", "time", "details")
+    for report in reports:
+        table.add_row(
+            report.name,
+            megabytes(report.size_bytes),
+            _figure(report.error),
+            _figure(report.limit),
+            report.measure,
+            f"{report.seconds:.1f} s",
+            ", ".join(f"{name} {value:.6g}" for name, value in report.details.items()),
+        )
+    Console().print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,0 +1,398 @@
+"""Language models: llama.cpp weights, and one KV cache over them.
+
+In: segments of tokens and image tokens. Out: the logits behind the last position, and how many
+positions were evaluated or found in the cache. Text is not known here. Nothing else imports
+llama_cpp, and only its low-level functions are used: the class ``Llama`` clears its cache for every
+image, and takes no embeddings.
+"""
+
+import ctypes
+import functools
+import logging
+import os
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.errors import ClosedError, DecodeError, ModelFileError, PromptTooLongError
+from edge_et.kv import (
+    Position,
+    chunks,
+    common_prefix,
+    generated,
+    positions_of,
+    restart_at,
+)
+from edge_et.manifest import LanguageModelSpec
+from edge_et.prompt import Segment, TokenSegment
+
+logger = logging.getLogger(__name__)
+
+KvType = Literal["f16", "f32"]
+
+# Positions that llama.cpp evaluates at once. Larger batches need more memory for activations.
+_BATCH_POSITIONS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What `Context.evaluate` did.
+
+    Attributes:
+        reused: positions of the segments that the cache held already.
+        evaluated: positions that went through the model.
+    """
+
+    reused: int
+    evaluated: int
+
+
+class Evaluator(Protocol):
+    """What the stages need of a context."""
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the cache can hold."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Logits [V] behind the last position, of the ids that the tokenizer knows."""
+
+    def evaluate(self, segments: Sequence[Segment]) -> Evaluation:
+        """Make the cache hold exactly these segments."""
+
+    def append(self, token: int) -> None:
+        """Evaluate one token, just written, behind what the cache holds."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+
+    def close(self) -> None:
+        """Free what is held; may be called again."""
+
+
+class LanguageModel:
+    """Weights and, if there is one, the LoRA adapter that goes with them."""
+
+    def __init__(
+        self, weights: Path, spec: LanguageModelSpec, *, adapter: Path | None, token_count: int
+    ) -> None:
+        """Map the weights into memory.
+
+        Args:
+            weights: GGUF file.
+            spec: what the manifest says about it.
+            adapter: LoRA as a GGUF file, applied with scale 1.
+            token_count: ids that the tokenizer knows; rows behind them are padding, and their
+                logits are never shown to anyone.
+
+        Raises:
+            ModelFileError: a file cannot be opened, or is not what the manifest says.
+        """
+        library = self._library = _load_library()
+        params = library.llama_model_default_params()
+        params.n_gpu_layers = 0
+        params.load_mode = library.LLAMA_LOAD_MODE_MMAP
+        self.model = library.llama_model_load_from_file(os.fsencode(weights), params)
+        if not self.model:
+            raise ModelFileError(weights, f"llama.cpp cannot open it{_log.last_errors()}")
+        self._free = weakref.finalize(self, library.llama_model_free, self.model)
+        self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+        self.embedding_width: int = library.llama_model_n_embd(self.model)
+        self.vocabulary_size: int = library.llama_vocab_n_tokens(
+            library.llama_model_get_vocab(self.model)
+        )
+        self.token_count = token_count
+        self.adapter = None
+        try:
+            self._check(weights, spec)
+            if adapter is not None:
+                # Freed together with the model.
+                self.adapter = library.llama_adapter_lora_init(self.model, os.fsencode(adapter))
+                if not self.adapter:
+                    reason = f"it does not fit {weights.name}{_log.last_errors()}"
+                    raise ModelFileError(adapter, reason)
+        except ModelFileError:
+            self.close()
+            raise
+
+    def new_context(self, context_length: int, threads: int, kv_type: KvType) -> "Context":
+        """Make an empty context over these weights.
+
+        Args:
+            context_length: positions of the cache, at least 1.
+            threads: threads for prefill and decode, at least 1.
+            kv_type: number type of the cache.
+
+        Raises:
+            DecodeError: there is not enough memory.
+            ClosedError: the model was closed.
+        """
+        if not self._free.alive:
+            raise ClosedError("language model")
+        context = Context(self, context_length, threads, kv_type)
+        self._contexts.add(context)
+        return context
+
+    def close(self) -> None:
+        """Free the weights, and the contexts over them before; may be called again."""
+        for context in list(self._contexts):
+            context.close()
+        self._free()
+
+    def _check(self, weights: Path, spec: LanguageModelSpec) -> None:
+        found = {
+            "architecture": self._metadata("general.architecture"),
+            "embedding_width": self.embedding_width,
+            "vocabulary_size": self.vocabulary_size,
+        }
+        for name, value in found.items():
+            expected = getattr(spec, name)
+            if value != expected:
+                raise ModelFileError(
+                    weights, f"its {name} is {value}, the manifest says {expected}"
+                )
+
+    def _metadata(self, key: str) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        # The binding annotates the buffer as bytes, but takes any writable one.
+        length = self._library.llama_model_meta_val_str(
+            self.model, key.encode(), buffer, len(buffer)
+        )
+        return buffer.value.decode(errors="replace") if length >= 0 else ""
+
+
+class Context:
+    """One KV cache. Not safe for use from several threads at once."""
+
+    def __init__(
+        self, model: LanguageModel, context_length: int, threads: int, kv_type: KvType
+    ) -> None:
+        """Allocate the cache; see `LanguageModel.new_context`."""
+        library = self._library = model._library
+        self._model = model  # its weights must outlive the context
+        self._context_length = context_length
+        self._cached: list[Position] = []
+        self._logits: NDArray[np.float32] | None = None
+        params = library.llama_context_default_params()
+        params.n_ctx = context_length
+        params.n_batch = params.n_ubatch = _BATCH_POSITIONS
+        params.n_seq_max = params.n_outputs_max = 1
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = library.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        types = {"f16": library.GGML_TYPE_F16, "f32": library.GGML_TYPE_F32}
+        params.type_k = params.type_v = types[kv_type]
+        self._context = library.llama_init_from_model(model.model, params)
+        if not self._context:
+            raise DecodeError(
+                f"no memory for a context of {context_length} tokens{_log.last_errors()}"
+            )
+        self._free = weakref.finalize(self, library.llama_free, self._context)
+        if model.adapter is not None:
+            adapters = (library.llama_adapter_lora_p_ctypes * 1)(model.adapter)
+            scales = (ctypes.c_float * 1)(1.0)
+            if library.llama_set_adapters_lora(self._context, adapters, 1, scales) != 0:
+                self.close()
+                raise DecodeError(f"the adapter cannot be applied{_log.last_errors()}")
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the cache can hold."""
+        return self._context_length
+
+    @property
+    def cached_positions(self) -> int:
+        """Positions that the cache holds."""
+        return len(self._cached)
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Logits [V] float32 behind the last position, of the ids that the tokenizer knows.
+
+        Raises:
+            DecodeError: nothing was evaluated yet.
+        """
+        if self._logits is None:
+            raise DecodeError("there are no logits: nothing was evaluated yet")
+        return self._logits
+
+    def evaluate(self, segments: Sequence[Segment]) -> Evaluation:
+        """Make the cache hold exactly these segments, and compute the logits behind them.
+
+        What the cache has in common with them from the start is kept, but for a few positions at
+        the seam (see `edge_et.kv`), and the rest dropped; only the rest of the segments goes
+        through the model. If all of it is there, its end is evaluated again unless the logits
+        behind it are still known. The outcome does not depend on what was kept.
+
+        Args:
+            segments: the whole prompt, at least one position.
+
+        Returns:
+            How many positions were reused and evaluated.
+
+        Raises:
+            PromptTooLongError: more positions than the context holds; nothing was changed.
+            DecodeError: llama.cpp failed; the cache is empty now and can be used again.
+            ClosedError: the context was closed.
+        """
+        self._check_open()
+        wanted = positions_of(segments)
+        if not wanted:
+            raise DecodeError("an empty prompt has nothing to continue")
+        if len(wanted) > self._context_length:
+            raise PromptTooLongError(len(wanted), self._context_length)
+        shared = common_prefix(self._cached, wanted)
+        if shared == len(wanted) == len(self._cached) and self._logits is not None:
+            return Evaluation(reused=shared, evaluated=0)
+        keep = restart_at(segments, min(shared, len(wanted) - 1))
+        self._truncate(keep)
+        for segment, part in chunks(segments, keep, _BATCH_POSITIONS):
+            start = len(self._cached)
+            held = wanted[start : start + part.stop - part.start]
+            last = start + len(held) == len(wanted)
+            if isinstance(segment, TokenSegment):
+                self._decode(np.array(segment.ids[part], np.int32), held, last)
+            else:
+                self._decode(segment.image.rows[part], held, last)
+        return Evaluation(reused=keep, evaluated=len(wanted) - keep)
+
+    def append(self, token: int) -> None:
+        """Evaluate one token, just written, behind what the cache holds.
+
+        Args:
+            token: an id that the tokenizer knows.
+
+        Raises:
+            PromptTooLongError: the context is full; nothing was changed.
+            DecodeError: llama.cpp failed; the cache is empty now and can be used again.
+            ClosedError: the context was closed.
+        """
+        self._check_open()
+        if len(self._cached) == self._context_length:
+            raise PromptTooLongError(len(self._cached) + 1, self._context_length)
+        self._decode(np.array([token], np.int32), [generated(token)], last=True)
+
+    def clear(self) -> None:
+        """Forget everything.
+
+        Raises:
+            ClosedError: the context was closed.
+        """
+        self._check_open()
+        self._forget()
+
+    def close(self) -> None:
+        """Free the cache; may be called again."""
+        self._free()
+
+    def _check_open(self) -> None:
+        if not self._free.alive:
+            raise ClosedError("context")
+
+    def _forget(self) -> None:
+        self._cached = []
+        self._logits = None
+        library = self._library
+        library.llama_memory_clear(library.llama_get_memory(self._context), False)
+
+    def _truncate(self, keep: int) -> None:
+        library = self._library
+        memory = library.llama_get_memory(self._context)
+        # Told even if nothing has to go: an interrupt between a decode and its bookkeeping leaves
+        # positions in llama.cpp's cache that are not known here.
+        if not library.llama_memory_seq_rm(memory, 0, keep, -1):
+            self._forget()
+            raise DecodeError("llama.cpp cannot drop the end of this model's cache")
+        del self._cached[keep:]
+        self._logits = None
+
+    def _decode(
+        self, inputs: NDArray[np.int32] | NDArray[np.float32], held: Sequence[Position], last: bool
+    ) -> None:
+        """Evaluate one batch behind what the cache holds.
+
+        Args:
+            inputs: token ids [n] int32, or embedding rows [n,D] float32, C-contiguous.
+            held: what the n positions will hold.
+            last: whether the logits behind the batch are wanted.
+        """
+        library = self._library
+        are_tokens = inputs.ndim == 1
+        start, count = len(self._cached), len(inputs)
+        places = np.arange(start, start + count, dtype=np.int32)
+        outputs = np.zeros(count, np.int8)
+        outputs[-1] = last
+        batch = library.llama_batch(
+            count,
+            _pointer(inputs, ctypes.c_int32) if are_tokens else None,
+            None if are_tokens else _pointer(inputs, ctypes.c_float),
+            _pointer(places, ctypes.c_int32),
+            None,  # no sequence ids: everything belongs to sequence 0
+            None,
+            _pointer(outputs, ctypes.c_int8),
+        )
+        self._logits = None
+        status = library.llama_decode(self._context, batch)
+        if status != 0:
+            self._forget()
+            raise DecodeError(f"llama_decode returned {status}{_log.last_errors()}")
+        self._cached += held
+        if last:
+            values = library.llama_get_logits_ith(self._context, -1)
+            every = np.ctypeslib.as_array(values, shape=(self._model.vocabulary_size,))
+            self._logits = every[: self._model.token_count].copy()  # the next decode overwrites it
+
+
+class _NativeLog:
+    """Passes llama.cpp's log on to this module's logger, line by line, and keeps its last errors.
+
+    The levels are those of ggml.h. What llama.cpp calls information are dozens of lines a model.
+    """
+
+    _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self._level = logging.DEBUG
+        self._line = ""
+        self._errors: deque[str] = deque(maxlen=2)
+
+    def __call__(self, level: int, text: bytes, _: object) -> None:
+        self._level = self._LEVELS.get(level, self._level)  # 5 continues the line before
+        *lines, self._line = (self._line + text.decode(errors="replace")).split("\n")
+        for line in filter(None, lines):
+            logger.log(self._level, "%s", line)
+            if self._level >= logging.ERROR:
+                self._errors.append(line)
+
+    def attach(self, library: Any) -> None:
+        """Take over the log of llama.cpp, which has one for the whole process."""
+        self._callback = library.llama_log_callback(self)  # must live as long as the log is used
+        library.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def last_errors(self) -> str:
+        """Return what llama.cpp last complained about, as the end of a message, and forget it."""
+        text = "; ".join(self._errors)
+        self._errors.clear()
+        return f": {text}" if text else ""
+
+
+_log = _NativeLog()
+
+
+@functools.cache
+def _load_library() -> Any:
+    import llama_cpp
+
+    _log.attach(llama_cpp)
+    llama_cpp.llama_backend_init()
+    return llama_cpp
+
+
+def _pointer(array: NDArray[Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))

@@ -1,0 +1,150 @@
+"""Prompts: from a bundle's templates and a caller's texts to segments of tokens and images.
+
+In: templates (trusted), a question and an extraction (not trusted), image tokens. Out: segments,
+what a context evaluates. How they are evaluated is not known here.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from edge_et.manifest import ChatSpec
+from edge_et.tokenizer import Tokenizer
+from edge_et.vision import ImageTokens
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSegment:
+    """Token ids, one cache position each.
+
+    Attributes:
+        ids: the tokens.
+        generated: whether the model wrote them, one after another, rather than read them at once;
+            see `edge_et.kv` for why that is remembered.
+    """
+
+    ids: tuple[int, ...]
+    generated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSegment:
+    """Image tokens, one cache position each."""
+
+    image: ImageTokens
+
+    def __len__(self) -> int:
+        return len(self.image.rows)
+
+
+Segment = TokenSegment | ImageSegment
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Text from the bundle: its special tokens are special."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Text from elsewhere: whatever it holds is text."""
+
+    text: str
+
+
+Part = Trusted | Plain | ImageTokens
+
+
+def fill(template: str, values: Mapping[str, str], image: ImageTokens | None = None) -> list[Part]:
+    """Put texts and an image into a template's places.
+
+    Args:
+        template: text with the placeholders ``{image}`` and those named in `values`.
+        values: text by placeholder.
+        image: what ``{image}`` stands for; needed where the template has it.
+    """
+    parts: list[Part] = []
+    for piece in re.split(r"(\{[a-z_]+\})", template):
+        name = piece[1:-1]
+        if piece == "{image}" and image is not None:
+            parts.append(image)
+        elif piece.startswith("{") and name in values:
+            parts.append(Plain(values[name]))
+        else:
+            parts.append(Trusted(piece))
+    return parts
+
+
+def system_turn(chat: ChatSpec) -> list[Part]:
+    """Return the opening of a conversation; empty where the chat format has no system turn."""
+    return [] if chat.system is None else _turn(chat, "system", [Trusted(chat.system)])
+
+
+def user_turn(chat: ChatSpec, content: Iterable[Part]) -> list[Part]:
+    """Return a user's turn and the opening of the assistant's.
+
+    Args:
+        chat: the chat format.
+        content: what the user says.
+    """
+    start = chat.turn_start.replace("{role}", "assistant")
+    return [*_turn(chat, "user", content), Trusted(start + chat.assistant_start_suffix)]
+
+
+def end_turn(chat: ChatSpec) -> list[Part]:
+    """Return what closes the turn that the model has written."""
+    return [Trusted(chat.turn_end)]
+
+
+def to_segments(parts: Iterable[Part], tokenizer: Tokenizer) -> tuple[Segment, ...]:
+    """Tokenize a prompt.
+
+    Texts that touch are tokenized as one run, wherever they come from; special tokens and images
+    end a run.
+
+    Args:
+        parts: the prompt.
+        tokenizer: the model's tokenizer.
+
+    Returns:
+        Segments; no two token segments touch, none is empty.
+    """
+    segments: list[Segment] = []
+    ids: list[int] = []
+    run = ""
+    for part in parts:
+        if isinstance(part, Plain):
+            run += part.text
+        elif isinstance(part, Trusted):
+            for piece in tokenizer.split_special(part.text):
+                if isinstance(piece, str):
+                    run += piece
+                else:
+                    ids += [*tokenizer.encode(run), piece]
+                    run = ""
+        else:
+            ids += tokenizer.encode(run)
+            run = ""
+            if ids:
+                segments.append(TokenSegment(tuple(ids)))
+                ids = []
+            segments.append(ImageSegment(part))
+    ids += tokenizer.encode(run)
+    if ids:
+        segments.append(TokenSegment(tuple(ids)))
+    return tuple(segments)
+
+
+def count_positions(segments: Iterable[Segment]) -> int:
+    """Return how many cache positions some segments take."""
+    return sum(map(len, segments))
+
+
+def _turn(chat: ChatSpec, role: str, content: Iterable[Part]) -> list[Part]:
+    start = chat.turn_start.replace("{role}", role)
+    return [Trusted(start), *content, Trusted(chat.turn_end)]
