@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from edge_et.errors import MissingExtraError
+from edge_et.export.steps import atomic_output, needing_extra
+
+
+def test_a_missing_package_names_the_extra() -> None:
+    message = r'pip install "edge-et\[export\]"'
+    with pytest.raises(MissingExtraError, match=message), needing_extra("export"):
+        import no_such_package_at_all  # noqa: F401
+
+
+def test_a_missing_module_of_our_own_is_a_bug_and_stays_one() -> None:
+    with pytest.raises(ModuleNotFoundError), needing_extra("export"):
+        import edge_et.no_such_module  # noqa: F401
+
+
+def write_half(out: Path) -> None:
+    with atomic_output(out) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+
+
+def test_output_appears_complete_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "made" / "file.bin"
+    with pytest.raises(RuntimeError):
+        write_half(out)
+    assert list(out.parent.iterdir()) == []
+    with atomic_output(out) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not out.exists()
+    assert out.read_bytes() == b"whole"
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
+    out = tmp_path / "file.bin"
+    out.write_bytes(b"before")
+    with pytest.raises(RuntimeError):
+        write_half(out)
+    assert out.read_bytes() == b"before"

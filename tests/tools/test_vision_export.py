@@ -1,0 +1,228 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    Dinov2Model,
+    SiglipConfig,
+    SiglipModel,
+    SiglipVisionModel,
+)
+
+from edge_et.export.errors import (
+    GraphError,
+    LeftoverTensorError,
+    MissingTensorError,
+    ParityError,
+    TensorShapeError,
+    TensorValueError,
+    UnreadableCheckpointError,
+    UnsupportedModelError,
+)
+from edge_et.export.onnx_graph import open_session, run_graph
+from edge_et.export.projector import PixelShuffleProjector
+from edge_et.export.projector_files import load_projector, save_projector
+from edge_et.export.vision import MAX_TOKEN_ERROR, export_vision
+from edge_et.export.vision_modules import load_backbone
+
+
+def pixels(tiles: int, size: int) -> torch.Tensor:
+    return torch.randn(tiles, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("size", [84, 56])
+def test_dinov2_features_are_those_of_transformers(dinov2_folder: Path, size: int) -> None:
+    reference = Dinov2Model.from_pretrained(dinov2_folder).eval()
+    with torch.inference_mode():
+        expected = reference(pixels(2, size)).last_hidden_state[:, 1:]
+        actual = load_backbone(dinov2_folder, size)(pixels(2, size))
+    assert torch.allclose(actual, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [None, -1, -2])
+def test_siglip_features_are_those_of_transformers(siglip_folder: Path, layer: int | None) -> None:
+    reference = SiglipVisionModel.from_pretrained(siglip_folder).eval()
+    with torch.inference_mode():
+        output = reference(pixels(2, 60), output_hidden_states=True)
+        actual = load_backbone(siglip_folder, feature_layer=layer)(pixels(2, 60))
+    expected = output.last_hidden_state if layer is None else output.hidden_states[layer]
+    assert actual.shape == (2, 16, 32)
+    assert torch.allclose(actual, expected, rtol=0, atol=1e-6)
+
+
+def test_the_vision_half_of_a_whole_siglip(siglip_folder: Path, tmp_path: Path) -> None:
+    vision = SiglipVisionModel.from_pretrained(siglip_folder)
+    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
+    whole = SiglipModel(SiglipConfig(text_config=text, vision_config=vision.config.to_dict()))
+    whole.vision_model.load_state_dict(vision.vision_model.state_dict())
+    whole.save_pretrained(tmp_path)
+    with torch.inference_mode():
+        expected = load_backbone(siglip_folder)(pixels(1, 60))
+        assert torch.equal(load_backbone(tmp_path)(pixels(1, 60)), expected)
+
+
+def test_dinov2_graph(dinov2_folder: Path, projector_folder: Path, vision_graph: Path) -> None:
+    check_graph(vision_graph, dinov2_folder, projector_folder, 56)
+
+
+def test_siglip_graph_and_report(
+    siglip_folder: Path, projector_folder: Path, tmp_path: Path
+) -> None:
+    steps: list[str] = []
+    report = export_vision(
+        siglip_folder,
+        projector_folder,
+        tmp_path / "vision.onnx",
+        progress=lambda what, done, total: steps.append(what),
+    )
+    assert report.error is not None
+    assert report.error < MAX_TOKEN_ERROR
+    assert report.size_bytes == report.path.stat().st_size
+    assert steps[-1] == "compare with torch"
+    check_graph(report.path, siglip_folder, projector_folder, 60)
+
+
+def check_graph(graph: Path, backbone: Path, projector_folder: Path, size: int) -> None:
+    tower = load_backbone(backbone, size)
+    projector = load_projector(projector_folder)
+    session = open_session(graph)
+    assert session.get_outputs()[0].shape == ["N", 4, 64]
+    for tiles in (1, 2, 5):
+        with torch.inference_mode():
+            expected = projector(tower(pixels(tiles, size))).numpy()
+        tokens = run_graph(session, pixels(tiles, size).numpy())
+        assert np.abs(tokens - expected).max() < MAX_TOKEN_ERROR
+
+
+def test_the_same_input_gives_the_same_bytes_without_traces(
+    dinov2_folder: Path, projector_folder: Path, vision_graph: Path, tmp_path: Path
+) -> None:
+    again = export_vision(
+        dinov2_folder, projector_folder, tmp_path / "again.onnx", image_size=56
+    ).path.read_bytes()
+    assert again == vision_graph.read_bytes()
+    assert b".py" not in again
+
+
+def test_nodes_carry_the_names_of_their_modules(vision_graph: Path) -> None:
+    names = [node.name for node in onnx.load(vision_graph).graph.node if node.op_type == "Gelu"]
+    assert [name.rpartition("/")[0] for name in names] == [
+        "backbone.layers.0.mlp.activation",
+        "backbone.layers.1.mlp.activation",
+        "projector.activation",
+    ]
+
+
+@pytest.fixture
+def export_copy(dinov2_folder: Path, projector_folder: Path, tmp_path: Path) -> Callable[..., None]:
+    """Export a copy of the small DINOv2 after a change, and expect to be refused."""
+
+    def export(
+        error: type[Exception],
+        match: str,
+        edit: Callable[[Path], None] = lambda folder: None,
+        projector: Path = projector_folder,
+        size: int = 56,
+        layer: int | None = None,
+    ) -> None:
+        folder, out = tmp_path / "copy", tmp_path / "out" / "vision.onnx"
+        shutil.copytree(dinov2_folder, folder)
+        edit(folder)
+        with pytest.raises(error, match=match):
+            export_vision(folder, projector, out, image_size=size, feature_layer=layer)
+        assert not out.parent.exists() or list(out.parent.iterdir()) == []
+
+    return export
+
+
+def config_with(**changes: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+def tensors_with(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "edit"),
+    [
+        (UnsupportedModelError, "known: Dinov2Model", config_with(architectures=["ViTModel"])),
+        (UnsupportedModelError, "known: Dinov2Model", config_with(architectures=None)),
+        (UnreadableCheckpointError, "no such model", config_with(hidden_size="wide")),
+        (UnreadableCheckpointError, "no such model", config_with(num_attention_heads=0)),
+        (TensorShapeError, "position_embeddings", config_with(patch_size=7)),
+        (LeftoverTensorError, "extra", tensors_with(lambda t: t.update(extra=torch.zeros(1)))),
+        (MissingTensorError, "cls_token", tensors_with(lambda t: t.pop("embeddings.cls_token"))),
+        (
+            TensorValueError,
+            r"layernorm\.bias holds NaN",
+            tensors_with(lambda t: t["layernorm.bias"].fill_(torch.nan)),
+        ),
+    ],
+)
+def test_backbones_that_do_not_fit_are_refused(
+    export_copy: Callable[..., None],
+    error: type[Exception],
+    match: str,
+    edit: Callable[[Path], None],
+) -> None:
+    export_copy(error, match, edit)
+
+
+def test_tiles_and_layers_that_do_not_fit_are_refused(export_copy: Callable[..., None]) -> None:
+    export_copy(UnsupportedModelError, "tiles of 42 pixels: blocks of 2 x 2", size=42)
+
+
+def test_a_layer_that_does_not_exist_is_refused(export_copy: Callable[..., None]) -> None:
+    export_copy(UnsupportedModelError, "feature layer -3: expected -2 to -1", layer=-3)
+
+
+def test_a_projector_of_another_width_is_refused(
+    export_copy: Callable[..., None], tmp_path: Path
+) -> None:
+    save_projector(PixelShuffleProjector(48, 2, 8, 8), tmp_path / "other")
+    export_copy(
+        UnsupportedModelError, "32 wide, the projector takes 48", projector=tmp_path / "other"
+    )
+
+
+def test_a_graph_that_differs_is_removed(
+    export_copy: Callable[..., None], vision_graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_et.export.vision._trace", lambda tower: onnx.load(vision_graph))
+    monkeypatch.setattr("edge_et.export.vision.MAX_TOKEN_ERROR", 0.0)
+    export_copy(ParityError, "nothing was written")
+
+
+def test_other_graphs_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.onnx"
+    path.write_bytes(b"garbage")
+    with pytest.raises(GraphError, match="cannot be opened"):
+        open_session(path)
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 4])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 4])
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "other", [value], [result])
+    onnx.save(
+        onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+        ),
+        path,
+    )
+    with pytest.raises(GraphError, match="expected pixel_values"):
+        open_session(path)
