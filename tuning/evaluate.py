@@ -11,17 +11,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from edge_et.pipeline import ExtractThink
 from edge_et.tuning.assets import IconLibrary
 from edge_et.tuning.questions import KINDS, Example, ask
-from edge_et.tuning.scenes import render_scene
+from edge_et.tuning.scenes import FIRST_HELD_OUT_SEED, render_scene
 
-# Training draws its scenes from seeds far below this one.
-FIRST_HELD_OUT_SEED = 20_000_000
+if TYPE_CHECKING:
+    from edge_et.pipeline import ExtractThink
 
 _SINGLE_OBJECT_KINDS = ("name",)
 _ARTICLE = re.compile(r"^(a|an|the)\s+")
@@ -73,20 +73,20 @@ class Accuracy:
 
 
 def held_out_questions(
-    kind: str, count: int, icons: IconLibrary
+    kind: str, count: int, libraries: Sequence[IconLibrary]
 ) -> Iterator[tuple[Image.Image, Example]]:
     """Makes questions of one kind about scenes that no training saw.
 
     Args:
         kind: One of `KINDS`. Names are asked of scenes with a single object.
         count: How many questions.
-        icons: The drawing style.
+        libraries: Drawing styles; seeds take turns.
     """
     made = 0
     composition = "single" if kind in _SINGLE_OBJECT_KINDS else None
     seed = FIRST_HELD_OUT_SEED + 1_000_000 * KINDS.index(kind)
     while made < count:
-        scene = render_scene(seed, icons, composition)
+        scene = render_scene(seed, libraries[seed % len(libraries)], composition)
         example = ask(scene.objects, kind, np.random.default_rng(seed))
         seed += 1
         if example is not None:

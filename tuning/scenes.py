@@ -15,6 +15,9 @@ from edge_et.tuning.assets import IconLibrary
 from edge_et.tuning.concepts import COLOURS, PLACES, SHAPES, THINGS
 
 SCENE_PIXELS = 224
+# Training draws its scenes from seeds far below this one.
+FIRST_HELD_OUT_SEED = 20_000_000
+
 COMPOSITIONS = ("single", "several", "counting")
 
 _COMPOSITION_SHARES = (0.35, 0.35, 0.3)
