@@ -1,1 +1,56 @@
-"""Answers questions about images on small CPUs, by extraction and then reasoning."""
+"""Answers questions about images on small CPUs, by extraction and then reasoning.
+
+Importing it loads no model library; a name is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_et.bundle import Bundle, load_bundle
+    from edge_et.errors import EdgeETError
+    from edge_et.loading import answer, load
+    from edge_et.pipeline import ExtractThink, Session
+    from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
+
+__all__ = [
+    "Answer",
+    "AnswerToken",
+    "Bundle",
+    "EdgeETError",
+    "ExtractThink",
+    "ExtractionToken",
+    "ReasoningToken",
+    "Session",
+    "answer",
+    "load",
+    "load_bundle",
+]
+
+_HOMES = {
+    "Answer": "edge_et.results",
+    "AnswerToken": "edge_et.results",
+    "Bundle": "edge_et.bundle",
+    "EdgeETError": "edge_et.errors",
+    "ExtractThink": "edge_et.pipeline",
+    "ExtractionToken": "edge_et.results",
+    "ReasoningToken": "edge_et.results",
+    "Session": "edge_et.pipeline",
+    "answer": "edge_et.loading",
+    "load": "edge_et.loading",
+    "load_bundle": "edge_et.bundle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":  # edge_et.errors works without an import of its own
+        return importlib.import_module("edge_et.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "errors"])

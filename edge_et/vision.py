@@ -5,6 +5,7 @@ used again. Nothing else imports onnxruntime.
 """
 
 import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -133,6 +134,40 @@ class VisionTower:
     def close(self) -> None:
         """Free the session; may be called again."""
         self._session = None
+
+
+class ImageTokenCache:
+    """The image tokens used last, up to a number of bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        """Begin empty.
+
+        Args:
+            limit_bytes: most bytes of rows that are kept; 0 keeps nothing.
+        """
+        self._limit_bytes = limit_bytes
+        self._size_bytes = 0
+        self._images: OrderedDict[str, ImageTokens] = OrderedDict()
+
+    def get(self, digest: str) -> ImageTokens | None:
+        """Return the image tokens of a digest, or None where they are not kept."""
+        image = self._images.get(digest)
+        if image is not None:
+            self._images.move_to_end(digest)
+        return image
+
+    def put(self, image: ImageTokens) -> None:
+        """Keep image tokens that are not kept yet, and forget those unused for longest."""
+        self._images[image.digest] = image
+        self._size_bytes += image.rows.nbytes
+        while self._size_bytes > self._limit_bytes:
+            _, oldest = self._images.popitem(last=False)
+            self._size_bytes -= oldest.rows.nbytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._images.clear()
+        self._size_bytes = 0
 
 
 def _check_ports(
