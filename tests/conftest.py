@@ -1,0 +1,22 @@
+"""What tests of every kind share."""
+
+from pathlib import Path
+
+import pytest
+from tiny.bundle import build_bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model for both stages, with an adapter. Not to be written to."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    build_bundle(folder, adapter=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A perceiver and a reasoner of its own. Not to be written to."""
+    folder = tmp_path_factory.mktemp("bundles") / "pair"
+    build_bundle(folder, two_models=True)
+    return folder

@@ -1,0 +1,112 @@
+"""A tiny random Llama as a GGUF, and LoRA adapters for it."""
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+WIDTH = 32
+HEADS = 4
+KV_HEADS = 2
+LAYERS = 2
+FEED_FORWARD = 64
+PADDING_ROWS = 8
+"""Rows behind the tokenizer's last id, as real checkpoints have them."""
+
+Tensors = dict[str, NDArray[np.float32]]
+
+
+def random_tensors(rows: int, seed: int, width: int = WIDTH) -> Tensors:
+    random = np.random.default_rng(seed)
+    kv_width = width // HEADS * KV_HEADS
+
+    def matrix(out_width: int, in_width: int, scale: float = 1.0) -> NDArray[np.float32]:
+        values = random.normal(0, scale / np.sqrt(in_width), (out_width, in_width))
+        return values.astype(np.float32)
+
+    ones = np.ones(width, np.float32)
+    tensors = {
+        "token_embd.weight": matrix(rows, width, np.sqrt(width)),
+        "output.weight": matrix(rows, width, 3.0),
+        "output_norm.weight": ones,
+    }
+    # Padding rows that would win every time if they could be chosen.
+    tensors["output.weight"][-PADDING_ROWS:] *= 50
+    for layer in range(LAYERS):
+        tensors |= {
+            f"blk.{layer}.attn_norm.weight": ones,
+            f"blk.{layer}.attn_q.weight": matrix(width, width, 2.0),
+            f"blk.{layer}.attn_k.weight": matrix(kv_width, width, 2.0),
+            f"blk.{layer}.attn_v.weight": matrix(kv_width, width, 2.0),
+            f"blk.{layer}.attn_output.weight": matrix(width, width, 2.0),
+            f"blk.{layer}.ffn_norm.weight": ones,
+            f"blk.{layer}.ffn_gate.weight": matrix(FEED_FORWARD, width, 2.0),
+            f"blk.{layer}.ffn_up.weight": matrix(FEED_FORWARD, width, 2.0),
+            f"blk.{layer}.ffn_down.weight": matrix(width, FEED_FORWARD, 2.0),
+        }
+    return tensors
+
+
+def write_llama(path: Path, tokenizer_json: Path, *, seed: int, width: int = WIDTH) -> Tensors:
+    """Write the model; its rows are the tokenizer's ids and some of padding."""
+    content = json.loads(tokenizer_json.read_text())
+    vocabulary = dict(content["model"]["vocab"])
+    special = {entry["content"]: entry["id"] for entry in content["added_tokens"]}
+    by_id = {number: text for text, number in (vocabulary | special).items()}
+    rows = len(by_id) + PADDING_ROWS
+    tensors = random_tensors(rows, seed, width)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(2048)
+    writer.add_embedding_length(width)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(width // HEADS)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(rows)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list([by_id.get(number, f"[PAD{number}]") for number in range(rows)])
+    writer.add_token_types(
+        [
+            gguf.TokenType.CONTROL
+            if by_id.get(number) in special
+            else gguf.TokenType.NORMAL
+            if number in by_id
+            else gguf.TokenType.UNUSED
+            for number in range(rows)
+        ]
+    )
+    merges = content["model"]["merges"]
+    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
+    writer.add_eos_token_id(special["<|im_end|>"])
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
+    _close(writer)
+    return tensors
+
+
+def write_adapter(path: Path, *, seed: int, width: int = WIDTH, rank: int = 4) -> None:
+    """Write a LoRA for the attention's queries and outputs, large enough to change every text."""
+    random = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    for layer in range(LAYERS):
+        for name in ("attn_q", "attn_output"):
+            for part, shape in (("lora_a", (rank, width)), ("lora_b", (width, rank))):
+                values = random.normal(0, 0.5, shape).astype(np.float32)
+                writer.add_tensor(f"blk.{layer}.{name}.weight.{part}", values)
+    _close(writer)
+
+
+def _close(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

@@ -1,0 +1,41 @@
+"""A tiny vision tower: mean colours of 8x8 pixels, projected."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+SIZE = 32
+TOKENS = 16
+
+
+def write_tower(path: Path, *, width: int, seed: int = 1, tokens: int = TOKENS) -> None:
+    """Write ``pixel_values [N,3,32,32]`` to ``image_tokens [N,16,width]``, float32.
+
+    Another number of `tokens` makes a graph whose stated output is not what it computes.
+    """
+    random = np.random.default_rng(seed)
+    constants = {
+        "weight": random.normal(0, 1, (3, width)).astype(np.float32),
+        "places": random.normal(0, 1, (TOKENS, width)).astype(np.float32),
+        "shape": np.array([0, 3, TOKENS], np.int64),
+    }
+    nodes = [
+        helper.make_node(
+            "AveragePool", ["pixel_values"], ["pooled"], kernel_shape=[8, 8], strides=[8, 8]
+        ),
+        helper.make_node("Reshape", ["pooled", "shape"], ["flat"]),
+        helper.make_node("Transpose", ["flat"], ["rows"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["rows", "weight"], ["projected"]),
+        helper.make_node("Add", ["projected", "places"], ["image_tokens"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("image_tokens", TensorProto.FLOAT, ["N", tokens, width])],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
