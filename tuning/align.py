@@ -36,15 +36,19 @@ class AlignSettings:
         batch_tokens: Image tokens a step.
         learning_rate: Peak, reached after 5% of the steps, then a cosine to zero.
         temperature: Divides the cosines before the softmax over labels.
-        norm_weight: Weight of the penalty that keeps tokens as long as the table's embeddings.
+        norm: Length to which image tokens are drawn, in mean lengths of the labels' embeddings.
+        norm_weight: Weight of the penalty that does so.
+        dropout: Share of the patch features that are blanked.
         seed: Of batches and of the projector's first weights.
     """
 
-    steps: int = 2400
+    steps: int = 600
     batch_tokens: int = 3072
     learning_rate: float = 1e-3
     temperature: float = 0.05
+    norm: float = 1.6
     norm_weight: float = 0.1
+    dropout: float = 0.3
     seed: int = 0
 
 
@@ -81,7 +85,7 @@ def align_projector(
     optimizer = torch.optim.AdamW(projector.parameters(), lr=1.0, weight_decay=0.01)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(settings))
     directions = functional.normalize(targets, dim=-1)
-    length = targets.norm(dim=-1).mean()
+    length = settings.norm * targets.norm(dim=-1).mean()
     step = 0
     state = load_checkpoint(checkpoint)
     if state is not None:
@@ -93,7 +97,10 @@ def align_projector(
         rng = np.random.default_rng([settings.seed, step])
         rows = rng.integers(len(cells.labels), size=settings.batch_tokens)
         labels = torch.from_numpy(cells.labels[rows])
-        tokens = projector(torch.from_numpy(cells.patches[rows]).float())[:, 0]
+        patches = functional.dropout(
+            torch.from_numpy(cells.patches[rows]).float(), settings.dropout
+        )
+        tokens = projector(patches)[:, 0]
         cosines = functional.normalize(tokens, dim=-1) @ directions.T
         right = functional.cross_entropy(cosines / settings.temperature, labels)
         drift = ((tokens.norm(dim=-1) / length - 1) ** 2).mean()

@@ -19,6 +19,9 @@ from edge_et.tuning.scenes import SceneObject
 
 IGNORED = -100
 
+Turns = tuple[tuple[str, bool], ...]
+"""Pieces of text behind the image, each with whether the model is taught to write it."""
+
 _USER = recipe.TURN_START.format(role="user")
 _ASSISTANT = recipe.TURN_START.format(role="assistant")
 
@@ -52,21 +55,17 @@ def sample_examples(
     return [example for example in drawn if example is not None]
 
 
-def pack(
-    two_stage: Sequence[Example], direct: Sequence[Example], tokenizer: Tokenizer
-) -> PackedSample:
-    """Packs examples behind one image.
+def pack(conversations: Sequence[Turns], tokenizer: Tokenizer) -> PackedSample:
+    """Packs conversations behind one image.
 
     Args:
-        two_stage: Taught as extraction, then reasoning and answer.
-        direct: Taught as an answer without extraction.
+        conversations: From `two_stage`, `extraction_only` or `direct`; a branch each.
         tokenizer: The LLM's.
     """
     head = tokenizer.encode(_USER).ids
     shared = len(head) + recipe.IMAGE_TOKENS
     ids, targets = head + [0] * recipe.IMAGE_TOKENS, [IGNORED] * shared
     positions, branches = list(range(shared)), [0] * shared
-    conversations = [_two_stage_turns(e) for e in two_stage] + [_direct_turns(e) for e in direct]
     for number, turns in enumerate(conversations, 1):
         branch_ids, taught = _tokenize(turns, tokenizer)
         following = branch_ids[1:] + [IGNORED]
@@ -77,6 +76,38 @@ def pack(
         branches += [number] * len(branch_ids)
     return PackedSample(
         np.array(ids), np.array(targets), np.array(positions), np.array(branches), len(head)
+    )
+
+
+def two_stage(example: Example) -> Turns:
+    """Returns extraction, reasoning and answer, all of them taught."""
+    think = recipe.THINK_PROMPT.format(question=example.question)
+    thought = f"{example.reasoning}\n{recipe.ANSWER_MARKER} {example.answer}"
+    return (
+        *extraction_only(example),
+        (_USER + think + recipe.TURN_END + _ASSISTANT, False),
+        (thought, True),
+        (recipe.TURN_END, True),
+    )
+
+
+def extraction_only(example: Example) -> Turns:
+    """Returns stage 1 alone."""
+    prompt = recipe.EXTRACT_PROMPT.format(image="", question=example.question)
+    return (
+        (prompt + recipe.TURN_END + _ASSISTANT, False),
+        (example.extraction, True),
+        (recipe.TURN_END, True),
+    )
+
+
+def direct(example: Example) -> Turns:
+    """Returns the answer without extraction."""
+    prompt = recipe.DIRECT_PROMPT.format(image="", question=example.question)
+    return (
+        (prompt + recipe.TURN_END + _ASSISTANT, False),
+        (example.answer, True),
+        (recipe.TURN_END, True),
     )
 
 
@@ -95,32 +126,7 @@ def attention_mask(branches: np.ndarray) -> np.ndarray:
     return ((same | shared) & causal)[:, None]
 
 
-def _two_stage_turns(example: Example) -> list[tuple[str, bool]]:
-    extract = recipe.EXTRACT_PROMPT.format(image="", question=example.question)
-    think = recipe.THINK_PROMPT.format(question=example.question)
-    thought = f"{example.reasoning}\n{recipe.ANSWER_MARKER} {example.answer}"
-    return [
-        (extract + recipe.TURN_END + _ASSISTANT, False),
-        (example.extraction, True),
-        (recipe.TURN_END, True),
-        (_USER + think + recipe.TURN_END + _ASSISTANT, False),
-        (thought, True),
-        (recipe.TURN_END, True),
-    ]
-
-
-def _direct_turns(example: Example) -> list[tuple[str, bool]]:
-    prompt = recipe.DIRECT_PROMPT.format(image="", question=example.question)
-    return [
-        (prompt + recipe.TURN_END + _ASSISTANT, False),
-        (example.answer, True),
-        (recipe.TURN_END, True),
-    ]
-
-
-def _tokenize(
-    turns: Sequence[tuple[str, bool]], tokenizer: Tokenizer
-) -> tuple[list[int], list[bool]]:
+def _tokenize(turns: Turns, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
     """Tokenizes pieces apart, as they arrive at run time; tells which tokens are taught."""
     ids: list[int] = []
     taught: list[bool] = []

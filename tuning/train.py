@@ -18,7 +18,16 @@ import numpy as np
 from edge_et.tuning import recipe
 from edge_et.tuning.checkpoint import load_checkpoint, save_checkpoint
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
-from edge_et.tuning.samples import IGNORED, PackedSample, attention_mask, pack, sample_examples
+from edge_et.tuning.samples import (
+    IGNORED,
+    PackedSample,
+    attention_mask,
+    direct,
+    extraction_only,
+    pack,
+    sample_examples,
+    two_stage,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +45,9 @@ class TrainSettings:
     Attributes:
         steps: Optimizer steps in all; the rate falls to zero over the last `cooldown` of them.
         scenes_per_step: Images a step.
-        two_stage_questions: Questions an image, taught as extraction and reasoning.
-        direct_questions: Questions an image, taught as direct answers.
+        two_stage_share: Images whose first question is taught with its reasoning; the first
+            question of the others is taught as an extraction alone, which is what sees.
+        direct_questions: Further questions an image, taught as direct answers.
         lora_rate: Learning rate of the adapter.
         projector_rate: Learning rate of the projector.
         warmup: Steps of linear warm-up.
@@ -47,11 +57,11 @@ class TrainSettings:
     """
 
     steps: int
-    scenes_per_step: int = 8
-    two_stage_questions: int = 2
+    scenes_per_step: int = 16
+    two_stage_share: float = 0.3
     direct_questions: int = 2
     lora_rate: float = 6e-4
-    projector_rate: float = 3e-4
+    projector_rate: float = 5e-5
     warmup: int = 20
     cooldown: float = 0.3
     seed: int = 0
@@ -202,13 +212,11 @@ class _SceneReader:
         samples = []
         for row in rows:
             rng = np.random.default_rng([settings.seed, 2, step, int(row)])
-            asked = sample_examples(
-                shard.scene_objects(int(row)),
-                settings.two_stage_questions + settings.direct_questions,
-                rng,
-            )
-            two_stage = asked[: settings.two_stage_questions]
-            samples.append(pack(two_stage, asked[settings.two_stage_questions :], tokenizer))
+            objects = shard.scene_objects(int(row))
+            first, *others = sample_examples(objects, 1 + settings.direct_questions, rng)
+            with_reasoning = rng.random() < settings.two_stage_share
+            turns = two_stage(first) if with_reasoning else extraction_only(first)
+            samples.append(pack([turns, *map(direct, others)], tokenizer))
         return torch.from_numpy(shard.features[rows]).float(), samples
 
     def _load(self, path: Path) -> FeatureShard:
