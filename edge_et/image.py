@@ -29,7 +29,7 @@ ImageSource = (
 
 # Formats whose decoders are part of Pillow. Others are left out on purpose: EPS, for one, would
 # start Ghostscript.
-_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,

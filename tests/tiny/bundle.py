@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-from tiny.llama import PADDING_ROWS, WIDTH, write_adapter, write_llama
-from tiny.tokenizer import write_tokenizer
-from tiny.tower import SIZE, TOKENS, write_tower
-
 from edge_et.bundle import (
     ChatSpec,
     Check,
@@ -21,6 +17,9 @@ from edge_et.bundle import (
     file_ref,
     save_manifest,
 )
+from tiny.llama import PADDING_ROWS, WIDTH, write_adapter, write_llama
+from tiny.tokenizer import write_tokenizer
+from tiny.tower import SIZE, TOKENS, write_tower
 
 CHATML = ChatSpec(
     turn_start="<|im_start|>{role}\n",

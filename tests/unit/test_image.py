@@ -1,0 +1,234 @@
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+from tiny.bundle import PROCESSING
+
+from edge_et.errors import ImageDecodeError, ImageFileError, ImageInputError, ImageTooLargeError
+from edge_et.image import load_image, split_tiles, to_pixel_values
+
+
+def picture(width: int = 7, height: int = 5) -> Image.Image:
+    values = np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(values)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixels(image: Image.Image) -> list[Any]:
+    return np.asarray(image).tolist()
+
+
+def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path) -> None:
+    image = picture()
+    data = encoded(image)
+    path = tmp_path / "picture.png"
+    path.write_bytes(data)
+    sources = [
+        path,
+        str(path),
+        data,
+        bytearray(data),
+        memoryview(data),
+        io.BytesIO(data),
+        image,
+        np.asarray(image),
+    ]
+    for source in sources:
+        loaded = load_image(source)
+        assert loaded.mode == "RGB"
+        assert pixels(loaded) == pixels(image)
+    with path.open("rb") as file:
+        assert pixels(load_image(file)) == pixels(image)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(orientation: int) -> None:
+    upright = picture()
+    stored = {
+        1: upright,
+        2: upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: upright.transpose(Image.Transpose.ROTATE_180),
+        4: upright.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: upright.transpose(Image.Transpose.TRANSPOSE),
+        6: upright.transpose(Image.Transpose.ROTATE_90),
+        7: upright.transpose(Image.Transpose.TRANSVERSE),
+        8: upright.transpose(Image.Transpose.ROTATE_270),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(stored, exif=exif)
+    loaded = load_image(data)
+    assert pixels(loaded) == pixels(upright)
+    assert pixels(load_image(loaded)) == pixels(upright)
+    assert pixels(load_image(Image.open(io.BytesIO(data)))) == pixels(upright)
+
+
+def test_transparency_is_put_on_white() -> None:
+    rgba = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    rgba.putpixel((1, 0), (0, 0, 0, 128))
+    assert pixels(load_image(encoded(rgba))) == [[[255] * 3, [127] * 3]]
+    palette = Image.new("P", (2, 1), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    assert pixels(load_image(encoded(palette))) == [[[10, 20, 30]] * 2]
+    assert pixels(load_image(encoded(palette, transparency=1))) == [[[255] * 3] * 2]
+    grey = Image.new("LA", (1, 1), (0, 0))
+    assert pixels(load_image(encoded(grey))) == [[[255] * 3]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled(kind: str) -> None:
+    values = np.array([[0, 257, 32896, 65535, 128, 129]], np.uint16)
+    loaded = load_image(encoded(Image.fromarray(values), kind))
+    assert [pixel[0] for pixel in pixels(loaded)[0]] == [0, 1, 128, 255, 0, 1]
+
+
+def test_other_modes() -> None:
+    assert pixels(load_image(encoded(Image.new("1", (1, 1), 1)))) == [[[255] * 3]]
+    assert pixels(load_image(encoded(Image.new("L", (1, 1), 7)))) == [[[7] * 3]]
+    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    red, green, blue = np.asarray(load_image(encoded(cmyk, "JPEG", quality=100)))[4, 4].tolist()
+    assert red > 240
+    assert green < 15
+    assert blue < 15
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_without_a_known_range_are_refused(mode: str) -> None:
+    with pytest.raises(ImageDecodeError, match="no known range"):
+        load_image(Image.new(mode, (2, 2), -1))
+
+
+def test_of_an_animation_the_first_frame_is_taken() -> None:
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert pixels(load_image(data))[0][0] == [255, 0, 0]
+
+
+def test_the_result_shares_no_memory_with_the_source() -> None:
+    array = np.zeros((2, 2, 3), np.uint8)
+    image = Image.new("RGB", (2, 2))
+    from_array, from_image = load_image(array), load_image(image)
+    array[:] = 9
+    image.putpixel((0, 0), (9, 9, 9))
+    assert np.asarray(from_array).max() == np.asarray(from_image).max() == 0
+
+
+def test_too_many_pixels_are_refused_before_decoding() -> None:
+    data = encoded(picture(100, 60))
+    assert load_image(data, max_pixels=6000).size == (100, 60)
+    with pytest.raises(ImageTooLargeError) as caught:
+        load_image(data[:100], max_pixels=5999)  # cut off: decoding would fail
+    assert (caught.value.pixels, caught.value.limit) == (6000, 5999)
+    for source in (picture(100, 60), np.zeros((60, 100, 3), np.uint8)):
+        with pytest.raises(ImageTooLargeError):
+            load_image(source, max_pixels=5999)
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+@pytest.mark.parametrize("side", [12_000, 20_000])
+def test_decompression_bombs_are_too_large(side: int, action: Any) -> None:
+    header = bytearray(encoded(picture()))
+    header[16:24] = side.to_bytes(4, "big") * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        with pytest.raises((ImageTooLargeError, ImageDecodeError)):
+            load_image(bytes(header))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_truncated_files_are_refused(kind: str) -> None:
+    data = encoded(picture(64, 64), kind)
+    for size in (len(data) // 2, 20):
+        with pytest.raises(ImageDecodeError):
+            load_image(data[:size])
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"%!PS-Adobe-3.0 EPSF-3.0\n" * 50])
+def test_what_is_no_picture_is_refused(data: bytes) -> None:
+    with pytest.raises(ImageDecodeError):
+        load_image(data)
+    with pytest.raises(ImageDecodeError):
+        load_image(io.BytesIO(data))
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.png", tmp_path, "a\0b"):
+        with pytest.raises(ImageFileError):
+            load_image(path)
+    with pytest.raises(ImageFileError, match="URLs are not fetched"):
+        load_image("https://example.org/cat.png")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        Image.new("RGB", (0, 3)),
+        io.StringIO("text"),
+        None,
+        5,
+    ],
+)
+def test_other_things_are_refused(source: Any) -> None:
+    with pytest.raises(ImageInputError):
+        load_image(source)
+
+
+def test_pixel_values_follow_the_image_processors_of_hugging_face() -> None:
+    """Written out: resize in 8 bits, rescale in double, round to single, normalise in single."""
+    image = picture(50, 40)
+    resized = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC))
+    rescaled = (resized.astype(np.float64) * PROCESSING.rescale).astype(np.float32)
+    mean, std = (np.array(values, np.float32) for values in (PROCESSING.mean, PROCESSING.std))
+    expected = ((rescaled - mean) / std).transpose(2, 0, 1)[None]
+    found = to_pixel_values(image, PROCESSING)
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
+    assert np.array_equal(found, expected)
+
+
+def test_a_picture_of_one_pixel_is_fine() -> None:
+    assert to_pixel_values(load_image(np.zeros((1, 1, 3), np.uint8)), PROCESSING).shape == (
+        1,
+        3,
+        32,
+        32,
+    )
+
+
+@pytest.mark.parametrize("size", [(64, 16), (16, 64), (1, 5000), (5000, 1), (31, 33)])
+@pytest.mark.parametrize("fit", ["squash", "pad", "crop"])
+def test_tiles_have_the_size_of_the_tower(fit: Any, size: tuple[int, int]) -> None:
+    processing = msgspec.structs.replace(PROCESSING, fit=fit, width=24)
+    (tile,) = split_tiles(Image.new("RGB", size), processing)
+    assert tile.size == (24, 32)
+
+
+def test_pad_keeps_the_shape_and_adds_a_border() -> None:
+    processing = msgspec.structs.replace(PROCESSING, fit="pad", pad_color=(1, 2, 3))
+    (tile,) = split_tiles(Image.new("RGB", (64, 16), "white"), processing)
+    values = np.asarray(tile)
+    assert values[:12].reshape(-1, 3).tolist() == [[1, 2, 3]] * 12 * 32
+    assert values[12:20].min() == 255
+    assert values[20:].reshape(-1, 3).tolist() == [[1, 2, 3]] * 12 * 32
+
+
+def test_crop_keeps_the_shape_and_loses_the_ends() -> None:
+    image = Image.new("RGB", (96, 32), "white")
+    image.paste((0, 0, 0), (0, 0, 30, 32))
+    image.paste((0, 0, 0), (66, 0, 96, 32))
+    (tile,) = split_tiles(image, msgspec.structs.replace(PROCESSING, fit="crop"))
+    assert np.asarray(tile)[:, 2:30].min() == 255

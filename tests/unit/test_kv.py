@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+
+from edge_et.kv import chunks, common_prefix, positions_of, restart_at
+from edge_et.prompt import ImageSegment, Segment, TokenSegment
+from edge_et.vision import ImageTokens
+
+
+def image(count: int, digest: str = "a") -> ImageSegment:
+    return ImageSegment(ImageTokens(np.zeros((count, 4), np.float32), digest))
+
+
+def tokens(*ids: int) -> TokenSegment:
+    return TokenSegment(ids)
+
+
+def shared(left: list[Segment], right: list[Segment]) -> int:
+    return common_prefix(positions_of(left), positions_of(right))
+
+
+def test_common_prefix_of_tokens() -> None:
+    assert shared([tokens(1, 2, 3)], [tokens(1, 2, 4)]) == 2
+    assert shared([tokens(1, 2, 3)], [tokens(1, 2)]) == 2
+    assert shared([], [tokens(1)]) == 0
+
+
+def test_tokens_agree_however_they_are_cut() -> None:
+    assert shared([tokens(1), tokens(2, 3)], [tokens(1, 2), tokens(3)]) == 3
+
+
+def test_images_agree_by_digest_alone() -> None:
+    before = [tokens(1), image(4, "a"), tokens(2, 3)]
+    assert shared(before, [tokens(1), image(4, "a"), tokens(2, 9)]) == 6
+    assert shared(before, [tokens(1), image(4, "b"), tokens(2, 3)]) == 1
+
+
+def test_an_image_cut_short_in_the_cache_agrees_row_by_row() -> None:
+    cached = positions_of([tokens(1), image(4)])[:3]
+    assert common_prefix(cached, positions_of([tokens(1), image(4), tokens(2)])) == 3
+
+
+def test_a_written_token_is_not_the_same_as_one_that_was_read() -> None:
+    assert shared([TokenSegment((1, 2), generated=True)], [tokens(1, 2)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("agreeing", "start"),
+    [
+        (0, 0),
+        (7, 0),
+        (8, 8),
+        (15, 8),
+        # Of 17 tokens the last one must not be evaluated alone.
+        (16, 8),
+        (17, 17),
+        (19, 17),
+        (24, 17),
+        (26, 25),
+        (33, 25),
+    ],
+)
+def test_evaluation_restarts_at_a_whole_group(agreeing: int, start: int) -> None:
+    segments = [tokens(*range(17)), image(17)]
+    assert restart_at(segments, agreeing) == start
+
+
+def test_written_tokens_restart_anywhere() -> None:
+    segments = [tokens(1, 2, 3), TokenSegment((4, 5, 6), generated=True), tokens(7, 8)]
+    assert restart_at(segments, 5) == 5
+    assert restart_at(segments, 6) == 6
+    assert restart_at(segments, 7) == 6
+
+
+def test_no_row_is_left_alone() -> None:
+    assert restart_at([tokens(*range(17))], 16) == 8
+    sizes = [part.stop - part.start for _, part in chunks([tokens(*range(33))], 0, 16)]
+    assert sizes == [16, 8, 9]
+
+
+def test_chunks_cover_everything_behind_the_start_once() -> None:
+    segments = [
+        tokens(*range(100, 121)),
+        image(50),
+        TokenSegment((1, 2, 3), generated=True),
+        tokens(9),
+        tokens(*range(35)),
+    ]
+    positions = positions_of(segments)
+    for agreeing in range(len(positions)):
+        start = restart_at(segments, agreeing)
+        assert agreeing - 16 <= start <= agreeing
+        covered = [
+            position
+            for segment, part in chunks(segments, start, 16)
+            for position in positions_of([segment])[part]
+        ]
+        assert covered == positions[start:]
+        assert all(part.stop - part.start <= 16 for _, part in chunks(segments, start, 16))
+
+
+def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
+    """Rows share a group of eight, a leftover, or a batch of their own; always the same ones."""
+
+    def groups(start: int) -> dict[int, tuple[int, ...]]:
+        seen: dict[int, tuple[int, ...]] = {}
+        at = start
+        for _, part in chunks(segments, start, 16):
+            size = part.stop - part.start
+            for first in range(0, size, 8):
+                rows = tuple(range(at + first, at + min(first + 8, size)))
+                seen |= dict.fromkeys(rows, (*rows, -1) if size == 1 else rows)
+            at += size
+        return seen
+
+    segments = [
+        tokens(*range(33)),
+        image(18),
+        TokenSegment((1, 2), generated=True),
+        tokens(*range(9)),
+    ]
+    full = groups(0)
+    for agreeing in range(sum(map(len, segments))):
+        start = restart_at(segments, agreeing)
+        assert groups(start) == {row: group for row, group in full.items() if row >= start}

@@ -1,0 +1,77 @@
+from pathlib import Path
+from typing import get_type_hints
+
+import numpy as np
+import pytest
+
+from edge_et.errors import OptionError
+from edge_et.options import (
+    AnswerOptions,
+    OptionValues,
+    check_at_least,
+    cpu_quota,
+    default_threads,
+    parse_options,
+)
+
+
+def test_the_keyword_arguments_are_the_options() -> None:
+    assert list(get_type_hints(OptionValues)) == list(AnswerOptions.__struct_fields__)
+
+
+def test_none_is_the_default_of_every_option() -> None:
+    assert parse_options({}) == AnswerOptions()
+    assert parse_options({"seed": None, "top_p": None}) == AnswerOptions()
+
+
+def test_values_in_range_are_taken() -> None:
+    options = parse_options({"max_thinking_tokens": 0, "temperature": 1, "top_p": 1.0, "seed": 0})
+    assert (options.max_thinking_tokens, options.temperature, options.top_p) == (0, 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_extraction_tokens", 0),
+        ("max_extraction_tokens", 2.5),
+        ("max_thinking_tokens", -1),
+        ("max_answer_tokens", True),
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("temperature", "hot"),
+        ("top_p", 0.0),
+        ("top_p", 1.01),
+        ("seed", -1),
+        ("max_tokens", 5),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse_options({name: value})
+    assert (caught.value.name, caught.value.expected != "") == (name, True)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers() -> None:
+    check_at_least("threads", 1, 1)
+    for value in (0, True, 1.0, np.float32(2)):
+        with pytest.raises(OptionError, match="threads"):
+            check_at_least("threads", value, 1)  # type: ignore[arg-type]
+
+
+def test_a_container_quota_bounds_the_threads(tmp_path: Path) -> None:
+    v2 = tmp_path / "cpu.max"
+    v2.write_text("150000 100000\n")
+    assert cpu_quota(v2, tmp_path / "none") == 1.5
+    v2.write_text("max 100000\n")
+    assert cpu_quota(v2, tmp_path / "none") is None
+    (tmp_path / "cpu.cfs_quota_us").write_text("-1\n")
+    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
+    assert cpu_quota(tmp_path / "none", tmp_path) is None
+    (tmp_path / "cpu.cfs_quota_us").write_text("50000\n")
+    assert cpu_quota(tmp_path / "none", tmp_path) == 0.5
+    assert cpu_quota(tmp_path / "none", tmp_path / "none") is None
+
+
+def test_there_is_at_least_one_thread() -> None:
+    assert default_threads() >= 1
