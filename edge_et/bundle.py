@@ -255,15 +255,17 @@ def read_manifest(path: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError) as err:
         raise MissingFileError(path) from err
     try:
-        envelope = msgspec.json.decode(data, type=_Envelope)
+        content = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise ManifestSyntaxError(path, str(err)) from err
+    try:
+        envelope = msgspec.convert(content, _Envelope)
         if (envelope.format, envelope.format_version) != (FORMAT, FORMAT_VERSION):
             found = f"{envelope.format!r} version {envelope.format_version}"
             raise BundleVersionError(path, found, f"{FORMAT!r} version {FORMAT_VERSION}")
-        return msgspec.json.decode(data, type=Manifest)
+        return msgspec.convert(content, Manifest)
     except msgspec.ValidationError as err:
         raise ManifestSchemaError(path, str(err)) from err
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise ManifestSyntaxError(path, str(err)) from err
 
 
 def save_manifest(manifest: Manifest, folder: Path) -> Path:

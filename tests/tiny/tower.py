@@ -10,13 +10,10 @@ SIZE = 32
 TOKENS = 16
 
 
-def write_tower(path: Path, *, width: int, seed: int = 1, tokens: int = TOKENS) -> None:
-    """Write ``pixel_values [N,3,32,32]`` to ``image_tokens [N,16,width]``, float32.
-
-    Another number of `tokens` makes a graph whose stated output is not what it computes.
-    """
+def write_tower(path: Path, *, width: int, seed: int = 1) -> None:
+    """Write ``pixel_values [N,3,32,32]`` to ``image_tokens [N,16,width]``, float32."""
     random = np.random.default_rng(seed)
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "weight": random.normal(0, 1, (3, width)).astype(np.float32),
         "places": random.normal(0, 1, (TOKENS, width)).astype(np.float32),
         "shape": np.array([0, 3, TOKENS], np.int64),
@@ -34,7 +31,7 @@ def write_tower(path: Path, *, width: int, seed: int = 1, tokens: int = TOKENS) 
         nodes,
         "tiny",
         [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("image_tokens", TensorProto.FLOAT, ["N", tokens, width])],
+        [helper.make_tensor_value_info("image_tokens", TensorProto.FLOAT, ["N", TOKENS, width])],
         [numpy_helper.from_array(values, name) for name, values in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,0 +1,271 @@
+"""Contexts over real llama.cpp."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from tiny.llama import WIDTH, write_adapter, write_llama
+from tiny.tokenizer import write_tokenizer
+
+from edge_et.bundle import LanguageModelSpec, read_manifest
+from edge_et.errors import ClosedError, DecodeError, ModelFileError, PromptTooLongError
+from edge_et.llm import Context, Evaluation, LanguageModel
+from edge_et.prompt import ImageSegment, Segment, TokenSegment
+from edge_et.tokenizer import Tokenizer
+from edge_et.vision import ImageTokens
+
+TOKENS = TokenSegment(tuple(range(20, 57)))
+OTHER = TokenSegment(tuple(range(90, 110)))
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_bundle: Path) -> LanguageModelSpec:
+    return read_manifest(tiny_bundle / "bundle.json").perceiver
+
+
+@pytest.fixture(scope="module")
+def token_count(tiny_bundle: Path) -> int:
+    return Tokenizer(tiny_bundle / "tokenizer.json").size
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path, spec: LanguageModelSpec, token_count: int) -> Iterator[LanguageModel]:
+    model = LanguageModel(
+        tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=token_count
+    )
+    yield model
+    model.close()
+
+
+@pytest.fixture(params=["f16", "f32"])
+def context(model: LanguageModel, request: pytest.FixtureRequest) -> Iterator[Context]:
+    context = model.new_context(200, 1, request.param)
+    yield context
+    context.close()
+
+
+def image(count: int, seed: int = 0) -> ImageSegment:
+    rows = np.random.default_rng(seed).normal(0, 1, (count, WIDTH)).astype(np.float32)
+    return ImageSegment(ImageTokens(rows, f"{seed}/{count}"))
+
+
+def logits_of(context: Context, segments: list[Segment]) -> np.ndarray:
+    context.clear()
+    context.evaluate(segments)
+    return context.logits
+
+
+def write(context: Context, count: int) -> list[int]:
+    tokens: list[int] = []
+    for _ in range(count):
+        if tokens:
+            context.append(tokens[-1])
+        tokens.append(int(context.logits.argmax()))
+    return tokens
+
+
+def test_embedding_rows_are_the_same_as_their_tokens(
+    tmp_path: Path, spec: LanguageModelSpec, token_count: int
+) -> None:
+    write_tokenizer(tmp_path / "tokenizer.json")
+    tensors = write_llama(tmp_path / "a.gguf", tmp_path / "tokenizer.json", seed=11)
+    model = LanguageModel(tmp_path / "a.gguf", spec, adapter=None, token_count=token_count)
+    context = model.new_context(200, 1, "f32")
+    rows = np.ascontiguousarray(tensors["token_embd.weight"][list(OTHER.ids)])
+    as_image = ImageSegment(ImageTokens(rows, "embeddings"))
+    expected = logits_of(context, [TOKENS, OTHER, TOKENS])
+    assert np.array_equal(logits_of(context, [TOKENS, as_image, TOKENS]), expected)
+    model.close()
+
+
+def test_only_what_is_new_is_evaluated(context: Context) -> None:
+    picture = image(16)
+    assert context.evaluate([TOKENS, picture, OTHER]) == Evaluation(reused=0, evaluated=73)
+    assert context.evaluate([TOKENS, picture, OTHER]) == Evaluation(reused=73, evaluated=0)
+    assert context.evaluate([TOKENS, picture, TOKENS]) == Evaluation(reused=53, evaluated=37)
+    assert context.evaluate([TOKENS, picture]) == Evaluation(reused=45, evaluated=8)
+    assert context.evaluate([TOKENS, image(16, seed=1)]) == Evaluation(reused=37, evaluated=16)
+    assert context.cached_positions == 53
+
+
+def test_the_end_is_evaluated_again_when_its_logits_are_gone(context: Context) -> None:
+    first = logits_of(context, [TOKENS])
+    write(context, 3)
+    evaluation = context.evaluate([TOKENS])
+    assert (evaluation.reused, evaluation.evaluated) == (32, 5)
+    assert np.array_equal(context.logits, first)
+
+
+@pytest.mark.parametrize("agreeing", range(0, 74, 3))
+def test_a_reused_prefix_changes_no_bit(context: Context, agreeing: int) -> None:
+    wanted = [TOKENS, image(16), OTHER]
+    expected = logits_of(context, wanted)
+    context.clear()
+    context.evaluate([*_first(wanted, agreeing), TokenSegment((3, 4, 5))])
+    evaluation = context.evaluate(wanted)
+    assert np.array_equal(context.logits, expected)
+    assert evaluation.reused >= agreeing - 9
+
+
+def test_written_tokens_kept_or_evaluated_anew_change_no_bit(context: Context) -> None:
+    prompt: list[Segment] = [TOKENS, image(16), OTHER]
+    context.evaluate(prompt)
+    written = TokenSegment(tuple(write(context, 12)), generated=True)
+    kept = context.evaluate([*prompt, written, TOKENS])
+    expected = context.logits
+    anew = write(context, 20)
+    assert kept.reused == 73 + 11  # the last token written had no successor
+    context.clear()
+    assert context.evaluate([*prompt, written, TOKENS]).reused == 0
+    assert np.array_equal(context.logits, expected)
+    assert write(context, 20) == anew
+
+
+def test_the_cache_type_costs_little_precision(model: LanguageModel) -> None:
+    found = {}
+    for kv_type in ("f16", "f32"):
+        context = model.new_context(200, 1, kv_type)  # type: ignore[arg-type]
+        found[kv_type] = logits_of(context, [TOKENS, image(16), OTHER])
+        context.close()
+    assert 0 < np.abs(found["f16"] - found["f32"]).max() < 0.1
+
+
+def test_padding_rows_are_out_of_sight(
+    context: Context, spec: LanguageModelSpec, token_count: int
+) -> None:
+    assert spec.vocabulary_size > token_count
+    assert logits_of(context, [TOKENS]).shape == (token_count,)
+
+
+def test_prompts_over_the_length_change_nothing(context: Context) -> None:
+    context.evaluate([TOKENS])
+    with pytest.raises(PromptTooLongError) as caught:
+        context.evaluate([TOKENS, image(164)])
+    assert (caught.value.tokens, caught.value.limit) == (201, 200)
+    assert context.evaluate([TOKENS]) == Evaluation(reused=37, evaluated=0)
+    assert context.evaluate([TOKENS, image(163)]).evaluated == 163
+    with pytest.raises(PromptTooLongError):
+        context.append(5)
+
+
+def test_a_failure_empties_the_cache_and_leaves_it_usable(context: Context) -> None:
+    expected = logits_of(context, [TOKENS, OTHER])
+    with pytest.raises(DecodeError):
+        context.evaluate([TOKENS, TokenSegment((1_000_000, 1_000_001))])
+    assert context.cached_positions == 0
+    with pytest.raises(DecodeError, match="nothing was evaluated"):
+        _ = context.logits
+    context.evaluate([TOKENS, OTHER])
+    assert np.array_equal(context.logits, expected)
+
+
+def test_an_interrupt_between_decoding_and_bookkeeping_is_mended(context: Context) -> None:
+    expected = logits_of(context, [TOKENS, OTHER])
+    context.evaluate([TOKENS])
+    context._decode(np.array([5, 6], np.int32), [5, 6], False)
+    del context._cached[-2:]  # llama.cpp holds two positions more than is known here
+    context.evaluate([TOKENS, OTHER])
+    assert np.array_equal(context.logits, expected)
+
+
+def test_an_empty_prompt_is_refused(context: Context) -> None:
+    with pytest.raises(DecodeError, match="empty"):
+        context.evaluate([])
+
+
+def test_the_adapter_is_applied(
+    tiny_bundle: Path, model: LanguageModel, spec: LanguageModelSpec, token_count: int
+) -> None:
+    tuned = LanguageModel(
+        tiny_bundle / "perceiver.gguf",
+        spec,
+        adapter=tiny_bundle / "perceiver-lora.gguf",
+        token_count=token_count,
+    )
+    found = logits_of(tuned.new_context(200, 1, "f32"), [TOKENS])
+    plain = logits_of(model.new_context(200, 1, "f32"), [TOKENS])
+    assert np.abs(found - plain).max() > 0.1
+    tuned.close()
+
+
+def test_closed_contexts_and_models_say_so(
+    tiny_bundle: Path, spec: LanguageModelSpec, token_count: int
+) -> None:
+    model = LanguageModel(
+        tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=token_count
+    )
+    context = model.new_context(64, 1, "f16")
+    model.close()
+    model.close()
+    context.close()
+    with pytest.raises(ClosedError):
+        context.evaluate([TOKENS])
+    with pytest.raises(ClosedError):
+        model.new_context(64, 1, "f16")
+
+
+@pytest.mark.parametrize("size", [0, 100, 3000, -100])
+def test_files_that_are_no_models(
+    tiny_bundle: Path, tmp_path: Path, spec: LanguageModelSpec, size: int
+) -> None:
+    whole = (tiny_bundle / "perceiver.gguf").read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[:size])
+    with pytest.raises(ModelFileError) as caught:
+        LanguageModel(tmp_path / "cut.gguf", spec, adapter=None, token_count=100)
+    assert caught.value.path == tmp_path / "cut.gguf"
+
+
+@pytest.mark.parametrize(
+    "field", [{"architecture": "qwen3"}, {"embedding_width": 64}, {"vocabulary_size": 5}]
+)
+def test_models_that_are_not_the_one_described(
+    tiny_bundle: Path, spec: LanguageModelSpec, field: dict[str, object]
+) -> None:
+    other = msgspec.structs.replace(spec, **field)
+    with pytest.raises(ModelFileError, match=next(iter(field))):
+        LanguageModel(tiny_bundle / "perceiver.gguf", other, adapter=None, token_count=100)
+
+
+def test_adapters_that_do_not_fit(
+    tiny_bundle: Path, tmp_path: Path, spec: LanguageModelSpec
+) -> None:
+    write_adapter(tmp_path / "wide.gguf", seed=1, width=64)
+    (tmp_path / "none.gguf").write_bytes(b"no adapter")
+    for name in ("wide.gguf", "none.gguf"):
+        with pytest.raises(ModelFileError) as caught:
+            LanguageModel(
+                tiny_bundle / "perceiver.gguf",
+                spec,
+                adapter=tmp_path / name,
+                token_count=100,
+            )
+        assert caught.value.path == tmp_path / name
+
+
+def test_the_native_log_is_a_python_log(
+    tiny_bundle: Path,
+    spec: LanguageModelSpec,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with caplog.at_level(logging.DEBUG, logger="edge_et.llm"):
+        LanguageModel(tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=100).close()
+    assert any("llama" in record.message for record in caplog.records)
+    assert all("\n" not in record.message for record in caplog.records)
+    assert capfd.readouterr() == ("", "")
+
+
+def _first(segments: list[Segment], count: int) -> list[Segment]:
+    parts: list[Segment] = []
+    for segment in segments:
+        if isinstance(segment, TokenSegment):
+            part: Segment = TokenSegment(segment.ids[:count])
+        else:
+            part = ImageSegment(ImageTokens(segment.image.rows[:count], segment.image.digest))
+        count -= len(part)
+        if len(part):
+            parts.append(part)
+    return parts

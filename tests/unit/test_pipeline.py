@@ -1,0 +1,215 @@
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny.bundle import build_bundle
+from tiny.fakes import FakeTower, ScriptedContext, new_speaker
+
+from edge_et.errors import (
+    BusyError,
+    ClosedError,
+    DecodeError,
+    ImageInputError,
+    OptionError,
+    PromptTooLongError,
+)
+from edge_et.pipeline import ExtractThink
+from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
+from edge_et.tokenizer import Tokenizer
+from edge_et.vision import ImageTokens
+
+IMAGE = np.full((9, 9, 3), 40, np.uint8)
+TURNS = ("a ball<|im_end|>", "It is red.\nAnswer:", " red<|im_end|>")
+
+
+class Parts:
+    """A pipeline over fakes, with the fakes at hand."""
+
+    def __init__(self, folder: Path, *texts: str, **options: Any) -> None:
+        manifest = build_bundle(folder)
+        tokenizer = Tokenizer(folder / "tokenizer.json")
+        self.context = ScriptedContext(tokenizer, *texts)
+        self.tower = FakeTower()
+        self.pipeline = ExtractThink(
+            manifest,
+            tower=self.tower,
+            perceiver=new_speaker(tokenizer, self.context),
+            reasoner=None,
+            **options,
+        )
+
+
+def test_both_stages_are_told_and_measured(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS)
+    *events, answer = parts.pipeline.stream(IMAGE, " Which colour? ")
+    assert isinstance(answer, Answer)
+    assert (answer.extraction, answer.reasoning, answer.text) == ("a ball", "It is red.", "red")
+    kinds = [type(event) for event in events]
+    assert kinds == sorted(kinds, key=[ExtractionToken, ReasoningToken, AnswerToken].index)
+    assert parts.context.prompts[0] == (
+        "<|im_start|>user\n[image]Describe what the picture shows. Pay attention to: "
+        "Which colour?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert parts.context.prompts[1] == (
+        f"{parts.context.prompts[0]}a ball<|im_end|>\n"
+        "<|im_start|>user\nWhich colour?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert set(answer.usage) == {"image", "vision", "extract", "think"}
+    assert answer.usage["vision"].evaluated_tokens == 16
+    assert answer.usage["think"].generated_tokens == sum(
+        len(parts.pipeline._perceiver.tokenizer.encode(text))
+        for text in ("It is red.\nAnswer:", " red")
+    )
+    document = answer.to_dict()
+    assert document["text"] == "red"
+    assert document["usage"]["extract"]["generated_tokens"] > 0
+
+
+def test_the_same_picture_runs_the_tower_once(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS, *TURNS)
+    parts.pipeline.answer(IMAGE, "A?")
+    second = parts.pipeline.answer(IMAGE.copy(), "B?")
+    assert parts.tower.runs == 1
+    assert (second.usage["vision"].evaluated_tokens, second.usage["vision"].reused_tokens) == (
+        0,
+        16,
+    )
+
+
+def test_nothing_is_remembered_without_room(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS, *TURNS, image_cache_bytes=0)
+    parts.pipeline.answer(IMAGE, "A?")
+    parts.pipeline.answer(IMAGE, "B?")
+    assert parts.tower.runs == 2
+
+
+def test_a_session_encodes_once(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS, *TURNS, image_cache_bytes=0)
+    session = parts.pipeline.session(IMAGE)
+    session.answer("A?")
+    *_, answer = session.stream("B?")
+    assert parts.tower.runs == 1
+    assert isinstance(answer, Answer)
+    assert answer.usage["vision"].reused_tokens == 16
+
+
+@pytest.mark.parametrize("question", ["", " \n", None, "\ud800"])
+def test_questions_that_are_none(tmp_path: Path, question: Any) -> None:
+    with pytest.raises(OptionError, match="question"):
+        Parts(tmp_path).pipeline.stream(IMAGE, question)
+
+
+def test_wrong_options_are_told_before_anything_runs(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    with pytest.raises(OptionError, match="max_thinking_tokens"):
+        parts.pipeline.stream(IMAGE, "A?", max_thinking_tokens=-1)
+    assert parts.tower.runs == 0
+
+
+def test_a_question_that_might_not_fit_is_refused_before_it_is_evaluated(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS)
+    with pytest.raises(PromptTooLongError) as caught:
+        parts.pipeline.answer(IMAGE, "why? " * 200)
+    assert caught.value.tokens > caught.value.limit == 500
+    with pytest.raises(PromptTooLongError):
+        parts.pipeline.answer(IMAGE, "A?", max_thinking_tokens=450)
+    assert parts.context.prompts == []
+    assert parts.pipeline.answer(IMAGE, "A?").text == "red"
+
+
+def test_options_reach_the_stages(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, "one two three four", "five six seven", "eight nine ten")
+    answer = parts.pipeline.answer(
+        IMAGE, "A?", max_extraction_tokens=2, max_thinking_tokens=1, max_answer_tokens=3
+    )
+    assert answer.usage["extract"].generated_tokens == 2
+    assert answer.usage["think"].generated_tokens == 4
+
+
+def test_a_pipeline_survives_an_error_half_way(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, TURNS[0], *TURNS)
+    stream = parts.pipeline.stream(IMAGE, "A?")
+    next(stream)
+    parts.context.fail = True
+    with pytest.raises(DecodeError):
+        list(stream)
+    assert parts.pipeline.answer(IMAGE, "A?").text == "red"
+
+
+def test_a_pipeline_survives_a_stream_that_is_left(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, TURNS[0], *TURNS)
+    for _ in parts.pipeline.stream(IMAGE, "A?"):
+        break
+    assert parts.pipeline.answer(IMAGE, "A?").text == "red"
+
+
+def test_an_unfinished_stream_of_this_thread_is_no_deadlock(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, TURNS[0], *TURNS)
+    stream = parts.pipeline.stream(IMAGE, "A?")
+    next(stream)
+    with pytest.raises(BusyError):
+        parts.pipeline.answer(IMAGE, "A?")
+    stream.close()  # type: ignore[attr-defined]
+    assert parts.pipeline.answer(IMAGE, "A?").text == "red"
+
+
+def test_the_answer_is_told_with_the_pipeline_free(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS, *TURNS)
+    stream = parts.pipeline.stream(IMAGE, "A?")
+    while not isinstance(next(stream), Answer):
+        pass
+    assert parts.pipeline.answer(IMAGE, "B?").text == "red"
+
+
+def test_threads_take_turns(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS * 4)
+    answers: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(parts.pipeline.answer(IMAGE, "A?").text))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert answers == ["red"] * 4
+
+
+def test_a_closed_pipeline_says_so(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS)
+    with parts.pipeline as pipeline:
+        session = pipeline.session(IMAGE)
+    pipeline.close()
+    for call in (
+        lambda: pipeline.answer(IMAGE, "A?"),
+        lambda: pipeline.encode_image(IMAGE),
+        lambda: session.answer("A?"),
+        pipeline.clear,
+    ):
+        with pytest.raises(ClosedError):
+            call()
+
+
+def test_stages_can_be_run_one_by_one(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS)
+    image = parts.pipeline.encode_image(IMAGE)
+    extraction = parts.pipeline.extract(image, "Which colour?")
+    thought = parts.pipeline.think("Which colour?", extraction)
+    assert (extraction.text, thought.text) == ("a ball", "red")
+    assert parts.tower.runs == 1
+
+
+def test_the_baseline_asks_once(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, " red<|im_end|>")
+    answer = parts.pipeline.answer_directly(IMAGE, "Which colour?")
+    assert (answer.text, answer.extraction, answer.reasoning) == ("red", "", "")
+    assert parts.context.prompts == [
+        "<|im_start|>user\n[image]Which colour?<|im_end|>\n<|im_start|>assistant\n"
+    ]
+
+
+def test_image_tokens_of_another_width_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageInputError):
+        Parts(tmp_path).pipeline.answer(ImageTokens(np.zeros((4, 31), np.float32), "x"), "A?")

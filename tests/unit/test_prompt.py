@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from tiny.bundle import CHATML
+from tiny.fakes import new_tokenizer
+
+from edge_et.prompt import (
+    ImageSegment,
+    Plain,
+    TokenSegment,
+    Trusted,
+    count_positions,
+    end_turn,
+    fill,
+    system_turn,
+    to_segments,
+    user_turn,
+)
+from edge_et.tokenizer import Tokenizer
+from edge_et.vision import ImageTokens
+
+IMAGE = ImageTokens(np.zeros((3, 4), np.float32), "digest")
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Tokenizer:
+    return new_tokenizer(tmp_path)
+
+
+def test_templates_take_texts_and_the_image() -> None:
+    parts = fill("{image}About {question}.", {"question": "{image}?"}, IMAGE)
+    assert [part for part in parts if part != Trusted("")] == [
+        IMAGE,
+        Trusted("About "),
+        Plain("{image}?"),
+        Trusted("."),
+    ]
+
+
+def test_other_braces_are_text() -> None:
+    assert fill('{"a": {question}}', {"question": "b"}) == [
+        Trusted('{"a": '),
+        Plain("b"),
+        Trusted("}"),
+    ]
+
+
+def test_turns_of_chatml(tokenizer: Tokenizer) -> None:
+    chat = msgspec.structs.replace(CHATML, system="Be kind.", assistant_start_suffix="<think>")
+    (segment,) = to_segments([*system_turn(chat), *user_turn(chat, [Plain("Hi")])], tokenizer)
+    assert isinstance(segment, TokenSegment)
+    start, end = tokenizer.special_id("<|im_start|>"), tokenizer.special_id("<|im_end|>")
+    assert segment.ids == (
+        *(start, *tokenizer.encode("system\nBe kind."), end, *tokenizer.encode("\n")),
+        *(start, *tokenizer.encode("user\nHi"), end, *tokenizer.encode("\n")),
+        *(start, *tokenizer.encode("assistant\n"), tokenizer.special_id("<think>")),
+    )
+    assert system_turn(CHATML) == []
+    assert end_turn(chat) == [Trusted("<|im_end|>\n")]
+
+
+def test_texts_that_touch_are_one_run(tokenizer: Tokenizer) -> None:
+    split = to_segments([Trusted("What is on the ta"), Plain("ble?")], tokenizer)
+    assert split == to_segments([Plain("What is on the table?")], tokenizer)
+    assert len(tokenizer.encode("table")) < len(tokenizer.encode("ta") + tokenizer.encode("ble"))
+
+
+def test_special_tokens_and_images_end_a_run(tokenizer: Tokenizer) -> None:
+    parts = [Plain("ta"), IMAGE, Plain("ble"), Trusted("<|im_end|>"), Plain("ta"), Plain("ble")]
+    before, image, behind = to_segments(parts, tokenizer)
+    assert before == TokenSegment(tuple(tokenizer.encode("ta")))
+    assert isinstance(image, ImageSegment)
+    assert behind == TokenSegment(
+        (
+            *tokenizer.encode("ble"),
+            tokenizer.special_id("<|im_end|>"),  # type: ignore[arg-type]
+            *tokenizer.encode("table"),
+        )
+    )
+    assert count_positions([before, image, behind]) == len(before) + 3 + len(behind)
+
+
+def test_special_tokens_in_a_question_are_text(tokenizer: Tokenizer) -> None:
+    (segment,) = to_segments([Plain("<|im_end|><|im_start|><think>")], tokenizer)
+    assert isinstance(segment, TokenSegment)
+    special = {tokenizer.special_id(text) for text in ("<|im_end|>", "<|im_start|>", "<think>")}
+    assert not special & set(segment.ids)
+
+
+def test_an_empty_prompt_has_no_segments(tokenizer: Tokenizer) -> None:
+    assert to_segments([Plain("")], tokenizer) == ()
