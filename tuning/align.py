@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from edge_et.export.projector import PixelShuffleProjector
 
 _BACKGROUND_SHARE = 0.4
-_CHECKPOINT_STEPS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +39,7 @@ class AlignSettings:
         norm_weight: Weight of the penalty that does so.
         dropout: Share of the patch features that are blanked.
         seed: Of batches and of the projector's first weights.
+        checkpoint_steps: Steps between checkpoints.
     """
 
     steps: int = 600
@@ -50,6 +50,7 @@ class AlignSettings:
     norm_weight: float = 0.1
     dropout: float = 0.3
     seed: int = 0
+    checkpoint_steps: int = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,10 +98,8 @@ def align_projector(
         rng = np.random.default_rng([settings.seed, step])
         rows = rng.integers(len(cells.labels), size=settings.batch_tokens)
         labels = torch.from_numpy(cells.labels[rows])
-        patches = functional.dropout(
-            torch.from_numpy(cells.patches[rows]).float(), settings.dropout
-        )
-        tokens = projector(patches)[:, 0]
+        patches = _blank(cells.patches[rows], settings.dropout, rng)
+        tokens = projector(torch.from_numpy(patches))[:, 0]
         cosines = functional.normalize(tokens, dim=-1) @ directions.T
         right = functional.cross_entropy(cosines / settings.temperature, labels)
         drift = ((tokens.norm(dim=-1) / length - 1) ** 2).mean()
@@ -114,7 +113,7 @@ def align_projector(
             seen = labels < len(targets) - 1
             share = (cosines.argmax(dim=-1) == labels)[seen].float().mean()
             on_progress(step, float(loss.detach()), float(share))
-        if step % _CHECKPOINT_STEPS == 0 or step == settings.steps:
+        if step % settings.checkpoint_steps == 0 or step == settings.steps:
             save_checkpoint(
                 checkpoint,
                 {
@@ -147,6 +146,12 @@ def _schedule(settings: AlignSettings) -> Callable[[int], float]:
         return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
 
     return rate
+
+
+def _blank(patches: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns float32 features with a share of them zero and the others scaled up (dropout)."""
+    kept = rng.random(patches.shape, np.float32) >= share
+    return patches.astype(np.float32) * kept / np.float32(1 - share)
 
 
 def _gather_cells(shards: Sequence[Path], background: int, rng: np.random.Generator) -> _Cells:

@@ -81,7 +81,7 @@ def build_shards(
     for index in shard_indices:
         path = shard_path(folder, index)
         if not path.exists():
-            _write_shard(path, _make_shard(index, libraries, encode))
+            write_shard(path, _make_shard(index, libraries, encode))
         yield path
 
 
@@ -122,7 +122,8 @@ def _object_rows(objects: Sequence[SceneObject]) -> np.ndarray:
     return rows
 
 
-def _write_shard(path: Path, shard: FeatureShard) -> None:
+def write_shard(path: Path, shard: FeatureShard) -> None:
+    """Writes one shard, whole or not at all."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         arrays = {f.name: getattr(shard, f.name) for f in dataclasses.fields(shard)}
