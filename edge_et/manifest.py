@@ -210,6 +210,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def manifest_schema() -> dict[str, Any]:
     """Return the JSON schema of bundle.json."""
     schema = msgspec.json.schema(Manifest)
+    # They have defaults for those who write a manifest; a reader demands them.
+    schema["$defs"]["Manifest"]["required"][:0] = ["format", "format_version"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"{FORMAT} {FORMAT_VERSION}",
