@@ -1,1 +1,1 @@
-"""Visual extraction tuning: scenes with ground truth, training, evaluation, the mini model's recipe."""
+"""Visual extraction tuning: scenes with ground truth, training, evaluation, the mini model."""

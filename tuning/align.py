@@ -136,7 +136,7 @@ def cell_accuracy(
     seen = cells.labels < len(targets) - 1
     with torch.no_grad():
         tokens = projector(torch.from_numpy(cells.patches[seen]).float())[:, 0]
-    nearest = (functional.normalize(tokens, dim=-1) @ functional.normalize(targets, dim=-1).T)
+    nearest = functional.normalize(tokens, dim=-1) @ functional.normalize(targets, dim=-1).T
     return float((nearest.argmax(dim=-1).numpy() == cells.labels[seen]).mean())
 
 
@@ -170,6 +170,7 @@ def _shard_cells(shard: FeatureShard, background: int, rng: np.random.Generator)
     labels = shard.token_labels.reshape(-1).astype(np.int64)
     objects = np.flatnonzero(labels >= 0)
     empty = np.flatnonzero(labels == -1)
-    sampled = rng.choice(empty, size=int(len(objects) * _BACKGROUND_SHARE), replace=False)
+    count = min(len(empty), int(len(objects) * _BACKGROUND_SHARE))
+    sampled = rng.choice(empty, size=count, replace=False)
     chosen = np.concatenate([objects, sampled])
     return _Cells(blocks[chosen], np.where(labels[chosen] < 0, background, labels[chosen]))

@@ -38,16 +38,28 @@ class IconSet:
 
 ICON_SETS = {
     "noto": IconSet(
-        package="@iconify-json/noto", version="1.2.9", license="Apache-2.0", sha256="3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"
+        package="@iconify-json/noto",
+        version="1.2.9",
+        license="Apache-2.0",
+        sha256="3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
     ),
     "twemoji": IconSet(
-        package="@iconify-json/twemoji", version="1.2.5", license="CC-BY-4.0", sha256="19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"
+        package="@iconify-json/twemoji",
+        version="1.2.5",
+        license="CC-BY-4.0",
+        sha256="19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
     ),
     "fluent-emoji": IconSet(
-        package="@iconify-json/fluent-emoji", version="1.2.7", license="MIT", sha256="8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b"
+        package="@iconify-json/fluent-emoji",
+        version="1.2.7",
+        license="MIT",
+        sha256="8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b",
     ),
     "fluent-emoji-flat": IconSet(
-        package="@iconify-json/fluent-emoji-flat", version="1.2.6", license="MIT", sha256="7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175"
+        package="@iconify-json/fluent-emoji-flat",
+        version="1.2.6",
+        license="MIT",
+        sha256="7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
     ),
     "openmoji": IconSet(
         package="@iconify-json/openmoji",

@@ -68,7 +68,9 @@ class Accuracy:
         """The 95% interval of the share (Wilson, 1927)."""
         z, n = 1.96, self.asked
         middle = (self.share + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(self.share * (1 - self.share) / n + (z / (2 * n)) ** 2)
+        half = (
+            z / (1 + z * z / n) * math.sqrt(self.share * (1 - self.share) / n + (z / (2 * n)) ** 2)
+        )
         return max(0.0, middle - half), min(1.0, middle + half)
 
 

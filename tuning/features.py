@@ -94,7 +94,8 @@ def _make_shard(
     first = index * SHARD_SCENES
     for start in range(first, first + SHARD_SCENES, 16):
         scenes = [
-            render_scene(seed, libraries[seed % len(libraries)]) for seed in range(start, start + 16)
+            render_scene(seed, libraries[seed % len(libraries)])
+            for seed in range(start, start + 16)
         ]
         features.append(encode([np.asarray(scene.picture) for scene in scenes]))
         labels += [token_labels(scene) for scene in scenes]

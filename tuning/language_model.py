@@ -78,16 +78,16 @@ def build_tokenizer(path: Path) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    control = [token for token, kind in zip(tokens, types) if kind == TokenType.CONTROL]
+    control = [
+        token for token, kind in zip(tokens, types, strict=True) if kind == TokenType.CONTROL
+    ]
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in control]
     )
     return tokenizer
 
 
-def label_embeddings(
-    words: list[str], table: torch.Tensor, tokenizer: Tokenizer
-) -> torch.Tensor:
+def label_embeddings(words: list[str], table: torch.Tensor, tokenizer: Tokenizer) -> torch.Tensor:
     """Averages the input embeddings of each label's words.
 
     Args:

@@ -165,9 +165,7 @@ def build_mini(checkpoint: Path, out: Path, work: Path, version: str) -> list[St
     )
     exported = export_tower(tower, work / "vision-float.onnx")
     pictures = _unseen_pictures(work / "icons")
-    quantized = quantize_vision(
-        exported.path, work / "vision.onnx", pictures[0::2], pictures[1::2]
-    )
+    quantized = quantize_vision(exported.path, work / "vision.onnx", pictures[0::2], pictures[1::2])
     adapter = export_lora(_peft_folder(state["adapter"], work), find_llm(), work / "lora.gguf")
     tokenizer = work / "tokenizer.json"
     build_tokenizer(find_llm()).save(str(tokenizer))

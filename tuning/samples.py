@@ -68,10 +68,12 @@ def pack(conversations: Sequence[Turns], tokenizer: Tokenizer) -> PackedSample:
     positions, branches = list(range(shared)), [0] * shared
     for number, turns in enumerate(conversations, 1):
         branch_ids, taught = _tokenize(turns, tokenizer)
-        following = branch_ids[1:] + [IGNORED]
-        follows_taught = taught[1:] + [False]
+        following = [*branch_ids[1:], IGNORED]
+        follows_taught = [*taught[1:], False]
         ids += branch_ids
-        targets += [t if keep else IGNORED for t, keep in zip(following, follows_taught)]
+        targets += [
+            t if keep else IGNORED for t, keep in zip(following, follows_taught, strict=True)
+        ]
         positions += range(shared, shared + len(branch_ids))
         branches += [number] * len(branch_ids)
     return PackedSample(

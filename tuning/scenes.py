@@ -82,9 +82,7 @@ class Scene:
 
 
 THING_LABELS = tuple(Label(thing.name, None, thing.plural) for thing in THINGS)
-SHAPE_LABELS = tuple(
-    Label(shape, colour, shape + "s") for colour in COLOURS for shape in SHAPES
-)
+SHAPE_LABELS = tuple(Label(shape, colour, shape + "s") for colour in COLOURS for shape in SHAPES)
 ALL_LABELS = THING_LABELS + SHAPE_LABELS
 
 _ICONS = {thing.name: thing.icons for thing in THINGS}
@@ -106,10 +104,12 @@ def render_scene(seed: int, icons: IconLibrary, composition: str | None = None) 
     coverage = np.zeros((SCENE_PIXELS, SCENE_PIXELS), np.uint8)
     cells = rng.permutation(9)[: len(labels)]
     placed = []
-    for label, cell in zip(labels, np.sort(cells) if composition != "single" else cells):
+    for label, cell in zip(
+        labels, np.sort(cells) if composition != "single" else cells, strict=True
+    ):
         size, centre = _size_and_centre(rng, composition, int(cell))
         drawing = _draw(rng, label, size, icons, backdrop)
-        corner = tuple(int(round(c - s / 2)) for c, s in zip(centre, drawing.size))
+        corner = tuple(round(c - s / 2) for c, s in zip(centre, drawing.size, strict=True))
         canvas.paste(drawing, corner, drawing)
         mask = Image.new("L", canvas.size)
         mask.paste(drawing.getchannel("A"), corner)

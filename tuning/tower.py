@@ -92,9 +92,7 @@ def _backbone_tensors(graph: Path) -> dict[str, np.ndarray]:
             module = linear.group(1).replace("/", ".")
             tensors[f"{module}.weight"] = arrays[node.input[1]].T
     patches = [a for a in arrays.values() if a.shape == (1, 1369, 384)]
-    classes = [
-        a for n, a in arrays.items() if a.shape == (1, 1, 384) and not n.startswith(_PREFIX)
-    ]
+    classes = [a for n, a in arrays.items() if a.shape == (1, 1, 384) and not n.startswith(_PREFIX)]
     if len(patches) != 1 or len(classes) != 1:
         raise TuningError(f"{graph} holds no single position embedding of 37x37 patches")
     tensors["embeddings.position_embeddings"] = np.concatenate([classes[0], patches[0]], axis=1)

@@ -118,7 +118,7 @@ def train(
     log = checkpoint.with_name("losses.jsonl")
     while step < settings.steps:
         began = time.monotonic()
-        for group, rate in zip(optimizer.param_groups, base_rates):
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * _rate_factor(step, settings)
         features, samples = scenes.batch(step, tokenizer)
         loss = batch_loss(model, projector, features, samples)
@@ -196,9 +196,7 @@ class _SceneReader:
         self._settings = settings
         self._open: tuple[Path, FeatureShard] | None = None
 
-    def batch(
-        self, step: int, tokenizer: Tokenizer
-    ) -> tuple[torch.Tensor, list[PackedSample]]:
+    def batch(self, step: int, tokenizer: Tokenizer) -> tuple[torch.Tensor, list[PackedSample]]:
         import torch
 
         settings = self._settings
@@ -233,7 +231,7 @@ def _rate_factor(step: int, settings: TrainSettings) -> float:
 
 def _padded(rows: Sequence[np.ndarray], length: int, value: int) -> np.ndarray:
     padded = np.full((len(rows), length), value, np.int64)
-    for row, content in zip(padded, rows):
+    for row, content in zip(padded, rows, strict=True):
         row[: len(content)] = content
     return padded
 

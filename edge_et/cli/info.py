@@ -1,4 +1,4 @@
-"""`edge-et info`: what a bundle is, whether its files are whole, and where its weights come from."""
+"""`edge-et info`: what a bundle is, whether its files are whole, where its weights come from."""
 
 from typing import Annotated
 

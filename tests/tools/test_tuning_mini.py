@@ -47,7 +47,7 @@ def test_the_tokenizer_splits_as_llama_cpp_does():
     reference = Llama(str(find_llm()), vocab_only=True, verbose=False)
     for text in (
         " dog",
-        "What is at 123 the top-left?\n\n  Hi there’s",
+        "What is at 123 the top-left?\n\n  Hi there\u2019s",
         "naïve 日本 12.5%",
         "<|im_start|>user\nHello<|im_end|>\n",
     ):
@@ -78,9 +78,7 @@ def test_the_interval_is_wilsons():
 
 def test_the_table_counts_both_ways_of_answering():
     def trial(answer: str, answered: str, directly: str) -> Trial:
-        example = Example(
-            kind="exists", question="?", extraction="", reasoning="", answer=answer
-        )
+        example = Example(kind="exists", question="?", extraction="", reasoning="", answer=answer)
         return Trial(
             example=example,
             extracted="",

@@ -122,7 +122,9 @@ def test_counts_and_yes_no_are_true():
 
 
 def test_yes_and_no_are_balanced():
-    examples = [ask(s.objects, "exists", np.random.default_rng(k)) for k, s in enumerate(scenes(300))]
+    examples = [
+        ask(s.objects, "exists", np.random.default_rng(k)) for k, s in enumerate(scenes(300))
+    ]
     yes = sum(example is not None and example.answer == "yes" for example in examples)
     assert 120 < yes < 180
 
@@ -178,9 +180,7 @@ def test_an_unknown_icon_is_named(icon_folder: Path):
         IconLibrary("few", icon_folder).icon("dash")
 
 
-def test_fetching_without_npm_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_fetching_without_npm_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(AssetError, match="apt install npm"):
         IconLibrary("noto", tmp_path)

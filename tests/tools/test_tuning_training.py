@@ -1,12 +1,13 @@
 """Training: samples are what the runtime evaluates, branches are apart, killed runs go on."""
 
+import contextlib
 import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import train_tokenizer
+from tiny.tokenizer import write_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from edge_et.export.projector import PixelShuffleProjector
@@ -49,8 +50,11 @@ OTHER = Example(
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer("llama")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory):
+    made = write_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+    made.no_truncation()
+    made.no_padding()
+    return made
 
 
 @pytest.fixture
@@ -78,7 +82,9 @@ def shards(tmp_path: Path) -> list[Path]:
     for index in range(2):
         labels = rng.integers(-1, LABELS, size=(SHARD_SCENES, 64)).astype(np.int16)
         objects = np.full((SHARD_SCENES, 7, 3), -1, np.int16)
-        objects[:, 0] = np.stack([np.arange(SHARD_SCENES) % LABELS, *[np.ones(SHARD_SCENES)] * 2], 1)
+        objects[:, 0] = np.stack(
+            [np.arange(SHARD_SCENES) % LABELS, *[np.ones(SHARD_SCENES)] * 2], 1
+        )
         patches = np.repeat(np.repeat(labels.reshape(-1, 8, 8), 2, axis=1), 2, axis=2)
         features = directions[patches.reshape(SHARD_SCENES, 256)]
         paths.append(shard_path(tmp_path, index))
@@ -185,7 +191,7 @@ def test_tuning_learns_and_goes_on_after_a_kill(
     tokenizer, llm: LlamaForCausalLM, shards: list[Path], tmp_path: Path
 ):
     settings = TrainSettings(
-        steps=12, scenes_per_step=4, warmup=2, checkpoint_steps=4, lora_rate=3e-3
+        steps=24, scenes_per_step=4, warmup=2, checkpoint_steps=8, lora_rate=1e-2
     )
 
     def run(folder: str, stop_at: int | None = None) -> tuple[list[dict], PixelShuffleProjector]:
@@ -201,17 +207,15 @@ def test_tuning_learns_and_goes_on_after_a_kill(
         model = add_adapter(LlamaForCausalLM(llm.config).requires_grad_(requires_grad=False))
         path = tmp_path / folder / "tune.pt"
         path.parent.mkdir(exist_ok=True)
-        try:
+        with contextlib.suppress(InterruptedError):
             train(model, projector, tokenizer, shards, path, settings, on_step)
-        except InterruptedError:
-            pass
         return records, projector
 
     records, whole = run("whole")
     assert records[-1]["loss"] < records[0]["loss"] - 0.3
-    run("killed", stop_at=7)
+    run("killed", stop_at=11)
     rest, resumed = run("killed")
-    assert [record["step"] for record in rest] == list(range(5, 13))
-    assert [record["loss"] for record in rest] == [record["loss"] for record in records[4:]]
+    assert [record["step"] for record in rest] == list(range(9, 25))
+    assert [record["loss"] for record in rest] == [record["loss"] for record in records[8:]]
     for once, again in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(once, again)
