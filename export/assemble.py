@@ -149,7 +149,10 @@ def assemble_bundle(
         CheckpointError: a GGUF cannot be read.
     """
     watch = Stopwatch()
-    if (template.reasoner is None) != (reasoner is None):
+    reasoner_parts = None
+    if template.reasoner is not None and reasoner is not None:
+        reasoner_parts = (reasoner, template.reasoner)
+    elif template.reasoner is not None or reasoner is not None:
         raise AssemblyError("a reasoner needs both a template and files")
     if out.exists() and not (out / MANIFEST_NAME).is_file():
         raise AssemblyError(f"{out} exists and is not a bundle; it is left alone")
@@ -162,9 +165,7 @@ def assemble_bundle(
             description=template.description,
             vision=_vision_spec(folder, vision, template.processing),
             perceiver=_model_spec(folder, "perceiver", perceiver, template.perceiver),
-            reasoner=reasoner
-            and template.reasoner
-            and _model_spec(folder, "reasoner", reasoner, template.reasoner),
+            reasoner=_model_spec(folder, "reasoner", *reasoner_parts) if reasoner_parts else None,
             extract=template.extract,
             think=template.think,
             direct=template.direct,
@@ -261,6 +262,6 @@ def _open_everything(bundle: Bundle) -> None:
         LanguageModel(
             bundle.path(spec.weights),
             spec,
-            adapter=spec.adapter and bundle.path(spec.adapter),
+            adapter=None if spec.adapter is None else bundle.path(spec.adapter),
             token_count=tokenizer.size,
         ).close()

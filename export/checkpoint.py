@@ -64,6 +64,7 @@ class TensorFiles:
             self._open(path)
 
     def _open(self, path: Path) -> None:
+        file: Any
         try:
             file = safe_open(path, framework="pt")
         except (OSError, SafetensorError) as err:

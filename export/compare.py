@@ -43,7 +43,7 @@ def row_cosines(actual: Floats, reference: Floats) -> NDArray[np.float64]:
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     dots = np.einsum("rd,rd->r", a, b)
     usable = np.isfinite(dots) & np.isfinite(lengths) & (lengths > 0)
-    return np.divide(dots, lengths, out=np.zeros_like(dots), where=usable)
+    return np.asarray(np.divide(dots, lengths, out=np.zeros_like(dots), where=usable))
 
 
 def row_divergences(actual_logits: Floats, reference_logits: Floats) -> NDArray[np.float64]:
@@ -63,7 +63,7 @@ def row_divergences(actual_logits: Floats, reference_logits: Floats) -> NDArray[
     actual = _log_softmax(actual_logits)
     reference = _log_softmax(reference_logits)
     divergence = np.sum(np.exp(reference) * (reference - actual), axis=-1)
-    return np.nan_to_num(np.maximum(divergence, 0.0), nan=np.inf)
+    return np.asarray(np.nan_to_num(np.maximum(divergence, 0.0), nan=np.inf))
 
 
 def _log_softmax(logits: Floats) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ largest logit difference and the mean divergence on a few prompts.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from edge_et.export.compare import max_abs_error, row_cosines, row_divergences
 from edge_et.export.errors import VocabularyError
 from edge_et.export.llama_logits import llama_logits
+from edge_et.export.steps import needing_extra
 
 PROMPTS = (
     "A red bicycle leans against the wall of a small bakery; two people wait outside.",
@@ -135,12 +137,16 @@ def checkpoint_logits(
 
     Yields:
         `[T, V] float32` a sequence.
+
+    Raises:
+        MissingExtraError: an adapter is given, and peft is not installed.
     """
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32, local_files_only=True
     )
     if peft_adapter is not None:
-        from peft import PeftModel
+        with needing_extra("tuning"):
+            from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, peft_adapter)
     model.eval()

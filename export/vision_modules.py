@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVisionModel
+from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 
 from edge_et.export.checkpoint import open_tensors, read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
@@ -28,6 +29,9 @@ class Dinov2Patches(nn.Module):
         width: C, channels of one patch feature.
     """
 
+    class_token: Tensor
+    positions: Tensor
+
     def __init__(
         self, model: Dinov2Model, image_size: int, feature_layer: int | None = None
     ) -> None:
@@ -42,14 +46,14 @@ class Dinov2Patches(nn.Module):
         super().__init__()
         self.image_size = image_size
         self.width: int = model.config.hidden_size
-        embeddings = model.embeddings
+        embeddings: Dinov2Embeddings = model.embeddings
         side = image_size // model.config.patch_size
         with torch.no_grad():
             # Only the number of positions is looked at: those of the patches and the class token.
-            positions = embeddings.interpolate_pos_encoding(
+            positions: Tensor = embeddings.interpolate_pos_encoding(
                 torch.empty(1, side**2 + 1, self.width), image_size, image_size
             )
-        self.patch_projection = embeddings.patch_embeddings.projection
+        self.patch_projection: nn.Module = embeddings.patch_embeddings.projection
         self.register_buffer("class_token", embeddings.cls_token.detach() + positions[:, :1])
         self.register_buffer("positions", positions[:, 1:].detach().clone())
         self.layers = _first_layers(model.encoder.layer, feature_layer)
@@ -72,6 +76,8 @@ class SiglipPatches(nn.Module):
         image_size: H and W, pixels.
         width: C, channels of one patch feature.
     """
+
+    positions: Tensor
 
     def __init__(
         self, model: SiglipVisionModel, image_size: int, feature_layer: int | None = None

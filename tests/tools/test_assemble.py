@@ -86,7 +86,7 @@ def test_a_bundle_tells_what_its_files_are(
 ) -> None:
     config = LoraConfig(r=2, target_modules=["q_proj"])
     base = AutoModelForCausalLM.from_pretrained(llama_folder)
-    get_peft_model(base, config).save_pretrained(tmp_path / "peft")
+    get_peft_model(base, config).save_pretrained(str(tmp_path / "peft"))
     adapter = export_lora(tmp_path / "peft", llama_gguf, tmp_path / "lora.gguf").path
     measured = StepReport(
         name="vision int8",

@@ -25,12 +25,13 @@ LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 def save_adapter(base: Path, folder: Path, **options: Any) -> Path:
     torch.manual_seed(11)
-    config = LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": LINEARS} | options)
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": LINEARS} | options
+    config = LoraConfig(**settings)
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     return folder
 
 

@@ -14,11 +14,13 @@ def test_quantized_files_are_smaller_and_tell_their_divergence(
 ) -> None:
     folder = make_llm("llama", hidden_size=256, intermediate_size=512, initializer_range=0.05)
     source = export_llm(folder, tmp_path / "f16.gguf", check_logits=False).path
-    divergences, sizes = {}, {}
+    divergences: dict[str, float] = {}
+    sizes: dict[str, int] = {}
     for name in ("Q8_0", "Q6_K", "Q4_K_M", "Q4_0", "Q2_K"):
         report = quantize_llm(source, tmp_path / f"{name}.gguf", name, threads=2)
         assert report.size_bytes == report.path.stat().st_size
         assert report.details["source_size_bytes"] == source.stat().st_size
+        assert report.error is not None
         divergences[name], sizes[name] = report.error, report.size_bytes
     assert divergences["Q8_0"] < divergences["Q6_K"] < divergences["Q4_K_M"] < divergences["Q2_K"]
     assert sizes["Q2_K"] < sizes["Q4_K_M"] < sizes["Q6_K"] < sizes["Q8_0"] < source.stat().st_size

@@ -18,6 +18,7 @@ from edge_et.export.onnx_graph import open_session, run_graph
 from edge_et.quantize import vision
 from edge_et.quantize.pictures import picture_halves
 from edge_et.quantize.vision import quantize_vision
+from edge_et.quantize.vision_methods import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_linears_stay_float_where_that_is_needed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vision, "METHODS", {"dynamic": vision.METHODS["dynamic"]})
+    monkeypatch.setattr(vision, "METHODS", {"dynamic": METHODS["dynamic"]})
     monkeypatch.setattr(vision, "MIN_COSINE", 0.9999)
     result = quantize_vision(vision_graph, tmp_path / "int8.onnx", pictures[:4], pictures[4:])
     first, chosen = result.candidates[0], result.chosen
