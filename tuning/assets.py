@@ -78,10 +78,12 @@ class IconLibrary:
         folder: Where downloads and rendered icons live.
 
     Raises:
-        AssetError: The set cannot be fetched or is not the pinned file.
+        AssetError: There is no such style, or it cannot be fetched or is not the pinned file.
     """
 
     def __init__(self, style: str, folder: Path) -> None:
+        if style not in ICON_SETS:
+            raise AssetError(f"there is no style {style!r}; there are {', '.join(ICON_SETS)}")
         self.style = style
         self._png_folder = folder / style
         self._archive = folder / f"{style}-{ICON_SETS[style].version}.tgz"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from edge_et.errors import TuningError
 from edge_et.tuning.assets import IconLibrary
 from edge_et.tuning.questions import KINDS, Example, ask
 from edge_et.tuning.scenes import FIRST_HELD_OUT_SEED, render_scene
@@ -83,7 +84,12 @@ def held_out_questions(
         kind: One of `KINDS`. Names are asked of scenes with a single object.
         count: How many questions.
         libraries: Drawing styles; seeds take turns.
+
+    Raises:
+        TuningError: There is no such kind.
     """
+    if kind not in KINDS:
+        raise TuningError(f"there is no kind of question {kind!r}; there are {', '.join(KINDS)}")
     made = 0
     composition = "single" if kind in _SINGLE_OBJECT_KINDS else None
     seed = FIRST_HELD_OUT_SEED + 1_000_000 * KINDS.index(kind)

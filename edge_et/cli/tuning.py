@@ -83,6 +83,10 @@ def evaluate(
     icons: Annotated[Path, typer.Option(help="Folder for downloaded drawings.")] = Path(
         "runs/icons"
     ),
+    kind: Annotated[
+        list[str] | None, typer.Option(help="A kind of question, may be repeated; all if omitted.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; all CPUs if omitted.")] = None,
     wrong: Annotated[
         Path | None, typer.Option(help="Write what was answered wrong to this JSON Lines file.")
     ] = None,
@@ -100,10 +104,10 @@ def evaluate(
     styles = TRAINING_STYLES if style == "trained" else (style,)
     libraries = [IconLibrary(name, icons) for name in styles]
     results = {}
-    with edge_et.load(model) as pipe, Console(stderr=True).status("") as status:
-        for kind in KINDS:
-            status.update(f"asking: {kind}")
-            results[kind] = run_trials(pipe, held_out_questions(kind, per_kind, libraries))
+    with edge_et.load(model, threads=threads) as pipe, Console(stderr=True).status("") as status:
+        for asked in kind or KINDS:
+            status.update(f"asking: {asked}")
+            results[asked] = run_trials(pipe, held_out_questions(asked, per_kind, libraries))
     print(table(results))
     if wrong is not None:
         missed = [

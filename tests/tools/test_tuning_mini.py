@@ -7,8 +7,16 @@ import onnx
 import pytest
 import torch
 
-from edge_et.errors import TuningError
-from edge_et.tuning.evaluate import Accuracy, Trial, guessing, is_right, table
+from edge_et.errors import AssetError, TuningError
+from edge_et.tuning.assets import IconLibrary
+from edge_et.tuning.evaluate import (
+    Accuracy,
+    Trial,
+    guessing,
+    held_out_questions,
+    is_right,
+    table,
+)
 from edge_et.tuning.language_model import build_tokenizer, find_llm
 from edge_et.tuning.questions import Example
 from edge_et.tuning.tower import find_tower_graph, load_tower, patch_features
@@ -92,3 +100,10 @@ def test_the_table_counts_both_ways_of_answering():
     assert guessing(trials) == 0.75
     row = table({"exists": trials}).splitlines()[-1]
     assert row == "| exists | 4 | 75% | 30% to 95% | 25% | 75% |"
+
+
+def test_unknown_kinds_and_styles_are_told_apart_from_the_known(tmp_path: Path):
+    with pytest.raises(TuningError, match="'smell'.*name, colour"):
+        next(held_out_questions("smell", 1, []))
+    with pytest.raises(AssetError, match="'oil'.*noto"):
+        IconLibrary("oil", tmp_path)
