@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from edge_et.llm import _load_library, _log
+from edge_et.llm import load_library, native_log
 
 
 def native_library() -> Any:
     """Give the module llama_cpp, its log routed into Python's."""
-    return _load_library()
+    return load_library()
 
 
 def native_errors() -> str:
     """Tell what llama.cpp last complained about, as the end of a message, and forget it."""
-    return _log.last_errors()
+    return native_log.last_errors()

@@ -24,6 +24,7 @@ ORDER = (
     "tokenizer",
     "prompt",
     "kv",
+    "native_log",
     "llm",
     "sampling",
     "results",

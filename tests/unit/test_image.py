@@ -33,7 +33,7 @@ def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path) -> None:
     data = encoded(image)
     path = tmp_path / "picture.png"
     path.write_bytes(data)
-    sources = [
+    sources: list[Any] = [
         path,
         str(path),
         data,

@@ -29,7 +29,7 @@ def test_tokens_agree_however_they_are_cut() -> None:
 
 
 def test_images_agree_by_digest_alone() -> None:
-    before = [tokens(1), image(4, "a"), tokens(2, 3)]
+    before: list[Segment] = [tokens(1), image(4, "a"), tokens(2, 3)]
     assert shared(before, [tokens(1), image(4, "a"), tokens(2, 9)]) == 6
     assert shared(before, [tokens(1), image(4, "b"), tokens(2, 3)]) == 1
 
@@ -60,7 +60,7 @@ def test_a_written_token_is_not_the_same_as_one_that_was_read() -> None:
     ],
 )
 def test_evaluation_restarts_at_a_whole_group(agreeing: int, start: int) -> None:
-    segments = [tokens(*range(17)), image(17)]
+    segments: list[Segment] = [tokens(*range(17)), image(17)]
     assert restart_at(segments, agreeing) == start
 
 
@@ -78,7 +78,7 @@ def test_no_row_is_left_alone() -> None:
 
 
 def test_chunks_cover_everything_behind_the_start_once() -> None:
-    segments = [
+    segments: list[Segment] = [
         tokens(*range(100, 121)),
         image(50),
         TokenSegment((1, 2, 3), generated=True),
@@ -112,7 +112,7 @@ def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
             at += size
         return seen
 
-    segments = [
+    segments: list[Segment] = [
         tokens(*range(33)),
         image(18),
         TokenSegment((1, 2), generated=True),

@@ -8,6 +8,7 @@ from tiny.fakes import new_tokenizer
 
 from edge_et.prompt import (
     ImageSegment,
+    Part,
     Plain,
     TokenSegment,
     Trusted,
@@ -68,7 +69,14 @@ def test_texts_that_touch_are_one_run(tokenizer: Tokenizer) -> None:
 
 
 def test_special_tokens_and_images_end_a_run(tokenizer: Tokenizer) -> None:
-    parts = [Plain("ta"), IMAGE, Plain("ble"), Trusted("<|im_end|>"), Plain("ta"), Plain("ble")]
+    parts: list[Part] = [
+        Plain("ta"),
+        IMAGE,
+        Plain("ble"),
+        Trusted("<|im_end|>"),
+        Plain("ta"),
+        Plain("ble"),
+    ]
     before, image, behind = to_segments(parts, tokenizer)
     assert before == TokenSegment(tuple(tokenizer.encode("ta")))
     assert isinstance(image, ImageSegment)

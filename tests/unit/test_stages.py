@@ -29,7 +29,7 @@ def collect(stage: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
             return events, stop.value
 
 
-def text_of(events: list[Any], kind: type) -> str:
+def text_of(events: list[Any], kind: type[Any]) -> str:
     return "".join(event.text for event in events if isinstance(event, kind))
 
 

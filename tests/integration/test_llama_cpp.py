@@ -101,7 +101,7 @@ def test_the_end_is_evaluated_again_when_its_logits_are_gone(context: Context) -
 
 @pytest.mark.parametrize("agreeing", range(0, 74, 3))
 def test_a_reused_prefix_changes_no_bit(context: Context, agreeing: int) -> None:
-    wanted = [TOKENS, image(16), OTHER]
+    wanted: list[Segment] = [TOKENS, image(16), OTHER]
     expected = logits_of(context, wanted)
     context.clear()
     context.evaluate([*_first(wanted, agreeing), TokenSegment((3, 4, 5))])
@@ -251,7 +251,7 @@ def test_the_native_log_is_a_python_log(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with caplog.at_level(logging.DEBUG, logger="edge_et.llm"):
+    with caplog.at_level(logging.DEBUG, logger="edge_et.native_log"):
         LanguageModel(tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=100).close()
     assert any("llama" in record.message for record in caplog.records)
     assert all("\n" not in record.message for record in caplog.records)
