@@ -80,14 +80,14 @@ def _print_as_it_comes(events: Iterator[Event], show_stages: bool) -> None:
     for event in events:
         if isinstance(event, Answer) or not (show_stages or isinstance(event, AnswerToken)):
             continue
-        text = event.text
-        if type(event) is not section:
+        starting = type(event) is not section
+        text = event.text.lstrip() if starting else event.text
+        if starting and text:
             if section is not None:
                 sys.stdout.write("\n")
             section = type(event)
             if show_stages:
                 sys.stdout.write(f"{_TITLES[section]}: ")
-            text = text.lstrip()
         sys.stdout.write(printable(text))
         sys.stdout.flush()
     sys.stdout.write("\n")

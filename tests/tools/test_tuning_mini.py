@@ -103,7 +103,7 @@ def test_the_table_counts_both_ways_of_answering():
 
 
 def test_unknown_kinds_and_styles_are_told_apart_from_the_known(tmp_path: Path):
-    with pytest.raises(TuningError, match="'smell'.*name, colour"):
+    with pytest.raises(TuningError, match=r"'smell'.*name, colour"):
         next(held_out_questions("smell", 1, []))
-    with pytest.raises(AssetError, match="'oil'.*noto"):
+    with pytest.raises(AssetError, match=r"'oil'.*noto"):
         IconLibrary("oil", tmp_path)

@@ -1,0 +1,157 @@
+"""The command line as a process: what it prints where, and its exit status."""
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import edge_et
+
+QUESTION = "What is on the table?"
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "picture.png"
+    pixels = np.random.default_rng(0).integers(0, 256, size=(40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge_et", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_bundle: Path, picture: Path) -> edge_et.Answer:
+    with edge_et.load(tiny_bundle) as pipe:
+        return pipe.answer(picture, QUESTION)
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_a_pipe_gets_the_answer_alone(tiny_bundle: Path, picture: Path, expected: edge_et.Answer):
+    result = run("answer", picture, QUESTION, "--model", tiny_bundle)
+    assert result.returncode == 0
+    assert result.stdout.removesuffix("\n") == printable_answer(expected.text)
+    assert result.stderr == ""
+
+
+def printable_answer(text: str) -> str:
+    from edge_et.cli.console import printable
+
+    return printable(text)
+
+
+def test_stages_are_shown_on_request(tiny_bundle: Path, picture: Path, expected: edge_et.Answer):
+    result = run("answer", picture, QUESTION, "--model", tiny_bundle, "--show-stages")
+    assert result.stdout == (
+        f"Extraction: {printable_answer(expected.extraction)}\n"
+        f"Reasoning: {printable_answer(expected.reasoning)}\n"
+        f"Answer: {printable_answer(expected.text)}\n"
+    )
+
+
+def test_json_is_one_document(tiny_bundle: Path, picture: Path, expected: edge_et.Answer):
+    result = run("answer", picture, QUESTION, "--model", tiny_bundle, "--json")
+    document = json.loads(result.stdout)
+    assert document["text"] == expected.text
+    assert document["extraction"] == expected.extraction
+    assert list(document["usage"]) == ["image", "vision", "extract", "think"]
+
+
+def test_a_terminal_sees_the_stages_as_they_are_written(
+    tiny_bundle: Path, picture: Path, expected: edge_et.Answer
+):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "edge_et", "answer", str(picture), QUESTION]
+    process = subprocess.Popen(
+        [*command, "--model", str(tiny_bundle), "--show-stages"], stdout=theirs
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        while block := os.read(ours, 4096):
+            written += block
+    except OSError:  # how Linux tells that the other end was closed
+        pass
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    text = written.decode().replace("\r\n", "\n")
+    for title, stage in (("Extraction", expected.extraction), ("Answer", expected.text)):
+        assert f"{title}: {printable_answer(stage)}".rstrip() in text
+
+
+def test_budgets_and_sampling_arrive(tiny_bundle: Path, picture: Path):
+    options = ("--max-extraction-tokens", 3, "--max-thinking-tokens", 2, "--max-answer-tokens", 1)
+    result = run("answer", picture, QUESTION, "--model", tiny_bundle, "--json", *options)
+    usage = json.loads(result.stdout)["usage"]
+    assert usage["extract"]["generated_tokens"] <= 3
+    assert usage["think"]["generated_tokens"] <= 3
+
+
+def test_errors_are_one_line_and_status_1(tiny_bundle: Path, picture: Path, tmp_path: Path):
+    missing = run("answer", tmp_path / "none.png", QUESTION, "--model", tiny_bundle)
+    assert missing.returncode == 1
+    assert "none.png" in one_line(missing)
+
+    no_model = run("answer", picture, QUESTION, "--model", "nothing-of-that-name")
+    assert no_model.returncode == 1
+    assert "nothing-of-that-name" in one_line(no_model)
+
+    wrong = run("answer", picture, QUESTION, "--model", tiny_bundle, "--temperature", -1)
+    assert wrong.returncode == 1
+    assert "temperature" in one_line(wrong)
+
+    empty = run("answer", picture, "  ", "--model", tiny_bundle)
+    assert empty.returncode == 1
+    assert "question" in one_line(empty)
+
+
+def test_wrong_usage_is_status_2():
+    assert run("answer").returncode == 2
+    assert run("nonsense").returncode == 2
+
+
+def test_help_names_the_commands():
+    result = run("--help")
+    assert result.returncode == 0
+    for command in ("answer", "info", "export", "quantize", "tuning"):
+        assert command in result.stdout
+
+
+def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):
+    whole = run("info", tiny_bundle, "--json")
+    assert whole.returncode == 0
+    document = json.loads(whole.stdout)
+    assert document["verified"] is True
+    assert document["manifest"]["format_version"] == 1
+    assert "perceiver.weights" in run("info", tiny_bundle).stdout
+
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_bundle, damaged)
+    graph = damaged / document["manifest"]["vision"]["graph"]["path"]
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    result = run("info", damaged)
+    assert result.returncode == 1
+    assert graph.name in one_line(result)
+
+
+def test_a_reader_that_leaves_is_no_error_message(tiny_bundle: Path, picture: Path):
+    command = f'"{sys.executable}" -m edge_et info "{tiny_bundle}" --json | true'
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert result.stderr == ""
