@@ -218,13 +218,18 @@ def find_bundle(name_or_path: str | os.PathLike[str] | None = None) -> Path:
             name (write ``./mini`` for the folder). None: the bundle ``mini``.
 
     Raises:
-        BundleNotFoundError: there is neither; the message says what to install.
+        BundleNotFoundError: there is neither, the message says what to install; or the package that
+            offers the bundle is broken.
     """
     installed = installed_bundles()
     asked = DEFAULT_BUNDLE if name_or_path is None else os.fspath(name_or_path)
     if asked in installed:
-        target = installed[asked].load()
-        return Path(target() if callable(target) else target)
+        try:
+            target = installed[asked].load()
+            return Path(target() if callable(target) else target)
+        except Exception as err:  # whatever the package's own code raises
+            advice = f"the package that offers it is broken: {err!r}"
+            raise BundleNotFoundError(asked, sorted(installed), advice) from err
     if name_or_path is not None and Path(asked).exists():
         return Path(asked)
     advice = "give the path of a bundle's folder, or the name of an installed bundle"

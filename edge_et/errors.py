@@ -35,6 +35,7 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
         └── AssetError                 drawings for training scenes cannot be had
 """
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,7 @@ class OptionError(EdgeETError):
         self.name = name
         self.value = value
         self.expected = expected
-        super().__init__(f"{name}={value!r}: expected {expected}")
+        super().__init__(f"{name}={reprlib.repr(value)}: expected {expected}")
 
 
 class PromptTooLongError(EdgeETError):

@@ -4,7 +4,7 @@ It holds one tower, one or two speakers and the image tokens used last; it decid
 How models are opened is not known here: see `edge_et.loading`.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager
 from time import perf_counter
 from types import TracebackType
@@ -109,7 +109,7 @@ class ExtractThink:
 
     def stream(
         self, image: ImageSource | ImageTokens, question: str, **options: Unpack[OptionValues]
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Answer a question about a picture, and tell what happens meanwhile.
 
         Nothing runs before the first event is asked for. Other threads wait until the stream is
@@ -241,7 +241,11 @@ class ExtractThink:
                     speaker.context.clear()
 
     def close(self) -> None:
-        """Free models and caches; may be called again. Waits for other threads, not for streams."""
+        """Free models and caches; may be called again.
+
+        Waits until other threads have finished; an unfinished stream of this thread ends with a
+        `ClosedError`.
+        """
         with self._turn.or_own():
             if not self._closed:
                 self._closed = True
@@ -378,7 +382,9 @@ class Session:
         """Answer a question; see `ExtractThink.answer`."""
         return self._pipeline.answer(self.image, question, **options)
 
-    def stream(self, question: str, **options: Unpack[OptionValues]) -> Iterator[Event]:
+    def stream(
+        self, question: str, **options: Unpack[OptionValues]
+    ) -> Generator[Event, None, None]:
         """Answer a question and tell what happens meanwhile; see `ExtractThink.stream`."""
         return self._pipeline.stream(self.image, question, **options)
 

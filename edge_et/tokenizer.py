@@ -42,7 +42,7 @@ class Tokenizer:
             native = NativeTokenizer.from_str(
                 msgspec.json.encode(plain | {"added_tokens": []}).decode()
             )
-            ids = [*native.get_vocab().values(), *added.values()]
+            size = max([*native.get_vocab().values(), *added.values()]) + 1
         except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError) as err:
             raise ModelFileError(path, f"it is no tokenizer.json: {err!r}") from err
         except ModelFileError:
@@ -53,7 +53,7 @@ class Tokenizer:
         self._added = added
         self._added_text = {number: text for text, number in added.items() if number not in silent}
         self._silent = silent
-        self.size = max(ids) + 1
+        self.size: int = size
         """One more than the largest id; the model may have further rows, which mean nothing."""
         longest_first = sorted(added, key=len, reverse=True)
         self._split = re.compile("|".join(map(re.escape, longest_first))) if added else None

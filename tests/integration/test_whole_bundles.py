@@ -13,7 +13,7 @@ from tiny.bundle import build_bundle
 import edge_et
 from edge_et import loading
 from edge_et.bundle import read_manifest, save_manifest
-from edge_et.errors import ModelFileError, OptionError, PromptTooLongError
+from edge_et.errors import ClosedError, ModelFileError, OptionError, PromptTooLongError
 from edge_et.prompt import TokenSegment
 from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
 
@@ -178,7 +178,7 @@ def test_models_are_loaded_once_by_all_threads(
 
     def counted(model: Any) -> edge_et.ExtractThink:
         loads.append(model)
-        return load(model)
+        return load(model, threads=1)
 
     monkeypatch.setattr(loading, "load", counted)
     monkeypatch.setattr(loading, "_kept", {})
@@ -225,6 +225,15 @@ def tower_width(manifest: dict[str, Any]) -> None:
 
 def swapped_files(manifest: dict[str, Any]) -> None:
     manifest["perceiver"]["weights"] = manifest["vision"]["graph"]
+
+
+def test_a_pipeline_closed_under_a_stream(tiny_bundle: Path) -> None:
+    pipeline = edge_et.load(tiny_bundle, threads=1)
+    stream = pipeline.stream(IMAGE, QUESTIONS[0])
+    next(stream)
+    pipeline.close()
+    with pytest.raises(ClosedError):
+        list(stream)
 
 
 @pytest.mark.parametrize("edit", [stop_token, vocabulary, tower_width, swapped_files])

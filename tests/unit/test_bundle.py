@@ -246,10 +246,13 @@ def test_bundles_are_found_by_name_and_by_path(
         "function": EntryPoint("function", "tiny.found:folder", "edge_et.bundles"),
     }
     monkeypatch.setattr(bundle_module, "installed_bundles", lambda: points)
+    points["broken"] = EntryPoint("broken", "tiny.found:NOTHING", "edge_et.bundles")
     assert find_bundle("attribute") == find_bundle("function") == Path("found")
+    with pytest.raises(BundleNotFoundError, match="is broken"):
+        find_bundle("broken")
     assert find_bundle(folder) == folder
     assert find_bundle(str(folder)) == folder
-    with pytest.raises(BundleNotFoundError, match="attribute, function"):
+    with pytest.raises(BundleNotFoundError, match="attribute, broken, function"):
         find_bundle("none")
 
 

@@ -45,6 +45,12 @@ def test_errors_are_one_line_and_survive_a_process(error: errors.EdgeETError) ->
     assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
+def test_long_values_are_shortened() -> None:
+    error = errors.OptionError("question", b"x" * 10_000, "text")
+    assert len(str(error)) < 100
+    assert error.value == b"x" * 10_000
+
+
 def test_numbers_are_attributes() -> None:
     error = errors.FileSizeError(Path("a.gguf"), 5, 4)
     assert (error.expected_bytes, error.actual_bytes, error.path) == (5, 4, Path("a.gguf"))

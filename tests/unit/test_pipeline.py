@@ -151,7 +151,7 @@ def test_an_unfinished_stream_of_this_thread_is_no_deadlock(tmp_path: Path) -> N
     next(stream)
     with pytest.raises(BusyError):
         parts.pipeline.answer(IMAGE, "A?")
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert parts.pipeline.answer(IMAGE, "A?").text == "red"
 
 
@@ -190,6 +190,16 @@ def test_a_closed_pipeline_says_so(tmp_path: Path) -> None:
     ):
         with pytest.raises(ClosedError):
             call()
+
+
+def test_closing_ends_an_unfinished_stream(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *TURNS)
+    stream = parts.pipeline.stream(IMAGE, "A?")
+    next(stream)
+    parts.pipeline.close()
+    stream.close()
+    with pytest.raises(ClosedError):
+        parts.pipeline.answer(IMAGE, "A?")
 
 
 def test_stages_can_be_run_one_by_one(tmp_path: Path) -> None:
