@@ -1,8 +1,8 @@
 """Putting a bundle together.
 
 In: the files of a bundle, and a template that holds what no file can tell (prompts, chat format,
-image processing, sources). Out: a folder with bundle.json, which has been opened by the runtime's
-own loaders before it appears. Widths and sizes are read from the files, never typed in.
+image processing, sources). Out: a folder with bundle.json, which the runtime has loaded before it
+appears. Widths and sizes are read from the files, never typed in.
 """
 
 import shutil
@@ -14,7 +14,6 @@ import msgspec
 
 from edge_et.bundle import (
     MANIFEST_NAME,
-    Bundle,
     ChatSpec,
     Check,
     DirectSpec,
@@ -27,7 +26,6 @@ from edge_et.bundle import (
     ThinkSpec,
     VisionSpec,
     file_ref,
-    load_bundle,
     resolve,
     save_manifest,
 )
@@ -41,9 +39,7 @@ from edge_et.export.steps import (
     needing_extra,
     no_progress,
 )
-from edge_et.llm import LanguageModel
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import VisionTower
+from edge_et.loading import load
 
 with needing_extra("export"):
     import gguf
@@ -144,7 +140,8 @@ def assemble_bundle(
 
     Raises:
         AssemblyError: files and template do not fit together, or `out` is not a bundle.
-        BundleError: the runtime refuses the bundle; its children tell why. Nothing is left behind.
+        BundleError: the runtime cannot load the bundle; its children tell why. Nothing is left
+            behind.
         GraphError: the vision graph cannot be read.
         CheckpointError: a GGUF cannot be read.
     """
@@ -178,7 +175,7 @@ def assemble_bundle(
         )
         save_manifest(manifest, folder)
         progress("open the bundle", 1, 2)
-        _open_everything(load_bundle(folder))
+        load(folder, threads=1).close()
         if out.exists():
             out.rename(folder.with_name("replaced"))
     progress("open the bundle", 2, 2)
@@ -240,28 +237,3 @@ def _package_ref(file: PackageFile) -> FileRef:
     # The path is resolved by the loader's own rules before the file is hashed.
     unread = FileRef(path=file.path, size_bytes=1, sha256="0" * 64, package=file.package)
     return file_ref(resolve(unread, Path()), package=file.package)
-
-
-def _open_everything(bundle: Bundle) -> None:
-    """Open every file as the runtime does; each has to be what the manifest says.
-
-    Raises:
-        BundleError: one is not.
-        AssemblyError: a chat format names a stop token that the tokenizer does not know.
-    """
-    bundle.verify()
-    manifest = bundle.manifest
-    VisionTower(bundle.path(manifest.vision.graph), manifest.vision, threads=1).close()
-    for spec in (manifest.perceiver, manifest.reasoner):
-        if spec is None:
-            continue
-        tokenizer = Tokenizer(bundle.path(spec.tokenizer))
-        for text in spec.chat.stop_tokens:
-            if tokenizer.special_id(text) is None:
-                raise AssemblyError(f"the tokenizer has no stop token {text!r}")
-        LanguageModel(
-            bundle.path(spec.weights),
-            spec,
-            adapter=None if spec.adapter is None else bundle.path(spec.adapter),
-            token_count=tokenizer.size,
-        ).close()

@@ -15,8 +15,11 @@ ToolError                           (edge_et.errors)
 |-- ParityError                     an output differs from its reference by more than the limit
 |-- QuantizationError               a quantizer refused its input or failed
 |   `-- UnknownQuantizationError    no such type or method
+|-- OutputError                     a file cannot be written
 `-- AssemblyError                   the parts of a bundle do not fit together
 """
+
+from pathlib import Path
 
 from edge_et.errors import ToolError
 
@@ -131,6 +134,18 @@ class UnknownQuantizationError(QuantizationError):
         super().__init__(f"unknown quantization {name!r}; known: {', '.join(valid)}")
         self.name = name
         self.valid = valid
+
+
+class OutputError(ToolError):
+    """A file cannot be written: no such place, no permission, no room.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot write {path}: {reason}")
+        self.path = path
 
 
 class AssemblyError(ToolError):

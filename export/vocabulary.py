@@ -104,7 +104,8 @@ def _tokens(content: dict[str, Any]) -> tuple[dict[int, str], dict[int, gguf.Tok
         token, text = added["id"], added["content"]
         if texts.setdefault(token, text) != text:
             raise ValueError(f"id {token} is both {texts[token]!r} and {text!r}")
-        special = added.get("special", False)
+        # Qwen marks some of its control tokens as not special; llama.cpp overrides that at loading.
+        special = added.get("special", False) or (text.startswith("<|") and text.endswith("|>"))
         types[token] = gguf.TokenType.CONTROL if special else gguf.TokenType.USER_DEFINED
     return texts, types
 

@@ -25,9 +25,11 @@ def picture_halves(
         Pixel values to judge by and to calibrate with, `[M, 3, H, W]` each.
 
     Raises:
-        QuantizationError: fewer than two pictures.
+        QuantizationError: not a folder, or one with fewer than two pictures.
         ImageError: a picture cannot be read.
     """
+    if not folder.is_dir():
+        raise QuantizationError(f"{folder} is not a folder of pictures")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     if len(paths) < 2:
         raise QuantizationError(f"{folder} holds {len(paths)} pictures; at least 2 are needed")

@@ -51,7 +51,9 @@ def train_tokenizer(family: Family) -> Tokenizer:
     tokenizer.train_from_iterator(
         [*PROMPTS, "the quick brown fox sees the small bird"] * 4, trainer
     )
-    tokenizer.add_tokens([AddedToken("<think>", special=False)])
+    tokenizer.add_tokens(
+        [AddedToken("<think>", special=False), AddedToken("<|fim_pad|>", special=False)]
+    )
     return tokenizer
 
 

@@ -230,7 +230,7 @@ def test_templates_that_do_not_fit_are_refused(
     refused(tmp_path, ModelFileError, "pixel_values", vision_graph, files, processing=other_size)
     chat = CHAT | {"stop_tokens": ["<|nothing|>"]}
     model = {"context_length": 128, "chat": chat}
-    refused(tmp_path, AssemblyError, r"nothing", vision_graph, files, perceiver=model)
+    refused(tmp_path, ModelFileError, "nothing", vision_graph, files, perceiver=model)
     model = {"context_length": 128, "chat": CHAT}
     refused(tmp_path, AssemblyError, "both", vision_graph, files, reasoner=model)
     with pytest.raises(AssemblyError, match=r"unknown field `nonsense`"):

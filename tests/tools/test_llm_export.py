@@ -95,6 +95,7 @@ def test_rows_beyond_the_tokenizer_are_unused_tokens(llama_gguf: Path) -> None:
     assert tokens[2] == "<|im_end|>"
     assert types[2] == gguf.TokenType.CONTROL
     assert types[tokens.index("<think>")] == gguf.TokenType.USER_DEFINED
+    assert types[tokens.index("<|fim_pad|>")] == gguf.TokenType.CONTROL
     assert tokens[-1] == f"[PAD{len(tokens) - 1}]"
     assert types[-1] == gguf.TokenType.UNUSED
     assert fields["tokenizer.ggml.eos_token_id"].contents() == 2

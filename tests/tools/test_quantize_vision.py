@@ -126,6 +126,8 @@ def test_every_other_picture_is_for_calibration(tmp_path: Path) -> None:
     )
     with pytest.raises(QuantizationError, match="0 pictures"):
         picture_halves(tmp_path, processing)
+    with pytest.raises(QuantizationError, match="not a folder"):
+        picture_halves(tmp_path / "missing", processing)
     for number in range(3):
         Image.new("RGB", (80, 60), (number, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "notes.txt").write_text("no picture")

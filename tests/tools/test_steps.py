@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from edge_et.errors import MissingExtraError
+from edge_et.export.errors import OutputError
 from edge_et.export.steps import atomic_output, needing_extra
 
 
@@ -33,6 +34,24 @@ def test_output_appears_complete_or_not_at_all(tmp_path: Path) -> None:
         assert not out.exists()
     assert out.read_bytes() == b"whole"
     assert list(out.parent.iterdir()) == [out]
+
+
+def test_places_that_cannot_be_written_are_our_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*out"),
+        atomic_output(tmp_path / "file" / "out"),
+    ):
+        pass
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "content").write_text("kept")
+    with (
+        pytest.raises(OutputError, match="directory"),
+        atomic_output(tmp_path / "folder") as temporary,
+    ):
+        temporary.write_bytes(b"whole")
+    assert (tmp_path / "folder" / "content").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
