@@ -6,7 +6,7 @@ one GGUF in F32, F16 or BF16, compared with transformers before it appears.
 
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 from edge_et.export.errors import ParityError, UnknownQuantizationError
 from edge_et.export.steps import Progress, StepReport, Stopwatch, atomic_output, needing_extra
@@ -43,7 +43,7 @@ def export_llm(
     checkpoint: Path,
     out: Path,
     *,
-    dtype: Storage = "F16",
+    dtype: str = "F16",
     pre_tokenizer: str | None = None,
     name: str | None = None,
     check_logits: bool = True,
@@ -74,18 +74,19 @@ def export_llm(
     """
     if dtype not in get_args(Storage):
         raise UnknownQuantizationError(dtype, get_args(Storage))
+    storage = cast(Storage, dtype)
     watch = Stopwatch()
     config = read_config(checkpoint)
     family = family_of(config)
     vocabulary = read_vocabulary(checkpoint, config.vocab_size, pre_tokenizer)
     with atomic_output(out) as temporary:
         with open_tensors(checkpoint) as tensors:
-            planned = _plan(family, config, tensors, dtype)
+            planned = _plan(family, config, tensors, storage)
             write_gguf(
                 temporary,
                 gguf.MODEL_ARCH_NAMES[family.architecture],
                 partial(
-                    _add_metadata, config=config, vocabulary=vocabulary, dtype=dtype, name=name
+                    _add_metadata, config=config, vocabulary=vocabulary, dtype=storage, name=name
                 ),
                 planned,
                 progress,

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 from edge_et.export.errors import ParityError, QuantizationError, UnknownQuantizationError
 from edge_et.export.steps import (
@@ -29,7 +28,7 @@ with needing_extra("export"):
     from edge_et.export.onnx_graph import open_session, run_graph
     from edge_et.quantize.vision_methods import METHODS, Method, root_logger_kept
 
-VisionMethod = Literal["auto", "dynamic", "static", "weight-only"]
+VISION_METHODS = ("auto", "dynamic", "static", "weight-only")
 
 MIN_COSINE = 0.99
 """What a token's cosine with its float32 self has to reach ..."""
@@ -80,7 +79,7 @@ def quantize_vision(
     pictures: NDArray[np.float32],
     calibration: NDArray[np.float32],
     *,
-    method: VisionMethod = "auto",
+    method: str = "auto",
     threads: int = 0,
     progress: Progress = no_progress,
 ) -> VisionQuantization:
@@ -109,8 +108,8 @@ def quantize_vision(
         QuantizationError: there are no pictures, or ONNX Runtime's quantizer failed.
         ParityError: too many tokens turn away. Nothing is left behind.
     """
-    if method not in get_args(VisionMethod):
-        raise UnknownQuantizationError(method, get_args(VisionMethod))
+    if method not in VISION_METHODS:
+        raise UnknownQuantizationError(method, VISION_METHODS)
     if not len(pictures) or not len(calibration):
         raise QuantizationError("there must be pictures to judge by and to calibrate with")
     methods = dict(METHODS) if method == "auto" else {method: METHODS[method]}

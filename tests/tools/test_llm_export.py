@@ -59,7 +59,7 @@ def test_bfloat16_shards(make_llm: Callable[..., Path], tmp_path: Path, family: 
 def test_half_precision_keeps_the_distributions(
     llama_folder: Path, tmp_path: Path, dtype: str
 ) -> None:
-    report = export_llm(llama_folder, tmp_path / "out.gguf", dtype=dtype)  # type: ignore[arg-type]
+    report = export_llm(llama_folder, tmp_path / "out.gguf", dtype=dtype)
     assert report.measure == "mean KL, nats"
     assert report.error is not None
     assert 0 < report.error < 1e-2
@@ -131,7 +131,7 @@ def edit_tensors(folder: Path, edit: Edit) -> None:
 def refused(folder: Path, error: type[Exception], match: str, dtype: str = "F32") -> None:
     out = folder.parent / "refused" / "out.gguf"
     with pytest.raises(error, match=match):
-        export_llm(folder, out, dtype=dtype)  # type: ignore[arg-type]
+        export_llm(folder, out, dtype=dtype)
     assert not out.parent.exists() or list(out.parent.iterdir()) == []
 
 
@@ -284,7 +284,7 @@ def test_tokenizers_that_do_not_fit_are_refused(
 
 def test_an_unknown_type_is_refused(llama_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownQuantizationError, match="'Q4_0'; known: F32, F16, BF16"):
-        export_llm(llama_folder, tmp_path / "out.gguf", dtype="Q4_0")  # type: ignore[arg-type]
+        export_llm(llama_folder, tmp_path / "out.gguf", dtype="Q4_0")
 
 
 def test_a_wrong_conversion_is_caught_and_removed(
