@@ -105,8 +105,8 @@ def _make_shard(
 
 def token_labels(scene: Scene) -> np.ndarray:
     """Names what is under each image token by the objects' masks, int16 [S]."""
-    blocks = scene.coverage.reshape(TOKEN_GRID, _CELL, TOKEN_GRID, _CELL).transpose(0, 2, 1, 3)
-    blocks = blocks.reshape(TOKEN_GRID**2, _CELL**2)
+    grid = scene.coverage.reshape(TOKEN_GRID, _CELL, TOKEN_GRID, _CELL)
+    blocks = grid.transpose(0, 2, 1, 3).reshape(TOKEN_GRID**2, _CELL**2)
     ids = np.array([-1] + [_LABEL_IDS[o.label] for o in scene.objects])
     counts = np.stack([(blocks == k).mean(axis=1) for k in range(len(ids))], axis=1)
     counts[:, 0] = 0

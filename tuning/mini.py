@@ -42,7 +42,7 @@ from edge_et.tuning.align import AlignSettings, align_projector
 from edge_et.tuning.assets import ICON_SETS, IconLibrary
 from edge_et.tuning.checkpoint import load_checkpoint
 from edge_et.tuning.concepts import TRAINING_STYLES
-from edge_et.tuning.features import SHARD_SCENES, build_shards, shard_path
+from edge_et.tuning.features import SHARD_SCENES, build_shards
 from edge_et.tuning.language_model import (
     LLM_FILE,
     LLM_PACKAGE,
@@ -77,12 +77,15 @@ class MiniSettings:
     """How much to train.
 
     Attributes:
-        scenes: Rendered scenes, rounded up to whole shards.
+        align_scenes: Scenes of the alignment, rounded up to whole shards.
+        tune_scenes: Scenes of the joint stage, likewise. They are others: of those that it was
+            aligned on, the projector remembers more than it will ever see again.
         align: Of the alignment stage.
         tune: Of the joint stage.
     """
 
-    scenes: int
+    align_scenes: int
+    tune_scenes: int
     align: AlignSettings
     tune: TrainSettings
 
@@ -107,21 +110,23 @@ def train_mini(work: Path, settings: MiniSettings, say: Say) -> Path:
     torch.manual_seed(settings.align.seed)
     tower = load_tower(find_tower_graph())
     libraries = [IconLibrary(style, work / "icons") for style in TRAINING_STYLES]
-    indices = range(math.ceil(settings.scenes / SHARD_SCENES))
-    features = work / "features"
-    for path in build_shards(features, indices, libraries, lambda p: _encode(tower, p)):
+    align_count = math.ceil(settings.align_scenes / SHARD_SCENES)
+    tune_count = math.ceil(settings.tune_scenes / SHARD_SCENES)
+    shards = []
+    indices = range(align_count + tune_count)
+    for path in build_shards(work / "features", indices, libraries, lambda p: _encode(tower, p)):
         say(f"features: {path.name}")
-    shards = [shard_path(features, index) for index in indices]
+        shards.append(path)
 
     llm = load_llm(find_llm())
     tokenizer = build_tokenizer(find_llm())
     projector = _new_projector()
     words = [label.words for label in ALL_LABELS]
-    table = llm.get_input_embeddings().weight
+    table = llm.model.embed_tokens.weight
     align_projector(
         projector,
         label_embeddings([*words, "background"], table, tokenizer),
-        shards,
+        shards[:align_count],
         work / "align.pt",
         settings.align,
         lambda step, loss, right: say(f"align: step {step}, loss {loss:.3f}, right {right:.0%}"),
@@ -131,7 +136,7 @@ def train_mini(work: Path, settings: MiniSettings, say: Say) -> Path:
         add_adapter(llm),
         projector,
         tokenizer,
-        shards,
+        shards[align_count:],
         checkpoint,
         settings.tune,
         lambda record: say(f"tune: {record}"),

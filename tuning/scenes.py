@@ -103,18 +103,19 @@ def render_scene(seed: int, icons: IconLibrary, composition: str | None = None) 
     canvas, backdrop = _background(rng)
     coverage = np.zeros((SCENE_PIXELS, SCENE_PIXELS), np.uint8)
     cells = rng.permutation(9)[: len(labels)]
-    placed = []
+    placed: list[SceneObject] = []
     for label, cell in zip(
         labels, np.sort(cells) if composition != "single" else cells, strict=True
     ):
         size, centre = _size_and_centre(rng, composition, int(cell))
         drawing = _draw(rng, label, size, icons, backdrop)
-        corner = tuple(round(c - s / 2) for c, s in zip(centre, drawing.size, strict=True))
+        (x, y), (width, height) = centre, drawing.size
+        corner = (round(x - width / 2), round(y - height / 2))
         canvas.paste(drawing, corner, drawing)
         mask = Image.new("L", canvas.size)
         mask.paste(drawing.getchannel("A"), corner)
         coverage[np.asarray(mask) > 127] = len(placed) + 1
-        row, column = (min(int(c / _THIRD), 2) for c in reversed(centre))
+        row, column = min(int(y / _THIRD), 2), min(int(x / _THIRD), 2)
         placed.append(SceneObject(label, row, column))
     return Scene(canvas, tuple(placed), coverage, composition)
 
@@ -174,8 +175,8 @@ def _draw(
         drawing = _draw_shape(rng, label, backdrop)
         turn = rng.uniform(-8, 8)
     scale = size / max(drawing.size)
-    target = tuple(max(1, round(side * scale)) for side in drawing.size)
-    resized = drawing.resize(target, Image.Resampling.LANCZOS)
+    width, height = (max(1, round(side * scale)) for side in drawing.size)
+    resized = drawing.resize((width, height), Image.Resampling.LANCZOS)
     return resized.rotate(turn, Image.Resampling.BICUBIC, expand=True)
 
 
@@ -190,9 +191,9 @@ def _draw_shape(rng: np.random.Generator, label: Label, backdrop: np.ndarray) ->
     outline = ((40, 40, 40) if dark_outline else (235, 235, 235)) if close else None
     drawing = Image.new("RGBA", (side, side))
     pen = ImageDraw.Draw(drawing)
-    style = {"fill": fill, "outline": outline, "width": 8 if outline else 0}
     points = _shape_points(label.name) * (side - 12) + 6
-    pen.polygon([tuple(point) for point in points], **style)
+    corners = [(x, y) for x, y in points.tolist()]
+    pen.polygon(corners, fill=fill, outline=outline, width=8 if outline else 0)
     return drawing
 
 

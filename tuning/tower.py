@@ -111,7 +111,7 @@ def pixel_values(pictures: list[np.ndarray]) -> torch.Tensor:
     import torch
 
     pixels = np.stack(pictures).astype(np.float32) / 255
-    normalised = (pixels - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    normalised = (pixels - np.array(PIXEL_MEAN, np.float32)) / np.array(PIXEL_STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2)))
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from tokenizers import Tokenizer
-    from transformers import LlamaForCausalLM
+    from transformers import LlamaForCausalLM, LlamaModel
 
     from edge_et.export.projector import PixelShuffleProjector
 
@@ -63,14 +63,13 @@ class TrainSettings:
     lora_rate: float = 6e-4
     projector_rate: float = 5e-5
     warmup: int = 20
-    cooldown: float = 0.3
+    cooldown: float = 0.5
     seed: int = 0
     checkpoint_steps: int = 25
 
 
 def add_adapter(model: LlamaForCausalLM) -> PeftModel:
     """Puts the recipe's LoRA, in float32, on a frozen LLM, in bfloat16."""
-    import torch
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -79,7 +78,8 @@ def add_adapter(model: LlamaForCausalLM) -> PeftModel:
         target_modules=list(recipe.LORA_LINEARS),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model.to(torch.bfloat16), config)
+    halved: LlamaForCausalLM = model.bfloat16()
+    return get_peft_model(halved, config)
 
 
 def train(
@@ -169,7 +169,8 @@ def batch_loss(
     mask = torch.from_numpy(attention_mask(branches))
     with torch.autocast("cpu", torch.bfloat16):
         image_tokens = projector(features)
-        table = model.get_input_embeddings()
+        llm = cast("LlamaModel", model.get_base_model().model)
+        table = llm.embed_tokens
         embeddings = table(ids)
         start = samples[0].image_start
         embeddings = torch.cat(
@@ -180,7 +181,7 @@ def batch_loss(
             ],
             dim=1,
         )
-        hidden = model.get_base_model().model(
+        hidden = llm(
             inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
         )[0]
         taught = targets != IGNORED

@@ -56,7 +56,11 @@ def llm(
 
     with progress_bar() as progress:
         report = export_llm(
-            checkpoint, out, dtype=dtype, pre_tokenizer=pre_tokenizer, progress=progress
+            checkpoint,
+            out,
+            dtype=dtype,
+            pre_tokenizer=pre_tokenizer,
+            progress=progress,
         )
     print_reports([report])
 

@@ -41,9 +41,10 @@ def scenes(
 @tuning_app.command()
 def train(
     work: Work,
-    scenes: Annotated[int, typer.Option(min=1, help="Scenes to render.")] = 7168,
+    align_scenes: Annotated[int, typer.Option(min=1, help="Scenes of the alignment.")] = 7424,
+    tune_scenes: Annotated[int, typer.Option(min=1, help="Scenes of the joint tuning.")] = 4352,
     align_steps: Annotated[int, typer.Option(min=1, help="Steps of the alignment.")] = 600,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the joint tuning.")] = 400,
+    tune_steps: Annotated[int, typer.Option(min=1, help="Steps of the joint tuning.")] = 225,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and questions.")] = 0,
 ) -> None:
     """Train the mini model; a killed run goes on where it was."""
@@ -52,9 +53,10 @@ def train(
     from edge_et.tuning.train import TrainSettings
 
     settings = MiniSettings(
-        scenes=scenes,
+        align_scenes=align_scenes,
+        tune_scenes=tune_scenes,
         align=AlignSettings(steps=align_steps, seed=seed),
-        tune=TrainSettings(steps=steps, seed=seed),
+        tune=TrainSettings(steps=tune_steps, seed=seed),
     )
     train_mini(work, settings, lambda line: typer.echo(line, err=True))
 
@@ -116,4 +118,4 @@ def evaluate(
             for trial in trials
             if not is_right(trial.answered, trial.example.answer)
         ]
-        wrong.write_bytes(msgspec.json.encode_lines(missed))
+        wrong.write_bytes(msgspec.json.Encoder().encode_lines(missed))
