@@ -17,9 +17,8 @@ import numpy as np
 from PIL import Image
 
 from edge_et.errors import TuningError
-from edge_et.tuning.assets import IconLibrary
 from edge_et.tuning.questions import KINDS, Example, ask
-from edge_et.tuning.scenes import FIRST_HELD_OUT_SEED, render_scene
+from edge_et.tuning.scenes import FIRST_HELD_OUT_SEED, Icons, render_scene
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
@@ -76,7 +75,7 @@ class Accuracy:
 
 
 def held_out_questions(
-    kind: str, count: int, libraries: Sequence[IconLibrary]
+    kind: str, count: int, libraries: Sequence[Icons]
 ) -> Iterator[tuple[Image.Image, Example]]:
     """Makes questions of one kind about scenes that no training saw.
 

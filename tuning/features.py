@@ -13,8 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_et.tuning.assets import IconLibrary
-from edge_et.tuning.scenes import ALL_LABELS, SCENE_PIXELS, Scene, SceneObject, render_scene
+from edge_et.tuning.scenes import (
+    ALL_LABELS,
+    SCENE_PIXELS,
+    Icons,
+    Scene,
+    SceneObject,
+    render_scene,
+)
 
 SHARD_SCENES = 256
 TOKEN_GRID = 8
@@ -63,7 +69,7 @@ def load_shard(path: Path) -> FeatureShard:
 def build_shards(
     folder: Path,
     shard_indices: Sequence[int],
-    libraries: Sequence[IconLibrary],
+    libraries: Sequence[Icons],
     encode: Callable[[list[np.ndarray]], np.ndarray],
 ) -> Iterator[Path]:
     """Renders and encodes the shards that are not there yet.
@@ -87,7 +93,7 @@ def build_shards(
 
 def _make_shard(
     index: int,
-    libraries: Sequence[IconLibrary],
+    libraries: Sequence[Icons],
     encode: Callable[[list[np.ndarray]], np.ndarray],
 ) -> FeatureShard:
     features, labels, objects = [], [], []

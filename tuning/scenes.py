@@ -7,11 +7,11 @@ same on every machine with the same libraries. Knows nothing of questions or of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from edge_et.tuning.assets import IconLibrary
 from edge_et.tuning.concepts import COLOURS, PLACES, SHAPES, THINGS
 
 SCENE_PIXELS = 224
@@ -23,6 +23,13 @@ COMPOSITIONS = ("single", "several", "counting")
 _COMPOSITION_SHARES = (0.35, 0.35, 0.3)
 _SHAPE_SHARE = 0.35
 _THIRD = SCENE_PIXELS / 3
+
+
+class Icons(Protocol):
+    """Where drawings come from; `edge_et.tuning.assets.IconLibrary` is one."""
+
+    def icon(self, slug: str) -> Image.Image:
+        """Returns an RGBA drawing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ ALL_LABELS = THING_LABELS + SHAPE_LABELS
 _ICONS = {thing.name: thing.icons for thing in THINGS}
 
 
-def render_scene(seed: int, icons: IconLibrary, composition: str | None = None) -> Scene:
+def render_scene(seed: int, icons: Icons, composition: str | None = None) -> Scene:
     """Renders the scene of a seed in the style of an icon set.
 
     Args:
@@ -162,7 +169,7 @@ def _draw(
     rng: np.random.Generator,
     label: Label,
     size: int,
-    icons: IconLibrary,
+    icons: Icons,
     backdrop: np.ndarray,
 ) -> Image.Image:
     if label.colour is None:

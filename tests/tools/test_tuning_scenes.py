@@ -40,7 +40,7 @@ ICONS = DrawnIcons()
 
 
 def scenes(count: int, composition: str | None = None) -> list[Scene]:
-    return [render_scene(seed, ICONS, composition) for seed in range(count)]  # type: ignore[arg-type]
+    return [render_scene(seed, ICONS, composition) for seed in range(count)]
 
 
 def test_a_seed_always_gives_the_same_scene():
@@ -136,15 +136,15 @@ def test_shards_are_kept_and_read_back(tmp_path: Path):
         calls.append(len(pictures))
         return np.stack([p[:256, 0].astype(np.float16)[:16] for p in pictures])
 
-    (path,) = build_shards(tmp_path, [3], [ICONS], encode)  # type: ignore[list-item]
+    (path,) = build_shards(tmp_path, [3], [ICONS], encode)
     assert path == shard_path(tmp_path, 3)
     assert sum(calls) == SHARD_SCENES
     shard = load_shard(path)
-    scene = render_scene(3 * SHARD_SCENES + 5, ICONS)  # type: ignore[arg-type]
+    scene = render_scene(3 * SHARD_SCENES + 5, ICONS)
     assert shard.scene_objects(5) == scene.objects
     assert np.array_equal(shard.token_labels[5], token_labels(scene))
 
-    assert list(build_shards(tmp_path, [3], [ICONS], encode)) == [path]  # type: ignore[list-item]
+    assert list(build_shards(tmp_path, [3], [ICONS], encode)) == [path]
     assert sum(calls) == SHARD_SCENES
 
 
