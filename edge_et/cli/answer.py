@@ -4,11 +4,12 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Unpack
 
-import typer
+import click
 
 from edge_et.cli.console import printable
+from edge_et.options import OptionValues
 from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
 
 _TITLES: dict[type[Event], str] = {
@@ -18,46 +19,33 @@ _TITLES: dict[type[Event], str] = {
 }
 
 
+@click.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("question")
+@click.option("--model", help="A bundle's name or folder; the installed mini if omitted.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--show-stages", is_flag=True, help="Print extraction and reasoning too.")
+@click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
+@click.option("--max-extraction-tokens", type=int, help="Budget of stage 1.")
+@click.option("--max-thinking-tokens", type=int, help="Budget of stage 2 before the answer.")
+@click.option("--max-answer-tokens", type=int, help="Budget of the answer.")
+@click.option("--temperature", type=float, help="0 takes the most probable token.")
+@click.option("--top-p", type=float, help="Probability mass to choose from.")
+@click.option("--seed", type=int, help="Of the choice, where the temperature is above 0.")
 def answer(
-    image: Annotated[Path, typer.Argument(help="The picture, a file.")],
-    question: Annotated[str, typer.Argument(help="The question.")],
-    model: Annotated[
-        str | None, typer.Option(help="A bundle's name or folder; the installed mini if omitted.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document: answer, stages, usage.")
-    ] = False,
-    show_stages: Annotated[
-        bool, typer.Option("--show-stages", help="Print extraction and reasoning too.")
-    ] = False,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads; all CPUs of this process if omitted.")
-    ] = None,
-    max_extraction_tokens: Annotated[int | None, typer.Option(help="Budget of stage 1.")] = None,
-    max_thinking_tokens: Annotated[
-        int | None, typer.Option(help="Budget of stage 2 before the answer.")
-    ] = None,
-    max_answer_tokens: Annotated[int | None, typer.Option(help="Budget of the answer.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0 takes the most probable token.")
-    ] = None,
-    top_p: Annotated[float | None, typer.Option(help="Probability mass to choose from.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the choice, for a temperature.")] = None,
+    image: Path,
+    question: str,
+    model: str | None,
+    as_json: bool,
+    show_stages: bool,
+    threads: int | None,
+    **options: Unpack[OptionValues],
 ) -> None:
-    """Answer a question about a picture."""
+    """Answer QUESTION about the picture in the file IMAGE."""
     import edge_et
 
     with edge_et.load(model, threads=threads) as pipe:
-        events = pipe.stream(
-            image,
-            question,
-            max_extraction_tokens=max_extraction_tokens,
-            max_thinking_tokens=max_thinking_tokens,
-            max_answer_tokens=max_answer_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-        )
+        events = pipe.stream(image, question, **options)
         if sys.stdout.isatty() and not as_json:
             _print_as_it_comes(events, show_stages)
             return

@@ -1,22 +1,19 @@
 """The commands by name. What a command needs is imported when it runs."""
 
-import typer
+import click
 
 from edge_et.cli.answer import answer
-from edge_et.cli.export import export_app
+from edge_et.cli.export import export
 from edge_et.cli.info import info
-from edge_et.cli.quantize import quantize_app
-from edge_et.cli.tuning import tuning_app
+from edge_et.cli.quantize import quantize
+from edge_et.cli.tuning import tuning
 
-app = typer.Typer(
-    name="edge-et",
-    help="Answer questions about images on a small CPU: extract first, then think.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command()(answer)
-app.command()(info)
-app.add_typer(export_app, name="export")
-app.add_typer(quantize_app, name="quantize")
-app.add_typer(tuning_app, name="tuning")
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="edge-et")
+def app() -> None:
+    """Answer questions about images on a small CPU: extract first, then think."""
+
+
+for command in (answer, info, export, quantize, tuning):
+    app.add_command(command)

@@ -1,33 +1,37 @@
 """`edge-et export`: trained checkpoints to the files of a bundle."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from edge_et.cli.console import print_reports, progress_bar
 
-export_app = typer.Typer(
-    help="Convert trained checkpoints: vision tower to ONNX, LLM and LoRA to GGUF.",
-    no_args_is_help=True,
-)
-
-Out = Annotated[Path, typer.Option("--out", help="The file to write.")]
+PATH = click.Path(path_type=Path)
 
 
-@export_app.command()
+@click.group()
+def export() -> None:
+    """Convert trained checkpoints: vision tower to ONNX, LLM and LoRA to GGUF."""
+
+
+@export.command()
+@click.argument("backbone", type=PATH)
+@click.argument("projector", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The ONNX file to write.")
+@click.option("--image-size", type=int, help="Side of a tile, pixels; the checkpoint's own.")
+@click.option("--feature-layer", type=int, help="Hidden state to take; the last if omitted.")
 def vision(
-    backbone: Annotated[Path, typer.Argument(help="Folder of a DINOv2 or SigLIP checkpoint.")],
-    projector: Annotated[Path, typer.Argument(help="Folder with projector.json and its weights.")],
-    out: Out,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of a tile, pixels; the checkpoint's own if omitted.")
-    ] = None,
-    feature_layer: Annotated[
-        int | None, typer.Option(help="Hidden state to take; the last if omitted.")
-    ] = None,
+    backbone: Path,
+    projector: Path,
+    out: Path,
+    image_size: int | None,
+    feature_layer: int | None,
 ) -> None:
-    """Export a vision tower and its projector to one ONNX graph, compared with torch."""
+    """Export a vision tower and its projector to one ONNX graph, compared with torch.
+
+    BACKBONE is the folder of a DINOv2 or SigLIP checkpoint, PROJECTOR one with projector.json and
+    projector.safetensors.
+    """
     from edge_et.export.vision import export_vision
 
     with progress_bar() as progress:
@@ -42,36 +46,34 @@ def vision(
     print_reports([report])
 
 
-@export_app.command()
-def llm(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a Llama or Qwen3 checkpoint.")],
-    out: Out,
-    dtype: Annotated[str, typer.Option(help="How matrices are stored: F32, F16 or BF16.")] = "F16",
-    pre_tokenizer: Annotated[
-        str | None, typer.Option(help="llama.cpp's name of the text splitting, if not recognised.")
-    ] = None,
-) -> None:
-    """Export a language model to GGUF, its logits compared with transformers."""
+@export.command()
+@click.argument("checkpoint", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The GGUF to write.")
+@click.option("--dtype", default="F16", help="How matrices are stored: F32, F16 or BF16.")
+@click.option("--pre-tokenizer", help="llama.cpp's name of the text splitting, if not recognised.")
+def llm(checkpoint: Path, out: Path, dtype: str, pre_tokenizer: str | None) -> None:
+    """Export a language model to GGUF, its logits compared with transformers.
+
+    CHECKPOINT is the folder of a Llama or Qwen3 checkpoint.
+    """
     from edge_et.export.llm import export_llm
 
     with progress_bar() as progress:
         report = export_llm(
-            checkpoint,
-            out,
-            dtype=dtype,
-            pre_tokenizer=pre_tokenizer,
-            progress=progress,
+            checkpoint, out, dtype=dtype, pre_tokenizer=pre_tokenizer, progress=progress
         )
     print_reports([report])
 
 
-@export_app.command()
-def lora(
-    adapter: Annotated[Path, typer.Argument(help="Folder of a PEFT adapter.")],
-    base: Annotated[Path, typer.Argument(help="What it was trained on: a folder or a GGUF.")],
-    out: Out,
-) -> None:
-    """Export a LoRA adapter to GGUF."""
+@export.command()
+@click.argument("adapter", type=PATH)
+@click.argument("base", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The GGUF to write.")
+def lora(adapter: Path, base: Path, out: Path) -> None:
+    """Export a LoRA adapter to GGUF.
+
+    ADAPTER is a PEFT folder, BASE what it was trained on: a checkpoint's folder or a GGUF.
+    """
     from edge_et.export.lora import export_lora
 
     with progress_bar() as progress:

@@ -1,19 +1,18 @@
 """`edge-et info`: what a bundle is, whether its files are whole, where its weights come from."""
 
-from typing import Annotated
-
-import typer
+import click
 
 from edge_et.cli.console import megabytes, printable, progress_bar
 
 
-def info(
-    model: Annotated[
-        str | None, typer.Argument(help="A bundle's name or folder; the installed mini if omitted.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
-    """Verify a bundle, every byte of it, and print what it is made of."""
+@click.command()
+@click.argument("model", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def info(model: str | None, as_json: bool) -> None:
+    """Verify a bundle, every byte of it, and print what it is made of.
+
+    MODEL is a bundle's name or folder; the installed mini if omitted.
+    """
     import msgspec
     from rich.console import Console
     from rich.markup import escape

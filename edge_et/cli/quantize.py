@@ -1,32 +1,33 @@
 """`edge-et quantize`: smaller weights, judged by their outputs."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from edge_et.cli.console import print_reports, progress_bar
 
-quantize_app = typer.Typer(
-    help="Quantize exported models; what changes the outputs too much is refused.",
-    no_args_is_help=True,
-)
-
-Out = Annotated[Path, typer.Option("--out", help="The file to write.")]
+PATH = click.Path(path_type=Path)
 
 
-@quantize_app.command()
+@click.group()
+def quantize() -> None:
+    """Quantize exported models; what changes the outputs too much is refused."""
+
+
+@quantize.command()
+@click.argument("graph", type=PATH)
+@click.argument("pictures", type=PATH)
+@click.option("--processing", type=PATH, required=True, help="A bundle.json, how pictures enter.")
+@click.option("--out", type=PATH, required=True, help="The ONNX file to write.")
+@click.option("--method", default="auto", help="auto, dynamic, static or weight-only.")
+@click.option("--threads", type=int, default=0, help="Threads of the timing; 0: all.")
 def vision(
-    graph: Annotated[Path, typer.Argument(help="The float32 ONNX graph.")],
-    pictures: Annotated[Path, typer.Argument(help="Folder of real pictures to judge by.")],
-    processing: Annotated[
-        Path, typer.Option(help="A bundle.json whose image processing the tower uses.")
-    ],
-    out: Out,
-    method: Annotated[str, typer.Option(help="auto, dynamic, static or weight-only.")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads of the timing; 0: all.")] = 0,
+    graph: Path, pictures: Path, processing: Path, out: Path, method: str, threads: int
 ) -> None:
-    """Quantize a vision graph to 8 bits, keeping what preserves the image tokens."""
+    """Quantize a vision graph to 8 bits, keeping what preserves the image tokens.
+
+    GRAPH is the float32 ONNX file, PICTURES a folder of real pictures to judge by.
+    """
     from edge_et.bundle import read_manifest
     from edge_et.quantize.pictures import picture_halves
     from edge_et.quantize.vision import quantize_vision
@@ -46,17 +47,19 @@ def vision(
     print(f"kept: {result.chosen.name}")
 
 
-@quantize_app.command()
+@quantize.command()
+@click.argument("source", type=PATH)
+@click.argument("quantization")
+@click.option("--out", type=PATH, required=True, help="The GGUF to write.")
+@click.option("--max-mean-kl", type=float, help="Largest mean divergence to accept, nats.")
+@click.option("--threads", type=int, default=0, help="Threads of the quantizer; 0: all.")
 def llm(
-    source: Annotated[Path, typer.Argument(help="A GGUF in F32, F16 or BF16.")],
-    quantization: Annotated[str, typer.Argument(help="Such as Q4_K_M, Q8_0 or Q4_0.")],
-    out: Out,
-    max_mean_kl: Annotated[
-        float | None, typer.Option(help="Largest mean divergence to accept, nats.")
-    ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the quantizer; 0: all.")] = 0,
+    source: Path, quantization: str, out: Path, max_mean_kl: float | None, threads: int
 ) -> None:
-    """Quantize a GGUF with llama.cpp and compare it with its source."""
+    """Quantize a GGUF with llama.cpp and compare it with its source.
+
+    SOURCE is a GGUF in F32, F16 or BF16, QUANTIZATION such as Q4_K_M, Q8_0 or Q4_0.
+    """
     from edge_et.quantize.llm import quantize_llm
 
     with progress_bar() as progress:

@@ -1,30 +1,30 @@
 """`edge-et tuning`: train the mini model, build its bundle, measure it."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from edge_et.cli.console import print_reports
 
-tuning_app = typer.Typer(
-    help="Visual extraction tuning: the mini model's recipe and its evaluation.",
-    no_args_is_help=True,
+PATH = click.Path(path_type=Path)
+
+icons_option = click.option(
+    "--icons", type=PATH, default=Path("runs/icons"), help="Folder for downloaded drawings."
 )
 
-Work = Annotated[Path, typer.Argument(help="Folder for downloads, features and checkpoints.")]
+
+@click.group()
+def tuning() -> None:
+    """Visual extraction tuning: the mini model's recipe and its evaluation."""
 
 
-@tuning_app.command()
-def scenes(
-    out: Annotated[Path, typer.Argument(help="The PNG to write.")],
-    style: Annotated[str, typer.Option(help="Drawing style.")] = "noto",
-    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first scene.")] = 0,
-    icons: Annotated[Path, typer.Option(help="Folder for downloaded drawings.")] = Path(
-        "runs/icons"
-    ),
-) -> None:
-    """Draw a sheet of 24 training scenes, to see what the model learns from."""
+@tuning.command()
+@click.argument("out", type=PATH)
+@click.option("--style", default="noto", help="Drawing style.")
+@click.option("--first-seed", type=click.IntRange(min=0), default=0, help="Of the first scene.")
+@icons_option
+def scenes(out: Path, style: str, first_seed: int, icons: Path) -> None:
+    """Draw a sheet of 24 scenes to the PNG file OUT, to see what the model learns from."""
     from PIL import Image
 
     from edge_et.tuning.assets import IconLibrary
@@ -38,16 +38,19 @@ def scenes(
     sheet.save(out)
 
 
-@tuning_app.command()
+@tuning.command()
+@click.argument("work", type=PATH)
+@click.option("--align-scenes", type=click.IntRange(min=1), default=7168)
+@click.option("--align-steps", type=click.IntRange(min=1), default=600)
+@click.option("--tune-scenes", type=click.IntRange(min=1), default=4352)
+@click.option("--tune-steps", type=click.IntRange(min=1), default=225)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Of weights, batches and questions."
+)
 def train(
-    work: Work,
-    align_scenes: Annotated[int, typer.Option(min=1, help="Scenes of the alignment.")] = 7424,
-    tune_scenes: Annotated[int, typer.Option(min=1, help="Scenes of the joint tuning.")] = 4352,
-    align_steps: Annotated[int, typer.Option(min=1, help="Steps of the alignment.")] = 600,
-    tune_steps: Annotated[int, typer.Option(min=1, help="Steps of the joint tuning.")] = 225,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and questions.")] = 0,
+    work: Path, align_scenes: int, align_steps: int, tune_scenes: int, tune_steps: int, seed: int
 ) -> None:
-    """Train the mini model; a killed run goes on where it was."""
+    """Train the mini model in the folder WORK; a killed run goes on where it was."""
     from edge_et.tuning.align import AlignSettings
     from edge_et.tuning.mini import MiniSettings, train_mini
     from edge_et.tuning.train import TrainSettings
@@ -58,44 +61,42 @@ def train(
         align=AlignSettings(steps=align_steps, seed=seed),
         tune=TrainSettings(steps=tune_steps, seed=seed),
     )
-    train_mini(work, settings, lambda line: typer.echo(line, err=True))
+    train_mini(work, settings, lambda line: click.echo(line, err=True))
 
 
-@tuning_app.command()
-def build(
-    work: Work,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the bundle.")],
-    version: Annotated[str, typer.Option(help="Version of the bundle's content.")],
-) -> None:
-    """Export, quantize and assemble the trained mini model."""
+@tuning.command()
+@click.argument("work", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the bundle.")
+@click.option("--version", required=True, help="Version of the bundle's content.")
+def build(work: Path, out: Path, version: str) -> None:
+    """Export, quantize and assemble the mini model that was trained in WORK."""
     from edge_et.tuning.mini import build_mini
 
     print_reports(build_mini(work / "tune.pt", out, work, version))
 
 
-@tuning_app.command()
+@tuning.command()
+@click.argument("model", required=False)
+@click.option("--per-kind", type=click.IntRange(min=1), default=150, help="Questions a kind.")
+@click.option("--kind", "kinds", multiple=True, help="May be repeated; all kinds if omitted.")
+@click.option("--style", default="trained", help="A drawing style; or all that training saw.")
+@click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
+@click.option("--wrong", type=PATH, help="JSON Lines file for what was answered wrong.")
+@icons_option
 def evaluate(
-    model: Annotated[
-        str | None, typer.Argument(help="A bundle; the installed mini if omitted.")
-    ] = None,
-    per_kind: Annotated[int, typer.Option(min=1, help="Questions a kind.")] = 150,
-    style: Annotated[
-        str, typer.Option(help="A drawing style, or 'trained' for all that training saw.")
-    ] = "trained",
-    icons: Annotated[Path, typer.Option(help="Folder for downloaded drawings.")] = Path(
-        "runs/icons"
-    ),
-    kind: Annotated[
-        list[str] | None, typer.Option(help="A kind of question, may be repeated; all if omitted.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads; all CPUs if omitted.")] = None,
-    wrong: Annotated[
-        Path | None, typer.Option(help="Write what was answered wrong to this JSON Lines file.")
-    ] = None,
+    model: str | None,
+    per_kind: int,
+    kinds: tuple[str, ...],
+    style: str,
+    threads: int | None,
+    wrong: Path | None,
+    icons: Path,
 ) -> None:
-    """Ask a bundle about held-out scenes and print its accuracy by kind of question."""
+    """Ask a bundle about held-out scenes and print its accuracy by kind of question.
+
+    MODEL is a bundle's name or folder; the installed mini if omitted.
+    """
     import msgspec
-    from rich.console import Console
 
     import edge_et
     from edge_et.tuning.assets import IconLibrary
@@ -106,10 +107,10 @@ def evaluate(
     styles = TRAINING_STYLES if style == "trained" else (style,)
     libraries = [IconLibrary(name, icons) for name in styles]
     results = {}
-    with edge_et.load(model, threads=threads) as pipe, Console(stderr=True).status("") as status:
-        for asked in kind or KINDS:
-            status.update(f"asking: {asked}")
-            results[asked] = run_trials(pipe, held_out_questions(asked, per_kind, libraries))
+    with edge_et.load(model, threads=threads) as pipe:
+        for kind in kinds or KINDS:
+            click.echo(f"asking: {kind}", err=True)
+            results[kind] = run_trials(pipe, held_out_questions(kind, per_kind, libraries))
     print(table(results))
     if wrong is not None:
         missed = [
