@@ -7,7 +7,7 @@ TOOL_FOLDERS := export quantize tuning
 .PHONY: demo test lint types unit clean
 
 demo: $(VENV)/.demo
-	$(BIN)/edge-et answer examples/DEMO "What is this?" --show-stages
+	$(BIN)/edge-et answer examples/cat.png "What is this?" --show-stages
 
 test: lint types unit
 

@@ -43,7 +43,7 @@ def scenes(out: Path, style: str, first_seed: int, icons: Path) -> None:
 @click.option("--align-scenes", type=click.IntRange(min=1), default=7168)
 @click.option("--align-steps", type=click.IntRange(min=1), default=600)
 @click.option("--tune-scenes", type=click.IntRange(min=1), default=4352)
-@click.option("--tune-steps", type=click.IntRange(min=1), default=225)
+@click.option("--tune-steps", type=click.IntRange(min=1), default=300)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, help="Of weights, batches and questions."
 )

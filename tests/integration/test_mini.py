@@ -1,0 +1,78 @@
+"""The mini bundle as installed: real weights, real answers."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import edge_et
+from edge_et.bundle import find_bundle, load_bundle
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "examples" / "cat.png"
+QUESTIONS = ("What is this?", "How many objects are there?", "What is at the top left?")
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Iterator[edge_et.ExtractThink]:
+    with edge_et.load() as pipe:
+        yield pipe
+
+
+def disc(colour: tuple[int, int, int]) -> Image.Image:
+    picture = Image.new("RGB", (224, 224), (236, 236, 240))
+    ImageDraw.Draw(picture).ellipse((50, 50, 174, 174), fill=colour)
+    return picture
+
+
+def test_every_byte_is_as_the_manifest_says():
+    bundle = load_bundle(find_bundle())
+    bundle.verify()
+    own = sum(file.ref.size_bytes for file in bundle.files if file.ref.package is None)
+    assert own < 45e6
+
+
+def test_the_demo_picture_is_answered_right():
+    command = [sys.executable, "-m", "edge_et", "answer", str(DEMO), "What is this?"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == "cat\n"
+
+
+@pytest.mark.parametrize(
+    ("colour", "name"), [((214, 40, 40), "red"), ((40, 90, 205), "blue"), ((46, 152, 70), "green")]
+)
+def test_colours_are_told_apart(pipe: edge_et.ExtractThink, colour, name):
+    assert pipe.answer(disc(colour), "What color is the circle?").text == name
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_an_emptied_cache_changes_no_token(pipe: edge_et.ExtractThink, question: str):
+    extraction = pipe.extract(DEMO, question)
+    reused = pipe.think(question, extraction)
+    pipe.clear()
+    recomputed = pipe.think(question, extraction)
+    assert reused.usage.reused_tokens > 64
+    assert recomputed.usage.reused_tokens == 0
+    assert recomputed.tokens == reused.tokens
+
+
+def test_a_second_question_costs_neither_tower_nor_image_prefill(pipe: edge_et.ExtractThink):
+    session = pipe.session(DEMO)
+    session.answer(QUESTIONS[0])
+    usage = session.answer(QUESTIONS[2]).usage
+    assert usage["vision"].evaluated_tokens == 0
+    assert usage["vision"].reused_tokens == 64
+    assert usage["extract"].reused_tokens >= 60
+
+
+def test_the_same_file_again_is_not_encoded_again(pipe: edge_et.ExtractThink):
+    pipe.clear()
+    first = pipe.answer(DEMO, QUESTIONS[0])
+    again = pipe.answer(np.asarray(Image.open(DEMO).convert("RGB")), QUESTIONS[0])
+    assert first.usage["vision"].evaluated_tokens == 64
+    assert again.usage["vision"].evaluated_tokens == 0
+    assert again.text == first.text
