@@ -29,7 +29,9 @@ def make(folder: Path) -> None:
     if python.exists() and has_pip(python):
         return
     venv.create(folder, with_pip=False)
-    ensured = subprocess.run([python, "-m", "ensurepip"], capture_output=True, check=False)
+    ensured = subprocess.run(
+        [python, "-m", "ensurepip", "--default-pip"], capture_output=True, check=False
+    )
     if ensured.returncode != 0 or not has_pip(python):
         install_pip(python)
 

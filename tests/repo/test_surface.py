@@ -8,7 +8,7 @@ import sys
 import edge_et
 from edge_et.options import AnswerOptions
 
-HEAVY = ("numpy", "PIL", "msgspec", "tokenizers", "onnxruntime", "llama_cpp", "rich", "typer")
+HEAVY = ("numpy", "PIL", "msgspec", "tokenizers", "onnxruntime", "llama_cpp", "rich", "click")
 
 
 def run(code: str) -> str:
