@@ -1,0 +1,109 @@
+"""The ground truth of a picture: what is in it, in a form that questions can be made from.
+
+Every family of scenes has its own facts. They are plain data, so that feature shards and data
+files can carry them as JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from edge_et.tuning.concepts import PLACES
+
+
+class Label(msgspec.Struct, frozen=True):
+    """What an object is. Two objects with equal labels are the same kind of thing.
+
+    Attributes:
+        name: A thing's name ("dog") or a shape's ("square").
+        colour: A shape's colour; None for a thing.
+        plural: The name for two or more.
+    """
+
+    name: str
+    colour: str | None
+    plural: str
+
+    @property
+    def words(self) -> str:
+        """The label in words, such as "dog" or "red square"."""
+        return self.name if self.colour is None else f"{self.colour} {self.name}"
+
+    @property
+    def plural_words(self) -> str:
+        """The label in words for two or more."""
+        return self.plural if self.colour is None else f"{self.colour} {self.plural}"
+
+
+class SceneObject(msgspec.Struct, frozen=True):
+    """One object of a scene.
+
+    Attributes:
+        label: What it is.
+        x: Of its centre, as a share of the picture's width from the left.
+        y: Of its centre, as a share of the picture's height from the top.
+        size: Its longer side, as a share of the picture's side.
+    """
+
+    label: Label
+    x: float
+    y: float
+    size: float
+
+    @property
+    def place(self) -> str:
+        """Where the object's centre is, such as "top left"."""
+        return PLACES[min(int(self.y * 3), 2)][min(int(self.x * 3), 2)]
+
+
+class ObjectFacts(msgspec.Struct, frozen=True, tag="objects"):
+    """Things and shapes.
+
+    Attributes:
+        objects: In reading order of their places.
+    """
+
+    objects: tuple[SceneObject, ...]
+
+
+class PrintFacts(msgspec.Struct, frozen=True, tag="print"):
+    """Something with words or numbers printed on it.
+
+    Attributes:
+        carrier: What the print is on.
+        lines: What it says, a line each, in lower case, such as ("open",) or ("milk 3", "bread 4").
+    """
+
+    carrier: Literal["sign", "label", "clock", "meter", "receipt", "sum"]
+    lines: tuple[str, ...]
+
+
+class ChartEntry(msgspec.Struct, frozen=True):
+    """One bar, point, slice or table row.
+
+    Attributes:
+        label: Printed beside it, in lower case.
+        colour: Of the bar or slice, one of `concepts.COLOURS`; None where colour tells nothing.
+        value: A whole number; of a pie, the share in per cent.
+    """
+
+    label: str
+    colour: str | None
+    value: int
+
+
+class ChartFacts(msgspec.Struct, frozen=True, tag="chart"):
+    """A small chart or table.
+
+    Attributes:
+        kind: Which.
+        entries: From left to right, or from top to bottom; clockwise from the top for a pie.
+    """
+
+    kind: Literal["bar", "line", "pie", "table"]
+    entries: tuple[ChartEntry, ...]
+
+
+Facts: TypeAlias = ObjectFacts | PrintFacts | ChartFacts

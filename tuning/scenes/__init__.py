@@ -1,0 +1,1 @@
+"""Pictures whose content is known."""
