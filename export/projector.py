@@ -14,6 +14,7 @@ order, each with its C channels together. With `factor = 2`:
 import math
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 
@@ -43,13 +44,15 @@ def pixel_shuffle(features: Tensor, grid: tuple[int, int], factor: int) -> Tenso
 
 
 class PixelShuffleProjector(nn.Module):
-    """Pixel shuffle, then LayerNorm, Linear, GELU (exact, by erf), Linear.
+    """Pixel shuffle, then LayerNorm, Linear, GELU (exact, by erf), Linear, and a code of the place.
 
     Attributes:
         vision_width: C, channels of one patch feature.
         factor: side of the block of patches that becomes one image token.
         hidden: width between the two linears.
         llm_width: D, embedding width of the language model.
+        places: S, image tokens of a tile, each of which gets a learned vector added that tells its
+            place; 0 for none.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class PixelShuffleProjector(nn.Module):
         factor: int = 2,
         hidden: int = 1024,
         llm_width: int = 576,
+        places: int = 0,
     ) -> None:
         super().__init__()
         self.vision_width = vision_width
@@ -69,6 +73,9 @@ class PixelShuffleProjector(nn.Module):
         self.expand = nn.Linear(shuffled_width, hidden)
         self.activation = nn.GELU(approximate="none")
         self.project = nn.Linear(hidden, llm_width)
+        self.places = places
+        if places:
+            self.place_codes = nn.Parameter(torch.zeros(places, llm_width))
 
     def forward(self, patch_features: Tensor) -> Tensor:
         """Project the patches of square tiles.
@@ -88,4 +95,5 @@ class PixelShuffleProjector(nn.Module):
             raise ValueError(f"{patches} patches are not a square grid")
         blocks = pixel_shuffle(patch_features, (side, side), self.factor)
         hidden = self.activation(self.expand(self.norm(blocks)))
-        return cast(Tensor, self.project(hidden))
+        tokens = self.project(hidden)
+        return cast(Tensor, tokens + self.place_codes if self.places else tokens)

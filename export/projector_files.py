@@ -1,6 +1,7 @@
 """A projector on disk: projector.json for its widths, projector.safetensors for its weights."""
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import torch
@@ -23,6 +24,7 @@ class ProjectorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     factor: Count
     hidden: Count
     llm_width: Count
+    places: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def save_projector(projector: PixelShuffleProjector, folder: Path) -> None:
@@ -37,6 +39,7 @@ def save_projector(projector: PixelShuffleProjector, folder: Path) -> None:
         factor=projector.factor,
         hidden=projector.hidden,
         llm_width=projector.llm_width,
+        places=projector.places,
     )
     weights = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()

@@ -33,7 +33,11 @@ class Dinov2Patches(nn.Module):
     positions: Tensor
 
     def __init__(
-        self, model: Dinov2Model, image_size: int, feature_layer: int | None = None
+        self,
+        model: Dinov2Model,
+        image_size: int,
+        feature_layer: int | None = None,
+        early_layer: int | None = None,
     ) -> None:
         """Take the parts of a model; they are shared with it.
 
@@ -42,16 +46,21 @@ class Dinov2Patches(nn.Module):
             image_size: H and W, pixels.
             feature_layer: None takes `last_hidden_state`, after the final layernorm; -1, -2, ...
                 take `hidden_states[feature_layer]`, before it.
+            early_layer: a number of layers, after which features are taken as well: normalised
+                without weights and put behind the others, which doubles C. Colours and strokes
+                are plainer there than at the end.
         """
         super().__init__()
         self.image_size = image_size
-        self.width: int = model.config.hidden_size
+        hidden_size: int = model.config.hidden_size
+        self.width = hidden_size if early_layer is None else 2 * hidden_size
+        self.early_layer = early_layer
         embeddings: Dinov2Embeddings = model.embeddings
         side = image_size // model.config.patch_size
         with torch.no_grad():
             # Only the number of positions is looked at: those of the patches and the class token.
             positions: Tensor = embeddings.interpolate_pos_encoding(
-                torch.empty(1, side**2 + 1, self.width), image_size, image_size
+                torch.empty(1, side**2 + 1, hidden_size), image_size, image_size
             )
         self.patch_projection: nn.Module = embeddings.patch_embeddings.projection
         self.register_buffer("class_token", embeddings.cls_token.detach() + positions[:, :1])
@@ -61,12 +70,30 @@ class Dinov2Patches(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Give `patch_features [N, P, C]`, patches in reading order."""
+        hidden = self.embed(pixel_values)
+        if self.early_layer is None:
+            return self.finish(hidden, 0)
+        for layer in self.layers[: self.early_layer]:
+            hidden = layer(hidden)
+        late = self.finish(hidden, self.early_layer)
+        return torch.cat((late, early_features(hidden)), dim=-1)
+
+    def embed(self, pixel_values: Tensor) -> Tensor:
+        """Give the hidden states before the first layer, `[N, 1 + P, C]`, class token first."""
         patches = self.patch_projection(pixel_values).flatten(2).transpose(1, 2) + self.positions
         class_token = self.class_token.expand(pixel_values.shape[0], -1, -1)
-        hidden = torch.cat((class_token, patches), dim=1)
-        for layer in self.layers:
+        return torch.cat((class_token, patches), dim=1)
+
+    def finish(self, hidden: Tensor, done: int) -> Tensor:
+        """Run the layers from number `done` on and the final norm: `[N, P, hidden width]`."""
+        for layer in self.layers[done:]:
             hidden = layer(hidden)
         return cast(Tensor, self.norm(hidden)[:, 1:])
+
+
+def early_features(hidden: Tensor) -> Tensor:
+    """Normalise hidden states `[N, 1 + P, C]` and drop the class token: `[N, P, C]`."""
+    return nn.functional.layer_norm(hidden, hidden.shape[-1:])[:, 1:]
 
 
 class SiglipPatches(nn.Module):

@@ -1,29 +1,46 @@
-"""Stage 0: points the projector's image tokens at the LLM's own word embeddings, without the LLM.
+"""Stage 0: points image tokens at the LLM's own word embeddings, without the LLM.
 
-Goes in: feature shards. Comes out: a projector under which the token of an image cell looks like
-the words of what is drawn there. This costs minutes, and gives the joint tuning that follows a
-start from which the LLM learns to read image tokens quickly.
+Goes in: feature shards. Comes out: a vision head under which the token of an image cell looks like
+the words of what is drawn there, tells whether that has its centre there, and carries a code of the
+cell's place. This costs minutes, and gives the tuning that follows a start from which the LLM
+learns to read image tokens quickly.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from edge_et.tuning.checkpoint import load_checkpoint, save_checkpoint
-from edge_et.tuning.features import TOKEN_GRID, FeatureShard, load_shard
+from edge_et.tuning.concepts import PLACES
+from edge_et.tuning.features import SHARD_SCENES, TOKEN_GRID, FeatureShard, load_shard
+from edge_et.tuning.language_model import label_embeddings
 
 if TYPE_CHECKING:
-    import torch
+    from tokenizers import Tokenizer
 
-    from edge_et.export.projector import PixelShuffleProjector
+    from edge_et.tuning.vision_head import VisionHead
 
+BACKGROUND = "background"
+
+_TEMPERATURE = 0.05
 _BACKGROUND_SHARE = 0.4
+# Image tokens are drawn to this many mean lengths of the words' embeddings.
+_TOKEN_LENGTH = 1.6
+_PLACE_LENGTH = 0.5
+_LENGTH_WEIGHT = 0.1
+_CENTRE_WEIGHT = 0.5
+# Of 64 tokens, a handful hold a centre.
+_CENTRE_BALANCE = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,146 +48,172 @@ class AlignSettings:
     """How stage 0 trains.
 
     Attributes:
-        steps: Optimizer steps.
-        batch_tokens: Image tokens a step.
-        learning_rate: Peak, reached after 5% of the steps, then a cosine to zero.
-        temperature: Divides the cosines before the softmax over labels.
-        norm: Length to which image tokens are drawn, in mean lengths of the labels' embeddings.
-        norm_weight: Weight of the penalty that does so.
-        dropout: Share of the patch features that are blanked.
-        seed: Of batches and of the projector's first weights.
+        epochs: Times that every scene is seen.
+        scenes_per_step: Scenes a step, which divides `SHARD_SCENES`.
+        projector_rate: Peak learning rate of the projector, reached after 5% of the steps, then a
+            cosine to zero.
+        tower_rate: The same of the tower's last layers.
+        seed: Of batches.
         checkpoint_steps: Steps between checkpoints.
     """
 
-    steps: int = 600
-    batch_tokens: int = 3072
-    learning_rate: float = 1e-3
-    temperature: float = 0.05
-    norm: float = 1.6
-    norm_weight: float = 0.1
-    dropout: float = 0.3
+    epochs: int = 3
+    scenes_per_step: int = 32
+    projector_rate: float = 1e-3
+    tower_rate: float = 1e-4
     seed: int = 0
-    checkpoint_steps: int = 200
+    checkpoint_steps: int = 100
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
-    """Patches under single image tokens, float16 [cells, 4, C], with their labels [cells]."""
+class WordTargets:
+    """The directions that image tokens are drawn to: a mean embedding for each text.
 
-    patches: np.ndarray
-    labels: np.ndarray
+    Args:
+        table: float32 [V, D], the LLM's input embeddings.
+        tokenizer: The LLM's.
+        words: All texts that scenes may hold.
+    """
+
+    def __init__(self, table: Tensor, tokenizer: Tokenizer, words: Sequence[str]) -> None:
+        self.words = (*sorted(set(words)), BACKGROUND)
+        self.ids = {word: i for i, word in enumerate(self.words)}
+        embeddings = label_embeddings(list(self.words), table.float(), tokenizer)
+        self.directions = functional.normalize(embeddings, dim=-1)
+        self.length = float(embeddings.norm(dim=-1).mean())
+        rows = [PLACES[r * 3 // TOKEN_GRID][c * 3 // TOKEN_GRID] for r, c in _grid()]
+        places = label_embeddings(rows, table.float(), tokenizer)
+        self.place_codes = functional.normalize(places - places.mean(dim=0), dim=-1)
 
 
-def align_projector(
-    projector: PixelShuffleProjector,
-    targets: torch.Tensor,
+def align(
+    head: VisionHead,
+    targets: WordTargets,
     shards: Sequence[Path],
     checkpoint: Path,
     settings: AlignSettings,
-    on_progress: Callable[[int, float, float], None] = lambda step, loss, right: None,
+    on_step: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> None:
-    """Trains a projector in place, going on from the checkpoint if there is one.
+    """Trains a vision head in place, going on from the checkpoint if there is one.
 
     Args:
-        projector: What to train.
-        targets: float32 [labels + 1, D]: an embedding for each label, then the background's.
+        head: What to train.
+        targets: What tokens are to look like.
         shards: Feature shards to train on.
         checkpoint: Where progress is kept.
         settings: How to train.
-        on_progress: Called with step, loss, and the share of object cells named right.
+        on_step: Called with step, loss, and the share of covered cells named right.
     """
-    import torch
-    from torch.nn import functional
-
-    cells = _gather_cells(shards, len(targets) - 1, np.random.default_rng(settings.seed))
-    optimizer = torch.optim.AdamW(projector.parameters(), lr=1.0, weight_decay=0.01)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(settings))
-    directions = functional.normalize(targets, dim=-1)
-    length = settings.norm * targets.norm(dim=-1).mean()
+    with torch.no_grad():
+        codes = targets.place_codes * targets.length * _PLACE_LENGTH
+        head.projector.place_codes.copy_(codes)
+    centre = nn.Linear(targets.directions.shape[1], 1)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [*head.projector.parameters(), *centre.parameters()]},
+            {"params": list(head.layers.parameters())},
+        ],
+        lr=0.0,
+        weight_decay=0.01,
+    )
+    parts = {"head": head, "centre": centre, "optimizer": optimizer}
+    steps = settings.epochs * len(shards) * SHARD_SCENES // settings.scenes_per_step
     step = 0
     state = load_checkpoint(checkpoint)
     if state is not None:
         step = state["step"]
-        projector.load_state_dict(state["projector"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-    while step < settings.steps:
-        rng = np.random.default_rng([settings.seed, step])
-        rows = rng.integers(len(cells.labels), size=settings.batch_tokens)
-        labels = torch.from_numpy(cells.labels[rows])
-        patches = _blank(cells.patches[rows], settings.dropout, rng)
-        tokens = projector(torch.from_numpy(patches))[:, 0]
-        cosines = functional.normalize(tokens, dim=-1) @ directions.T
-        right = functional.cross_entropy(cosines / settings.temperature, labels)
-        drift = ((tokens.norm(dim=-1) / length - 1) ** 2).mean()
-        loss = right + settings.norm_weight * drift
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    head.train()
+    for number, shard, rows in _batches(shards, settings, step):
+        began = time.monotonic()
+        factor = min(1.0, (number + 1) / (0.05 * steps)) * (1 + math.cos(math.pi * number / steps))
+        optimizer.param_groups[0]["lr"] = settings.projector_rate * factor / 2
+        optimizer.param_groups[1]["lr"] = settings.tower_rate * factor / 2
+        loss, right = _loss(head, centre, targets, shard, rows)
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_([*head.parameters(), *centre.parameters()], 1.0)
         optimizer.step()
-        scheduler.step()
-        step += 1
-        if step % 20 == 0:
-            seen = labels < len(targets) - 1
-            share = (cosines.argmax(dim=-1) == labels)[seen].float().mean()
-            on_progress(step, float(loss.detach()), float(share))
-        if step % settings.checkpoint_steps == 0 or step == settings.steps:
-            save_checkpoint(
-                checkpoint,
-                {
-                    "step": step,
-                    "projector": projector.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "scheduler": scheduler.state_dict(),
-                },
-            )
+        step = number + 1
+        record = {
+            "step": step,
+            "loss": round(float(loss.detach()), 4),
+            "right": {"cells": round(right, 4)},
+            "seconds": round(time.monotonic() - began, 2),
+        }
+        on_step(record)
+        if step % settings.checkpoint_steps == 0 or step == steps:
+            saved = {name: part.state_dict() for name, part in parts.items()}
+            save_checkpoint(checkpoint, {"step": step, **saved})
 
 
-def cell_accuracy(
-    projector: PixelShuffleProjector, targets: torch.Tensor, shards: Sequence[Path]
-) -> float:
-    """Returns the share of object cells whose nearest label is the right one."""
-    import torch
-    from torch.nn import functional
-
-    cells = _gather_cells(shards, len(targets) - 1, np.random.default_rng(0))
-    seen = cells.labels < len(targets) - 1
+def cell_accuracy(head: VisionHead, targets: WordTargets, shards: Sequence[Path]) -> float:
+    """Returns the share of covered cells whose nearest text is the right one."""
+    shares = []
+    centre = nn.Linear(targets.directions.shape[1], 1)
     with torch.no_grad():
-        tokens = projector(torch.from_numpy(cells.patches[seen]).float())[:, 0]
-    nearest = functional.normalize(tokens, dim=-1) @ functional.normalize(targets, dim=-1).T
-    return float((nearest.argmax(dim=-1).numpy() == cells.labels[seen]).mean())
+        for path in shards:
+            shard = load_shard(path)
+            for start in range(0, len(shard.facts), 32):
+                rows = np.arange(start, min(start + 32, len(shard.facts)))
+                shares.append(_loss(head, centre, targets, shard, rows)[1])
+    return float(np.mean(shares))
 
 
-def _schedule(settings: AlignSettings) -> Callable[[int], float]:
-    def rate(step: int) -> float:
-        warm = min(1.0, (step + 1) / (0.05 * settings.steps))
-        return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
-
-    return rate
-
-
-def _blank(patches: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Returns float32 features with a share of them zero and the others scaled up (dropout)."""
-    kept = rng.random(patches.shape, np.float32) >= share
-    return patches.astype(np.float32) * kept / np.float32(1 - share)
-
-
-def _gather_cells(shards: Sequence[Path], background: int, rng: np.random.Generator) -> _Cells:
-    parts = [_shard_cells(load_shard(path), background, rng) for path in shards]
-    return _Cells(
-        np.concatenate([part.patches for part in parts]),
-        np.concatenate([part.labels for part in parts]),
+def _loss(
+    head: VisionHead,
+    centre: nn.Linear,
+    targets: WordTargets,
+    shard: FeatureShard,
+    rows: np.ndarray,
+) -> tuple[Tensor, float]:
+    """Computes the loss of some scenes, and the share of covered cells named right."""
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = head(torch.from_numpy(shard.features[rows]).float())
+    tokens = (tokens.float() - head.projector.place_codes).flatten(0, 1)
+    words = shard.token_words[rows].reshape(len(tokens), -1)
+    shares = shard.token_shares[rows].reshape(len(tokens), -1).astype(np.float32)
+    covered, empty = shares[:, 0] > 0, shares[:, 0] == 0
+    chances = np.zeros((len(tokens), len(targets.words)), np.float32)
+    ids = np.array([targets.ids[str(word)] for word in shard.words], np.int64)
+    for k in range(words.shape[1]):
+        named = covered & (words[:, k] >= 0)
+        chances[np.flatnonzero(named), ids[words[named, k]]] += shares[named, k]
+    chances /= np.maximum(chances.sum(axis=1, keepdims=True), 1e-6)
+    chances[empty, targets.ids[BACKGROUND]] = 1
+    weights = covered + empty * _BACKGROUND_SHARE * covered.sum() / max(1, empty.sum())
+    cosines = functional.normalize(tokens, dim=-1) @ targets.directions.T
+    wanted = torch.from_numpy(chances)
+    wrong = functional.cross_entropy(cosines / _TEMPERATURE, wanted, reduction="none")
+    weight = torch.from_numpy(weights.astype(np.float32))
+    drift = (tokens.norm(dim=-1) / (_TOKEN_LENGTH * targets.length) - 1) ** 2
+    centres = torch.from_numpy(shard.centres[rows].reshape(-1).astype(np.float32))
+    found = functional.binary_cross_entropy_with_logits(
+        centre(tokens)[:, 0], centres, pos_weight=torch.tensor(_CENTRE_BALANCE)
     )
+    loss = (wrong * weight).sum() / weight.sum()
+    best = cosines.detach().argmax(dim=-1).numpy()
+    right = best[covered] == chances[covered].argmax(axis=1)
+    return loss + _LENGTH_WEIGHT * drift.mean() + _CENTRE_WEIGHT * found, float(right.mean())
 
 
-def _shard_cells(shard: FeatureShard, background: int, rng: np.random.Generator) -> _Cells:
-    scenes, patches, width = shard.features.shape
-    side = int(patches**0.5) // TOKEN_GRID
-    blocks = shard.features.reshape(scenes, TOKEN_GRID, side, TOKEN_GRID, side, width)
-    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(-1, side * side, width)
-    labels = shard.token_labels.reshape(-1).astype(np.int64)
-    objects = np.flatnonzero(labels >= 0)
-    empty = np.flatnonzero(labels == -1)
-    count = min(len(empty), int(len(objects) * _BACKGROUND_SHARE))
-    sampled = rng.choice(empty, size=count, replace=False)
-    chosen = np.concatenate([objects, sampled])
-    return _Cells(blocks[chosen], np.where(labels[chosen] < 0, background, labels[chosen]))
+def _batches(shards: Sequence[Path], settings: AlignSettings, done: int):
+    """Yields step, shard and scenes of every step that is not done, shard by shard."""
+    per_shard = SHARD_SCENES // settings.scenes_per_step
+    for visit in range(done // per_shard, settings.epochs * len(shards)):
+        epoch, turn = divmod(visit, len(shards))
+        order = np.random.default_rng([settings.seed, epoch]).permutation(len(shards))
+        shard = load_shard(shards[order[turn]])
+        scenes = np.random.default_rng([settings.seed, 1, visit]).permutation(SHARD_SCENES)
+        for within in range(per_shard):
+            step = visit * per_shard + within
+            if step >= done:
+                yield (
+                    step,
+                    shard,
+                    scenes[within * settings.scenes_per_step :][: settings.scenes_per_step],
+                )
+
+
+def _grid() -> list[tuple[int, int]]:
+    return [(row, column) for row in range(TOKEN_GRID) for column in range(TOKEN_GRID)]

@@ -1,7 +1,8 @@
-"""Tower features of rendered scenes, computed once and kept in shards on disk.
+"""Half-finished tower features of scenes, computed once and kept in shards on disk.
 
-Goes in: a range of seeds. Comes out: shards with, for every scene, its patch features, the label
-under each image token, and its objects. Building continues where it was stopped.
+Goes in: a range of seeds. Comes out: shards with, for every scene, the tower's hidden states up to
+where its training begins, what is under each image token, and the facts that questions are made
+from. Building continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -11,24 +12,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from edge_et.tuning.scenes import (
-    ALL_LABELS,
-    SCENE_PIXELS,
-    Icons,
-    Scene,
-    SceneObject,
-    render_scene,
-)
+from edge_et.export.steps import atomic_output
+from edge_et.tuning.facts import Facts
+from edge_et.tuning.scenes.mix import SceneKit, render_scene
+from edge_et.tuning.scenes.scene import SCENE_PIXELS, Scene
 
 SHARD_SCENES = 256
 TOKEN_GRID = 8
+TOKEN_WORDS = 2
 
-_MAX_OBJECTS = 7
-_LABEL_IDS = {label: i for i, label in enumerate(ALL_LABELS)}
 _CELL = SCENE_PIXELS // TOKEN_GRID
 _COVERED = 0.3
+_EMPTY = 0.04
+_ENCODED_AT_ONCE = 16
+
+Encode = Callable[[list[np.ndarray]], np.ndarray]
+"""From uint8 [H, W, 3] pictures to float16 [N, ...] features; `tower.TrainedVision.trunk` makes
+one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,23 +39,26 @@ class FeatureShard:
     """What training knows of `SHARD_SCENES` scenes.
 
     Attributes:
-        features: float16 [scenes, P, C] patch features.
-        token_labels: int16 [scenes, S] index into `ALL_LABELS` under each image token, -1 for
-            background, -2 where an object covers too little of the token to say.
-        objects: int16 [scenes, _MAX_OBJECTS, 3] of label index, row, column; -1 pads.
+        features: float16 [scenes, ...], what `Encode` gave.
+        words: What tokens may show, a text each.
+        token_words: int16 [scenes, S, TOKEN_WORDS] index into `words` of what covers an image
+            token most; -1 pads.
+        token_shares: float16 [scenes, S, TOKEN_WORDS] how much of the token each covers. All 0 is
+            background; all -1 says that too little is covered to tell.
+        centres: bool [scenes, S], true where something has its centre.
+        facts: JSON of each scene's facts.
     """
 
     features: np.ndarray
-    token_labels: np.ndarray
-    objects: np.ndarray
+    words: np.ndarray
+    token_words: np.ndarray
+    token_shares: np.ndarray
+    centres: np.ndarray
+    facts: np.ndarray
 
-    def scene_objects(self, index: int) -> tuple[SceneObject, ...]:
-        """Returns the objects of one scene, in reading order."""
-        return tuple(
-            SceneObject(ALL_LABELS[label], int(row), int(column))
-            for label, row, column in self.objects[index]
-            if label >= 0
-        )
+    def scene_facts(self, index: int) -> Facts:
+        """Returns the facts of one scene."""
+        return msgspec.json.decode(str(self.facts[index]), type=Facts)
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -61,78 +67,80 @@ def shard_path(folder: Path, index: int) -> Path:
 
 
 def load_shard(path: Path) -> FeatureShard:
-    """Reads one shard into memory (about 50 MB)."""
+    """Reads one shard into memory (about 100 MB)."""
     with np.load(path) as arrays:
         return FeatureShard(**{f.name: arrays[f.name] for f in dataclasses.fields(FeatureShard)})
 
 
+def write_shard(path: Path, shard: FeatureShard) -> None:
+    """Writes one shard, whole or not at all."""
+    arrays = {f.name: getattr(shard, f.name) for f in dataclasses.fields(shard)}
+    with atomic_output(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+
+
 def build_shards(
-    folder: Path,
-    shard_indices: Sequence[int],
-    libraries: Sequence[Icons],
-    encode: Callable[[list[np.ndarray]], np.ndarray],
+    folder: Path, shard_indices: Sequence[int], kit: SceneKit, encode: Encode
 ) -> Iterator[Path]:
     """Renders and encodes the shards that are not there yet.
 
     Args:
         folder: Where shards are kept.
         shard_indices: Which shards to make sure of.
-        libraries: Drawing styles; seeds take turns.
-        encode: From uint8 [H, W, 3] pictures to float16 [N, P, C] features.
+        kit: What scenes are drawn with.
+        encode: The tower's part that is not trained.
 
     Yields:
         The path of each shard, once it is complete.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for index in shard_indices:
         path = shard_path(folder, index)
         if not path.exists():
-            write_shard(path, _make_shard(index, libraries, encode))
+            first = index * SHARD_SCENES
+            scenes = (render_scene(seed, kit) for seed in range(first, first + SHARD_SCENES))
+            write_shard(path, make_shard(list(scenes), encode))
         yield path
 
 
-def _make_shard(
-    index: int,
-    libraries: Sequence[Icons],
-    encode: Callable[[list[np.ndarray]], np.ndarray],
-) -> FeatureShard:
-    features, labels, objects = [], [], []
-    first = index * SHARD_SCENES
-    for start in range(first, first + SHARD_SCENES, 16):
-        scenes = [
-            render_scene(seed, libraries[seed % len(libraries)])
-            for seed in range(start, start + 16)
-        ]
-        features.append(encode([np.asarray(scene.picture) for scene in scenes]))
-        labels += [token_labels(scene) for scene in scenes]
-        objects += [_object_rows(scene.objects) for scene in scenes]
-    return FeatureShard(np.concatenate(features), np.stack(labels), np.stack(objects))
+def make_shard(scenes: Sequence[Scene], encode: Encode) -> FeatureShard:
+    """Encodes scenes and writes down what their tokens show."""
+    words = sorted({mark.words for scene in scenes for mark in scene.marks})
+    ids = {word: i for i, word in enumerate(words)}
+    features = []
+    for start in range(0, len(scenes), _ENCODED_AT_ONCE):
+        some = scenes[start : start + _ENCODED_AT_ONCE]
+        features.append(encode([np.asarray(scene.picture) for scene in some]))
+    token_words, token_shares = zip(*(_token_words(s, ids) for s in scenes), strict=True)
+    return FeatureShard(
+        features=np.concatenate(features),
+        words=np.array(words),
+        token_words=np.stack(token_words),
+        token_shares=np.stack(token_shares),
+        centres=np.stack([_centres(scene) for scene in scenes]),
+        facts=np.array([msgspec.json.encode(scene.facts).decode() for scene in scenes]),
+    )
 
 
-def token_labels(scene: Scene) -> np.ndarray:
-    """Names what is under each image token by the objects' masks, int16 [S]."""
+def _token_words(scene: Scene, ids: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the marks that cover each image token most, with the shares that they cover."""
     grid = scene.coverage.reshape(TOKEN_GRID, _CELL, TOKEN_GRID, _CELL)
     blocks = grid.transpose(0, 2, 1, 3).reshape(TOKEN_GRID**2, _CELL**2)
-    ids = np.array([-1] + [_LABEL_IDS[o.label] for o in scene.objects])
-    counts = np.stack([(blocks == k).mean(axis=1) for k in range(len(ids))], axis=1)
-    counts[:, 0] = 0
-    strongest = counts.argmax(axis=1)
-    share = counts.max(axis=1)
-    labels = np.where(share >= _COVERED, ids[strongest], np.where(share > 0.04, -2, -1))
-    return labels.astype(np.int16)
+    numbers = np.arange(1, len(scene.marks) + TOKEN_WORDS + 1)
+    shares = np.stack([(blocks == k).mean(axis=1) for k in numbers], axis=1)
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :TOKEN_WORDS]
+    strongest = np.take_along_axis(shares, order, axis=1)
+    mark_ids = np.array([ids[m.words] for m in scene.marks] + [-1] * TOKEN_WORDS, np.int16)
+    words = np.where(strongest > 0, mark_ids[order], -1).astype(np.int16)
+    covered = shares.sum(axis=1, keepdims=True)
+    clear = np.where(covered < _EMPTY, 0.0, strongest)
+    return words, np.where((covered < _COVERED) & (covered >= _EMPTY), -1.0, clear).astype(
+        np.float16
+    )
 
 
-def _object_rows(objects: Sequence[SceneObject]) -> np.ndarray:
-    rows = np.full((_MAX_OBJECTS, 3), -1, np.int16)
-    for k, item in enumerate(objects):
-        rows[k] = _LABEL_IDS[item.label], item.row, item.column
-    return rows
-
-
-def write_shard(path: Path, shard: FeatureShard) -> None:
-    """Writes one shard, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        arrays = {f.name: getattr(shard, f.name) for f in dataclasses.fields(shard)}
-        np.savez(file, **arrays)
-    partial.replace(path)
+def _centres(scene: Scene) -> np.ndarray:
+    centres = np.zeros((TOKEN_GRID, TOKEN_GRID), bool)
+    for mark in scene.marks:
+        row, column = (min(max(int(v * TOKEN_GRID), 0), TOKEN_GRID - 1) for v in (mark.y, mark.x))
+        centres[row, column] = True
+    return centres.reshape(-1)

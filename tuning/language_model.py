@@ -100,5 +100,6 @@ def label_embeddings(words: list[str], table: torch.Tensor, tokenizer: Tokenizer
     """
     import torch
 
-    ids = [tokenizer.encode(" " + word).ids for word in words]
+    # A digit is a token of its own, without the space before it.
+    ids = [tokenizer.encode(word if word.isdigit() else " " + word).ids for word in words]
     return torch.stack([table[row].mean(dim=0) for row in ids])

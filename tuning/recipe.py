@@ -6,7 +6,10 @@ it was trained.
 
 from __future__ import annotations
 
-VISION_WIDTH = 384
+# Features are taken after EARLY_LAYER of the tower's 12 layers as well; the layers behind
+# FROZEN_LAYERS learn.
+EARLY_LAYER = 4
+FROZEN_LAYERS = 8
 PROJECTOR_HIDDEN = 1024
 LLM_WIDTH = 576
 PIXEL_SHUFFLE = 2
@@ -22,5 +25,6 @@ STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 
 EXTRACT_PROMPT = "{image}\nDescribe the picture. Pay attention to: {question}"
 THINK_PROMPT = "Think step by step, then answer: {question}"
+CAPTION_PROMPT = "{image}\nDescribe the picture."
 DIRECT_PROMPT = "{image}\n{question}"
 ANSWER_MARKER = "Answer:"

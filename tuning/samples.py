@@ -14,8 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from edge_et.tuning import recipe
-from edge_et.tuning.questions import Example, ask, kinds_for
-from edge_et.tuning.scenes import SceneObject
+from edge_et.tuning.questions.example import Example
 
 IGNORED = -100
 
@@ -45,21 +44,12 @@ class PackedSample:
     image_start: int
 
 
-def sample_examples(
-    objects: Sequence[SceneObject], count: int, rng: np.random.Generator
-) -> list[Example]:
-    """Draws questions about one scene, of different kinds as far as there are any."""
-    kinds = kinds_for(objects)
-    order = [kinds[i] for i in rng.permutation(len(kinds))]
-    drawn = (ask(objects, order[i % len(order)], rng) for i in range(count))
-    return [example for example in drawn if example is not None]
-
-
 def pack(conversations: Sequence[Turns], tokenizer: Tokenizer) -> PackedSample:
     """Packs conversations behind one image.
 
     Args:
-        conversations: From `two_stage`, `extraction_only` or `direct`; a branch each.
+        conversations: From `two_stage`, `extraction_only`, `captioned` and the like; a branch
+            each.
         tokenizer: The LLM's.
     """
     head = tokenizer.encode(_USER).ids
@@ -83,14 +73,22 @@ def pack(conversations: Sequence[Turns], tokenizer: Tokenizer) -> PackedSample:
 
 def two_stage(example: Example) -> Turns:
     """Returns extraction, reasoning and answer, all of them taught."""
-    think = recipe.THINK_PROMPT.format(question=example.question)
-    thought = f"{example.reasoning}\n{recipe.ANSWER_MARKER} {example.answer}"
+    return (*extraction_only(example), *_thinking(example))
+
+
+def captioned(caption: str) -> Turns:
+    """Returns a description of the picture that no question has asked for."""
+    prompt = recipe.CAPTION_PROMPT.format(image="")
     return (
-        *extraction_only(example),
-        (_USER + think + recipe.TURN_END + _ASSISTANT, False),
-        (thought, True),
+        (prompt + recipe.TURN_END + _ASSISTANT, False),
+        (caption, True),
         (recipe.TURN_END, True),
     )
+
+
+def captioned_two_stage(caption: str, example: Example) -> Turns:
+    """Returns such a description, then reasoning and answer."""
+    return (*captioned(caption), *_thinking(example))
 
 
 def extraction_only(example: Example) -> Turns:
@@ -109,6 +107,16 @@ def direct(example: Example) -> Turns:
     return (
         (prompt + recipe.TURN_END + _ASSISTANT, False),
         (example.answer, True),
+        (recipe.TURN_END, True),
+    )
+
+
+def _thinking(example: Example) -> Turns:
+    think = recipe.THINK_PROMPT.format(question=example.question)
+    thought = f"{example.reasoning}\n{recipe.ANSWER_MARKER} {example.answer}"
+    return (
+        (_USER + think + recipe.TURN_END + _ASSISTANT, False),
+        (thought, True),
         (recipe.TURN_END, True),
     )
 

@@ -113,16 +113,3 @@ def pixel_values(pictures: list[np.ndarray]) -> torch.Tensor:
     pixels = np.stack(pictures).astype(np.float32) / 255
     normalised = (pixels - np.array(PIXEL_MEAN, np.float32)) / np.array(PIXEL_STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2)))
-
-
-def patch_features(tower: Dinov2Model, pixels: torch.Tensor) -> torch.Tensor:
-    """Runs the tower and drops the class token.
-
-    Args:
-        tower: From `load_tower`.
-        pixels: float32 [N, 3, H, W].
-
-    Returns:
-        [N, P, 384] in the tower's output type, patches in reading order.
-    """
-    return tower(pixel_values=pixels).last_hidden_state[:, 1:]

@@ -1,7 +1,7 @@
-"""Visual extraction tuning: the projector and a LoRA of the LLM, together, on packed samples.
+"""Tuning: vision head and LLM together, on packed samples.
 
-Goes in: feature shards, the aligned projector, the LLM. Comes out: a checkpoint with projector and
-adapter, from which a killed run goes on, and a log of losses.
+Goes in: a vision head, an LLM with an adapter, and a source of batches. Comes out: a checkpoint of
+what was trained, from which a killed run goes on, and a log of losses.
 """
 
 from __future__ import annotations
@@ -11,61 +11,59 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
+from edge_et.errors import TuningError
 from edge_et.tuning import recipe
 from edge_et.tuning.checkpoint import load_checkpoint, save_checkpoint
-from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
-from edge_et.tuning.samples import (
-    IGNORED,
-    PackedSample,
-    attention_mask,
-    direct,
-    extraction_only,
-    pack,
-    sample_examples,
-    two_stage,
-)
+from edge_et.tuning.curves import draw_curves
+from edge_et.tuning.samples import IGNORED, PackedSample, attention_mask
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from tokenizers import Tokenizer
+    from torch import nn
     from transformers import LlamaForCausalLM, LlamaModel
 
-    from edge_et.export.projector import PixelShuffleProjector
+Part = Literal["tower", "projector", "lora", "llm"]
+
+
+class SampleSource(Protocol):
+    """Where batches come from; `scene_source.SceneSource` is one."""
+
+    def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:
+        """Returns features float32 [B, ...] and B samples; the same for the same step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """How the joint stage trains.
+    """How a stage trains.
 
     Attributes:
-        steps: Optimizer steps in all; the rate falls to zero over the last `cooldown` of them.
-        scenes_per_step: Images a step.
-        two_stage_share: Images whose first question is taught with its reasoning; the first
-            question of the others is taught as an extraction alone, which is what sees.
-        direct_questions: Further questions an image, taught as direct answers.
-        lora_rate: Learning rate of the adapter.
+        steps: Optimizer steps in all.
+        train: The parts that learn; "lora" and "llm" exclude each other.
+        accumulate: Batches a step.
+        llm_rate: Learning rate of the adapter or the LLM.
         projector_rate: Learning rate of the projector.
+        tower_rate: Learning rate of the tower's last layers.
         warmup: Steps of linear warm-up.
-        cooldown: Share of the steps over which the rate falls.
-        seed: Of scene order and questions.
+        cooldown: Share of the steps, the last ones, over which the rate falls to zero.
         checkpoint_steps: Steps between checkpoints.
+        evaluation_steps: Steps between evaluations.
     """
 
     steps: int
-    scenes_per_step: int = 16
-    two_stage_share: float = 0.3
-    direct_questions: int = 2
-    lora_rate: float = 6e-4
+    train: tuple[Part, ...] = ("projector", "lora")
+    accumulate: int = 1
+    llm_rate: float = 6e-4
     projector_rate: float = 5e-5
+    tower_rate: float = 2e-5
     warmup: int = 20
     cooldown: float = 0.5
-    seed: int = 0
     checkpoint_steps: int = 25
+    evaluation_steps: int = 50
 
 
 def add_adapter(model: LlamaForCausalLM) -> PeftModel:
@@ -84,91 +82,125 @@ def add_adapter(model: LlamaForCausalLM) -> PeftModel:
 
 def train(
     model: PeftModel,
-    projector: PixelShuffleProjector,
-    tokenizer: Tokenizer,
-    shards: Sequence[Path],
+    vision: nn.Module,
+    source: SampleSource,
     checkpoint: Path,
     settings: TrainSettings,
+    *,
+    evaluate: Callable[[], dict[str, float]] | None = None,
     on_step: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> None:
-    """Trains adapter and projector in place, going on from the checkpoint if there is one.
+    """Trains in place, going on from the checkpoint if there is one.
 
     Args:
         model: From `add_adapter`.
-        projector: From stage 0.
-        tokenizer: The LLM's.
-        shards: Feature shards; scenes are drawn shard by shard, in a new order every round.
-        checkpoint: Where progress is kept; `losses.jsonl` is written beside it.
+        vision: Features to image tokens [B, S, D]: a `VisionHead`, or `nn.Identity` where the
+            features are image tokens already.
+        source: Of batches.
+        checkpoint: Where progress is kept; a log of the same name, `.jsonl`, and a picture of its
+            curves, `.png`, are written beside it.
         settings: How to train.
+        evaluate: Measures accuracy now and then, by name; see `teacher_forced_accuracy`.
         on_step: Called after each step with its record.
+
+    Raises:
+        TuningError: A part that shall learn does not exist.
     """
     import torch
 
-    adapter = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": adapter, "lr": settings.lora_rate},
-            {"params": list(projector.parameters()), "lr": settings.projector_rate},
-        ],
-        weight_decay=0.01,
-    )
+    groups = _parameter_groups(model, vision, settings)
+    learning = [p for group in groups for p in group["params"]]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    step = _resume(checkpoint, model, projector, optimizer)
-    scenes = _SceneReader(shards, settings)
-    log = checkpoint.with_name("losses.jsonl")
+    step = _resume(checkpoint, model, vision, optimizer)
+    log = checkpoint.with_suffix(".jsonl")
+    _forget_steps_after(log, step)
     while step < settings.steps:
         began = time.monotonic()
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * _rate_factor(step, settings)
-        features, samples = scenes.batch(step, tokenizer)
-        loss = batch_loss(model, projector, features, samples)
         optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_([*adapter, *projector.parameters()], 1.0)
+        losses, tokens = [], 0
+        for part in range(settings.accumulate):
+            features, samples = source.batch(step * settings.accumulate + part)
+            loss = batch_loss(model, vision, features, samples) / settings.accumulate
+            loss.backward()
+            losses.append(float(loss.detach()))
+            tokens += sum(len(sample.token_ids) for sample in samples)
+        norm = torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         step += 1
-        record = {
+        record: dict[str, Any] = {
             "step": step,
-            "loss": round(float(loss.detach()), 4),
+            "loss": round(sum(losses), 4),
             "gradient_norm": round(float(norm), 3),
-            "tokens": int(sum(len(sample.token_ids) for sample in samples)),
+            "tokens": tokens,
             "seconds": round(time.monotonic() - began, 2),
         }
+        if evaluate is not None and step % settings.evaluation_steps == 0:
+            record["right"] = evaluate()
         with log.open("a") as lines:
             lines.write(json.dumps(record) + "\n")
         on_step(record)
         if step % settings.checkpoint_steps == 0 or step == settings.steps:
-            save_checkpoint(checkpoint, _state(step, model, projector, optimizer, settings))
+            save_checkpoint(checkpoint, _state(step, model, vision, optimizer, settings))
+            draw_curves(log, log.with_suffix(".png"))
 
 
 def batch_loss(
-    model: PeftModel,
-    projector: PixelShuffleProjector,
-    features: torch.Tensor,
-    samples: Sequence[PackedSample],
+    model: PeftModel, vision: nn.Module, features: torch.Tensor, samples: Sequence[PackedSample]
 ) -> torch.Tensor:
     """Computes the mean cross-entropy of the taught tokens.
 
     Args:
         model: LLM with adapter.
-        projector: Makes image tokens of patch features.
-        features: float32 [B, P, C].
+        vision: Makes image tokens of features.
+        features: float32 [B, ...].
         samples: B packed samples.
 
     Returns:
         A float32 scalar.
     """
+    from torch.nn import functional
+
+    logits, targets = _taught_logits(model, vision, features, samples)
+    return functional.cross_entropy(logits.float(), targets)
+
+
+def teacher_forced_accuracy(
+    model: PeftModel, vision: nn.Module, features: torch.Tensor, samples: Sequence[PackedSample]
+) -> float:
+    """Returns the share of branches whose every taught token comes first, given those before it.
+
+    That is the share that greedy decoding would write word for word.
+    """
+    import torch
+
+    with torch.no_grad():
+        logits, targets = _taught_logits(model, vision, features, samples)
+    right = (logits.argmax(dim=-1) == targets).cpu().numpy()
+    branches = np.concatenate(
+        [s.branches[s.targets != IGNORED] + 1000 * n for n, s in enumerate(samples)]
+    )
+    return float(np.mean([right[branches == branch].all() for branch in np.unique(branches)]))
+
+
+def _taught_logits(
+    model: PeftModel, vision: nn.Module, features: torch.Tensor, samples: Sequence[PackedSample]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns logits [taught, V] and targets [taught], sample by sample."""
     import torch
     from torch.nn import functional
 
     length = max(len(sample.token_ids) for sample in samples)
-    ids = torch.from_numpy(_padded([s.token_ids for s in samples], length, 0))
-    targets = torch.from_numpy(_padded([s.targets for s in samples], length, IGNORED))
-    positions = torch.from_numpy(_padded([s.positions for s in samples], length, 0))
+    device = next(model.parameters()).device
+    ids = torch.from_numpy(_padded([s.token_ids for s in samples], length, 0)).to(device)
+    targets = torch.from_numpy(_padded([s.targets for s in samples], length, IGNORED)).to(device)
+    positions = torch.from_numpy(_padded([s.positions for s in samples], length, 0)).to(device)
     branches = _padded([s.branches for s in samples], length, -1)
-    mask = torch.from_numpy(attention_mask(branches))
-    with torch.autocast("cpu", torch.bfloat16):
-        image_tokens = projector(features)
+    mask = torch.from_numpy(attention_mask(branches)).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        image_tokens = vision(features.to(device))
         llm = cast("LlamaModel", model.get_base_model().model)
         table = llm.embed_tokens
         embeddings = table(ids)
@@ -177,7 +209,7 @@ def batch_loss(
             [
                 embeddings[:, :start],
                 image_tokens.to(embeddings.dtype),
-                embeddings[:, start + recipe.IMAGE_TOKENS :],
+                embeddings[:, start + image_tokens.shape[1] :],
             ],
             dim=1,
         )
@@ -186,42 +218,35 @@ def batch_loss(
         )[0]
         taught = targets != IGNORED
         logits = functional.linear(hidden[taught], table.weight)
-    return functional.cross_entropy(logits.float(), targets[taught])
+    return logits, targets[taught]
 
 
-class _SceneReader:
-    """Draws scenes and questions; the same step always draws the same ones."""
+def _parameter_groups(
+    model: PeftModel, vision: nn.Module, settings: TrainSettings
+) -> list[dict[str, Any]]:
+    """Lets the chosen parts learn, and no other."""
+    parts: dict[str, tuple[list[torch.nn.Parameter], float]] = {
+        "lora": ([p for n, p in model.named_parameters() if "lora_" in n], settings.llm_rate),
+        "llm": ([p for n, p in model.named_parameters() if "lora_" not in n], settings.llm_rate),
+        "projector": (_parameters(vision, "projector"), settings.projector_rate),
+        "tower": (_parameters(vision, "layers"), settings.tower_rate),
+    }
+    if {"lora", "llm"} <= set(settings.train):
+        raise TuningError("train the LLM or a LoRA of it, not both")
+    groups = []
+    for name, (parameters, rate) in parts.items():
+        learns = name in settings.train
+        if learns and not parameters:
+            raise TuningError(f"there is no {name} to train")
+        for parameter in parameters:
+            parameter.requires_grad_(learns)
+        if learns:
+            groups.append({"params": parameters, "lr": rate})
+    return groups
 
-    def __init__(self, shards: Sequence[Path], settings: TrainSettings) -> None:
-        self._shards = shards
-        self._settings = settings
-        self._open: tuple[Path, FeatureShard] | None = None
 
-    def batch(self, step: int, tokenizer: Tokenizer) -> tuple[torch.Tensor, list[PackedSample]]:
-        import torch
-
-        settings = self._settings
-        steps_per_shard = SHARD_SCENES // settings.scenes_per_step
-        visit, within = divmod(step, steps_per_shard)
-        round_, turn = divmod(visit, len(self._shards))
-        order = np.random.default_rng([settings.seed, round_]).permutation(len(self._shards))
-        shard = self._load(self._shards[order[turn]])
-        scenes = np.random.default_rng([settings.seed, 1, visit]).permutation(SHARD_SCENES)
-        rows = scenes[within * settings.scenes_per_step :][: settings.scenes_per_step]
-        samples = []
-        for row in rows:
-            rng = np.random.default_rng([settings.seed, 2, step, int(row)])
-            objects = shard.scene_objects(int(row))
-            first, *others = sample_examples(objects, 1 + settings.direct_questions, rng)
-            with_reasoning = rng.random() < settings.two_stage_share
-            turns = two_stage(first) if with_reasoning else extraction_only(first)
-            samples.append(pack([turns, *map(direct, others)], tokenizer))
-        return torch.from_numpy(shard.features[rows]).float(), samples
-
-    def _load(self, path: Path) -> FeatureShard:
-        if self._open is None or self._open[0] != path:
-            self._open = (path, load_shard(path))
-        return self._open[1]
+def _parameters(vision: nn.Module, child: str) -> list[torch.nn.Parameter]:
+    return [p for n, p in vision.named_parameters() if n.startswith(child + ".")]
 
 
 def _rate_factor(step: int, settings: TrainSettings) -> float:
@@ -240,33 +265,54 @@ def _padded(rows: Sequence[np.ndarray], length: int, value: int) -> np.ndarray:
 def _state(
     step: int,
     model: PeftModel,
-    projector: PixelShuffleProjector,
+    vision: nn.Module,
     optimizer: torch.optim.Optimizer,
     settings: TrainSettings,
 ) -> dict[str, Any]:
     from peft import get_peft_model_state_dict
 
-    return {
+    state = {
         "step": step,
         "adapter": get_peft_model_state_dict(model),
-        "projector": projector.state_dict(),
+        "vision": vision.state_dict(),
         "optimizer": optimizer.state_dict(),
         "settings": asdict(settings),
     }
+    if "llm" in settings.train:
+        state["llm"] = {n: t for n, t in model.state_dict().items() if "lora_" not in n}
+    return state
+
+
+def load_state(state: dict[str, Any], model: PeftModel, vision: nn.Module) -> None:
+    """Puts what a checkpoint of `train` holds into a model and a vision head."""
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, state["adapter"])
+    vision.load_state_dict(state["vision"])
+    if "llm" in state:
+        model.load_state_dict(state["llm"], strict=False)
 
 
 def _resume(
-    checkpoint: Path,
-    model: PeftModel,
-    projector: PixelShuffleProjector,
-    optimizer: torch.optim.Optimizer,
+    checkpoint: Path, model: PeftModel, vision: nn.Module, optimizer: torch.optim.Optimizer
 ) -> int:
-    from peft import set_peft_model_state_dict
-
     state = load_checkpoint(checkpoint)
     if state is None:
         return 0
-    set_peft_model_state_dict(model, state["adapter"])
-    projector.load_state_dict(state["projector"])
+    load_state(state, model, vision)
     optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
+    return int(state["step"])
+
+
+def _forget_steps_after(log: Path, step: int) -> None:
+    """Drops the records of steps that a kill undid, so that none is told twice."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            break
+    log.write_text("".join(kept))

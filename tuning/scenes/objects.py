@@ -1,183 +1,156 @@
-"""Pictures whose content is known: things and coloured shapes on varied backgrounds.
-
-Goes in: a seed and a drawing style. Comes out: a `Scene`, the picture and its ground truth, the
-same on every machine with the same libraries. Knows nothing of questions or of training.
-"""
+"""Scenes of things and coloured shapes: one, several, many of a kind, or of different sizes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
 from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from edge_et.tuning.concepts import COLOURS, PLACES, SHAPES, THINGS
+from edge_et.tuning.concepts import COLOURS, SHAPES, THINGS
+from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.scenes.scene import SCENE_PIXELS, Mark, Scene
 
-SCENE_PIXELS = 224
-# Training draws its scenes from seeds far below this one.
-FIRST_HELD_OUT_SEED = 20_000_000
-
-COMPOSITIONS = ("single", "several", "counting")
-
-_COMPOSITION_SHARES = (0.35, 0.35, 0.3)
-_SHAPE_SHARE = 0.35
-_THIRD = SCENE_PIXELS / 3
-
-
-class Icons(Protocol):
-    """Where drawings come from; `edge_et.tuning.assets.IconLibrary` is one."""
-
-    def icon(self, slug: str) -> Image.Image:
-        """Returns an RGBA drawing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What an object is. Two objects with equal labels are the same kind of thing.
-
-    Attributes:
-        name: A thing's name ("dog") or a shape's ("square").
-        colour: A shape's colour; None for a thing.
-        plural: The name for two or more.
-    """
-
-    name: str
-    colour: str | None
-    plural: str
-
-    @property
-    def words(self) -> str:
-        """The label in words, such as "dog" or "red square"."""
-        return self.name if self.colour is None else f"{self.colour} {self.name}"
-
-    @property
-    def plural_words(self) -> str:
-        """The label in words for two or more."""
-        return self.plural if self.colour is None else f"{self.colour} {self.plural}"
-
-
-@dataclass(frozen=True, slots=True)
-class SceneObject:
-    """One object of a scene, with the place of its centre among the nine places."""
-
-    label: Label
-    row: int
-    column: int
-
-    @property
-    def place(self) -> str:
-        """Where the object is, such as "top left"."""
-        return PLACES[self.row][self.column]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scene:
-    """A picture and what is in it.
-
-    Attributes:
-        picture: RGB, `SCENE_PIXELS` square.
-        objects: In reading order of their places.
-        coverage: uint8 [H, W]; 0 is background, k is the k-th object.
-        composition: One of `COMPOSITIONS`.
-    """
-
-    picture: Image.Image
-    objects: tuple[SceneObject, ...]
-    coverage: np.ndarray
-    composition: str
-
-
+COMPOSITIONS = ("single", "several", "counting", "sizes")
 THING_LABELS = tuple(Label(thing.name, None, thing.plural) for thing in THINGS)
 SHAPE_LABELS = tuple(Label(shape, colour, shape + "s") for colour in COLOURS for shape in SHAPES)
 ALL_LABELS = THING_LABELS + SHAPE_LABELS
 
-_ICONS = {thing.name: thing.icons for thing in THINGS}
+_COMPOSITION_SHARES = (0.35, 0.3, 0.23, 0.12)
+_SHAPE_SHARE = 0.35
+_SIDE_BY_SIDE_HELD_OUT = 10
+_THIRD = SCENE_PIXELS / 3
+_PLACING_TRIES = 40
 
 
-def render_scene(seed: int, icons: Icons, composition: str | None = None) -> Scene:
-    """Renders the scene of a seed in the style of an icon set.
+class Drawings(Protocol):
+    """Where things get their looks; `mix.SceneKit` is one."""
+
+    def drawing(self, name: str, rng: np.random.Generator) -> Image.Image:
+        """Returns an RGBA picture of a thing."""
+
+
+def render_objects(
+    rng: np.random.Generator,
+    canvas: Image.Image,
+    drawings: Drawings,
+    composition: str | None = None,
+    *,
+    held_out: bool = False,
+) -> Scene:
+    """Draws things and shapes onto a background.
 
     Args:
-        seed: Any number from 0; equal seeds give equal scenes.
-        icons: The drawings to use.
-        composition: One of `COMPOSITIONS`; by default the seed chooses.
+        rng: Chooses everything that is not given.
+        canvas: RGB, `SCENE_PIXELS` square; drawn on.
+        drawings: The looks of things.
+        composition: One of `COMPOSITIONS`; by default `rng` chooses.
+        held_out: Which labels may stand side by side: a tenth of all pairs is never shown in
+            training, and is all that held-out scenes show.
     """
-    rng = np.random.default_rng(seed)
-    drawn = str(rng.choice(COMPOSITIONS, p=_COMPOSITION_SHARES))
-    composition = composition or drawn
-    labels = _choose_labels(rng, composition)
-    canvas, backdrop = _background(rng)
+    composition = composition or str(rng.choice(COMPOSITIONS, p=_COMPOSITION_SHARES))
+    labels = _choose_labels(rng, composition, held_out)
+    backdrop = np.asarray(canvas).reshape(-1, 3).mean(axis=0)
     coverage = np.zeros((SCENE_PIXELS, SCENE_PIXELS), np.uint8)
-    cells = rng.permutation(9)[: len(labels)]
     placed: list[SceneObject] = []
-    for label, cell in zip(
-        labels, np.sort(cells) if composition != "single" else cells, strict=True
-    ):
-        size, centre = _size_and_centre(rng, composition, int(cell))
-        drawing = _draw(rng, label, size, icons, backdrop)
-        (x, y), (width, height) = centre, drawing.size
-        corner = (round(x - width / 2), round(y - height / 2))
+    for label, (size, x, y) in zip(labels, _place(rng, composition, len(labels)), strict=False):
+        drawing = _draw(rng, label, size, drawings, backdrop)
+        corner = (round(x - drawing.width / 2), round(y - drawing.height / 2))
         canvas.paste(drawing, corner, drawing)
         mask = Image.new("L", canvas.size)
         mask.paste(drawing.getchannel("A"), corner)
         coverage[np.asarray(mask) > 127] = len(placed) + 1
-        row, column = min(int(y / _THIRD), 2), min(int(x / _THIRD), 2)
-        placed.append(SceneObject(label, row, column))
-    return Scene(canvas, tuple(placed), coverage, composition)
+        placed.append(SceneObject(label, x / SCENE_PIXELS, y / SCENE_PIXELS, size / SCENE_PIXELS))
+    marks = tuple(Mark(item.label.words, item.x, item.y) for item in placed)
+    in_reading_order = sorted(placed, key=lambda item: (int(item.y * 3), int(item.x * 3)))
+    return Scene(canvas, ObjectFacts(tuple(in_reading_order)), marks, coverage)
 
 
-def _choose_labels(rng: np.random.Generator, composition: str) -> list[Label]:
-    def one_of(kind: tuple[Label, ...]) -> Label:
-        return kind[int(rng.integers(len(kind)))]
+def held_out_pair(first: Label, second: Label) -> bool:
+    """Says whether two labels stand side by side in held-out scenes only."""
+    words = "+".join(sorted((first.words, second.words)))
+    return hashlib.sha256(words.encode()).digest()[0] % _SIDE_BY_SIDE_HELD_OUT == 0
 
-    def any_label(taken: list[Label]) -> Label:
+
+def _choose_labels(rng: np.random.Generator, composition: str, held_out: bool) -> list[Label]:
+    """Lists a scene's labels, one for each object."""
+
+    def another(taken: list[Label]) -> Label:
+        """Draws a label that may stand beside those taken; the last one taken decides."""
         while True:
-            label = one_of(SHAPE_LABELS if rng.random() < _SHAPE_SHARE else THING_LABELS)
-            if label not in taken:
+            kind = SHAPE_LABELS if rng.random() < _SHAPE_SHARE else THING_LABELS
+            label = kind[int(rng.integers(len(kind)))]
+            if label in taken:
+                continue
+            if not taken or held_out_pair(label, taken[-1]) == held_out:
                 return label
 
+    kinds = [another([])]
     if composition == "single":
-        return [any_label([])]
-    if composition == "several":
-        distinct: list[Label] = []
-        for _ in range(int(rng.integers(2, 5))):
-            distinct.append(any_label(distinct))
-        return distinct
-    repeated = any_label([])
-    others: list[Label] = []
-    for _ in range(int(rng.integers(0, 3))):
-        others.append(any_label([repeated, *others]))
-    labels = [repeated] * int(rng.integers(1, 6)) + others
-    return [labels[i] for i in rng.permutation(len(labels))]
+        return kinds
+    if composition == "counting":
+        number = int(rng.integers(1, 6) if rng.random() < 0.75 else rng.integers(6, 11))
+        for _ in range(int(rng.integers(0, 3)) if number < 9 else 0):
+            kinds.append(another(kinds))
+        labels = [kinds[0]] * number
+        for kind in kinds[1:]:
+            labels += [kind] * int(rng.integers(1, 3) if number < 6 else 1)
+        return [labels[i] for i in rng.permutation(len(labels))]
+    most = 5 if composition == "several" else 4
+    for _ in range(int(rng.integers(2, most)) - 1):
+        kinds.append(another(kinds))
+    return kinds
 
 
-def _size_and_centre(
-    rng: np.random.Generator, composition: str, cell: int
-) -> tuple[int, tuple[float, float]]:
+def _place(
+    rng: np.random.Generator, composition: str, number: int
+) -> list[tuple[int, float, float]]:
+    """Gives each object size and centre in pixels, such that nobody argues about its place."""
     if composition == "single":
-        # Up to a close-up that the frame cuts, as in photographs.
-        size = int(rng.integers(70, 270))
-        low, high = sorted((size / 2 - 6, SCENE_PIXELS - size / 2 + 6))
-        return size, (rng.uniform(low, high), rng.uniform(low, high))
-    jitter = rng.uniform(-11, 11, size=2)
-    centre = ((cell % 3 + 0.5) * _THIRD + jitter[0], (cell // 3 + 0.5) * _THIRD + jitter[1])
-    return int(rng.integers(46, 76)), centre
+        size = int(rng.integers(70, 235))
+        cell = 4 if size > 120 else int(rng.integers(9))
+        return [(size, *_centre(rng, cell, size, 12))]
+    if composition == "sizes":
+        sizes = [int(rng.integers(*bounds)) for bounds in ((90, 125), (36, 56), (58, 72))]
+        sizes = [sizes[i] for i in rng.permutation(3)][:number]
+    else:
+        low, high = (46, 76) if number <= 6 else (36, 58)
+        sizes = [int(rng.integers(low, high)) for _ in range(number)]
+    gap = 0.75 if rng.random() < 0.12 else 1.0
+    placed: list[tuple[int, float, float]] = []
+    free = list(rng.permutation(9)) * 2 if number > 9 else list(rng.permutation(9))
+    for size in sizes:
+        for _ in range(_PLACING_TRIES):
+            cell = int(free[int(rng.integers(len(free)))])
+            x, y = _centre(rng, cell, size, 16)
+            reach = [gap * 0.46 * (size + other) for other, _, _ in placed]
+            apart = [np.hypot(x - ox, y - oy) for _, ox, oy in placed]
+            if all(a >= r for a, r in zip(apart, reach, strict=True)):
+                placed.append((size, x, y))
+                break
+    return placed
+
+
+def _centre(rng: np.random.Generator, cell: int, size: int, jitter: float) -> tuple[float, float]:
+    """Draws a centre well inside one of the nine places, with most of the object in the frame."""
+    column, row = cell % 3, cell // 3
+    inside = 0.36 * size
+    x, y = (
+        float(np.clip((k + 0.5) * _THIRD + shift, inside, SCENE_PIXELS - inside))
+        for k, shift in zip((column, row), rng.uniform(-jitter, jitter, size=2), strict=True)
+    )
+    return x, y
 
 
 def _draw(
-    rng: np.random.Generator,
-    label: Label,
-    size: int,
-    icons: Icons,
-    backdrop: np.ndarray,
+    rng: np.random.Generator, label: Label, size: int, drawings: Drawings, backdrop: np.ndarray
 ) -> Image.Image:
     if label.colour is None:
-        slugs = _ICONS[label.name]
-        drawing = icons.icon(slugs[int(rng.integers(len(slugs)))])
+        drawing = drawings.drawing(label.name, rng)
         if rng.random() < 0.3:
             drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        turn = rng.uniform(-12, 12)
+        turn = rng.uniform(-40, 40) if rng.random() < 0.1 else rng.uniform(-12, 12)
     else:
         drawing = _draw_shape(rng, label, backdrop)
         turn = rng.uniform(-8, 8)
@@ -223,39 +196,3 @@ def _shape_points(shape: str) -> np.ndarray:
         "diamond": [(0.5, 0), (0.86, 0.5), (0.5, 1), (0.14, 0.5)],
     }
     return np.array(corners[shape])
-
-
-def _background(rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
-    """Returns a background and its mean colour, float64 [3]."""
-    first, second = rng.uniform(0, 255, size=(2, 3))
-    lightness = rng.choice([0.25, 0.6, 1.0], p=[0.2, 0.25, 0.55])
-    if lightness == 1.0:
-        first, second = 200 + first * 0.21, 200 + second * 0.21
-    else:
-        first, second = first * lightness, second * lightness
-    second = first + (second - first) * rng.uniform(0.1, 0.7)
-    blend = _blend_field(rng)[..., None]
-    field = first * (1 - blend) + second * blend
-    field += rng.normal(0, rng.choice([0.0, 3.0, 9.0]), size=field.shape)
-    pixels = np.clip(field, 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels), pixels.reshape(-1, 3).mean(axis=0)
-
-
-def _blend_field(rng: np.random.Generator) -> np.ndarray:
-    """Returns how far each pixel is from the first to the second colour, [H, W] in 0..1."""
-    y, x = np.mgrid[0:SCENE_PIXELS, 0:SCENE_PIXELS] / SCENE_PIXELS
-    kind = rng.choice(["plain", "gradient", "stripes", "checks", "blobs"])
-    if kind == "plain":
-        return np.zeros_like(x)
-    angle = rng.uniform(0, 2 * np.pi)
-    along = np.cos(angle) * x + np.sin(angle) * y
-    if kind == "gradient":
-        return (along - along.min()) / np.ptp(along)
-    if kind == "stripes":
-        return (np.sin(along * rng.uniform(15, 60)) > 0).astype(np.float64)
-    if kind == "checks":
-        steps = int(rng.integers(4, 14))
-        return ((np.floor(x * steps) + np.floor(y * steps)) % 2).astype(np.float64)
-    coarse = Image.fromarray(rng.uniform(0, 1, size=(6, 6)).astype(np.float32))
-    smooth = coarse.resize((SCENE_PIXELS, SCENE_PIXELS), Image.Resampling.BICUBIC)
-    return np.clip(np.asarray(smooth, dtype=np.float64), 0, 1)

@@ -1,0 +1,53 @@
+"""Reads a LoRA adapter back from its GGUF, so that tuning can go on from a bundle's adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_et.errors import TuningError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_adapter(adapter: Path, base: Path) -> dict[str, Tensor]:
+    """Reads what `edge_et.export.lora.export_lora` wrote.
+
+    Args:
+        adapter: The GGUF of the adapter.
+        base: The GGUF of the model that it is for; its config decides the order of rows.
+
+    Returns:
+        The adapter as PEFT's state dict, float32.
+
+    Raises:
+        TuningError: The file holds something else than an adapter for this model.
+    """
+    import torch
+    from gguf import GGUFReader
+
+    from edge_et.export.families import config_of_gguf, family_of
+    from edge_et.export.family import gguf_name, tensor_shapes
+
+    config = config_of_gguf(base)
+    family = family_of(config)
+    stored = {tensor.name: tensor.data for tensor in GGUFReader(adapter).tensors}
+    state = {}
+    for name, shape in tensor_shapes(family, config).items():
+        mapped = gguf_name(family, config, name)
+        if f"{mapped}.lora_a" not in stored:
+            continue
+        module = "base_model.model." + name.removesuffix(".weight")
+        # The order of rows that export made, as numbers; sorting them undoes it.
+        numbers = np.arange(shape[0], dtype=np.float32)[:, None]
+        order = family.gguf_rows(name, numbers, config)[:, 0].argsort()
+        for half in ("A", "B"):
+            values = stored.pop(f"{mapped}.lora_{half.lower()}").astype(np.float32)
+            values = values if half == "A" else values[order]
+            state[f"{module}.lora_{half}.weight"] = torch.from_numpy(values)
+    if stored or not state:
+        raise TuningError(f"{adapter} is no LoRA adapter for {base}: {sorted(stored)[:3]}")
+    return state

@@ -1,0 +1,116 @@
+"""Training batches from feature shards: scenes in a new order every round, questions drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from edge_et.tuning.facts import Facts
+from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
+from edge_et.tuning.questions.ask import ask, caption, kinds_for
+from edge_et.tuning.questions.example import TWO_STEP_KINDS, Example
+from edge_et.tuning.samples import (
+    PackedSample,
+    Turns,
+    captioned,
+    captioned_two_stage,
+    direct,
+    extraction_only,
+    pack,
+    two_stage,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """What is taught about one scene.
+
+    Attributes:
+        extractions: Questions answered in two stages.
+        captions: Descriptions without a question.
+        direct: Questions answered at once.
+        think_share: Extractions and captions that are taught with the reasoning after them; those
+            for questions of two steps are always, as reasoning is what they need.
+    """
+
+    extractions: int = 0
+    captions: int = 0
+    direct: int = 0
+    think_share: float = 0.3
+
+
+class SceneSource:
+    """Draws scenes and questions; the same step always draws the same ones.
+
+    Args:
+        shards: To draw from, one after the other, in a new order every round.
+        mixture: What is taught about a scene.
+        scenes_per_step: Which divides `SHARD_SCENES`.
+        tokenizer: The LLM's.
+        seed: Of orders and questions.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Path],
+        mixture: Mixture,
+        scenes_per_step: int,
+        tokenizer: Tokenizer,
+        seed: int,
+    ) -> None:
+        self._shards = shards
+        self._mixture = mixture
+        self._scenes_per_step = scenes_per_step
+        self._tokenizer = tokenizer
+        self._seed = seed
+        self._open: tuple[Path, FeatureShard] | None = None
+
+    def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:
+        """Returns features float32 [B, ...] and one packed sample for each scene."""
+        visit, within = divmod(step, SHARD_SCENES // self._scenes_per_step)
+        round_, turn = divmod(visit, len(self._shards))
+        order = np.random.default_rng([self._seed, round_]).permutation(len(self._shards))
+        shard = self._load(self._shards[order[turn]])
+        scenes = np.random.default_rng([self._seed, 1, visit]).permutation(SHARD_SCENES)
+        rows = scenes[within * self._scenes_per_step :][: self._scenes_per_step]
+        samples = []
+        for row in rows:
+            rng = np.random.default_rng([self._seed, 2, step, int(row)])
+            turns = conversations(shard.scene_facts(int(row)), self._mixture, rng)
+            samples.append(pack(turns, self._tokenizer))
+        return torch.from_numpy(shard.features[rows]).float(), samples
+
+    def _load(self, path: Path) -> FeatureShard:
+        if self._open is None or self._open[0] != path:
+            self._open = (path, load_shard(path))
+        return self._open[1]
+
+
+def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> list[Turns]:
+    """Draws what is taught about one scene, a branch each."""
+    examples = _examples(facts, mixture.extractions + mixture.direct, rng)
+    turns = []
+    for example in examples[: mixture.extractions]:
+        thinks = example.kind in TWO_STEP_KINDS or rng.random() < mixture.think_share
+        turns.append(two_stage(example) if thinks else extraction_only(example))
+    turns += [direct(example) for example in examples[mixture.extractions :]]
+    for _ in range(mixture.captions):
+        about = _examples(facts, 1, rng)[0]
+        if rng.random() < mixture.think_share:
+            turns.append(captioned_two_stage(caption(facts), about))
+        else:
+            turns.append(captioned(caption(facts)))
+    return turns
+
+
+def _examples(facts: Facts, count: int, rng: np.random.Generator) -> list[Example]:
+    """Draws questions about one scene, of different kinds as far as there are any."""
+    kinds = kinds_for(facts)
+    order = [kinds[i] for i in rng.permutation(len(kinds))]
+    drawn = (ask(facts, order[i % len(order)], rng) for i in range(count))
+    return [example for example in drawn if example is not None]

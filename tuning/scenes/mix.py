@@ -1,0 +1,112 @@
+"""One scene for every seed: which family it is of, what it is drawn with, and its wear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from edge_et.tuning.concepts import THINGS
+from edge_et.tuning.scenes.canvas import Backgrounds, background, wear
+from edge_et.tuning.scenes.charts import render_chart
+from edge_et.tuning.scenes.objects import render_objects
+from edge_et.tuning.scenes.printed import render_print
+from edge_et.tuning.scenes.scene import Scene
+
+Family = Literal["objects", "print", "chart"]
+FAMILIES: tuple[Family, ...] = ("objects", "print", "chart")
+
+_FAMILY_SHARES = (0.62, 0.22, 0.16)
+_STAMP_SHARE = 0.3
+_ICONS = {thing.name: thing.icons for thing in THINGS}
+
+
+class Icons(Protocol):
+    """Drawings of one style; `assets.icons.IconLibrary` is one."""
+
+    def has(self, slug: str) -> bool:
+        """Says whether there is such an icon."""
+
+    def icon(self, slug: str) -> Image.Image:
+        """Returns an RGBA drawing."""
+
+
+class Stamps(Protocol):
+    """Photographs of things, cut out; `assets.stamps.StampLibrary` is one."""
+
+    def names(self) -> Sequence[str]:
+        """Lists the things there are."""
+
+    def cutout(self, name: str, rng: np.random.Generator) -> Image.Image:
+        """Returns one of the RGBA pictures of a thing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneKit:
+    """What scenes are drawn with.
+
+    Attributes:
+        icons: Drawing styles. A scene keeps to one, as far as that one can draw its things.
+        fonts: Font files.
+        stamps: Cut-out photographs of things; None for drawings alone.
+        backgrounds: Photographs to put things on; None for textures alone.
+        held_out: Whether words and pairs of things are those kept from training.
+    """
+
+    icons: Sequence[Icons]
+    fonts: Sequence[Path]
+    stamps: Stamps | None = None
+    backgrounds: Backgrounds | None = None
+    held_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _OneStyle:
+    """The looks of one scene's things."""
+
+    kit: SceneKit
+    style: Icons
+
+    def drawing(self, name: str, rng: np.random.Generator) -> Image.Image:
+        """Returns a cut-out photograph of a thing, or its drawing."""
+        stamps = self.kit.stamps
+        as_photograph = rng.random() < _STAMP_SHARE
+        if stamps is not None and as_photograph and name in stamps.names():
+            return stamps.cutout(name, rng)
+        for icons in (self.style, *self.kit.icons):
+            slugs = [slug for slug in _ICONS[name] if icons.has(slug)]
+            if slugs:
+                return icons.icon(slugs[int(rng.integers(len(slugs)))])
+        assert stamps is not None, f"no style draws {name!r}"
+        return stamps.cutout(name, rng)
+
+
+def render_scene(
+    seed: int, kit: SceneKit, family: Family | None = None, composition: str | None = None
+) -> Scene:
+    """Renders the scene of a seed.
+
+    Args:
+        seed: Any number from 0; equal seeds give equal scenes of one kit.
+        kit: What to draw with.
+        family: Which kind of picture; by default the seed chooses.
+        composition: Of a scene of objects, one of `objects.COMPOSITIONS`; by default the seed
+            chooses.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = FAMILIES[int(rng.choice(len(FAMILIES), p=_FAMILY_SHARES))]
+    family = family or drawn
+    style = kit.icons[int(rng.integers(len(kit.icons)))]
+    canvas = background(rng, kit.backgrounds)
+    if family == "objects":
+        looks = _OneStyle(kit, style)
+        scene = render_objects(rng, canvas, looks, composition, held_out=kit.held_out)
+    elif family == "print":
+        scene = render_print(rng, canvas, kit.fonts, held_out=kit.held_out)
+    else:
+        scene = render_chart(rng, kit.fonts)
+    return Scene(wear(rng, scene.picture), scene.facts, scene.marks, scene.coverage)
