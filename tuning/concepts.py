@@ -1,14 +1,23 @@
 """What the rendered scenes are made of: things with their drawings, shapes, colours, places.
 
-A thing is drawn by every icon set in `TRAINING_STYLES` and, for evaluation only, by the set in
-`HELD_OUT_STYLE`. Icons are named by the slugs that all of these sets share.
+A thing is drawn by the icon sets in `TRAINING_STYLES`, as far as they have it, and, for evaluation
+only, by the set in `HELD_OUT_STYLE`. Icons are named by the slugs that the sets share.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-TRAINING_STYLES = ("noto", "twemoji", "fluent-emoji", "fluent-emoji-flat")
+TRAINING_STYLES = (
+    "noto",
+    "twemoji",
+    "fluent-emoji",
+    "fluent-emoji-flat",
+    "noto-v1",
+    "fxemoji",
+    "emojione",
+    "emojione-v1",
+)
 HELD_OUT_STYLE = "openmoji"
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond")
@@ -41,16 +50,20 @@ class Thing:
     Attributes:
         name: What people call it, in the singular.
         plural: The same for two or more.
-        icons: Slugs of its drawings, each present in every icon set.
+        icons: Slugs of its drawings; every icon set has some of them, the larger sets all.
+        category: What it is one of, such as "animal"; None where people would name none.
     """
 
     name: str
     plural: str
     icons: tuple[str, ...]
+    category: str | None
 
 
 # One thing a line: its name, then (only where they differ from it) "| plural" and ": icon slugs".
+# A line in brackets is the category of the lines below it.
 _THINGS = """
+[animal]
 dog: dog dog-face
 cat: cat cat-face
 horse: horse horse-face
@@ -99,6 +112,24 @@ swan
 hedgehog
 squirrel: chipmunk
 deer | deer
+gorilla
+rhinoceros | rhinoceroses
+hippopotamus | hippopotamuses
+leopard
+llama
+bat
+eagle
+peacock
+turkey
+lizard
+lobster
+shrimp | shrimp
+scorpion
+ant
+otter
+donkey
+
+[food]
 apple: red-apple
 orange: tangerine
 banana
@@ -144,6 +175,19 @@ cup of coffee | cups of coffee: hot-beverage
 teapot
 beer: beer-mug
 glass of wine | glasses of wine: wine-glass
+eggplant
+pepper: bell-pepper
+pumpkin: jack-o-lantern
+lettuce | lettuce: leafy-green
+coconut
+peanut: peanuts
+pretzel
+pancakes | pancakes
+sushi | sushi
+bacon | bacon
+milk | milk: glass-of-milk
+
+[vehicle]
 car: automobile sport-utility-vehicle
 bus | buses
 taxi
@@ -160,10 +204,20 @@ helicopter
 rocket
 ship: ship passenger-ship
 sailboat
+scooter: motor-scooter kick-scooter
+skateboard
+canoe
+
+[building]
 house: house house-with-garden
 castle
 tent
 church | churches
+building: office-building
+factory | factories
+stadium
+
+[plant]
 tree: deciduous-tree
 pine tree: evergreen-tree
 palm tree
@@ -171,12 +225,79 @@ cactus | cactuses
 sunflower
 rose
 tulip
+flower: blossom hibiscus cherry-blossom
+leaf | leaves: fallen-leaf maple-leaf four-leaf-clover
+
+[other]
 sun
 moon: crescent-moon
 cloud
 rainbow
 snowman | snowmen
 fire
+mountain: mountain snow-capped-mountain
+volcano | volcanoes
+beach | beaches: beach-with-umbrella
+Earth: globe-showing-europe-africa globe-showing-americas
+lightning | lightning: high-voltage
+snowflake
+
+[person]
+man | men: man man-curly-hair man-beard old-man
+woman | women: woman woman-curly-hair woman-blond-hair old-woman
+baby | babies
+hand: raised-hand hand-with-fingers-splayed
+eye
+foot | feet
+ear
+tooth | teeth
+
+[clothing]
+shoe: running-shoe mans-shoe
+hat: top-hat
+cap: billed-cap
+shirt: t-shirt
+dress | dresses
+jeans | jeans
+sock: socks
+glove: gloves
+scarf | scarves
+glasses | glasses
+coat
+boot: womans-boot hiking-boot
+
+[tool]
+hammer
+wrench | wrenches
+screwdriver
+axe
+scissors | scissors
+pencil
+paintbrush | paintbrushes
+ruler: straight-ruler
+magnifying glass | magnifying glasses: magnifying-glass-tilted-left magnifying-glass-tilted-right
+microscope
+telescope
+saw: carpentry-saw
+syringe
+
+[instrument]
+guitar
+drum
+trumpet
+violin
+piano: musical-keyboard
+saxophone
+
+[furniture]
+chair
+bed
+toilet
+bathtub
+door
+couch | couches: couch-and-lamp
+
+[other]
 umbrella: umbrella umbrella-with-rain-drops
 book: closed-book green-book blue-book orange-book
 clock: alarm-clock mantelpiece-clock
@@ -192,17 +313,6 @@ light bulb
 candle
 key
 lock: locked
-hammer
-wrench | wrenches
-screwdriver
-axe
-scissors | scissors
-pencil
-paintbrush | paintbrushes
-ruler: straight-ruler
-magnifying glass | magnifying glasses: magnifying-glass-tilted-left magnifying-glass-tilted-right
-microscope
-telescope
 bell
 gift: wrapped-gift
 balloon
@@ -210,29 +320,10 @@ teddy bear
 soccer ball
 basketball
 football: american-football
-guitar
-drum
-trumpet
-violin
-shoe: running-shoe mans-shoe
-hat: top-hat
-cap: billed-cap
-shirt: t-shirt
-dress | dresses
-jeans | jeans
-sock: socks
-glove: gloves
-scarf | scarves
-glasses | glasses
 backpack
 handbag
 crown
 ring
-chair
-bed
-toilet
-bathtub
-door
 spoon
 knife | knives: kitchen-knife
 basket
@@ -248,17 +339,42 @@ skull
 anchor
 ladder
 magnet
+traffic light: horizontal-traffic-light vertical-traffic-light
+flag: triangular-flag white-flag black-flag
+mailbox | mailboxes: closed-mailbox-with-raised-flag postbox
+tennis ball: tennis
+baseball
+kite
+hourglass | hourglasses: hourglass-done hourglass-not-done
+bottle: baby-bottle bottle-with-popping-cork
+coin
+battery | batteries
+feather
+toothbrush | toothbrushes
+bucket
+stethoscope
+statue: statue-of-liberty moai
+fountain
 """
 
 
-def _parse(line: str) -> Thing:
-    head, _, icons = line.partition(":")
-    name, _, plural = (part.strip() for part in head.partition("|"))
-    return Thing(
-        name=name,
-        plural=plural or name + "s",
-        icons=tuple(icons.split()) or (name.replace(" ", "-"),),
-    )
+def _parse(text: str) -> tuple[Thing, ...]:
+    things = []
+    category: str | None = None
+    for line in filter(None, text.splitlines()):
+        if line.startswith("["):
+            category = None if line == "[other]" else line.strip("[]")
+            continue
+        head, _, icons = line.partition(":")
+        name, _, plural = (part.strip() for part in head.partition("|"))
+        thing = Thing(
+            name=name,
+            plural=plural or name + "s",
+            icons=tuple(icons.split()) or (name.replace(" ", "-").lower(),),
+            category=category,
+        )
+        things.append(thing)
+    return tuple(things)
 
 
-THINGS = tuple(_parse(line) for line in _THINGS.strip().splitlines())
+THINGS = _parse(_THINGS)

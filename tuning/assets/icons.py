@@ -20,6 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from edge_et.errors import AssetError
+from edge_et.export.steps import atomic_output
 
 ICON_PIXELS = 192
 
@@ -61,6 +62,30 @@ ICON_SETS = {
         license="MIT",
         sha256="7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
     ),
+    "noto-v1": IconSet(
+        package="@iconify-json/noto-v1",
+        version="1.2.5",
+        license="Apache-2.0",
+        sha256="2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
+    ),
+    "fxemoji": IconSet(
+        package="@iconify-json/fxemoji",
+        version="1.2.2",
+        license="Apache-2.0",
+        sha256="f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
+    ),
+    "emojione": IconSet(
+        package="@iconify-json/emojione",
+        version="1.2.3",
+        license="CC-BY-4.0",
+        sha256="26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
+    ),
+    "emojione-v1": IconSet(
+        package="@iconify-json/emojione-v1",
+        version="1.2.3",
+        license="CC-BY-SA-4.0",
+        sha256="6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3",
+    ),
     "openmoji": IconSet(
         package="@iconify-json/openmoji",
         version="1.2.29",
@@ -90,6 +115,10 @@ class IconLibrary:
         if not self._archive.exists():
             _download(ICON_SETS[style], self._archive)
 
+    def has(self, slug: str) -> bool:
+        """Says whether the set has an icon of that name."""
+        return slug in self._names
+
     def icon(self, slug: str) -> Image.Image:
         """Returns the icon as an RGBA picture, `ICON_PIXELS` on its longer side.
 
@@ -98,10 +127,8 @@ class IconLibrary:
         """
         path = self._png_folder / f"{slug}.png"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(self._render(slug))
-            partial.replace(path)
+            with atomic_output(path) as partial:
+                partial.write_bytes(self._render(slug))
         return _open_png(path)
 
     def _render(self, slug: str) -> bytes:
@@ -119,6 +146,10 @@ class IconLibrary:
             f"{entry['body']}</svg>"
         )
         return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=ICON_PIXELS))
+
+    @functools.cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self._icons["icons"]) | frozenset(self._icons.get("aliases", {}))
 
     @functools.cached_property
     def _icons(self) -> dict:

