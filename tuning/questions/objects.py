@@ -1,6 +1,5 @@
-"""Questions about a scene, with the extraction, the reasoning and the answer that are right.
+"""Questions about things and shapes.
 
-Goes in: the objects of a scene. Comes out: `Example`s, which training learns and evaluation asks.
 The extraction follows the paper (section 4): it tells the details that this question needs, the
 asked-about objects first, and says so where something asked about is not there.
 """
@@ -8,264 +7,195 @@ asked-about objects first, and says so where something asked about is not there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Mapping, Sequence
 
 from edge_et.tuning.concepts import SHAPES
-from edge_et.tuning.scenes import ALL_LABELS, Label, SceneObject
-
-KINDS = ("name", "colour", "exists", "where", "what_at", "count")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """One question about a picture, answered in two stages.
-
-    Attributes:
-        kind: One of `KINDS`.
-        question: As a person would ask it.
-        extraction: What stage 1 should write.
-        reasoning: What stage 2 should think, given the extraction.
-        answer: What stage 2 should answer after it.
-    """
-
-    kind: str
-    question: str
-    extraction: str
-    reasoning: str
-    answer: str
-
-
-_NAME = (
-    "What is this?",
-    "What is in the picture?",
-    "What object is shown?",
-    "What do you see?",
-    "What is it?",
-    "Which object is in the image?",
-    "Name the object.",
-    "Can you tell me what this is?",
-    "What does the picture show?",
-    "What's in this image?",
-)
-_COLOUR = (
-    "What color is the {name}?",
-    "What colour is the {name}?",
-    "Which color does the {name} have?",
-    "What is the color of the {name}?",
-    "Tell me the color of the {name}.",
-    "The {name} has what color?",
-)
-_EXISTS = (
-    "Is there {a} {name} in the picture?",
-    "Is there {a} {name}?",
-    "Do you see {a} {name}?",
-    "Can you see {a} {name} in the image?",
-    "Does the picture show {a} {name}?",
-    "Does this image contain {a} {name}?",
-    "Is {a} {name} visible?",
-)
-_IS_IT = ("Is this {a} {name}?", "Is it {a} {name}?")
-_WHERE = (
-    "Where is the {name}?",
-    "Where in the picture is the {name}?",
-    "Where can I find the {name}?",
-    "In which part of the image is the {name}?",
-    "What is the position of the {name}?",
-)
-_WHAT_AT = (
-    "What is at the {place}?",
-    "What is at the {place} of the picture?",
-    "Which object is at the {place}?",
-    "What do you see at the {place}?",
-    "What is shown at the {place} of the image?",
-)
-_COUNT = (
-    "How many {plural} are there?",
-    "How many {plural} do you see?",
-    "How many {plural} are in the picture?",
-    "Count the {plural}.",
-    "What is the number of {plural}?",
+from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.questions.draw import Draw
+from edge_et.tuning.questions.example import Example
+from edge_et.tuning.questions.labels import (
+    absent_label,
+    distinct,
+    is_countable,
+    is_or_are,
+    with_article,
 )
 
-
-def ask(objects: Sequence[SceneObject], kind: str, rng: np.random.Generator) -> Example | None:
-    """Makes one question of a kind about a scene.
-
-    Args:
-        objects: What the scene holds.
-        kind: One of `KINDS`.
-        rng: Chooses the object asked about and the phrasing.
-
-    Returns:
-        The question, or None where the scene has no answer of that kind.
-    """
-    return _MAKERS[kind](objects, rng)
+_ABSENT_COUNT_SHARE = 0.07
+_MOST_FREQUENT_SHARE = 0.75
 
 
-def kinds_for(objects: Sequence[SceneObject]) -> list[str]:
-    """Lists the kinds of question that a scene can be asked."""
-    rng = np.random.default_rng(0)
-    return [kind for kind in KINDS if ask(objects, kind, rng) is not None]
-
-
-def describe(objects: Sequence[SceneObject], first: Sequence[Label], absent: str = "") -> str:
+def describe(
+    objects: Sequence[SceneObject],
+    first: Sequence[Label] = (),
+    absent: str = "",
+    sizes: Mapping[Label, str] | None = None,
+) -> str:
     """Writes the extraction: each label with the places of its objects.
 
     Args:
         objects: What the scene holds, in reading order.
         first: Labels that the question asks about; they come first.
         absent: What the question asks about and the scene lacks, in words.
+        sizes: "large" or "small", of labels whose size is asked about.
     """
     places: dict[Label, list[str]] = {label: [] for label in first}
     for item in objects:
         places.setdefault(item.label, []).append(item.place)
+    for label, size in (sizes or {}).items():
+        places[label].append(size)
     parts = [f"{label.words} ({', '.join(where)})" for label, where in places.items()]
     shown = "The picture shows " + ", ".join(parts) + "."
     return f"{shown} There is no {absent}." if absent else shown
 
 
-def _name(objects: Sequence[SceneObject], rng: np.random.Generator) -> Example | None:
-    if len(objects) != 1:
-        return None
-    words = objects[0].label.words
+def enumerate_places(objects: Sequence[SceneObject]) -> str:
+    """Counts objects by their places, label by label: "dog left 1, right 2, cat top 3"."""
+    counted, last = [], None
+    several = len(distinct(objects)) > 1
+    for number, item in enumerate(objects, 1):
+        named = f"{item.label.words} " if several and item.label != last else ""
+        counted.append(f"{named}{item.place} {number}")
+        last = item.label
+    return ", ".join(counted)
+
+
+def grouped(objects: Sequence[SceneObject]) -> list[SceneObject]:
+    """Orders objects as `describe` lists them: those of one label together."""
+    return [item for label in distinct(objects) for item in objects if item.label == label]
+
+
+def names(facts: ObjectFacts) -> list[Label]:
+    """Lists the label of a single object."""
+    return [facts.objects[0].label] if len(facts.objects) == 1 else []
+
+
+def name(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
+    """Asks what the only object is."""
     return Example(
         kind="name",
-        question=_pick(_NAME, rng),
-        extraction=describe(objects, []),
-        reasoning=f"The only object in the description is {words}.",
-        answer=words,
+        question=draw.words("name"),
+        extraction=describe(facts.objects),
+        reasoning=f"The only object in the description is {label.words}.",
+        answer=label.words,
     )
 
 
-def _colour(objects: Sequence[SceneObject], rng: np.random.Generator) -> Example | None:
-    label = _pick_label(_unique(objects, lambda o: o.label.name, SHAPES), rng)
-    if label is None:
-        return None
+def colours(facts: ObjectFacts) -> list[Label]:
+    """Lists the shapes that are the only ones of their name."""
+    counts = Counter(item.label.name for item in facts.objects)
+    return [
+        item.label
+        for item in facts.objects
+        if counts[item.label.name] == 1 and item.label.colour and item.label.name in SHAPES
+    ]
+
+
+def colour(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
+    """Asks for the colour of a shape."""
     assert label.colour is not None
     return Example(
         kind="colour",
-        question=_pick(_COLOUR, rng).format(name=label.name),
-        extraction=describe(objects, [label]),
+        question=draw.words("colour", name=label.name),
+        extraction=describe(facts.objects, [label]),
         reasoning=f"The description says {label.words}, so the {label.name} is {label.colour}.",
         answer=label.colour,
     )
 
 
-def _exists(objects: Sequence[SceneObject], rng: np.random.Generator) -> Example:
-    present = list(dict.fromkeys(item.label for item in objects))
-    templates = _EXISTS + _IS_IT if len(objects) == 1 else _EXISTS
-    if rng.random() < 0.5:
-        label = present[int(rng.integers(len(present)))]
-        extraction = describe(objects, [label])
+def presents(facts: ObjectFacts) -> list[Label]:
+    """Lists the labels that are there."""
+    return distinct(facts.objects)
+
+
+def exists(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
+    """Asks whether something is there; half the time it is not."""
+    if draw.chance():
+        extraction = describe(facts.objects, [label])
         reasoning = f"The description names {label.words}."
         answer = "yes"
     else:
-        label = _absent_label(present, rng)
-        extraction = describe(objects, [], absent=label.words)
+        label = absent_label(distinct(facts.objects), draw)
+        extraction = describe(facts.objects, absent=label.words)
         reasoning = f"The description names no {label.words}."
         answer = "no"
-    question = _pick(templates, rng).format(a=_article(label.words), name=label.words)
+    is_it = len(facts.objects) == 1 and is_countable(label) and draw.chance(0.3)
     return Example(
         kind="exists",
-        question=question,
+        question=draw.words(
+            "exists.single" if is_it else "exists",
+            a_name=with_article(label),
+            **{"is": is_or_are(label)},
+        ),
         extraction=extraction,
         reasoning=reasoning,
         answer=answer,
     )
 
 
-def _where(objects: Sequence[SceneObject], rng: np.random.Generator) -> Example | None:
-    label = _pick_label(_unique(objects, lambda o: o.label), rng)
-    if label is None:
-        return None
-    place = next(item.place for item in objects if item.label == label)
+def singles(facts: ObjectFacts) -> list[SceneObject]:
+    """Lists the objects that are the only ones of their label."""
+    counts = Counter(item.label for item in facts.objects)
+    return [item for item in facts.objects if counts[item.label] == 1]
+
+
+def where(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
+    """Asks for the place of an object."""
+    words = item.label.words
     return Example(
         kind="where",
-        question=_pick(_WHERE, rng).format(name=label.words),
-        extraction=describe(objects, [label]),
-        reasoning=f"The description places {label.words} at the {place}.",
-        answer=place,
+        question=draw.words("where", name=words, **{"is": is_or_are(item.label)}),
+        extraction=describe(facts.objects, [item.label]),
+        reasoning=f"The description places {words} at the {item.place}.",
+        answer=item.place,
     )
 
 
-def _what_at(objects: Sequence[SceneObject], rng: np.random.Generator) -> Example | None:
-    if len(objects) < 2:
-        return None
-    item = objects[int(rng.integers(len(objects)))]
+def placed(facts: ObjectFacts) -> list[SceneObject]:
+    """Lists the objects that share their place with no other, if there are several objects."""
+    counts = Counter(item.place for item in facts.objects)
+    return [item for item in facts.objects if counts[item.place] == 1 < len(facts.objects)]
+
+
+def what_at(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
+    """Asks what is at a place."""
     words = item.label.words
     return Example(
         kind="what_at",
-        question=_pick(_WHAT_AT, rng).format(place=item.place),
-        extraction=describe(objects, [item.label]),
+        question=draw.words("what_at", place=item.place),
+        extraction=describe(facts.objects, [item.label]),
         reasoning=f"The description puts {words} at the {item.place}.",
         answer=words,
     )
 
 
-def _count(objects: Sequence[SceneObject], rng: np.random.Generator) -> Example | None:
-    if len(objects) < 2:
-        return None
-    counts = Counter(item.label for item in objects)
-    label = max(counts, key=lambda candidate: counts[candidate])
-    places = [item.place for item in objects if item.label == label]
-    counted = ", ".join(f"{place} {number}" for number, place in enumerate(places, 1))
+def counted(facts: ObjectFacts) -> list[Label]:
+    """Lists the labels that can be counted, the most frequent first, of several objects."""
+    if len(facts.objects) < 2:
+        return []
+    counts = Counter(item.label for item in facts.objects)
+    return [label for label, _ in counts.most_common() if is_countable(label)]
+
+
+def count(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
+    """Asks how many there are; mostly of the most frequent label, seldom of one not there."""
+    if draw.chance(_MOST_FREQUENT_SHARE):
+        label = counted(facts)[0]
+    if draw.chance(_ABSENT_COUNT_SHARE):
+        missing = absent_label(distinct(facts.objects), draw)
+        if is_countable(missing):
+            return Example(
+                kind="count",
+                question=draw.words("count", plural=missing.plural_words),
+                extraction=describe(facts.objects, absent=missing.words),
+                reasoning=f"The description names no {missing.words}.",
+                answer="0",
+            )
+    found = [item for item in facts.objects if item.label == label]
     return Example(
         kind="count",
-        question=_pick(_COUNT, rng).format(plural=label.plural_words),
-        extraction=describe(objects, [label]),
-        reasoning=f"Counting {label.plural_words}: {counted}.",
-        answer=str(counts[label]),
+        question=draw.words("count", plural=label.plural_words),
+        extraction=describe(facts.objects, [label]),
+        reasoning=f"Counting {label.plural_words}: {enumerate_places(found)}.",
+        answer=str(len(found)),
     )
-
-
-_MAKERS: dict[str, Callable[[Sequence[SceneObject], np.random.Generator], Example | None]] = {
-    "name": _name,
-    "colour": _colour,
-    "exists": _exists,
-    "where": _where,
-    "what_at": _what_at,
-    "count": _count,
-}
-
-
-def _pick(templates: Sequence[str], rng: np.random.Generator) -> str:
-    return templates[int(rng.integers(len(templates)))]
-
-
-def _pick_label(labels: Sequence[Label], rng: np.random.Generator) -> Label | None:
-    return labels[int(rng.integers(len(labels)))] if labels else None
-
-
-def _unique(
-    objects: Sequence[SceneObject],
-    key: Callable[[SceneObject], object],
-    names: Sequence[str] | None = None,
-) -> list[Label]:
-    """Lists labels whose key occurs once in the scene, only those of some names if given."""
-    counts = Counter(key(item) for item in objects)
-    return [
-        item.label
-        for item in objects
-        if counts[key(item)] == 1 and (names is None or item.label.name in names)
-    ]
-
-
-def _absent_label(present: Sequence[Label], rng: np.random.Generator) -> Label:
-    """Picks a label that is not there, more often of the kinds (thing, shape) that are."""
-    near = [
-        label
-        for label in ALL_LABELS
-        if any((label.colour is None) == (other.colour is None) for other in present)
-    ]
-    pool = near if rng.random() < 0.7 else ALL_LABELS
-    while True:
-        label = pool[int(rng.integers(len(pool)))]
-        if label not in present:
-            return label
-
-
-def _article(words: str) -> str:
-    return "an" if words[0] in "aeiou" else "a"

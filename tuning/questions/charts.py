@@ -1,0 +1,192 @@
+"""Questions about charts and tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+
+from edge_et.tuning.facts import ChartEntry, ChartFacts
+from edge_et.tuning.questions.draw import Draw
+from edge_et.tuning.questions.example import Example
+
+_PARTS = {"bar": "bar", "line": "point", "pie": "slice", "table": "row"}
+_MOST = {
+    "bar": (
+        ("tallest", "highest", "longest", "largest", "biggest"),
+        ("shortest", "lowest", "smallest"),
+    ),
+    "line": (("highest",), ("lowest",)),
+    "pie": (("largest", "biggest"), ("smallest",)),
+    "table": (("largest", "highest", "biggest"), ("smallest", "lowest")),
+}
+_MORE = {"largest": ("larger", "higher", "greater"), "smallest": ("smaller", "lower")}
+_BY_COLOUR_SHARE = 0.3
+
+
+def chart_name(facts: ChartFacts) -> str:
+    """Returns what the chart is called: "bar chart", "table"."""
+    return "table" if facts.kind == "table" else f"{facts.kind} chart"
+
+
+def describe(facts: ChartFacts, absent: str = "") -> str:
+    """Writes the extraction: every entry, with its colour where that tells more than the label."""
+    entries = ", ".join(_entry(entry) for entry in facts.entries)
+    shown = f"The {chart_name(facts)} shows {entries}."
+    return f"{shown} There is no {absent}." if absent else shown
+
+
+def largest_entries(facts: ChartFacts) -> list[ChartEntry]:
+    """Lists the entry with the largest value, if there is one such."""
+    return _extreme(facts, max(entry.value for entry in facts.entries))
+
+
+def smallest_entries(facts: ChartFacts) -> list[ChartEntry]:
+    """Lists the entry with the smallest value, if there is one such."""
+    return _extreme(facts, min(entry.value for entry in facts.entries))
+
+
+def largest(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
+    """Asks for the entry with the largest value."""
+    return _ask_extreme(facts, entry, draw, "largest")
+
+
+def smallest(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
+    """Asks for the entry with the smallest value."""
+    return _ask_extreme(facts, entry, draw, "smallest")
+
+
+def chart_values(facts: ChartFacts) -> list[ChartEntry]:
+    """Lists the entries of a chart, those of a table aside."""
+    return [] if facts.kind == "table" else _unique(facts)
+
+
+def chart_value(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
+    """Asks for the value of an entry, by its label or its colour."""
+    named, part = entry.label, _PARTS[facts.kind]
+    if _tells_colour(facts) and draw.chance(_BY_COLOUR_SHARE):
+        named = f"the {entry.colour} {part}"
+    return _ask_value(
+        facts, entry, "chart_value", draw.words("chart_value", entry=named, chart=chart_name(facts))
+    )
+
+
+def table_rows(facts: ChartFacts) -> list[ChartEntry]:
+    """Lists the rows of a table."""
+    return _unique(facts) if facts.kind == "table" else []
+
+
+def table_lookup(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
+    """Asks for a value in a table."""
+    return _ask_value(facts, entry, "table_lookup", draw.words("table_lookup", entry=entry.label))
+
+
+Pair = tuple[ChartEntry, ChartEntry]
+
+
+def different(facts: ChartFacts) -> list[Pair]:
+    """Lists pairs of entries with different values, the larger first."""
+    pairs = combinations(_unique(facts), 2)
+    return [(a, b) if a.value > b.value else (b, a) for a, b in pairs if a.value != b.value]
+
+
+def chart_compare(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
+    """Asks whether one entry is larger, or smaller, than another."""
+    big, small = pair
+    first, second = pair if draw.chance() else (small, big)
+    asks_large = draw.chance()
+    than = "more" if first is big else "less"
+    return Example(
+        kind="chart_compare",
+        question=draw.words(
+            "chart_compare",
+            first=first.label,
+            second=second.label,
+            more=draw.one(_MORE["largest" if asks_large else "smallest"]),
+            chart=chart_name(facts),
+        ),
+        extraction=describe(facts),
+        reasoning=f"{_both(first, second)}; {first.value} is {than} than {second.value}.",
+        answer="yes" if (first is big) == asks_large else "no",
+    )
+
+
+def pairs(facts: ChartFacts) -> list[Pair]:
+    """Lists all pairs of entries."""
+    return list(combinations(_unique(facts), 2))
+
+
+def chart_sum(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
+    """Asks for the sum of two entries."""
+    first, second = pair if draw.chance() else pair[::-1]
+    result = first.value + second.value
+    return Example(
+        kind="chart_sum",
+        question=draw.words(
+            "chart_sum", first=first.label, second=second.label, chart=chart_name(facts)
+        ),
+        extraction=describe(facts),
+        reasoning=f"{_both(first, second)}; {first.value} + {second.value} = {result}.",
+        answer=str(result),
+    )
+
+
+def _ask_extreme(facts: ChartFacts, entry: ChartEntry, draw: Draw, kind: str) -> Example:
+    is_large = kind == "largest"
+    by_colour = _tells_colour(facts) and draw.chance(_BY_COLOUR_SHARE)
+    most = draw.one(_MOST[facts.kind][not is_large])
+    values = ", ".join(f"{other.label} {other.value}" for other in facts.entries)
+    seen = f"{values}; {entry.value} is the {kind}"
+    named = f", so {entry.label}"
+    if by_colour:
+        assert entry.colour is not None
+        named += f", which is {entry.colour}"
+    return Example(
+        kind=kind,
+        question=draw.words(
+            f"{kind}.colour" if by_colour else kind,
+            part=_PARTS[facts.kind],
+            most=most,
+            most_value=draw.one(("largest", "highest") if is_large else ("smallest", "lowest")),
+            chart=chart_name(facts),
+        ),
+        extraction=describe(facts),
+        reasoning=f"{seen}{named}.",
+        answer=(entry.colour or "") if by_colour else entry.label,
+    )
+
+
+def _ask_value(facts: ChartFacts, entry: ChartEntry, kind: str, question: str) -> Example:
+    return Example(
+        kind=kind,
+        question=question,
+        extraction=describe(facts),
+        reasoning=f"The {chart_name(facts)} says {_entry(entry)}.",
+        answer=str(entry.value),
+    )
+
+
+def _entry(entry: ChartEntry) -> str:
+    if entry.colour is None or entry.colour == entry.label:
+        return f"{entry.label} {entry.value}"
+    return f"{entry.colour} {entry.label} {entry.value}"
+
+
+def _both(first: ChartEntry, second: ChartEntry) -> str:
+    return f"{first.label} {first.value}, {second.label} {second.value}"
+
+
+def _extreme(facts: ChartFacts, value: int) -> list[ChartEntry]:
+    found = [entry for entry in facts.entries if entry.value == value]
+    return found if len(found) == 1 and len(facts.entries) > 1 else []
+
+
+def _unique(facts: ChartFacts) -> list[ChartEntry]:
+    counts = Counter(entry.label for entry in facts.entries)
+    return [entry for entry in facts.entries if counts[entry.label] == 1]
+
+
+def _tells_colour(facts: ChartFacts) -> bool:
+    """Says whether every entry has a colour of its own that is not its label."""
+    colours = [entry.colour for entry in facts.entries]
+    labelled = any(entry.colour == entry.label for entry in facts.entries)
+    return None not in colours and len(set(colours)) == len(colours) and not labelled

@@ -1,0 +1,269 @@
+"""Questions that relate objects to one another: how many of a sort, more, larger, left of, odd."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import combinations
+
+from edge_et.tuning.concepts import COLOURS, PLACES
+from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.questions.draw import Draw
+from edge_et.tuning.questions.example import Example
+from edge_et.tuning.questions.labels import (
+    category_of,
+    distinct,
+    is_countable,
+    is_or_are,
+    is_plural,
+)
+from edge_et.tuning.questions.objects import describe, enumerate_places, grouped, singles
+
+_CLEARLY_LARGER = 1.4
+_ABSENT_SHARE = 0.07
+_WHICH_SHARE = 0.5
+_SORTS = {
+    "animal": "animals",
+    "food": "food items",
+    "vehicle": "vehicles",
+    "building": "buildings",
+    "plant": "plants",
+    "clothing": "pieces of clothing",
+    "instrument": "instruments",
+    "shape": "shapes",
+}
+"""Categories that people agree on, in words for several."""
+_COLUMN = {place: column for row in PLACES for column, place in enumerate(row)}
+_ROW = {place: row for row, places in enumerate(PLACES) for place in places}
+_AXES = {
+    "column": (_COLUMN, ("left", "middle", "right")),
+    "row": (_ROW, ("top", "middle", "bottom")),
+}
+_BEFORE = {
+    "column": (("left of", "to the left of"), ("further left", "more to the left")),
+    "row": (("above",), ("higher", "higher up", "further up")),
+}
+_AFTER = {
+    "column": (("right of", "to the right of"), ("further right", "more to the right")),
+    "row": (("below",), ("lower", "lower down", "further down")),
+}
+
+Sort = tuple[str, str, list[SceneObject]]
+"""What is counted, in words for several and for one, and the objects."""
+
+
+def sorts(facts: ObjectFacts) -> list[Sort]:
+    """Lists sorts of objects to count: all, of one category, of one colour, of one shape."""
+    objects = facts.objects
+    if len(objects) < 2:
+        return []
+    found: dict[tuple[str, str], list[SceneObject]] = {("objects", "object"): list(objects)}
+    only_shapes = all(item.label.colour for item in objects)
+    for item in objects:
+        label, category = item.label, category_of(item.label)
+        if category in _SORTS:
+            found.setdefault((_SORTS[category], category), []).append(item)
+        if label.colour is not None:
+            found.setdefault((label.plural, label.name), []).append(item)
+            for noun in ("shape", "object", "thing") if only_shapes else ("shape",):
+                words = f"{label.colour} {noun}"
+                found.setdefault((words + "s", words), []).append(item)
+    return [(plural, single, matching) for (plural, single), matching in found.items()]
+
+
+def count_condition(facts: ObjectFacts, sort: Sort, draw: Draw) -> Example:
+    """Asks how many objects of a sort there are; seldom of one not there."""
+    plural, single, matching = sort
+    if draw.chance(_ABSENT_SHARE):
+        present = {item.label.colour for item in facts.objects}
+        single = draw.one([colour for colour in COLOURS if colour not in present]) + " shape"
+        return Example(
+            kind="count_condition",
+            question=draw.words("count", plural=single + "s"),
+            extraction=describe(facts.objects, absent=single),
+            reasoning=f"The description names no {single}.",
+            answer="0",
+        )
+    matching = grouped(matching)
+    counted = enumerate_places(matching)
+    if len(distinct(matching)) == 1:
+        counted = f"{matching[0].label.words} {counted}"
+    return Example(
+        kind="count_condition",
+        question=draw.words("count", plural=plural),
+        extraction=describe(facts.objects, distinct(matching)),
+        reasoning=f"Counting {plural}: {counted}.",
+        answer=str(len(matching)),
+    )
+
+
+Pair = tuple[Label, Label]
+
+
+def uneven(facts: ObjectFacts) -> list[Pair]:
+    """Lists pairs of labels, of the first of which there are more."""
+    counts = Counter(item.label for item in facts.objects if is_countable(item.label))
+    pairs = [(a, b) if counts[a] > counts[b] else (b, a) for a, b in combinations(counts, 2)]
+    return [(a, b) for a, b in pairs if counts[a] > counts[b]]
+
+
+def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
+    """Asks of which of two labels there are more."""
+    most, least = pair
+    first, second = pair if draw.chance() else (least, most)
+    which = draw.chance(_WHICH_SHARE)
+    sides, numbers = [], {}
+    for label in (first, second):
+        found = [item for item in facts.objects if item.label == label]
+        numbers[label] = len(found)
+        sides.append(f"{label.words} {enumerate_places(found)}")
+    yes = "yes" if first == most else "no"
+    than = "more" if first == most else "less"
+    return Example(
+        kind="more",
+        question=draw.words(
+            "more.which" if which else "more.yes_no",
+            first=first.plural_words,
+            second=second.plural_words,
+        ),
+        extraction=describe(facts.objects, [first, second]),
+        reasoning=f"{'; '.join(sides)}; {numbers[first]} is {than} than {numbers[second]}.",
+        answer=most.plural_words if which else yes,
+    )
+
+
+def sized(facts: ObjectFacts) -> list[tuple[SceneObject, SceneObject]]:
+    """Lists pairs of objects, the first of which is clearly larger."""
+    pairs = [(a, b) if a.size > b.size else (b, a) for a, b in combinations(singles(facts), 2)]
+    return [(a, b) for a, b in pairs if a.size >= _CLEARLY_LARGER * b.size]
+
+
+def larger(facts: ObjectFacts, pair: tuple[SceneObject, SceneObject], draw: Draw) -> Example:
+    """Asks which of two objects is larger or smaller, or is the largest or smallest of all."""
+    big, small = (item.label for item in pair)
+    sizes = {big: "large", small: "small"}
+    first, second = (big, small) if draw.chance() else (small, big)
+    asks_large = draw.chance()
+    wanted = big if asks_large else small
+    more_word = draw.one(("larger", "bigger") if asks_large else ("smaller",))
+    seen = f"{first.words} is {sizes[first]}, {second.words} is {sizes[second]}"
+    if draw.chance(_WHICH_SHARE):
+        if len(facts.objects) == 2 and draw.chance():
+            most = {"larger": "largest", "bigger": "biggest", "smaller": "smallest"}[more_word]
+            question = draw.words("larger.most", most=most)
+        else:
+            question = draw.words(
+                "larger.which", more=more_word, first=first.words, second=second.words
+            )
+        answer = wanted.words
+    else:
+        question = draw.words(
+            "larger.yes_no",
+            more=more_word,
+            first=first.words,
+            second=second.words,
+            **{"is": is_or_are(first)},
+        )
+        answer = "yes" if first == wanted else "no"
+    return Example(
+        kind="larger",
+        question=question,
+        extraction=describe(facts.objects, [first, second], sizes=sizes),
+        reasoning=f"{seen}; {wanted.words} is {more_word}.",
+        answer=answer,
+    )
+
+
+Apart = tuple[str, SceneObject, SceneObject]
+"""An axis, and two objects in the order of that axis."""
+
+
+def apart(facts: ObjectFacts) -> list[Apart]:
+    """Lists pairs of objects with the axes along which their places differ."""
+    found: list[Apart] = []
+    for a, b in combinations(singles(facts), 2):
+        for axis, (steps, _) in _AXES.items():
+            if steps[a.place] != steps[b.place]:
+                ordered = (a, b) if steps[a.place] < steps[b.place] else (b, a)
+                found.append((axis, *ordered))
+    return found
+
+
+def left_of(facts: ObjectFacts, candidate: Apart, draw: Draw) -> Example:
+    """Asks how two objects lie to one another."""
+    axis, before, after = candidate
+    first, second = (before, after) if draw.chance() else (after, before)
+    asks_before = draw.chance()
+    wanted = before if asks_before else after
+    relations, further = (_BEFORE if asks_before else _AFTER)[axis]
+    steps, step_names = _AXES[axis]
+    seen = "; ".join(
+        f"{item.label.words} {item.place}: {step_names[steps[item.place]]} {axis}"
+        for item in (first, second)
+    )
+    is_so = (_BEFORE if first is before else _AFTER)[axis][0][0]
+    if draw.chance(_WHICH_SHARE):
+        word = draw.one(further)
+        question = draw.words(
+            "left_of.which", further=word, first=first.label.words, second=second.label.words
+        )
+        conclusion = f"{wanted.label.words} is {word}"
+        answer = wanted.label.words
+    else:
+        question = draw.words(
+            "left_of.yes_no",
+            relation=draw.one(relations),
+            first=first.label.words,
+            second=second.label.words,
+            **{"is": is_or_are(first.label)},
+        )
+        conclusion = f"{first.label.words} is {is_so} {second.label.words}"
+        answer = "yes" if first is wanted else "no"
+    return Example(
+        kind="left_of",
+        question=question,
+        extraction=describe(facts.objects, [first.label, second.label]),
+        reasoning=f"{seen}; {conclusion}.",
+        answer=answer,
+    )
+
+
+Odd = tuple[SceneObject, str]
+"""The odd one, and what all the others are."""
+
+
+def odd_ones(facts: ObjectFacts) -> list[Odd]:
+    """Lists the odd one out, where every way to look at the scene finds the same one."""
+    objects = facts.objects
+    if len(objects) < 3:
+        return []
+    views: tuple[Callable[[Label], str | None], ...] = (
+        lambda label: label.plural_words,
+        lambda label: label.plural if label.colour else None,
+        lambda label: _SORTS.get(category_of(label) or ""),
+        lambda label: label.colour,
+    )
+    found: list[Odd] = []
+    for view in views:
+        keys = [view(item.label) for item in objects]
+        counts = Counter(keys)
+        if len(counts) != 2:
+            continue
+        (shared, _), (odd, number) = counts.most_common()
+        if number == 1 and shared is not None:
+            found.append((objects[keys.index(odd)], shared))
+    return found[:1] if len({id(item) for item, _ in found}) == 1 else []
+
+
+def odd_one_out(facts: ObjectFacts, candidate: Odd, draw: Draw) -> Example:
+    """Asks which object is unlike all the others."""
+    odd, shared = candidate
+    words = odd.label.words
+    be = "are" if is_plural(odd.label) else "is"
+    return Example(
+        kind="odd_one_out",
+        question=draw.words("odd_one_out"),
+        extraction=describe(facts.objects),
+        reasoning=f"The others are {shared}, {words} {be} not.",
+        answer=words,
+    )
