@@ -68,6 +68,9 @@ class ObjectFacts(msgspec.Struct, frozen=True, tag="objects"):
     objects: tuple[SceneObject, ...]
 
 
+Carrier: TypeAlias = Literal["sign", "label", "clock", "meter", "receipt", "sum"]
+
+
 class PrintFacts(msgspec.Struct, frozen=True, tag="print"):
     """Something with words or numbers printed on it.
 
@@ -76,7 +79,7 @@ class PrintFacts(msgspec.Struct, frozen=True, tag="print"):
         lines: What it says, a line each, in lower case, such as ("open",) or ("milk 3", "bread 4").
     """
 
-    carrier: Literal["sign", "label", "clock", "meter", "receipt", "sum"]
+    carrier: Carrier
     lines: tuple[str, ...]
 
 
