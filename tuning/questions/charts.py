@@ -23,15 +23,15 @@ _MORE = {"largest": ("larger", "higher", "greater"), "smallest": ("smaller", "lo
 _BY_COLOUR_SHARE = 0.3
 
 
-def chart_name(facts: ChartFacts) -> str:
-    """Returns what the chart is called: "bar chart", "table"."""
-    return "table" if facts.kind == "table" else f"{facts.kind} chart"
+def chart_name(kind: str) -> str:
+    """Returns what a kind of chart is called: "bar chart", "table"."""
+    return "table" if kind == "table" else f"{kind} chart"
 
 
 def describe(facts: ChartFacts, absent: str = "") -> str:
     """Writes the extraction: every entry, with its colour where that tells more than the label."""
     entries = ", ".join(_entry(entry) for entry in facts.entries)
-    shown = f"The {chart_name(facts)} shows {entries}."
+    shown = f"The {chart_name(facts.kind)} shows {entries}."
     return f"{shown} There is no {absent}." if absent else shown
 
 
@@ -62,11 +62,14 @@ def chart_values(facts: ChartFacts) -> list[ChartEntry]:
 
 def chart_value(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
     """Asks for the value of an entry, by its label or its colour."""
-    named, part = entry.label, _PARTS[facts.kind]
+    named, part = name_entry(facts, entry.label, draw), _PARTS[facts.kind]
     if _tells_colour(facts) and draw.chance(_BY_COLOUR_SHARE):
         named = f"the {entry.colour} {part}"
     return _ask_value(
-        facts, entry, "chart_value", draw.words("chart_value", entry=named, chart=chart_name(facts))
+        facts,
+        entry,
+        "chart_value",
+        draw.words("chart_value", entry=named, chart=chart_name(facts.kind)),
     )
 
 
@@ -99,10 +102,10 @@ def chart_compare(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
         kind="chart_compare",
         question=draw.words(
             "chart_compare",
-            first=first.label,
-            second=second.label,
+            first=name_entry(facts, first.label, draw),
+            second=name_entry(facts, second.label, draw),
             more=draw.one(_MORE["largest" if asks_large else "smallest"]),
-            chart=chart_name(facts),
+            chart=chart_name(facts.kind),
         ),
         extraction=describe(facts),
         reasoning=f"{_both(first, second)}; {first.value} is {than} than {second.value}.",
@@ -122,7 +125,10 @@ def chart_sum(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
     return Example(
         kind="chart_sum",
         question=draw.words(
-            "chart_sum", first=first.label, second=second.label, chart=chart_name(facts)
+            "chart_sum",
+            first=name_entry(facts, first.label, draw),
+            second=name_entry(facts, second.label, draw),
+            chart=chart_name(facts.kind),
         ),
         extraction=describe(facts),
         reasoning=f"{_both(first, second)}; {first.value} + {second.value} = {result}.",
@@ -130,10 +136,20 @@ def chart_sum(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
     )
 
 
-def _ask_extreme(facts: ChartFacts, entry: ChartEntry, draw: Draw, kind: str) -> Example:
+def word_extreme(chart: str, kind: str, draw: Draw, *, by_colour: bool = False) -> str:
+    """Words the question for the largest or the smallest entry of a kind of chart."""
     is_large = kind == "largest"
+    return draw.words(
+        f"{kind}.colour" if by_colour else kind,
+        part=_PARTS[chart],
+        most=draw.one(_MOST[chart][not is_large]),
+        most_value=draw.one(("largest", "highest") if is_large else ("smallest", "lowest")),
+        chart=chart_name(chart),
+    )
+
+
+def _ask_extreme(facts: ChartFacts, entry: ChartEntry, draw: Draw, kind: str) -> Example:
     by_colour = _tells_colour(facts) and draw.chance(_BY_COLOUR_SHARE)
-    most = draw.one(_MOST[facts.kind][not is_large])
     values = ", ".join(f"{other.label} {other.value}" for other in facts.entries)
     seen = f"{values}; {entry.value} is the {kind}"
     named = f", so {entry.label}"
@@ -142,13 +158,7 @@ def _ask_extreme(facts: ChartFacts, entry: ChartEntry, draw: Draw, kind: str) ->
         named += f", which is {entry.colour}"
     return Example(
         kind=kind,
-        question=draw.words(
-            f"{kind}.colour" if by_colour else kind,
-            part=_PARTS[facts.kind],
-            most=most,
-            most_value=draw.one(("largest", "highest") if is_large else ("smallest", "lowest")),
-            chart=chart_name(facts),
-        ),
+        question=word_extreme(facts.kind, kind, draw, by_colour=by_colour),
         extraction=describe(facts),
         reasoning=f"{seen}{named}.",
         answer=(entry.colour or "") if by_colour else entry.label,
@@ -160,9 +170,14 @@ def _ask_value(facts: ChartFacts, entry: ChartEntry, kind: str, question: str) -
         kind=kind,
         question=question,
         extraction=describe(facts),
-        reasoning=f"The {chart_name(facts)} says {_entry(entry)}.",
+        reasoning=f"The {chart_name(facts.kind)} says {_entry(entry)}.",
         answer=str(entry.value),
     )
+
+
+def name_entry(facts: ChartFacts, label: str, draw: Draw) -> str:
+    """Names an entry in a question; a letter often as "bar a"."""
+    return f"{_PARTS[facts.kind]} {label}" if len(label) == 1 and draw.chance() else label
 
 
 def _entry(entry: ChartEntry) -> str:

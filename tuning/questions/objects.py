@@ -170,10 +170,10 @@ def what_at(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
 
 
 def counted(facts: ObjectFacts) -> list[Label]:
-    """Lists the labels that can be counted, the most frequent first, of several objects."""
-    if len(facts.objects) < 2:
-        return []
+    """Lists the labels to count, the most frequent first, where there is more than one of any."""
     counts = Counter(item.label for item in facts.objects)
+    if max(counts.values()) < 2:
+        return []
     return [label for label, _ in counts.most_common() if is_countable(label)]
 
 

@@ -58,10 +58,8 @@ PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
             "give the <colour> of the {name}<in>",
             "identify the {name}'s <colour>",
         ),
-        "indirect": (
-            "[what|which] <colour> the {name} is<in>",
-            "the <colour> of the {name}<in>",
-        ),
+        "indirect": ("[what|which] <colour> the {name} is<in>",),
+        "noun": ("the <colour> of the {name}<in>",),
     },
     "exists": {
         "direct": (
@@ -105,8 +103,8 @@ PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
         "indirect": (
             "where the {name} {is}<in>",
             "[in which|in what] part of [the|this] <picture> the {name} {is}",
-            "the [position|location] of the {name}<in>",
         ),
+        "noun": ("the [position|location] of the {name}<in>",),
     },
     "what_at": {
         "direct": (
@@ -148,8 +146,8 @@ PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
             "how many {plural} there are<in>",
             "how many {plural} you [see|can see]<in>",
             "how many {plural} are <in the>",
-            "the number of {plural}<in>",
         ),
+        "noun": ("the number of {plural}<in>",),
     },
     "more.yes_no": {
         "direct": (
@@ -263,38 +261,41 @@ PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
             "which [object|thing|one] is the odd one out<in>",
         ),
     },
-    "read_word": {
+    "read_word.word": {
+        "direct": (
+            "what [word|text] is on the {carrier}<in>",
+            "[what|which] word does the {carrier}<in> [show|say|have]",
+            "what does the text on the {carrier}<in> say",
+            "what [word|text] <do you see> on the {carrier}<in>",
+        ),
+        "command": ("read the [word|text] on the {carrier}<in>",),
+        "indirect": ("what [word|text] is on the {carrier}<in>",),
+    },
+    "read_word.carrier": {
         "direct": (
             "what does the {carrier} say<in>",
             "<what is> [written|printed] on the {carrier}<in>",
-            "what [word|text] is on the {carrier}<in>",
-            "[what|which] word does the {carrier}<in> [show|say|have]",
-            "what does the text on the {carrier} say",
             "what <do you see> [written|printed] on the {carrier}<in>",
             "what [can you|do you] read on the {carrier}<in>",
-            "how does the {carrier}<in> read",
         ),
-        "command": (
-            "read the {carrier}<in>",
-            "read what the {carrier} says<in>",
-            "read the [word|text] on the {carrier}<in>",
-        ),
+        "command": ("read the {carrier}<in>", "read what the {carrier} says<in>"),
         "indirect": (
             "what the {carrier} says<in>",
             "what is [written|printed] on the {carrier}<in>",
-            "what [word|text] is on the {carrier}<in>",
         ),
     },
     "read_word.any": {
         "direct": (
             "what does it say<in>",
-            "<what is> written<in>",
+            "<what is> [written|printed]<in>",
             "what does the [text|writing] say<in>",
             "what [can you|do you] read<in>",
-            "[what|which] word is [written|printed|shown]<in>",
         ),
-        "command": ("read the [text|writing|word]<in>", "read what is written<in>"),
-        "indirect": ("what is written<in>", "what the [text|writing] says<in>"),
+        "command": ("read the [text|writing]<in>", "read what is written<in>"),
+        "indirect": (
+            "what is written<in>",
+            "what the [text|writing] says<in>",
+        ),
     },
     "read_number.plain": {
         "direct": (
@@ -313,8 +314,8 @@ PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
         "indirect": (
             "what number is on the {carrier}<in>",
             "[what|which] number the {carrier} shows<in>",
-            "the number on the {carrier}<in>",
         ),
+        "noun": ("the number on the {carrier}<in>",),
     },
     "read_number.clock": {
         "direct": (
@@ -349,8 +350,8 @@ PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
         "indirect": (
             "how much the {item} [is|costs|cost]",
             "what the {item} costs<in>",
-            "the price of the {item}[| on the receipt]<in>",
         ),
+        "noun": ("the price of the {item}[| on the receipt]<in>",),
     },
     "arithmetic.sum": {
         "direct": (
@@ -359,8 +360,7 @@ PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
             "<what is> the answer to the [sum|calculation|problem]<in>",
             "what does the [sum|calculation]<in> [come to|equal|give]",
             "what do you get[| when you work it out]",
-            "how much is it",
-            "what does it [come to|equal|make]",
+            "what does the [sum|calculation]<in> make",
         ),
         "command": (
             "solve the [sum|calculation|problem]<in>",
@@ -369,10 +369,10 @@ PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
             "do the [sum|maths|math]<in>",
         ),
         "indirect": (
-            "the [result|answer]<in>",
             "what the [result|answer] is<in>",
             "what the [sum|calculation] comes to<in>",
         ),
+        "noun": ("the [result|answer]<in>",),
     },
     "arithmetic.total": {
         "direct": (
@@ -389,20 +389,10 @@ PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
             "give the total[| of the receipt]<in>",
         ),
         "indirect": (
-            "the total[| of the receipt]<in>",
             "what [everything|it all] costs together<in>",
             "what the receipt comes to<in>",
         ),
-    },
-    "arithmetic.receipt": {
-        "direct": (
-            "<what is> the total of the receipt<in>",
-            "what does the receipt [add up|come] to<in>",
-            "what does the receipt [say|show|list]<in>",
-            "what was bought according to the receipt",
-        ),
-        "command": ("add up the receipt<in>", "read the receipt<in>"),
-        "indirect": ("what the receipt comes to<in>", "what the receipt says<in>"),
+        "noun": ("the total[| of the receipt]<in>",),
     },
     "arithmetic.difference": {
         "direct": (
@@ -432,8 +422,8 @@ _EXTREME = {
         "which is the {most} {part}<in>",
         "what {part} is the {most}<in>",
         "which {part} has the {most_value} value<in>",
-        "what has the {most_value} value<in>",
-        "which label has the {most_value} value<in>",
+        "what has the {most_value} value in the {chart}",
+        "which label has the {most_value} value in the {chart}",
         "which {part} is the {most} in the {chart}",
     ),
     "command": (
@@ -457,10 +447,8 @@ _EXTREME_COLOUR = {
         "name the <colour> of the {most} {part}<in>",
         "give the <colour> of the {most} {part}<in>",
     ),
-    "indirect": (
-        "[which|what] <colour> the {most} {part} is<in>",
-        "the <colour> of the {most} {part}<in>",
-    ),
+    "indirect": ("[which|what] <colour> the {most} {part} is<in>",),
+    "noun": ("the <colour> of the {most} {part}<in>",),
 }
 PATTERNS |= {
     "largest": _EXTREME,
@@ -483,21 +471,10 @@ PATTERNS |= {
             "read {entry} [off|from] the {chart}",
         ),
         "indirect": (
-            "the value of {entry}<in>",
             "what value {entry} has<in>",
             "what the {chart} shows for {entry}",
         ),
-    },
-    "chart_value.whole": {
-        "direct": (
-            "what does the {chart} [show|say]<in>",
-            "what [can you|do you] read [off|from] the {chart}<in>",
-            "<what is> the largest value in the {chart}<in>",
-            "<what is> the smallest value in the {chart}<in>",
-            "what has the highest value in the {chart}<in>",
-        ),
-        "command": ("read the {chart}<in>", "name the largest value in the {chart}<in>"),
-        "indirect": ("what the {chart} [shows|says]<in>",),
+        "noun": ("the value of {entry}<in>",),
     },
     "table_lookup": {
         "direct": (
@@ -516,9 +493,9 @@ PATTERNS |= {
         ),
         "indirect": (
             "what the table [says|shows] for {entry}",
-            "the value [of|for] {entry}[<in>| in the table]",
             "what value {entry} has<in>",
         ),
+        "noun": ("the value [of|for] {entry}[<in>| in the table]",),
     },
     "chart_compare": {
         "direct": (
@@ -549,9 +526,9 @@ PATTERNS |= {
             "give the [sum|total] of {first} and {second}<in>",
         ),
         "indirect": (
-            "the [sum|total] of {first} and {second}<in>",
             "what {first} and {second} add up to<in>",
             "how much {first} and {second} are together<in>",
         ),
+        "noun": ("the [sum|total] of {first} and {second}<in>",),
     },
 }

@@ -1,8 +1,9 @@
 """How people ask: a small grammar that words every kind of question in very many ways.
 
-A group of patterns asks one thing. Patterns are of three forms: direct questions ("where is the
-{name}"), commands ("name the object") and indirect questions ("where the {name} is"). `[a|b]` is a
-choice, `<x>` a part that many patterns share, `{x}` what the question is about. Choices expand to
+A group of patterns asks one thing. Patterns are of four forms: direct questions ("where is the
+{name}"), commands ("name the object"), indirect questions ("where the {name} is") and nouns ("the
+total"). `[a|b]` is a choice, `<x>` a part that many patterns share, `{x}` what the question is
+about. Choices expand to
 cores; a core gets a frame ("Could you tell me ...?") when a question is drawn. About every tenth
 core is held out: training never sees it in any frame.
 """
@@ -20,7 +21,12 @@ from edge_et.tuning.questions.patterns import PARTS, PATTERNS
 
 _HELD_OUT_SHARE = 10
 _PLAIN_SHARE = 0.6
-_PLAIN = {"direct": ("{}?",), "command": ("{}.",), "indirect": ("Tell me ^{}.",)}
+_PLAIN = {
+    "direct": ("{}?",),
+    "command": ("{}.",),
+    "indirect": ("Tell me ^{}.",),
+    "noun": ("Tell me ^{}.",),
+}
 _FRAMES = {
     "direct": (
         "{}",
@@ -68,6 +74,20 @@ _FRAMES = {
         "I'd like to know ^{}.",
         "I would like to know ^{}.",
         "I wonder ^{}.",
+        "Look closely and tell me ^{}.",
+    ),
+    "noun": (
+        "{}, please.",
+        "tell me ^{}",
+        "Please tell me ^{}.",
+        "Please give me ^{}.",
+        "Can you tell me ^{}?",
+        "Can you give me ^{}?",
+        "Could you tell me ^{}?",
+        "Could you please tell me ^{}?",
+        "I want to know ^{}.",
+        "I'd like to know ^{}.",
+        "I would like to know ^{}.",
         "Look closely and tell me ^{}.",
     ),
 }

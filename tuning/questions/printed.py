@@ -42,10 +42,10 @@ def words(facts: PrintFacts) -> list[str]:
 
 def read_word(facts: PrintFacts, said: str, draw: Draw) -> Example:
     """Asks what a sign or label says."""
-    carrier = draw.chance(0.75)
+    group = draw.one(("read_word.word", "read_word.carrier", "read_word.any"))
     return Example(
         kind="read_word",
-        question=draw.words("read_word" if carrier else "read_word.any", carrier=facts.carrier),
+        question=draw.words(group, carrier=facts.carrier),
         extraction=describe(facts),
         reasoning=f'The {facts.carrier} says "{said}".',
         answer=said,
@@ -68,6 +68,8 @@ def read_number(facts: PrintFacts, number: Item | str, draw: Draw) -> Example:
     if isinstance(number, str):
         answer = number
         group = "read_number.clock" if facts.carrier == "clock" else "read_number.plain"
+        if facts.carrier in ("sign", "label"):
+            group = draw.one((group, "read_word.carrier", "read_word.any"))
         question = draw.words(group, carrier=facts.carrier)
         reasoning = f"The {facts.carrier} shows {number}."
     else:

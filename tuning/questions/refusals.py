@@ -31,8 +31,16 @@ _ITEMS = (
     "sugar",
 )
 _LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
-_CARRIERS = ("sign", "label", "clock", "meter", "receipt")
-_CHARTS = ("bar chart", "line chart", "pie chart", "table")
+_GROUPS = {
+    "sign": ("read_word.carrier", "read_word.word", "read_number.plain"),
+    "label": ("read_word.carrier", "read_word.word", "read_number.plain"),
+    "clock": ("read_number.clock",),
+    "meter": ("read_number.plain",),
+    "receipt": ("arithmetic.total",),
+    "sum": ("arithmetic.sum",),
+}
+_CARRIERS = tuple(_GROUPS)
+_CHARTS = ("bar", "line", "pie", "table")
 _OTHER_FAMILY_SHARE = 0.3
 
 Asked = tuple[str, str]
@@ -46,24 +54,17 @@ def unknown(facts: Facts, draw: Draw) -> Example:
         facts: What the picture shows.
         draw: Chooses what is missing, and the words.
     """
+    elsewhere = draw.chance(_OTHER_FAMILY_SHARE)
     if isinstance(facts, ObjectFacts):
-        other = draw.chance(_OTHER_FAMILY_SHARE)
-        question, absent = _carrier(facts, draw) if other else _object(facts, draw)
+        question, absent = draw.one((_print, _chart) if elsewhere else (_object,))(facts, draw)
         extraction = objects.describe(facts.objects, absent=absent)
     elif isinstance(facts, PrintFacts):
-        other = draw.chance(_OTHER_FAMILY_SHARE)
-        items = {item for item, _ in printed.receipt_items(facts)}
-        if items and not other:
-            absent = draw.one([item for item in _ITEMS if item not in items])
-            question = draw.words("read_number.item", item=absent)
-        else:
-            question, absent = _object(facts, draw) if other else _carrier(facts, draw)
+        question, absent = draw.one((_object, _chart) if elsewhere else (_print,))(facts, draw)
         extraction = printed.describe(facts, absent)
     else:
-        if draw.chance(_OTHER_FAMILY_SHARE):
-            question, absent = _object(facts, draw) if draw.chance() else _carrier(facts, draw)
-        else:
-            question, absent = _entry(facts, draw)
+        question, absent = draw.one((_object, _print, _chart) if elsewhere else (_entry,))(
+            facts, draw
+        )
         extraction = charts.describe(facts, absent)
     return Example(
         kind="unknown",
@@ -72,6 +73,15 @@ def unknown(facts: Facts, draw: Draw) -> Example:
         reasoning=f"The description names no {absent}.",
         answer=f"There is no {absent}.",
     )
+
+
+def shown_words(facts: Facts) -> set[str]:
+    """Lists the words for what a picture shows; none of them may be called absent."""
+    if isinstance(facts, ObjectFacts):
+        return {word for item in facts.objects for word in (item.label.words, item.label.name)}
+    if isinstance(facts, PrintFacts):
+        return {facts.carrier, *" ".join(facts.lines).split()}
+    return {facts.kind, *(entry.label for entry in facts.entries)}
 
 
 def _object(facts: Facts, draw: Draw) -> Asked:
@@ -83,22 +93,32 @@ def _object(facts: Facts, draw: Draw) -> Asked:
         name = draw.one(missing)
         return draw.words("colour", name=name), name
     label = absent_label(present, draw)
+    while label.words in shown_words(facts):
+        label = absent_label(present, draw)
     return draw.words("where", name=label.words, **{"is": is_or_are(label)}), label.words
 
 
-def _carrier(facts: Facts, draw: Draw) -> Asked:
-    """Asks for print, or for a chart, where there is none such."""
-    if not isinstance(facts, ChartFacts) and draw.chance(0.3):
-        chart = draw.one(_CHARTS)
-        return draw.words("chart_value.whole", chart=chart), chart
+def _print(facts: Facts, draw: Draw) -> Asked:
+    """Asks for print where there is none such, or for what a receipt does not list."""
     here = facts.carrier if isinstance(facts, PrintFacts) else ""
-    carrier = draw.one([carrier for carrier in _CARRIERS if carrier != here])
-    if carrier == "clock":
-        return draw.words("read_number.clock"), carrier
-    if carrier == "receipt":
-        return draw.words("arithmetic.receipt"), carrier
-    group = "read_number.plain" if carrier == "meter" or draw.chance() else "read_word"
+    if isinstance(facts, PrintFacts) and here == "receipt" and draw.chance(0.7):
+        bought = {item for item, _ in printed.receipt_items(facts)}
+        item = draw.one([item for item in _ITEMS if item not in bought])
+        return draw.words("read_number.item", item=item), item
+    if isinstance(facts, ObjectFacts) and draw.chance(0.2):
+        return draw.words("read_word.any"), "text"
+    shown = shown_words(facts)
+    carrier = draw.one([carrier for carrier in _CARRIERS if carrier not in shown])
+    group = draw.one(_GROUPS[carrier])
     return draw.words(group, carrier=carrier), carrier
+
+
+def _chart(facts: Facts, draw: Draw) -> Asked:
+    """Asks for the largest or smallest part of a chart that is not there."""
+    here = facts.kind if isinstance(facts, ChartFacts) else ""
+    chart = draw.one([chart for chart in _CHARTS if chart != here])
+    question = charts.word_extreme(chart, draw.one(("largest", "smallest")), draw)
+    return question, charts.chart_name(chart)
 
 
 def _entry(facts: ChartFacts, draw: Draw) -> Asked:
@@ -109,6 +129,6 @@ def _entry(facts: ChartFacts, draw: Draw) -> Asked:
         pool = _LETTERS
     absent = draw.one([word for word in pool if word not in present])
     if facts.kind == "table":
-        return draw.words("table_lookup", entry=absent), absent
-    chart = charts.chart_name(facts)
-    return draw.words("chart_value", entry=absent, chart=chart), absent
+        return draw.words("table_lookup", entry=charts.name_entry(facts, absent, draw)), absent
+    named = charts.name_entry(facts, absent, draw)
+    return draw.words("chart_value", entry=named, chart=charts.chart_name(facts.kind)), absent
