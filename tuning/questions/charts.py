@@ -17,7 +17,7 @@ _MOST = {
     ),
     "line": (("highest",), ("lowest",)),
     "pie": (("largest", "biggest"), ("smallest",)),
-    "table": (("largest", "highest", "biggest"), ("smallest", "lowest")),
+    "table": (("largest", "biggest"), ("smallest",)),
 }
 _MORE = {"largest": ("larger", "higher", "greater"), "smallest": ("smaller", "lower")}
 _BY_COLOUR_SHARE = 0.3

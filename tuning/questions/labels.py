@@ -4,16 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_et.tuning.concepts import COLOURS, SHAPES, THINGS
+from edge_et.tuning.concepts import THINGS
 from edge_et.tuning.facts import Label, SceneObject
 from edge_et.tuning.questions.draw import Draw
-
-THING_LABELS = tuple(Label(thing.name, None, thing.plural) for thing in THINGS)
-SHAPE_LABELS = tuple(Label(shape, colour, shape + "s") for colour in COLOURS for shape in SHAPES)
+from edge_et.tuning.scenes.objects import SHAPE_LABELS, THING_LABELS
 
 _ALIKE_SHARE = 0.4
 _SAME_FAMILY_SHARE = 0.8
-_ONE_OR_MORE = {"sheep", "deer", "fish", "dice"}
+_ONE_OR_MORE = {"sheep", "deer", "fish", "shrimp", "dice"}
+_INCLUDED = {
+    "bird": "chicken duck penguin owl parrot flamingo swan eagle peacock turkey",
+    "fish": "shark whale dolphin",
+    "monkey": "gorilla",
+    "tree": "pine_tree palm_tree",
+    "flower": "rose tulip sunflower",
+    "car": "taxi police_car ambulance",
+    "truck": "fire_truck ambulance",
+    "building": "house castle church factory stadium",
+    "bicycle": "scooter",
+    "motorcycle": "scooter",
+    "ship": "sailboat canoe",
+    "phone": "telephone",
+    "clock": "watch",
+    "hat": "cap",
+    "shoe": "boot",
+    "cake": "cupcake",
+    "handbag": "backpack",
+    "football": "soccer_ball",
+    "baseball": "tennis_ball",
+}
+"""Words that also mean other things of the list, or nearly; one of two such is never absent."""
+_MISTAKEN = {
+    frozenset((name, other.replace("_", " ")))
+    for name, others in _INCLUDED.items()
+    for other in others.split()
+}
 _CATEGORY = {thing.name: thing.category for thing in THINGS}
 
 
@@ -52,23 +77,20 @@ def distinct(objects: Sequence[SceneObject]) -> list[Label]:
 def absent_label(present: Sequence[Label], draw: Draw) -> Label:
     """Draws a label that is not there, mostly one that could be mistaken for one that is."""
     shapes = [label for label in present if label.colour is not None]
-    things = len(present) - len(shapes)
+    like = draw.one(present) if present else None
     if shapes and draw.chance(_ALIKE_SHARE):
-        like = draw.one(shapes)
-        pool = [label for label in SHAPE_LABELS if _differ_once(label, like)]
-    elif draw.chance(_SAME_FAMILY_SHARE):
-        pool = list(
-            SHAPE_LABELS if draw.rng.integers(len(present) or 1) >= things else THING_LABELS
-        )
+        other = draw.one(shapes)
+        pool = [label for label in SHAPE_LABELS if _differ_once(label, other)]
+    elif like is not None and draw.chance(_SAME_FAMILY_SHARE):
+        pool = list(SHAPE_LABELS if like.colour else THING_LABELS)
     else:
-        pool = list(SHAPE_LABELS if things else THING_LABELS)
-    while True:
-        label = draw.one(pool)
-        if label not in present:
-            return label
-        pool.remove(label)
-        if not pool:
-            pool = list(THING_LABELS)
+        pool = list(THING_LABELS if shapes or draw.chance() else SHAPE_LABELS)
+    absent = [label for label in pool if not any(_may_be(label, other) for other in present)]
+    return draw.one(absent)
+
+
+def _may_be(label: Label, other: Label) -> bool:
+    return label == other or frozenset((label.name, other.name)) in _MISTAKEN
 
 
 def _differ_once(label: Label, like: Label) -> bool:

@@ -17,8 +17,22 @@ from functools import cache
 
 import numpy as np
 
-from edge_et.tuning.questions.patterns import PARTS, PATTERNS
+from edge_et.tuning.questions.patterns_charts import CHART_PATTERNS
+from edge_et.tuning.questions.patterns_objects import OBJECT_PATTERNS
+from edge_et.tuning.questions.patterns_printed import PRINT_PATTERNS
 
+GROUPS = OBJECT_PATTERNS | PRINT_PATTERNS | CHART_PATTERNS
+"""Patterns by group and form. A group is named by its kind of question, with what is asked about
+behind a dot where that changes the words."""
+
+_PARTS = {
+    "<in>": "[| in the <picture>| in this <picture>| here]",
+    "<in the>": "[in the|in this] <picture>",
+    "<picture>": "[picture|image|photo|drawing|scene]",
+    "<colour>": "[color|colour]",
+    "<what is>": "[what is|what's]",
+    "<do you see>": "[do|can] you see",
+}
 _HELD_OUT_SHARE = 10
 _PLAIN_SHARE = 0.6
 _PLAIN = {
@@ -120,8 +134,8 @@ def templates(group: str) -> Iterator[str]:
 
 
 def count_templates(kind: str) -> int:
-    """Counts the different wordings of a kind of question."""
-    groups = [group for group in PATTERNS if group.partition(".")[0] == kind]
+    """Counts the different wordings of a kind of question; some kinds borrow another's."""
+    groups = [group for group in GROUPS if group.partition(".")[0] == kind]
     return len({template for group in groups for template in templates(group)})
 
 
@@ -136,7 +150,7 @@ def _framed(frame: str, core: str) -> str:
 def _cores(group: str, held_out: bool) -> list[tuple[str, list[str]]]:
     """Lists the expansions of each pattern of a group, with the pattern's form."""
     patterns = []
-    for form, texts in PATTERNS[group].items():
+    for form, texts in GROUPS[group].items():
         for text in texts:
             cores = [core for core in _expand(text) if _is_held_out(core) == held_out]
             if cores:
@@ -149,7 +163,7 @@ def _is_held_out(core: str) -> bool:
 
 
 def _expand(text: str) -> list[str]:
-    for part, meaning in PARTS.items():
+    for part, meaning in _PARTS.items():
         text = text.replace(part, meaning)
     choice = re.search(r"\[([^\[\]]*)\]", text)
     if choice is None:

@@ -13,8 +13,10 @@ _LONGEST_SUM = 3
 _SUM = re.compile(r"(\d+)\s*([+-])\s*(\d+)")
 _PRICED = re.compile(r"(.+?)\s+(\d+)")
 
-Item = tuple[str, int]
-"""A line of a receipt: what was bought and its price."""
+Item = tuple[str, str]
+"""A line of a receipt: what was bought and its price; or any other name of a number."""
+Sum = tuple[str, list[tuple[str, int]]]
+"""A way to work something out, with the items or the two numbers to use."""
 
 
 def describe(facts: PrintFacts, absent: str = "") -> str:
@@ -29,20 +31,19 @@ def receipt_items(facts: PrintFacts) -> list[Item]:
     if facts.carrier != "receipt":
         return []
     matches = (_PRICED.fullmatch(line) for line in facts.lines)
-    return [(match[1], int(match[2])) for match in matches if match]
+    return [(match[1], match[2]) for match in matches if match]
 
 
 def words(facts: PrintFacts) -> list[str]:
-    """Lists all that a sign or label says, as one text, where there is a word in it."""
-    said = " ".join(facts.lines)
-    if facts.carrier in ("sign", "label") and any(letter.isalpha() for letter in said):
-        return [said]
-    return []
+    """Lists the wordings that fit, of asking for the words on a sign or label that has some."""
+    if facts.carrier not in ("sign", "label") or not _word_lines(facts):
+        return []
+    return ["read_word.word", "read_word.carrier", "read_word.any"]
 
 
-def read_word(facts: PrintFacts, said: str, draw: Draw) -> Example:
-    """Asks what a sign or label says."""
-    group = draw.one(("read_word.word", "read_word.carrier", "read_word.any"))
+def read_word(facts: PrintFacts, group: str, draw: Draw) -> Example:
+    """Asks what a sign or label says: all of it, or the words alone if it asks for words."""
+    said = " ".join(_word_lines(facts) if group == "read_word.word" else facts.lines)
     return Example(
         kind="read_word",
         question=draw.words(group, carrier=facts.carrier),
@@ -52,61 +53,54 @@ def read_word(facts: PrintFacts, said: str, draw: Draw) -> Example:
     )
 
 
-def numbers(facts: PrintFacts) -> list[Item | str]:
-    """Lists the numbers that can be asked for: the only one printed, or the prices of a receipt."""
+def numbers(facts: PrintFacts) -> list[Item]:
+    """Lists the numbers that can be asked for, by wording or, on a receipt, by item."""
     if facts.carrier == "receipt":
-        items = receipt_items(facts)
-        names = [name for name, _ in items]
-        return [item for item in items if names.count(item[0]) == 1]
-    said = " ".join(facts.lines)
-    is_number = facts.carrier != "sum" and not any(letter.isalpha() for letter in said)
-    return [said] if is_number else []
+        return _unique_items(facts)
+    lines = [line for line in facts.lines if line not in _word_lines(facts)]
+    if facts.carrier == "sum" or len(lines) != 1:
+        return []
+    if facts.carrier == "clock":
+        return [("read_number.clock", lines[0])]
+    groups = ["read_number.plain"]
+    if facts.carrier in ("sign", "label") and len(facts.lines) == 1:
+        groups += ["read_word.carrier", "read_word.any"]
+    return [(group, lines[0]) for group in groups]
 
 
-def read_number(facts: PrintFacts, number: Item | str, draw: Draw) -> Example:
+def read_number(facts: PrintFacts, number: Item, draw: Draw) -> Example:
     """Asks for a printed number, a time or a price."""
-    if isinstance(number, str):
-        answer = number
-        group = "read_number.clock" if facts.carrier == "clock" else "read_number.plain"
-        if facts.carrier in ("sign", "label"):
-            group = draw.one((group, "read_word.carrier", "read_word.any"))
-        question = draw.words(group, carrier=facts.carrier)
-        reasoning = f"The {facts.carrier} shows {number}."
+    about, value = number
+    if facts.carrier == "receipt":
+        question = draw.words("read_number.item", item=about)
+        reasoning = f"The receipt says {about} {value}."
     else:
-        item, price = number
-        answer = str(price)
-        question = draw.words("read_number.item", item=item)
-        reasoning = f"The receipt says {item} {price}."
+        question = draw.words(about, carrier=facts.carrier)
+        reasoning = f"The {facts.carrier} shows {value}."
     return Example(
         kind="read_number",
         question=question,
         extraction=describe(facts),
         reasoning=reasoning,
-        answer=answer,
+        answer=value,
     )
 
 
-def sums(facts: PrintFacts) -> list[tuple[str, list[Item]]]:
-    """Lists what can be worked out: ways to do it, with the items or the two numbers to use."""
+def sums(facts: PrintFacts) -> list[Sum]:
+    """Lists what can be worked out."""
     if facts.carrier == "sum":
         match = _SUM.search(facts.lines[0])
-        if match is None:
-            return []
-        return [(match[2], [("", int(match[1])), ("", int(match[3]))])]
-    items = receipt_items(facts)
-    found = []
-    total = sum(price for _, price in items)
-    if 2 <= len(items) <= _LONGEST_SUM and total <= _LARGEST_RESULT:
-        found.append(("total", items))
-    names = [name for name, _ in items]
-    for dear in items:
-        for cheap in items:
-            if dear[1] > cheap[1] and names.count(dear[0]) == names.count(cheap[0]) == 1:
-                found.append(("difference", [dear, cheap]))
-    return found
+        return [(match[2], [("", int(match[1])), ("", int(match[3]))])] if match else []
+    items = [(name, int(price)) for name, price in _unique_items(facts)]
+    found: list[Sum] = []
+    everything = len(items) == len(facts.lines) and sum(price for _, price in items)
+    if 2 <= len(items) <= _LONGEST_SUM and 0 < everything <= _LARGEST_RESULT:
+        found += [("total", items)] * 2  # as many totals as differences, about
+    pairs = ((dear, cheap) for dear in items for cheap in items if dear[1] > cheap[1])
+    return found + [("difference", list(pair)) for pair in pairs]
 
 
-def arithmetic(facts: PrintFacts, candidate: tuple[str, list[Item]], draw: Draw) -> Example:
+def arithmetic(facts: PrintFacts, candidate: Sum, draw: Draw) -> Example:
     """Asks for the result of a sum, the total of a receipt, or by how much two prices differ."""
     way, items = candidate
     values = [value for _, value in items]
@@ -140,9 +134,20 @@ def add_up(values: list[int]) -> tuple[str, int]:
     return ", ".join(steps), result
 
 
+def _unique_items(facts: PrintFacts) -> list[Item]:
+    items = receipt_items(facts)
+    names = [name for name, _ in items]
+    return [item for item in items if names.count(item[0]) == 1]
+
+
+def _word_lines(facts: PrintFacts) -> list[str]:
+    return [line for line in facts.lines if any(letter.isalpha() for letter in line)]
+
+
 def _spelled(line: str) -> str:
     """Returns a line with each word spelled before it: `o p e n, "open"`."""
+    if not any(letter.isalpha() for letter in line):
+        return line
     return ", ".join(
-        f'{" ".join(word)}, "{word}"' if word.isalpha() else word
-        for word in (line.split() if any(letter.isalpha() for letter in line) else [line])
+        f'{" ".join(word)}, "{word}"' if word.isalpha() else word for word in line.split()
     )

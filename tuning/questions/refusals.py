@@ -5,32 +5,25 @@ They are worded like the questions that have answers, so that only the picture t
 
 from __future__ import annotations
 
-from edge_et.tuning.concepts import SHAPES
+from collections.abc import Container
+
+from edge_et.tuning.concepts import COLOURS, SHAPES
 from edge_et.tuning.facts import ChartFacts, Facts, ObjectFacts, PrintFacts
 from edge_et.tuning.questions import charts, objects, printed
 from edge_et.tuning.questions.draw import Draw
 from edge_et.tuning.questions.example import Example
 from edge_et.tuning.questions.labels import absent_label, distinct, is_or_are
+from edge_et.tuning.scenes.words import words
 
-_ITEMS = (
-    "milk",
-    "bread",
-    "tea",
-    "coffee",
-    "rice",
-    "soup",
-    "apple",
-    "juice",
-    "cake",
-    "salt",
-    "fish",
-    "egg",
-    "butter",
-    "cheese",
-    "water",
-    "sugar",
+_SERIES = (
+    tuple("abcdefgh"),
+    ("mon", "tue", "wed", "thu", "fri"),
+    ("jan", "feb", "mar", "apr", "may"),
+    ("tea", "oil", "rye", "nut", "fig"),
+    ("x", "y", "z", "p", "q"),
+    tuple(COLOURS),
 )
-_LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
+"""What the labels of a chart are taken from; those of tables are any words."""
 _GROUPS = {
     "sign": ("read_word.carrier", "read_word.word", "read_number.plain"),
     "label": ("read_word.carrier", "read_word.word", "read_number.plain"),
@@ -103,7 +96,7 @@ def _print(facts: Facts, draw: Draw) -> Asked:
     here = facts.carrier if isinstance(facts, PrintFacts) else ""
     if isinstance(facts, PrintFacts) and here == "receipt" and draw.chance(0.7):
         bought = {item for item, _ in printed.receipt_items(facts)}
-        item = draw.one([item for item in _ITEMS if item not in bought])
+        item = _other_word(bought, draw)
         return draw.words("read_number.item", item=item), item
     if isinstance(facts, ObjectFacts) and draw.chance(0.2):
         return draw.words("read_word.any"), "text"
@@ -124,11 +117,18 @@ def _chart(facts: Facts, draw: Draw) -> Asked:
 def _entry(facts: ChartFacts, draw: Draw) -> Asked:
     """Asks for an entry that the chart does not have, named as its entries are."""
     present = {entry.label for entry in facts.entries} | {entry.colour for entry in facts.entries}
-    pool: tuple[str, ...] = _ITEMS
-    if all(label in _LETTERS for label in (entry.label for entry in facts.entries)):
-        pool = _LETTERS
-    absent = draw.one([word for word in pool if word not in present])
-    if facts.kind == "table":
-        return draw.words("table_lookup", entry=charts.name_entry(facts, absent, draw)), absent
+    series = next((names for names in _SERIES if facts.entries[0].label in names), ())
+    pool = [name for name in series if name not in present]
+    absent = draw.one(pool) if pool else _other_word(present, draw)
     named = charts.name_entry(facts, absent, draw)
+    if facts.kind == "table":
+        return draw.words("table_lookup", entry=named), absent
     return draw.words("chart_value", entry=named, chart=charts.chart_name(facts.kind)), absent
+
+
+def _other_word(taken: Container[str | None], draw: Draw) -> str:
+    pool = words(held_out=draw.held_out)
+    while True:
+        word = draw.one(pool)
+        if word not in taken:
+            return word
