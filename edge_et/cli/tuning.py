@@ -1,78 +1,77 @@
 """`edge-et tuning`: train the mini model, build its bundle, measure it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_et.cli.console import print_reports
+from edge_et.cli.tuning_make_data import make_data
+
+if TYPE_CHECKING:
+    from edge_et.tuning.scenes.mix import Family
 
 PATH = click.Path(path_type=Path)
 
-icons_option = click.option(
-    "--icons", type=PATH, default=Path("runs/icons"), help="Folder for downloaded drawings."
+assets_option = click.option(
+    "--assets", type=PATH, default=Path("runs/assets"), help="Folder of downloads."
 )
 
 
 @click.group()
 def tuning() -> None:
-    """Visual extraction tuning: the mini model's recipe and its evaluation."""
+    """Visual extraction tuning: data, training, evaluation."""
 
 
 @tuning.command()
 @click.argument("out", type=PATH)
-@click.option("--style", default="noto", help="Drawing style.")
+@click.option("--family", type=click.Choice(["objects", "print", "chart"]), help="One alone.")
+@click.option("--held-out", is_flag=True, help="Draw as for evaluation.")
 @click.option("--first-seed", type=click.IntRange(min=0), default=0, help="Of the first scene.")
-@icons_option
-def scenes(out: Path, style: str, first_seed: int, icons: Path) -> None:
+@assets_option
+def scenes(
+    out: Path,
+    family: "Family | None",
+    held_out: bool,
+    first_seed: int,
+    assets: Path,
+) -> None:
     """Draw a sheet of 24 scenes to the PNG file OUT, to see what the model learns from."""
     from PIL import Image
 
-    from edge_et.tuning.assets import IconLibrary
-    from edge_et.tuning.scenes import SCENE_PIXELS, render_scene
+    from edge_et.tuning.mini import scene_kit
+    from edge_et.tuning.scenes.mix import render_scene
+    from edge_et.tuning.scenes.scene import SCENE_PIXELS
 
-    library = IconLibrary(style, icons)
+    kit = scene_kit(assets, held_out=held_out)
     sheet = Image.new("RGB", (6 * SCENE_PIXELS, 4 * SCENE_PIXELS))
     for k in range(24):
-        scene = render_scene(first_seed + k, library)
+        scene = render_scene(first_seed + k, kit, family)
         sheet.paste(scene.picture, (k % 6 * SCENE_PIXELS, k // 6 * SCENE_PIXELS))
     sheet.save(out)
 
 
 @tuning.command()
-@click.argument("work", type=PATH)
-@click.option("--align-scenes", type=click.IntRange(min=1), default=7168)
-@click.option("--align-steps", type=click.IntRange(min=1), default=600)
-@click.option("--tune-scenes", type=click.IntRange(min=1), default=4352)
-@click.option("--tune-steps", type=click.IntRange(min=1), default=300)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, help="Of weights, batches and questions."
-)
-def train(
-    work: Path, align_scenes: int, align_steps: int, tune_scenes: int, tune_steps: int, seed: int
-) -> None:
-    """Train the mini model in the folder WORK; a killed run goes on where it was."""
-    from edge_et.tuning.align import AlignSettings
-    from edge_et.tuning.mini import MiniSettings, train_mini
-    from edge_et.tuning.train import TrainSettings
+@click.argument("config", type=PATH)
+def train(config: Path) -> None:
+    """Train in the stages that the TOML file CONFIG tells; a killed run goes on where it was."""
+    from edge_et.tuning.config import load_config
+    from edge_et.tuning.mini import train_mini
 
-    settings = MiniSettings(
-        align_scenes=align_scenes,
-        tune_scenes=tune_scenes,
-        align=AlignSettings(steps=align_steps, seed=seed),
-        tune=TrainSettings(steps=tune_steps, seed=seed),
-    )
-    train_mini(work, settings, lambda line: click.echo(line, err=True))
+    checkpoint = train_mini(load_config(config), lambda line: click.echo(line, err=True))
+    click.echo(str(checkpoint))
 
 
 @tuning.command()
-@click.argument("work", type=PATH)
+@click.argument("checkpoint", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Folder of the bundle.")
 @click.option("--version", required=True, help="Version of the bundle's content.")
-def build(work: Path, out: Path, version: str) -> None:
-    """Export, quantize and assemble the mini model that was trained in WORK."""
-    from edge_et.tuning.mini import build_mini
+@assets_option
+def build(checkpoint: Path, out: Path, version: str, assets: Path) -> None:
+    """Export, quantize and assemble the mini model of a CHECKPOINT that `train` left."""
+    from edge_et.tuning.build import build_mini
 
-    print_reports(build_mini(work / "tune.pt", out, work, version))
+    print_reports(build_mini(checkpoint, out, assets, version))
 
 
 @tuning.command()
@@ -120,3 +119,6 @@ def evaluate(
             if not is_right(trial.answered, trial.example.answer)
         ]
         wrong.write_bytes(msgspec.json.Encoder().encode_lines(missed))
+
+
+tuning.add_command(make_data)

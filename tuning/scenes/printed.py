@@ -19,6 +19,7 @@ from edge_et.tuning.scenes.words import words
 _CARRIERS: tuple[Carrier, ...] = ("sign", "label", "clock", "meter", "sum", "receipt")
 _CARRIER_SHARES = (0.55, 0.1, 0.07, 0.1, 0.08, 0.1)
 _WIDEST_CHARACTER = 50.0
+_TALLEST_TEXT = 165.0
 _LIT = ((250, 60, 50), (70, 240, 90), (255, 190, 40), (90, 220, 250), (20, 25, 20))
 
 RGB = tuple[int, int, int]
@@ -114,7 +115,8 @@ def _draw_board(
     face = _face(font, size)
     longest = max(face.getlength(text) for text in texts)
     widest = max(face.getlength(text) / len(text) for text in texts)
-    size = int(size * min(width / longest, _WIDEST_CHARACTER / widest))
+    scale = min(width / longest, _WIDEST_CHARACTER / widest)
+    size = int(min(size * scale, _TALLEST_TEXT / (1.25 * len(texts))))
     face = _face(font, size)
     pitch = size * 1.25
     height = pitch * len(texts)

@@ -1,0 +1,130 @@
+"""What `edge-et tuning train` is told: a TOML file with the stages of a training, in order.
+
+The stages of the paper (section 4: connector, instruction, captioning, extraction) are text stages
+that differ in what learns and in what is taught; before them comes the alignment, which needs no
+LLM. docs/tuning.md explains every key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from edge_et.errors import TuningError
+from edge_et.tuning.train import Part
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Rate: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,31}$")]
+
+
+class AlignStage(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="align",
+):
+    """The vocabulary-aligned stage; see `align.AlignSettings`.
+
+    Attributes:
+        name: Of its checkpoint.
+        scenes: Rounded up to whole shards.
+    """
+
+    name: Name
+    scenes: Positive
+    epochs: Positive = 3
+    scenes_per_step: Positive = 32
+    projector_rate: Rate = 1e-3
+    tower_rate: Rate = 1e-4
+
+
+class TextStage(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="text",
+):
+    """A stage that teaches to write; see `train.TrainSettings` and `scene_source.Mixture`.
+
+    Attributes:
+        name: Of its checkpoint.
+        scenes: Rounded up to whole shards.
+    """
+
+    name: Name
+    scenes: Positive
+    steps: Positive
+    train: tuple[Part, ...]
+    scenes_per_step: Positive = 16
+    accumulate: Positive = 1
+    extractions: Count = 0
+    captions: Count = 0
+    direct: Count = 0
+    think_share: Share = 0.25
+    llm_rate: Rate = 5e-4
+    projector_rate: Rate = 1e-4
+    tower_rate: Rate = 2e-5
+    warmup: Positive = 20
+    cooldown: Share = 0.5
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole training.
+
+    Attributes:
+        work: Folder of features, checkpoints and curves; relative to the file.
+        assets: Folder of downloads; relative to the file.
+        stage: In order. No two see the same scenes: a head remembers those that it was aligned on
+            better than it will ever see others.
+        adapter: A LoRA as GGUF, to go on from; relative to the file. None starts afresh.
+        seed: Of weights, batches and questions.
+    """
+
+    work: str
+    assets: str
+    stage: Annotated[tuple[AlignStage | TextStage, ...], msgspec.Meta(min_length=1)]
+    adapter: str | None = None
+    seed: Count = 0
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Reads a configuration; its paths come back resolved.
+
+    Args:
+        path: The TOML file.
+
+    Raises:
+        TuningError: It cannot be read, or a key is unknown, missing, or of a wrong value.
+    """
+    try:
+        config = msgspec.toml.decode(path.read_bytes(), type=TrainConfig)
+    except OSError as err:
+        raise TuningError(f"{path} cannot be read: {err.strerror}") from err
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise TuningError(f"{path}: {err}") from err
+    names = [stage.name for stage in config.stage]
+    if len(set(names)) < len(names):
+        raise TuningError(f"{path}: two stages have the same name")
+    for stage in config.stage:
+        if 256 % stage.scenes_per_step:
+            raise TuningError(f"{path}: scenes_per_step of stage {stage.name!r} must divide 256")
+        taught = isinstance(stage, AlignStage) or stage.extractions + stage.captions + stage.direct
+        if not taught:
+            raise TuningError(
+                f"{path}: stage {stage.name!r} teaches nothing; set extractions, captions or direct"
+            )
+    return msgspec.structs.replace(
+        config,
+        work=str(path.parent / config.work),
+        assets=str(path.parent / config.assets),
+        adapter=None if config.adapter is None else str(path.parent / config.adapter),
+    )
