@@ -32,10 +32,10 @@ from edge_et.export.vision import export_tower
 from edge_et.quantize.vision import quantize_vision
 from edge_et.tuning import recipe
 from edge_et.tuning.assets.icons import ICON_SETS
+from edge_et.tuning.assets.kit import scene_kit
 from edge_et.tuning.checkpoint import load_checkpoint
 from edge_et.tuning.concepts import TRAINING_STYLES
 from edge_et.tuning.language_model import LLM_FILE, LLM_PACKAGE, build_tokenizer, find_llm
-from edge_et.tuning.mini import scene_kit
 from edge_et.tuning.scenes.mix import render_scene
 from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
 from edge_et.tuning.tower import (
@@ -132,7 +132,7 @@ def _template(version: str) -> BundleTemplate:
     return BundleTemplate(
         name="mini",
         version=version,
-        description="Names everyday things, their colour, number, size and place; reads short print.",
+        description="Names things, their colour, number, size and place; reads short print.",
         processing=Processing(
             height=TOWER_PIXELS,
             width=TOWER_PIXELS,

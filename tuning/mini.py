@@ -17,17 +17,12 @@ import torch
 
 from edge_et.tuning.adapter_file import read_adapter
 from edge_et.tuning.align import AlignSettings, WordTargets, align
-from edge_et.tuning.assets.backgrounds import BackgroundLibrary
-from edge_et.tuning.assets.fonts import FontLibrary
-from edge_et.tuning.assets.icons import IconLibrary
-from edge_et.tuning.assets.stamps import StampLibrary
+from edge_et.tuning.assets.kit import scene_kit
 from edge_et.tuning.checkpoint import load_checkpoint
-from edge_et.tuning.concepts import HELD_OUT_STYLE, TRAINING_STYLES
 from edge_et.tuning.config import AlignStage, TextStage, TrainConfig
 from edge_et.tuning.features import SHARD_SCENES, build_shards
 from edge_et.tuning.language_model import build_tokenizer, find_llm, load_llm
 from edge_et.tuning.scene_source import Mixture, SceneSource
-from edge_et.tuning.scenes.mix import SceneKit
 from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
 from edge_et.tuning.tower import find_tower_graph, load_tower
 from edge_et.tuning.train import (
@@ -75,27 +70,6 @@ class _Workshop:
             self.say(f"features: {path.name}")
             paths.append(path)
         return paths
-
-
-def scene_kit(assets: Path, *, held_out: bool = False) -> SceneKit:
-    """Gathers what scenes are drawn with, fetching what is not there yet.
-
-    Args:
-        assets: Folder of downloads.
-        held_out: Whether to take the drawing style, fonts, words and pairs that training never
-            sees.
-
-    Raises:
-        AssetError: Something cannot be fetched.
-    """
-    styles = (HELD_OUT_STYLE,) if held_out else TRAINING_STYLES
-    return SceneKit(
-        icons=[IconLibrary(style, assets / "icons") for style in styles],
-        fonts=FontLibrary(assets).fonts(held_out=held_out),
-        stamps=None if held_out else StampLibrary(assets),
-        backgrounds=BackgroundLibrary(assets),
-        held_out=held_out,
-    )
 
 
 def train_mini(config: TrainConfig, say: Say) -> Path:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_et.cli.console import print_reports
+from edge_et.cli.tuning_evaluate import evaluate
 from edge_et.cli.tuning_make_data import make_data
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def scenes(
     """Draw a sheet of 24 scenes to the PNG file OUT, to see what the model learns from."""
     from PIL import Image
 
-    from edge_et.tuning.mini import scene_kit
+    from edge_et.tuning.assets.kit import scene_kit
     from edge_et.tuning.scenes.mix import render_scene
     from edge_et.tuning.scenes.scene import SCENE_PIXELS
 
@@ -74,51 +75,5 @@ def build(checkpoint: Path, out: Path, version: str, assets: Path) -> None:
     print_reports(build_mini(checkpoint, out, assets, version))
 
 
-@tuning.command()
-@click.argument("model", required=False)
-@click.option("--per-kind", type=click.IntRange(min=1), default=150, help="Questions a kind.")
-@click.option("--kind", "kinds", multiple=True, help="May be repeated; all kinds if omitted.")
-@click.option("--style", default="trained", help="A drawing style; or all that training saw.")
-@click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
-@click.option("--wrong", type=PATH, help="JSON Lines file for what was answered wrong.")
-@icons_option
-def evaluate(
-    model: str | None,
-    per_kind: int,
-    kinds: tuple[str, ...],
-    style: str,
-    threads: int | None,
-    wrong: Path | None,
-    icons: Path,
-) -> None:
-    """Ask a bundle about held-out scenes and print its accuracy by kind of question.
-
-    MODEL is a bundle's name or folder; the installed mini if omitted.
-    """
-    import msgspec
-
-    import edge_et
-    from edge_et.tuning.assets import IconLibrary
-    from edge_et.tuning.concepts import TRAINING_STYLES
-    from edge_et.tuning.evaluate import held_out_questions, is_right, run_trials, table
-    from edge_et.tuning.questions import KINDS
-
-    styles = TRAINING_STYLES if style == "trained" else (style,)
-    libraries = [IconLibrary(name, icons) for name in styles]
-    results = {}
-    with edge_et.load(model, threads=threads) as pipe:
-        for kind in kinds or KINDS:
-            click.echo(f"asking: {kind}", err=True)
-            results[kind] = run_trials(pipe, held_out_questions(kind, per_kind, libraries))
-    print(table(results))
-    if wrong is not None:
-        missed = [
-            trial
-            for trials in results.values()
-            for trial in trials
-            if not is_right(trial.answered, trial.example.answer)
-        ]
-        wrong.write_bytes(msgspec.json.Encoder().encode_lines(missed))
-
-
-tuning.add_command(make_data)
+for command in (evaluate, make_data):
+    tuning.add_command(command)

@@ -108,7 +108,7 @@ hammer: hammer mallet_metal
 paintbrush: paintbrush_large
 saw: saw
 wrench: wrench wrench_adjustable wrench_plumbers
-flower: adeenia anemone_red bolsom chemparathi daffodil flower1 flower2 flower5 flower9 iris marigold
+flower: adeenia anemone_red bolsom chemparathi daffodil flower1 flower2 flower5 flower9 iris
 rose: rose
 tree: holm_oak birch tree336
 palm tree: liberia-palm

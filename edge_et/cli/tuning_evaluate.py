@@ -1,0 +1,100 @@
+"""`edge-et tuning evaluate`: how often a bundle is right on scenes that no training saw."""
+
+from pathlib import Path
+
+import click
+
+from edge_et.cli.console import progress_bar
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option(
+    "--results",
+    type=PATH,
+    multiple=True,
+    required=True,
+    help="JSON Lines of answers, gone on with if it exists; several with --report.",
+)
+@click.option("--report", is_flag=True, help="Ask nothing; print the table of the results.")
+@click.option("--each", type=click.IntRange(min=1), default=200, help="Questions an exam.")
+@click.option("--exam", "exams", multiple=True, help="May be repeated; all exams if omitted.")
+@click.option(
+    "--style",
+    type=click.Choice(["held-out", "trained"]),
+    default="held-out",
+    help="Drawings and fonts as training never saw them, or as it did.",
+)
+@click.option(
+    "--way",
+    "ways",
+    multiple=True,
+    default=["extract-think", "direct"],
+    help="Of answering: extract-think, direct, caption-think, extract-answer.",
+)
+@click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
+@click.option("--assets", type=PATH, default=Path("runs/assets"), help="Folder of downloads.")
+def evaluate(
+    model: str | None,
+    results: tuple[Path, ...],
+    report: bool,
+    each: int,
+    exams: tuple[str, ...],
+    style: str,
+    ways: tuple[str, ...],
+    threads: int | None,
+    assets: Path,
+) -> None:
+    """Ask a bundle about held-out scenes and print its accuracy by exam and way of answering.
+
+    MODEL is a bundle's name or folder; the installed mini if omitted. Scenes are always of seeds,
+    words and pairs of things that training never saw.
+    """
+    from edge_et.tuning.compare import comparison
+    from edge_et.tuning.evaluate import WAYS, read_trials, table
+
+    if not report:
+        if len(results) != 1:
+            raise click.UsageError("answers go to one file; give --results once, or --report")
+        if unknown := set(ways) - set(WAYS):
+            raise click.UsageError(f"--way {unknown.pop()!r}: there are {', '.join(WAYS)}")
+        _ask(model, results[0], each, exams, style, ways, threads, assets)
+    trials = read_trials(results)
+    print(table(trials))
+    if len(trials[0].replies) > 1:
+        print("\n" + comparison(trials))
+
+
+def _ask(
+    model: str | None,
+    results: Path,
+    each: int,
+    exams: tuple[str, ...],
+    style: str,
+    ways: tuple[str, ...],
+    threads: int | None,
+    assets: Path,
+) -> None:
+    import dataclasses
+
+    import edge_et
+    from edge_et.tuning.assets.kit import scene_kit
+    from edge_et.tuning.evaluate import sit_exam
+    from edge_et.tuning.exams import EXAMS, find_exam
+
+    chosen = [find_exam(name) for name in exams] or list(EXAMS)
+    kit = dataclasses.replace(scene_kit(assets, held_out=style == "held-out"), held_out=True)
+    with edge_et.load(model, threads=threads) as pipe, progress_bar() as show:
+        for exam in chosen:
+            sit_exam(
+                pipe,
+                exam,
+                each,
+                kit,
+                style,
+                ways,
+                results,
+                lambda asked, name=exam.name: show(name, asked, each),
+            )

@@ -1,0 +1,33 @@
+"""Everything that scenes are drawn with, in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_et.tuning.assets.backgrounds import BackgroundLibrary
+from edge_et.tuning.assets.fonts import FontLibrary
+from edge_et.tuning.assets.icons import IconLibrary
+from edge_et.tuning.assets.stamps import StampLibrary
+from edge_et.tuning.concepts import HELD_OUT_STYLE, TRAINING_STYLES
+from edge_et.tuning.scenes.mix import SceneKit
+
+
+def scene_kit(assets: Path, *, held_out: bool = False) -> SceneKit:
+    """Gathers what scenes are drawn with, fetching what is not there yet.
+
+    Args:
+        assets: Folder of downloads.
+        held_out: Whether to take the drawing style, fonts, words and pairs that training never
+            sees.
+
+    Raises:
+        AssetError: Something cannot be fetched.
+    """
+    styles = (HELD_OUT_STYLE,) if held_out else TRAINING_STYLES
+    return SceneKit(
+        icons=[IconLibrary(style, assets) for style in styles],
+        fonts=FontLibrary(assets).fonts(held_out=held_out),
+        stamps=None if held_out else StampLibrary(assets),
+        backgrounds=BackgroundLibrary(assets),
+        held_out=held_out,
+    )

@@ -1,0 +1,66 @@
+"""The paper's comparison (section 5) at our size: ways of answering on the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_et.tuning.evaluate import WAYS, Trial, accuracy
+from edge_et.tuning.exams import EXAMS
+
+_RESAMPLES = 4000
+_SEED = 0
+
+
+def paired_difference(
+    trials: Sequence[Trial], way: str, other: str
+) -> tuple[float, tuple[float, float]]:
+    """Compares two ways of answering, question by question.
+
+    Args:
+        trials: Questions that both answered.
+        way: A key of `WAYS`.
+        other: Another.
+
+    Returns:
+        By how much the first is right more often, and the 95% interval of that (bootstrap over
+        questions, percentiles).
+    """
+    gains = np.array([int(t.is_right(way)) - int(t.is_right(other)) for t in trials])
+    rng = np.random.default_rng(_SEED)
+    means = rng.choice(gains, size=(_RESAMPLES, len(gains))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(gains.mean()), (float(low), float(high))
+
+
+def comparison(trials: Sequence[Trial]) -> str:
+    """Writes Markdown tables: accuracies by steps, and what extract-then-think gains over each."""
+    ways = [way for way in WAYS if all(way in trial.replies for trial in trials)]
+    two_step_exams = {exam.name for exam in EXAMS if exam.two_steps}
+    groups = {
+        "all": list(trials),
+        "one step": [trial for trial in trials if trial.exam not in two_step_exams],
+        "two steps": [trial for trial in trials if trial.exam in two_step_exams],
+    }
+    groups = {name: some for name, some in groups.items() if some}
+    lines = [f"| questions | asked | {' | '.join(ways)} |", "|---|---:|" + "---:|" * len(ways)]
+    for name, some in groups.items():
+        cells = []
+        for way in ways:
+            found = accuracy(some, way)
+            low, high = found.interval
+            cells.append(f"{found.share:.1%} ({low:.0%} to {high:.0%})")
+        lines.append(f"| {name} | {len(some)} | {' | '.join(cells)} |")
+    lines += ["", "| extract-think against | questions | gain in points | 95% interval |"]
+    lines.append("|---|---|---:|---:|")
+    first = next(iter(WAYS))
+    for other in ways:
+        if other == first:
+            continue
+        for name, some in groups.items():
+            gain, (low, high) = paired_difference(some, first, other)
+            lines.append(
+                f"| {other} | {name} | {100 * gain:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} |"
+            )
+    return "\n".join(lines)

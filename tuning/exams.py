@@ -1,0 +1,127 @@
+"""The exams that a model sits: which questions about which held-out scenes make up a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from edge_et.errors import TuningError
+from edge_et.tuning.facts import ChartFacts, Facts
+from edge_et.tuning.questions.ask import ask
+from edge_et.tuning.questions.example import Example
+from edge_et.tuning.scenes.mix import Family, SceneKit, render_scene
+from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exam:
+    """One row of the table.
+
+    Attributes:
+        name: Of the row.
+        kinds: Kinds of question, asked in turn.
+        family: Of the scenes.
+        compositions: Of scenes of objects, in turn; None lets the seed choose.
+        counts: Whether a question belongs to the row, given facts and answer.
+        two_steps: Whether the answer takes a step from what is seen.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    family: Family = "objects"
+    compositions: tuple[str | None, ...] = (None,)
+    counts: Callable[[Facts, str], bool] = lambda facts, answer: True
+    two_steps: bool = False
+
+
+EXAMS = (
+    Exam(name="naming an object", kinds=("name",), compositions=("single",)),
+    Exam(name="colour", kinds=("colour",)),
+    Exam(name="yes or no", kinds=("exists",)),
+    Exam(
+        name="counting to five",
+        kinds=("count",),
+        compositions=("counting",),
+        counts=lambda facts, answer: 1 <= int(answer) <= 5,
+    ),
+    Exam(
+        name="counting from six to ten",
+        kinds=("count",),
+        compositions=("counting",),
+        counts=lambda facts, answer: int(answer) > 5,
+    ),
+    Exam(name="position", kinds=("where", "what_at")),
+    Exam(
+        name="comparison",
+        kinds=("more", "larger", "left_of"),
+        compositions=("counting", "sizes", "several"),
+        two_steps=True,
+    ),
+    Exam(
+        name="counting with a condition",
+        kinds=("count_condition",),
+        compositions=("several", "counting"),
+        two_steps=True,
+    ),
+    Exam(name="odd one out", kinds=("odd_one_out",), compositions=("several", "counting")),
+    Exam(name="reading a word", kinds=("read_word",), family="print"),
+    Exam(name="reading a number", kinds=("read_number",), family="print"),
+    Exam(
+        name="arithmetic",
+        kinds=("arithmetic", "chart_sum"),
+        family="print",
+        two_steps=True,
+    ),
+    Exam(
+        name="largest bar",
+        kinds=("largest",),
+        family="chart",
+        counts=lambda facts, answer: isinstance(facts, ChartFacts) and facts.kind == "bar",
+    ),
+    Exam(
+        name="other chart questions",
+        kinds=("smallest", "chart_value", "table_lookup", "chart_compare"),
+        family="chart",
+    ),
+    Exam(name="what is not there", kinds=("unknown",)),
+)
+
+_SEEDS_APART = 1_000_000
+
+
+def find_exam(name: str) -> Exam:
+    """Returns the exam of a name.
+
+    Raises:
+        TuningError: There is none.
+    """
+    for exam in EXAMS:
+        if exam.name == name:
+            return exam
+    known = ", ".join(repr(exam.name) for exam in EXAMS)
+    raise TuningError(f"there is no exam {name!r}; there are {known}")
+
+
+def questions(exam: Exam, kit: SceneKit) -> Iterator[tuple[Image.Image, Example]]:
+    """Makes the questions of an exam, without end, the same ones every time.
+
+    Args:
+        exam: Which.
+        kit: What the scenes are drawn with; questions are worded as training never words them if
+            it is held out.
+    """
+    first = FIRST_HELD_OUT_SEED + _SEEDS_APART * (1 + EXAMS.index(exam))
+    asked = 0
+    for seed in range(first, first + _SEEDS_APART):
+        turn = asked % len(exam.kinds)
+        kind = exam.kinds[turn]
+        composition = exam.compositions[asked % len(exam.compositions)]
+        family: Family = "chart" if kind.startswith("chart_") else exam.family
+        scene = render_scene(seed, kit, family, composition)
+        example = ask(scene.facts, kind, np.random.default_rng(seed), held_out=kit.held_out)
+        if example is not None and exam.counts(scene.facts, example.answer):
+            asked += 1
+            yield scene.picture, example
