@@ -22,7 +22,6 @@ OBJECT_PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
             "name the [object|thing]<in>",
             "name what you see<in>",
             "identify the [object|thing]<in>",
-            "say what you see<in>",
         ),
         "indirect": (
             "what this is",
@@ -61,7 +60,6 @@ OBJECT_PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
         "command": ("check [if|whether] there {is} {a_name}<in>",),
         "indirect": (
             "[if|whether] there {is} {a_name}<in>",
-            "[if|whether] you see {a_name}<in>",
             "[if|whether] [the|this] <picture> [shows|contains] {a_name}",
         ),
     },
@@ -149,7 +147,7 @@ OBJECT_PATTERNS: dict[str, dict[str, tuple[str, ...]]] = {
         "command": ("check [if|whether] there are more {first} than {second}<in>",),
         "indirect": (
             "[if|whether] there are more {first} than {second}<in>",
-            "[if|whether] you see more {first} than {second}<in>",
+            "[if|whether] the {first} outnumber the {second}<in>",
         ),
     },
     "more.which": {

@@ -3,9 +3,8 @@
 A group of patterns asks one thing. Patterns are of four forms: direct questions ("where is the
 {name}"), commands ("name the object"), indirect questions ("where the {name} is") and nouns ("the
 total"). `[a|b]` is a choice, `<x>` a part that many patterns share, `{x}` what the question is
-about. Choices expand to
-cores; a core gets a frame ("Could you tell me ...?") when a question is drawn. About every tenth
-core is held out: training never sees it in any frame.
+about. Choices expand to cores; a core gets a frame ("Could you tell me ...?") when a question is
+drawn. About every tenth core is held out: training never sees it in any frame.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ def sums(facts: PrintFacts) -> list[Sum]:
         return [(match[2], [("", int(match[1])), ("", int(match[3]))])] if match else []
     items = [(name, int(price)) for name, price in _unique_items(facts)]
     found: list[Sum] = []
-    everything = len(items) == len(facts.lines) and sum(price for _, price in items)
-    if 2 <= len(items) <= _LONGEST_SUM and 0 < everything <= _LARGEST_RESULT:
+    is_whole = len(items) == len(facts.lines) and 2 <= len(items) <= _LONGEST_SUM
+    if is_whole and sum(price for _, price in items) <= _LARGEST_RESULT:
         found += [("total", items)] * 2  # as many totals as differences, about
     pairs = ((dear, cheap) for dear in items for cheap in items if dear[1] > cheap[1])
     return found + [("difference", list(pair)) for pair in pairs]

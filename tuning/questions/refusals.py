@@ -13,6 +13,7 @@ from edge_et.tuning.questions import charts, objects, printed
 from edge_et.tuning.questions.draw import Draw
 from edge_et.tuning.questions.example import Example
 from edge_et.tuning.questions.labels import absent_label, distinct, is_or_are
+from edge_et.tuning.scenes.objects import THING_LABELS
 from edge_et.tuning.scenes.words import words
 
 _SERIES = (
@@ -32,9 +33,14 @@ _GROUPS = {
     "receipt": ("arithmetic.total",),
     "sum": ("arithmetic.sum",),
 }
+_ALIKE = {"sign", "label", "meter", "bottle"}
+"""What a board with print may be taken for; labels may be on bottles."""
 _CARRIERS = tuple(_GROUPS)
 _CHARTS = ("bar", "line", "pie", "table")
 _OTHER_FAMILY_SHARE = 0.3
+_COLOUR_SHARE = 0.3
+_ITEM_SHARE = 0.7
+_TEXT_SHARE = 0.2
 
 Asked = tuple[str, str]
 """A question, and what it asks about and the picture lacks."""
@@ -71,34 +77,38 @@ def unknown(facts: Facts, draw: Draw) -> Example:
 def shown_words(facts: Facts) -> set[str]:
     """Lists the words for what a picture shows; none of them may be called absent."""
     if isinstance(facts, ObjectFacts):
-        return {word for item in facts.objects for word in (item.label.words, item.label.name)}
+        shown = {word for item in facts.objects for word in (item.label.words, item.label.name)}
+        return shown | {"clock"} if "watch" in shown else shown
     if isinstance(facts, PrintFacts):
-        return {facts.carrier, *" ".join(facts.lines).split()}
+        alike = _ALIKE if facts.carrier in _ALIKE else {facts.carrier}
+        return {*alike, *" ".join(facts.lines).split()}
     return {facts.kind, *(entry.label for entry in facts.entries)}
 
 
 def _object(facts: Facts, draw: Draw) -> Asked:
     """Asks where a missing object is, or for the colour of a missing shape."""
-    present = distinct(facts.objects) if isinstance(facts, ObjectFacts) else []
-    shapes = {label.name for label in present if label.colour}
-    missing = [shape for shape in SHAPES if shape not in shapes]
-    if missing and draw.chance(0.3 if shapes else 0.1):
-        name = draw.one(missing)
-        return draw.words("colour", name=name), name
-    label = absent_label(present, draw)
-    while label.words in shown_words(facts):
+    if isinstance(facts, ObjectFacts):
+        present = distinct(facts.objects)
+        shapes = {label.name for label in present if label.colour}
+        missing = [shape for shape in SHAPES if shape not in shapes]
+        if missing and draw.chance(_COLOUR_SHARE if shapes else _COLOUR_SHARE / 3):
+            name = draw.one(missing)
+            return draw.words("colour", name=name), name
         label = absent_label(present, draw)
+    else:  # boards, bars and slices may pass for shapes, so only things are surely absent
+        shown = shown_words(facts)
+        label = draw.one([label for label in THING_LABELS if label.name not in shown])
     return draw.words("where", name=label.words, **{"is": is_or_are(label)}), label.words
 
 
 def _print(facts: Facts, draw: Draw) -> Asked:
     """Asks for print where there is none such, or for what a receipt does not list."""
     here = facts.carrier if isinstance(facts, PrintFacts) else ""
-    if isinstance(facts, PrintFacts) and here == "receipt" and draw.chance(0.7):
+    if isinstance(facts, PrintFacts) and here == "receipt" and draw.chance(_ITEM_SHARE):
         bought = {item for item, _ in printed.receipt_items(facts)}
         item = _other_word(bought, draw)
         return draw.words("read_number.item", item=item), item
-    if isinstance(facts, ObjectFacts) and draw.chance(0.2):
+    if isinstance(facts, ObjectFacts) and draw.chance(_TEXT_SHARE):
         return draw.words("read_word.any"), "text"
     shown = shown_words(facts)
     carrier = draw.one([carrier for carrier in _CARRIERS if carrier not in shown])

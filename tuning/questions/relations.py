@@ -22,6 +22,9 @@ from edge_et.tuning.questions.objects import describe, enumerate_places, grouped
 _CLEARLY_LARGER = 1.4
 _ABSENT_SHARE = 0.07
 _WHICH_SHARE = 0.5
+_EXTREME_SHARE = 0.5
+_LARGER = (("larger", "largest"), ("bigger", "biggest"))
+_SMALLER = (("smaller", "smallest"),)
 _SORTS = {
     "animal": "animals",
     "food": "food items",
@@ -33,6 +36,16 @@ _SORTS = {
     "shape": "shapes",
 }
 """Categories that people agree on, in words for several."""
+_ONE_OF_SORT = {
+    "food": "food item",
+    "vehicle": "vehicle",
+    "building": "building",
+    "plant": "plant",
+    "clothing": "piece of clothing",
+    "instrument": "instrument",
+    "shape": "shape",
+}
+"""The same for one; animals are left out, as people in a scene may count as such."""
 _COLUMN = {place: column for row in PLACES for column, place in enumerate(row)}
 _ROW = {place: row for row, places in enumerate(PLACES) for place in places}
 _AXES = {
@@ -48,8 +61,8 @@ _AFTER = {
     "row": (("below",), ("lower", "lower down", "further down")),
 }
 
-Sort = tuple[str, str, list[SceneObject]]
-"""What is counted, in words for several and for one, and the objects."""
+Sort = tuple[str, list[SceneObject]]
+"""What is counted, in words for several, and the objects."""
 
 
 def sorts(facts: ObjectFacts) -> list[Sort]:
@@ -57,33 +70,24 @@ def sorts(facts: ObjectFacts) -> list[Sort]:
     objects = facts.objects
     if len(objects) < 2:
         return []
-    found: dict[tuple[str, str], list[SceneObject]] = {("objects", "object"): list(objects)}
+    found: dict[str, list[SceneObject]] = {"objects": list(objects)}
     only_shapes = all(item.label.colour for item in objects)
     for item in objects:
         label, category = item.label, category_of(item.label)
         if category in _SORTS:
-            found.setdefault((_SORTS[category], category), []).append(item)
+            found.setdefault(_SORTS[category], []).append(item)
         if label.colour is not None:
-            found.setdefault((label.plural, label.name), []).append(item)
-            for noun in ("shape", "object", "thing") if only_shapes else ("shape",):
-                words = f"{label.colour} {noun}"
-                found.setdefault((words + "s", words), []).append(item)
-    return [(plural, single, matching) for (plural, single), matching in found.items()]
+            found.setdefault(label.plural, []).append(item)
+            for noun in ("shapes", "objects", "things") if only_shapes else ("shapes",):
+                found.setdefault(f"{label.colour} {noun}", []).append(item)
+    return list(found.items())
 
 
 def count_condition(facts: ObjectFacts, sort: Sort, draw: Draw) -> Example:
     """Asks how many objects of a sort there are; seldom of one not there."""
-    plural, single, matching = sort
     if draw.chance(_ABSENT_SHARE):
-        present = {item.label.colour for item in facts.objects}
-        single = draw.one([colour for colour in COLOURS if colour not in present]) + " shape"
-        return Example(
-            kind="count_condition",
-            question=draw.words("count", plural=single + "s"),
-            extraction=describe(facts.objects, absent=single),
-            reasoning=f"The description names no {single}.",
-            answer="0",
-        )
+        return _count_absent(facts, draw)
+    plural, matching = sort
     matching = grouped(matching)
     counted = enumerate_places(matching)
     if len(distinct(matching)) == 1:
@@ -97,7 +101,30 @@ def count_condition(facts: ObjectFacts, sort: Sort, draw: Draw) -> Example:
     )
 
 
+def _count_absent(facts: ObjectFacts, draw: Draw) -> Example:
+    present = {item.label.colour for item in facts.objects}
+    categories = {category_of(item.label) for item in facts.objects}
+    absent = [
+        (f"{colour} shape", f"{colour} shapes") for colour in COLOURS if colour not in present
+    ]
+    if draw.chance():
+        absent = [
+            (single, _SORTS[category])
+            for category, single in _ONE_OF_SORT.items()
+            if category not in categories
+        ]
+    single, plural = draw.one(absent)
+    return Example(
+        kind="count_condition",
+        question=draw.words("count", plural=plural),
+        extraction=describe(facts.objects, absent=single),
+        reasoning=f"The description names no {single}.",
+        answer="0",
+    )
+
+
 Pair = tuple[Label, Label]
+"""Two labels; there are more of the first."""
 
 
 def uneven(facts: ObjectFacts) -> list[Pair]:
@@ -140,37 +167,52 @@ def sized(facts: ObjectFacts) -> list[tuple[SceneObject, SceneObject]]:
 
 def larger(facts: ObjectFacts, pair: tuple[SceneObject, SceneObject], draw: Draw) -> Example:
     """Asks which of two objects is larger or smaller, or is the largest or smallest of all."""
-    big, small = (item.label for item in pair)
-    sizes = {big: "large", small: "small"}
-    first, second = (big, small) if draw.chance() else (small, big)
+    big, small = pair
+    first, second = pair if draw.chance() else (small, big)
     asks_large = draw.chance()
     wanted = big if asks_large else small
-    more_word = draw.one(("larger", "bigger") if asks_large else ("smaller",))
-    seen = f"{first.words} is {sizes[first]}, {second.words} is {sizes[second]}"
-    if draw.chance(_WHICH_SHARE):
-        if len(facts.objects) == 2 and draw.chance():
-            most = {"larger": "largest", "bigger": "biggest", "smaller": "smallest"}[more_word]
-            question = draw.words("larger.most", most=most)
-        else:
-            question = draw.words(
-                "larger.which", more=more_word, first=first.words, second=second.words
-            )
-        answer = wanted.words
+    comparative, superlative = draw.one(_LARGER if asks_large else _SMALLER)
+    sizes = {first.label: _size(first, pair), second.label: _size(second, pair)}
+    answer = wanted.label.words
+    if draw.chance(_EXTREME_SHARE) and _stands_out(wanted, facts, asks_large):
+        other = "small" if asks_large else "large"
+        sizes = {item.label: other for item in facts.objects}
+        sizes[wanted.label] = "large" if asks_large else "small"
+        question = draw.words("larger.most", most=superlative)
+        comparative = f"the {superlative}"
+    elif draw.chance(_WHICH_SHARE):
+        question = draw.words(
+            "larger.which", more=comparative, first=first.label.words, second=second.label.words
+        )
     else:
         question = draw.words(
             "larger.yes_no",
-            more=more_word,
-            first=first.words,
-            second=second.words,
-            **{"is": is_or_are(first)},
+            more=comparative,
+            first=first.label.words,
+            second=second.label.words,
+            **{"is": is_or_are(first.label)},
         )
-        answer = "yes" if first == wanted else "no"
+        answer = "yes" if first is wanted else "no"
+    seen = ", ".join(f"{label.words} is {size}" for label, size in sizes.items())
     return Example(
         kind="larger",
         question=question,
-        extraction=describe(facts.objects, [first, second], sizes=sizes),
-        reasoning=f"{seen}; {wanted.words} is {more_word}.",
+        extraction=describe(facts.objects, list(sizes), sizes=sizes),
+        reasoning=f"{seen}; {wanted.label.words} is {comparative}.",
         answer=answer,
+    )
+
+
+def _size(item: SceneObject, pair: tuple[SceneObject, SceneObject]) -> str:
+    return "large" if item is pair[0] else "small"
+
+
+def _stands_out(wanted: SceneObject, facts: ObjectFacts, asks_large: bool) -> bool:
+    """Says whether an object is clearly the largest, or smallest, of objects with own labels."""
+    others = [item for item in facts.objects if item is not wanted]
+    pairs = ((wanted, item) if asks_large else (item, wanted) for item in others)
+    return len(singles(facts)) == len(facts.objects) and all(
+        a.size >= _CLEARLY_LARGER * b.size for a, b in pairs
     )
 
 
