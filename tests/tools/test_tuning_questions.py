@@ -28,6 +28,11 @@ APPLE = Label("apple", None, "apples")
 RED_CIRCLE, BLUE_CIRCLE = Label("circle", "red", "circles"), Label("circle", "blue", "circles")
 RED_STAR = Label("star", "red", "stars")
 ITEMS = ("milk", "bread", "tea", "rice", "soup")
+JOINING = """
+the description names no only object in is are says so places puts at counting not others all more
+less than larger bigger smaller largest biggest smallest large small row column left middle right
+top bottom above below of further higher lower up down to which shows chart table
+"""
 CATEGORY = {thing.name: thing.category for thing in THINGS}
 
 
@@ -173,12 +178,7 @@ def test_texts_are_whole():
 
 
 def test_reasoning_uses_what_the_extraction_and_the_question_say():
-    joining = set(
-        "the description names no only object in is are says so places puts at counting not others "
-        "all more less than larger bigger smaller largest biggest smallest large small row column "
-        "left middle right top bottom above below of further higher lower up down to which shows "
-        "chart table".split()
-    )
+    joining = set(JOINING.split())
     for facts, rng in random_facts(600):
         for kind in kinds_for(facts):
             example = ask(facts, kind, rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 
 from edge_et.tuning.facts import ChartEntry, ChartFacts
@@ -62,7 +63,7 @@ def chart_values(facts: ChartFacts) -> list[ChartEntry]:
 
 def chart_value(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
     """Asks for the value of an entry, by its label or its colour."""
-    named, part = name_entry(facts, entry.label, draw), _PARTS[facts.kind]
+    named, part = name_entries(facts, [entry.label], draw)[0], _PARTS[facts.kind]
     if _tells_colour(facts) and draw.chance(_BY_COLOUR_SHARE):
         named = f"the {entry.colour} {part}"
     return _ask_value(
@@ -97,13 +98,14 @@ def chart_compare(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
     big, small = pair
     first, second = pair if draw.chance() else (small, big)
     asks_large = draw.chance()
+    named = name_entries(facts, [first.label, second.label], draw)
     than = "more" if first is big else "less"
     return Example(
         kind="chart_compare",
         question=draw.words(
             "chart_compare",
-            first=name_entry(facts, first.label, draw),
-            second=name_entry(facts, second.label, draw),
+            first=named[0],
+            second=named[1],
             more=draw.one(_MORE["largest" if asks_large else "smallest"]),
             chart=chart_name(facts.kind),
         ),
@@ -122,12 +124,13 @@ def chart_sum(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
     """Asks for the sum of two entries."""
     first, second = pair if draw.chance() else pair[::-1]
     result = first.value + second.value
+    named = name_entries(facts, [first.label, second.label], draw)
     return Example(
         kind="chart_sum",
         question=draw.words(
             "chart_sum",
-            first=name_entry(facts, first.label, draw),
-            second=name_entry(facts, second.label, draw),
+            first=named[0],
+            second=named[1],
             chart=chart_name(facts.kind),
         ),
         extraction=describe(facts),
@@ -175,9 +178,11 @@ def _ask_value(facts: ChartFacts, entry: ChartEntry, kind: str, question: str) -
     )
 
 
-def name_entry(facts: ChartFacts, label: str, draw: Draw) -> str:
-    """Names an entry in a question; a letter often as "bar a"."""
-    return f"{_PARTS[facts.kind]} {label}" if len(label) == 1 and draw.chance() else label
+def name_entries(facts: ChartFacts, labels: Sequence[str], draw: Draw) -> list[str]:
+    """Names entries in a question; letters often as "bar a" and "bar b"."""
+    if max(map(len, labels)) > 1 or draw.chance():
+        return list(labels)
+    return [f"{_PARTS[facts.kind]} {label}" for label in labels]
 
 
 def _entry(entry: ChartEntry) -> str:

@@ -130,7 +130,7 @@ def _entry(facts: ChartFacts, draw: Draw) -> Asked:
     series = next((names for names in _SERIES if facts.entries[0].label in names), ())
     pool = [name for name in series if name not in present]
     absent = draw.one(pool) if pool else _other_word(present, draw)
-    named = charts.name_entry(facts, absent, draw)
+    named = charts.name_entries(facts, [absent], draw)[0]
     if facts.kind == "table":
         return draw.words("table_lookup", entry=named), absent
     return draw.words("chart_value", entry=named, chart=charts.chart_name(facts.kind)), absent
