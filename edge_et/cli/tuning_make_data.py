@@ -1,6 +1,7 @@
-"""`edge-et tuning make-data`: visual instruction data to extraction data."""
+"""`edge-et tuning make-data`: visual instruction data in, extraction data out."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,81 +9,93 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_et.cli.console import progress_bar
+from edge_et.cli.console import printable, progress_bar
 
 if TYPE_CHECKING:
     from edge_et.tuning.data.describers import Describer
 
 PATH = click.Path(path_type=Path)
+_REASONS_SHOWN = 5
 
 
 @click.command("make-data")
-@click.argument("data", type=PATH)
-@click.option("--images", type=PATH, required=True, help="Folder that the images are in.")
-@click.option("--out", type=PATH, required=True, help="JSON Lines file; gone on with if it exists.")
-@click.option("--endpoint", help="URL of an OpenAI-compatible API, up to /v1.")
-@click.option("--model", help="Model of the endpoint, or name or folder of a bundle.")
-@click.option("--bundle", is_flag=True, help="Let a bundle describe; the mini without --model.")
-@click.option("--truth", is_flag=True, help="Describe by the rows' facts, as scenes have them.")
+@click.argument("data", metavar="IN", type=PATH)
+@click.option("--out", type=PATH, required=True, help="JSON Lines file of samples.")
+@click.option("--images", type=PATH, help="Folder of the pictures; that of IN if omitted.")
+@click.option("--endpoint", metavar="URL", help="An OpenAI-compatible API describes; up to /v1.")
+@click.option("--model", help="Model of the endpoint.")
+@click.option("--bundle", help="A bundle describes; its name or folder.")
+@click.option("--truth", is_flag=True, help="The facts in rows of rendered scenes describe.")
 @click.option(
-    "--requests-per-minute", type=click.FloatRange(min=0.1), default=60.0, help="Of the endpoint."
+    "--requests-per-minute",
+    type=click.FloatRange(min=0.01),
+    default=60.0,
+    help="Most requests to the endpoint.",
 )
 def make_data(
     data: Path,
-    images: Path,
     out: Path,
+    images: Path | None,
     endpoint: str | None,
     model: str | None,
-    bundle: bool,
+    bundle: str | None,
     truth: bool,
     requests_per_minute: float,
 ) -> None:
-    """Turn the questions and answers in DATA into descriptions to learn extraction from.
+    """Turn questions and answers about pictures into samples to learn extraction from.
 
-    DATA is LLaVA's JSON, or JSON Lines with image, question and answer. An endpoint's key is read
-    from OPENAI_API_KEY. Rows that cannot be used go to OUT's .rejected.jsonl.
+    IN is LLaVA's JSON, or JSON Lines with image, question and answer. One of --endpoint, --bundle
+    and --truth says who describes the pictures. An endpoint's key is read from OPENAI_API_KEY.
+    Rows that cannot be used go to OUT's .rejected.jsonl. A run that was stopped or killed goes on
+    where it was when the same command is given again.
     """
-    if (endpoint is not None) + bundle + truth != 1:
-        raise click.UsageError("choose who describes: --endpoint, --bundle or --truth")
-    if endpoint is not None and model is None:
-        raise click.UsageError("--endpoint needs --model")
-    from edge_et.tuning.data.make import make_data, rejected_path
+    if (endpoint is not None) + (bundle is not None) + truth != 1:
+        raise click.UsageError("give one of --endpoint, --bundle and --truth")
+    if (endpoint is None) != (model is None):
+        raise click.UsageError("--endpoint and --model belong together")
+    if out.resolve() == data.resolve():
+        raise click.UsageError("--out is IN itself")
+    from edge_et.tuning.data import make
     from edge_et.tuning.data.readers import read_instructions
 
-    rows = list(read_instructions(data))
-    with _describer(endpoint, model, truth, requests_per_minute) as describer:
-        with progress_bar() as show:
-            tally = make_data(
-                rows,
-                images,
-                out,
-                describer,
-                lambda t: show("describe", t.made + t.kept + t.rejected, len(rows)),
-            )
+    rows = read_instructions(data)
+    try:
+        with (
+            _describer(endpoint, model, bundle, requests_per_minute) as describer,
+            progress_bar() as show,
+        ):
+            tally = make.make_data(rows, images or data.parent, out, describer, show)
+    except KeyboardInterrupt:
+        click.echo("interrupted; give the same command again to go on", err=True)
+        sys.exit(130)
+    for row in tally.rejected[:_REASONS_SHOWN]:
+        click.echo(f"row {row.row} rejected: {printable(row.reason)}", err=True)
+    if len(tally.rejected) > _REASONS_SHOWN:
+        click.echo(f"... all of them with reasons: {make.rejected_path(out)}", err=True)
     click.echo(
-        f"{out}: {tally.made} made, {tally.kept} done before, {tally.rejected} rejected", err=True
+        f"{out}: {tally.made} samples made, {tally.skipped} done before, "
+        f"{len(tally.rejected)} rows rejected",
+        err=True,
     )
-    if tally.rejected:
-        click.echo(f"why, is in {rejected_path(out)}", err=True)
 
 
 @contextmanager
 def _describer(
-    endpoint: str | None, model: str | None, truth: bool, requests_per_minute: float
+    endpoint: str | None, model: str | None, bundle: str | None, requests_per_minute: float
 ) -> "Iterator[Describer]":
     from edge_et.tuning.data import describers
     from edge_et.tuning.data.endpoint import Endpoint
 
-    if truth:
-        yield describers.TruthDescriber()
-    elif endpoint is not None:
+    if endpoint is not None:
         assert model is not None
         key = os.environ.get("OPENAI_API_KEY")
         yield describers.EndpointDescriber(
             Endpoint(endpoint, model, key=key, requests_per_minute=requests_per_minute)
         )
-    else:
+    elif bundle is not None:
         import edge_et
 
-        with edge_et.load(model) as pipe:
-            yield describers.bundle_describer(pipe)
+        with edge_et.load(bundle) as pipe:
+            yield describers.BundleDescriber(pipe)
+    else:
+        yield describers.TruthDescriber()

@@ -1,135 +1,172 @@
-"""Who writes the descriptions: a model behind an endpoint, a local bundle, or the ground truth."""
+"""Who writes the descriptions: a model behind an endpoint, a local bundle, or the ground truth.
+
+Goes in: a picture and its questions with answers. Comes out: a `Description`. What a model wrote is
+text from elsewhere and is checked before it is kept.
+"""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 from PIL import Image
 
-from edge_et.tuning.data.records import Instruction
-from edge_et.tuning.data.statements import statement
+from edge_et.errors import PromptTooLongError
+from edge_et.tuning.data.readers import Instruction
+from edge_et.tuning.data.records import fault_in
+from edge_et.tuning.data.statements import holding, quoted, statement
 from edge_et.tuning.questions.ask import caption
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
     from edge_et.tuning.data.endpoint import Endpoint
 
-MAX_DESCRIPTION = 6000
-"""Characters that a description may have."""
+STATEMENTS_PROMPT = """\
+Below are questions about one picture, each with its answer. Rewrite every pair as one sentence \
+that a reader understands who has seen neither the question nor the picture. Keep each name, \
+number, colour and place; add nothing; leave nothing out.
+Reply with a JSON list of {count} strings in the order of the pairs, and with nothing else.
 
-STATEMENTS_PROMPT = (
-    "Each line holds a question about a picture and its answer. Turn each into one statement that "
-    "is understood without the question. Keep every fact, add none. Write one statement a line and "
-    "nothing else.\n\n{pairs}"
-)
-DESCRIPTION_PROMPT = (
-    "Describe the fine details of this picture in a few plain sentences: objects, their number, "
-    "colour, size and place, and what is written. The description must say all of the following, "
-    "in its own flow, without mentioning that it was asked to:\n{statements}"
-)
+{pairs}"""
+
+DESCRIPTION_PROMPT = """\
+Describe this picture in fine detail, in plain sentences and at most {words} words. Say what can \
+be seen: things, how many of each, their colour, size and place, and print word by word. What \
+follows is known to be true. Work all of it into the description, in detail:
+{statements}
+Do not guess, and mention neither these instructions nor where a fact comes from."""
+
+DESCRIPTION_WORDS = 120
+# About three times what the words take: a model that is told a number of words exceeds it.
+DESCRIPTION_TOKENS = 500
+STATEMENTS_TOKENS = 1000
 
 
 class RowError(Exception):
     """One row cannot be described; others can."""
 
 
-class Describer(Protocol):
-    """Writes what training teaches the model to extract.
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is known about a picture.
 
     Attributes:
-        name: For the records.
+        statements: What the row's pairs say, a sentence each, in their order.
+        text: A description of the picture that says all of it.
     """
 
-    name: str
+    statements: tuple[str, ...]
+    text: str
 
-    def describe(self, picture: Image.Image, row: Instruction) -> tuple[tuple[str, ...], str]:
-        """Returns the row's statements, and a description that holds them.
+
+class Describer(Protocol):
+    """Writes what training teaches a perceiver to extract."""
+
+    @property
+    def name(self) -> str:
+        """What the records say about where their text comes from."""
+
+    def describe(self, picture: Image.Image, row: Instruction) -> Description:
+        """Describes one picture.
 
         Raises:
-            RowError: This row cannot be described.
+            RowError: If this row cannot be described.
+            EdgeETError: If no other row could be described either.
         """
 
 
 class EndpointDescriber:
-    """Asks a model behind an OpenAI-compatible endpoint.
-
-    Args:
-        endpoint: Where.
-    """
+    """A model behind an OpenAI-compatible endpoint."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self.name = endpoint.model
 
-    def describe(self, picture: Image.Image, row: Instruction) -> tuple[tuple[str, ...], str]:
-        """See `Describer`: one request for the statements, one for the description."""
-        pairs = "\n".join(f"{_line(p.question)} -> {_line(p.answer)}" for p in row.pairs)
-        told = self._endpoint.complete(STATEMENTS_PROMPT.format(pairs=pairs), None)
-        statements = tuple(line.strip() for line in told.splitlines() if line.strip())
-        if len(statements) != len(row.pairs):
-            raise RowError(
-                f"{self.name} made {len(statements)} statements of {len(row.pairs)} questions"
-            )
-        listed = "\n".join(f"- {line}" for line in statements)
-        prompt = DESCRIPTION_PROMPT.format(statements=listed)
-        return statements, _checked(self._endpoint.complete(prompt, picture), self.name)
+    def describe(self, picture: Image.Image, row: Instruction) -> Description:
+        """Describes one picture; see `Describer`.
+
+        The model is asked for statements only where rules make none, so that most rows of short
+        questions cost one request.
+        """
+        statements = tuple(self._statements(row))
+        listed = "\n".join(f"- {text}" for text in statements)
+        prompt = DESCRIPTION_PROMPT.format(words=DESCRIPTION_WORDS, statements=listed)
+        told = self._endpoint.complete(prompt, DESCRIPTION_TOKENS, picture)
+        return _checked(statements, told)
+
+    def _statements(self, row: Instruction) -> list[str]:
+        by_rule = [statement(pair.question, pair.answer) for pair in row.pairs]
+        rest = [pair for pair, made in zip(row.pairs, by_rule, strict=True) if made is None]
+        if not rest:
+            return [made for made in by_rule if made is not None]
+        pairs = "\n".join(
+            f"{k}. {quoted(pair.question, pair.answer)}" for k, pair in enumerate(rest, 1)
+        )
+        prompt = STATEMENTS_PROMPT.format(count=len(rest), pairs=pairs)
+        told = _string_list(self._endpoint.complete(prompt, STATEMENTS_TOKENS))
+        if len(told) != len(rest) or any(map(fault_in, told)):
+            told = [quoted(pair.question, pair.answer) for pair in rest]
+        left = iter(told)
+        return [next(left) if made is None else made for made in by_rule]
 
 
 class BundleDescriber:
-    """Lets stage 1 of a bundle describe, and adds the statements, which it cannot know.
+    """Stage 1 of a loaded bundle; the statements, which it cannot know, are put behind."""
 
-    Args:
-        pipe: The bundle.
-        name: For the records.
-    """
-
-    def __init__(self, pipe: ExtractThink, name: str) -> None:
+    def __init__(self, pipe: ExtractThink) -> None:
         self._pipe = pipe
-        self.name = name
+        self.name = f"{pipe.manifest.name} {pipe.manifest.version}"
 
-    def describe(self, picture: Image.Image, row: Instruction) -> tuple[tuple[str, ...], str]:
-        """See `Describer`."""
-        statements = _by_rules(row)
-        questions = " ".join(pair.question for pair in row.pairs)
-        extraction = self._pipe.extract(self._pipe.encode_image(picture), questions)
-        return statements, _checked(" ".join([extraction.text, *statements]), self.name)
+    def describe(self, picture: Image.Image, row: Instruction) -> Description:
+        """Describes one picture; see `Describer`."""
+        image = self._pipe.encode_image(picture)
+        try:
+            told = [self._pipe.extract(image, pair.question).text for pair in row.pairs]
+        except PromptTooLongError as err:
+            raise RowError(str(err)) from err
+        return _checked(_by_rule(row), " ".join(filter(None, dict.fromkeys(told))))
 
 
 class TruthDescriber:
-    """Describes rendered scenes by their facts."""
+    """The ground truth of rendered scenes; no model is needed."""
 
     name = "ground truth"
 
-    def describe(self, picture: Image.Image, row: Instruction) -> tuple[tuple[str, ...], str]:
-        """See `Describer`.
-
-        Raises:
-            RowError: The row holds no facts.
-        """
+    def describe(self, picture: Image.Image, row: Instruction) -> Description:
+        """Describes one picture; see `Describer`."""
         if row.facts is None:
-            raise RowError("the row has no facts; rows of scenes have")
-        statements = _by_rules(row)
-        return statements, " ".join([caption(row.facts), *statements])
+            raise RowError("the row has no facts; only rows of rendered scenes have")
+        return _checked(_by_rule(row), caption(row.facts))
 
 
-def bundle_describer(pipe: ExtractThink) -> BundleDescriber:
-    """Makes a describer of a loaded bundle."""
-    manifest = pipe.manifest
-    return BundleDescriber(pipe, f"{manifest.name} {manifest.version}")
+def _by_rule(row: Instruction) -> tuple[str, ...]:
+    return tuple(
+        statement(pair.question, pair.answer) or quoted(pair.question, pair.answer)
+        for pair in row.pairs
+    )
 
 
-def _by_rules(row: Instruction) -> tuple[str, ...]:
-    return tuple(statement(pair.question, pair.answer) for pair in row.pairs)
+def _checked(statements: tuple[str, ...], told: str) -> Description:
+    """Makes sure that a description can be used, and that it says what it must.
+
+    Raises:
+        RowError: If the text is empty, too long or holds control tokens.
+    """
+    if fault := fault_in(told):
+        raise RowError(f"the description {fault}")
+    text = holding(told, statements)
+    if fault := fault_in(text):
+        raise RowError(f"the description with its statements {fault}")
+    return Description(statements, text)
 
 
-def _checked(description: str, name: str) -> str:
-    text = description.strip()
-    if not text:
-        raise RowError(f"{name} wrote nothing")
-    if len(text) > MAX_DESCRIPTION:
-        raise RowError(f"{name} wrote {len(text)} characters, at most {MAX_DESCRIPTION} are kept")
-    return text
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
+def _string_list(reply: str) -> list[str]:
+    """Reads the JSON list in a model's reply; fences and remarks around it are passed over."""
+    found = re.search(r"\[.*\]", reply, re.DOTALL)
+    try:
+        told = msgspec.json.decode(found.group() if found else reply, type=list[str])
+    except (msgspec.MsgspecError, UnicodeError):
+        return []
+    return [" ".join(text.split()) for text in told]

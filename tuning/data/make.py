@@ -1,155 +1,185 @@
-"""Makes extraction data row by row, in files that a kill leaves whole.
+"""Makes extraction data, row by row.
 
-Goes in: instructions and a describer. Comes out: a file of records in input order, and beside it
-one of rejected rows. Both only ever grow by whole lines; a rerun cuts a torn last line off and goes
-on behind it, so that no row is lost and none is made twice.
+Goes in: instructions, a folder of pictures and a describer. Comes out: a file of
+`ExtractionRecord`s in the order of the input, and one of the rows that cannot be used. Both are
+written at the end, whole; until then a journal holds what was made, so that a run that was killed
+goes on where it was. A rejected row is not in the journal: the next run tries it again.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from edge_et.errors import ImageError, TuningError
+from edge_et.export.steps import Progress, atomic_output, no_progress
 from edge_et.image import load_image
-from edge_et.tuning import recipe
-from edge_et.tuning.data.describers import Describer, RowError
-from edge_et.tuning.data.readers import BadRow
-from edge_et.tuning.data.records import ExtractionRecord, Instruction
+from edge_et.tuning.data.describers import Describer, Description, RowError
+from edge_et.tuning.data.journal import Journal, entry_key
+from edge_et.tuning.data.readers import BrokenRow, Instruction, picture_path
+from edge_et.tuning.data.records import ExtractionRecord, training_prompt
+
+# A describer that fails on so many rows one after another fails on all of them.
+MAX_FAILURES_RUNNING = 5
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the file of rejected rows."""
+    """A row that was kept apart.
+
+    Attributes:
+        row: Its number in the input, from 1: of the line, or of the list's element.
+        reason: Why it cannot be used.
+        content: The row as it stands in the input.
+    """
 
     row: int
-    id: str
     reason: str
+    content: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What a run did.
 
     Attributes:
-        made: Records written now.
-        kept: Records and rejected rows that an earlier run wrote.
-        rejected: Rows set apart now.
+        made: Samples that were described now.
+        skipped: Samples that an earlier run had described.
+        rejected: Rows kept apart.
     """
 
-    made: int = 0
-    kept: int = 0
-    rejected: int = 0
+    made: int
+    skipped: int
+    rejected: tuple[Rejected, ...]
 
 
 def rejected_path(out: Path) -> Path:
-    """Returns where the rejected rows of an output go."""
+    """Returns where the rows go that cannot be used."""
     return out.with_name(f"{out.stem}.rejected.jsonl")
 
 
+def journal_path(out: Path) -> Path:
+    """Returns where a run keeps what it has done."""
+    return out.with_name(f"{out.stem}.journal.jsonl")
+
+
 def make_data(
-    rows: Iterable[Instruction | BadRow],
+    rows: Sequence[Instruction | BrokenRow],
     images: Path,
     out: Path,
     describer: Describer,
-    on_row: Callable[[Tally], None] = lambda tally: None,
+    progress: Progress = no_progress,
 ) -> Tally:
-    """Describes every row that no earlier run has described.
+    """Describes every row that no earlier run has described, and writes all of them.
 
     Args:
-        rows: In order, and the same as in the earlier run.
-        images: Folder that the rows' images are in.
-        out: JSON Lines of `ExtractionRecord`, gone on with if it exists.
+        rows: In order.
+        images: Folder that the pictures' paths are relative to, and must stay in.
+        out: JSON Lines of `ExtractionRecord`, one for each question.
         describer: Writes the descriptions.
-        on_row: Called after each row.
+        progress: Told after each row.
 
     Returns:
         What was done.
 
     Raises:
-        TuningError: The describer cannot be reached, or a file cannot be read or written. What was
-            made stays; another run goes on.
+        TuningError: If the describer fails altogether, or the folder or the journal cannot be used.
+        OutputError: If the output cannot be written.
+        EdgeETError: Whatever else the describer meets. What was made stays; another run goes on.
     """
-    tally = Tally()
+    if not images.is_dir():
+        raise TuningError(f"{images} is no folder: --images is what the pictures' paths start from")
+    done: list[tuple[Instruction, Description]] = []
+    rejected: list[Rejected] = []
+    made = skipped = failures = 0
+    with Journal(journal_path(out)) as journal:
+        for count, row in enumerate(rows, 1):
+            try:
+                description, is_new = _describe(row, images, describer, journal)
+            except _UnusableRowError as err:
+                content = row.content.decode("utf-8", "replace")
+                rejected.append(Rejected(row=row.row, reason=str(err), content=content))
+                failures = failures + 1 if isinstance(err.__cause__, RowError) else failures
+                if failures == MAX_FAILURES_RUNNING:
+                    raise TuningError(
+                        f"{failures} rows running could not be described; row {row.row}: {err}"
+                    ) from err
+            else:
+                assert isinstance(row, Instruction)
+                done.append((row, description))
+                made += len(row.pairs) if is_new else 0
+                skipped += 0 if is_new else len(row.pairs)
+                failures = 0 if is_new else failures
+            progress("describing", count, len(rows))
+    _write_lines(rejected_path(out), rejected)
+    if not done:
+        raise TuningError(
+            f"none of the {len(rows)} rows can be used; {rejected_path(out)} says why; "
+            f"row {rejected[0].row}: {rejected[0].reason}"
+        )
+    _write_lines(out, _records(done, describer.name))
+    return Tally(made, skipped, tuple(rejected))
+
+
+class _UnusableRowError(Exception):
+    """A row that has to be kept apart."""
+
+
+def _describe(
+    row: Instruction | BrokenRow, images: Path, describer: Describer, journal: Journal
+) -> tuple[Description, bool]:
+    """Returns the description of a row, and whether it was made now."""
+    if isinstance(row, BrokenRow):
+        raise _UnusableRowError(row.reason)
+    key = entry_key(row, describer.name)
+    if found := journal.find(key):
+        return found, False
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        root = images.resolve(strict=True)
-        with out.open("ab+") as made, rejected_path(out).open("ab+") as apart:
-            done = _whole_lines(made, out, ExtractionRecord) | _whole_lines(
-                apart, rejected_path(out), Rejected
+        picture = load_image(picture_path(row.image, images))
+    except (ImageError, ValueError) as err:
+        raise _UnusableRowError(str(err)) from err
+    try:
+        description = describer.describe(picture, row)
+    except RowError as err:
+        raise _UnusableRowError(str(err)) from err
+    journal.add(key, description)
+    return description, True
+
+
+def _records(
+    done: Sequence[tuple[Instruction, Description]], describer: str
+) -> list[ExtractionRecord]:
+    """Makes one record a question; an id that came before gets the row's number behind it."""
+    records = []
+    used: set[str] = set()
+    for row, description in done:
+        for number, pair in enumerate(row.pairs, 1):
+            sample_id = row.id if len(row.pairs) == 1 else f"{row.id}-{number}"
+            if sample_id in used:
+                sample_id = f"{sample_id}-row-{row.row}"
+            used.add(sample_id)
+            records.append(
+                ExtractionRecord(
+                    id=sample_id,
+                    image=row.image,
+                    prompt=training_prompt(pair.question),
+                    question=pair.question,
+                    answer=pair.answer,
+                    extraction=description.text,
+                    statements=description.statements,
+                    describer=describer,
+                    reasoning=pair.reasoning,
+                )
             )
-            for number, row in enumerate(rows, 1):
-                if _key(row) in done:
-                    tally.kept += 1
-                    on_row(tally)
-                    continue
-                outcome = row if isinstance(row, BadRow) else _describe(row, root, describer)
-                if isinstance(outcome, ExtractionRecord):
-                    _append(made, outcome)
-                    tally.made += 1
-                else:
-                    reason = outcome.reason if isinstance(outcome, BadRow) else outcome
-                    _append(apart, Rejected(row=number, id=_key(row), reason=reason))
-                    tally.rejected += 1
-                on_row(tally)
-    except OSError as err:
-        raise TuningError(f"{err.filename or out}: {err.strerror}") from err
-    return tally
+    return records
 
 
-def _key(row: Instruction | BadRow) -> str:
-    """Names a row; a bad one by its number too, as its id may be another's."""
-    return f"bad row {row.row}" if isinstance(row, BadRow) else row.id
-
-
-def _describe(row: Instruction, root: Path, describer: Describer) -> ExtractionRecord | str:
-    """Returns the record of a row, or why there is none."""
-    path = root / row.image
-    if not path.resolve().is_relative_to(root):
-        return f"image {row.image!r} is outside of the folder of images"
-    try:
-        picture = load_image(path)
-        statements, description = describer.describe(picture, row)
-    except (ImageError, RowError) as err:
-        return str(err)
-    asked = " ".join(pair.question for pair in row.pairs)
-    return ExtractionRecord(
-        id=row.id,
-        image=row.image,
-        prompt=recipe.EXTRACT_PROMPT.format(image="", question=asked).strip(),
-        extraction=description,
-        pairs=row.pairs,
-        statements=statements,
-        describer=describer.name,
-    )
-
-
-def _whole_lines(
-    file: BinaryIO, path: Path, kind: type[ExtractionRecord] | type[Rejected]
-) -> set[str]:
-    """Cuts a torn last line off a file, and returns the ids in the others."""
-    file.seek(0)
-    content = file.read()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        file.truncate(whole)
-    ids = set()
-    for number, line in enumerate(content[:whole].splitlines(), 1):
-        try:
-            ids.add(msgspec.json.decode(line, type=kind).id)
-        except (msgspec.DecodeError, UnicodeDecodeError) as err:
-            raise TuningError(
-                f"{path}:{number} was not written by this command: {err}; choose another --out"
-            ) from err
-    file.seek(0, os.SEEK_END)
-    return ids
-
-
-def _append(file: BinaryIO, record: ExtractionRecord | Rejected) -> None:
-    file.write(msgspec.json.encode(record) + b"\n")
-    file.flush()
-    os.fsync(file.fileno())
+def _write_lines(path: Path, lines: Sequence[msgspec.Struct]) -> None:
+    """Writes JSON Lines whole; where there are none, no older file stays."""
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(msgspec.json.Encoder().encode_lines(lines))

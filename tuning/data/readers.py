@@ -1,50 +1,85 @@
-"""Reads visual instruction data: LLaVA's JSON, or a JSON Lines file of questions and answers.
+"""Reads visual instruction data: LLaVA's JSON, or JSON Lines of image, question and answer.
 
-Goes in: a file. Comes out, row by row: an `Instruction`, or a `BadRow` that says what is wrong.
+Goes in: a file. Comes out: one `Instruction` a row, or a `BrokenRow` that says what is wrong with
+it. Pictures are not opened here; where their paths may lead is checked by `picture_path`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
 from edge_et.errors import TuningError
-from edge_et.tuning.data.records import Instruction, Pair
+from edge_et.tuning.data.records import fault_in
 from edge_et.tuning.facts import Facts
 
-IMAGE_MARK = "<image>"
-MAX_TEXT = 8000
-"""Characters that a question or an answer may have."""
-
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
+# Instruction sets append how to answer; that is no part of what is asked.
+_ANSWER_FORM = re.compile(r"\s*\banswer (?:the question )?(?:using|with|in) (?:a|one) .*", re.I)
+_IMAGE_MARK = "<image>"
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that cannot be used.
+class Pair:
+    """A question and its answer.
 
     Attributes:
-        row: Its number in the file, from 1.
-        id: As far as it is known.
-        reason: What is wrong, for people.
+        question: Without the place of the image, and without how to answer.
+        answer: The right one.
+        reasoning: What should be thought before the answer; empty if nobody wrote it.
+    """
+
+    question: str
+    answer: str
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A usable row: one picture with questions about it.
+
+    Attributes:
+        row: Its number in the file, from 1: of the line, or of the list's element.
+        content: The row as it stands in the file.
+        id: The row's own, or "row-" and the number.
+        image: Path of the picture, as the row tells it; not checked yet.
+        pairs: At least one.
+        facts: The ground truth of a rendered scene.
     """
 
     row: int
+    content: bytes
     id: str
+    image: str
+    pairs: tuple[Pair, ...]
+    facts: Facts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRow:
+    """A row that cannot be used.
+
+    Attributes:
+        row: As of `Instruction`.
+        content: As of `Instruction`.
+        reason: What is wrong.
+    """
+
+    row: int
+    content: bytes
     reason: str
 
 
 class _Turn(msgspec.Struct, rename={"speaker": "from"}):
     speaker: Literal["human", "gpt"]
-    value: _Text
+    value: str
 
 
 class _Conversation(msgspec.Struct):
-    """LLaVA's row: https://github.com/haotian-liu/LLaVA, docs/Finetune_Custom_Data.md."""
+    """LLaVA's row. Source: docs/Finetune_Custom_Data.md of haotian-liu/LLaVA."""
 
     image: str
     conversations: list[_Turn]
@@ -53,72 +88,107 @@ class _Conversation(msgspec.Struct):
 
 class _Question(msgspec.Struct):
     image: str
-    question: _Text
-    answer: _Text
+    question: str
+    answer: str | int | float
     id: str | int | None = None
+    reasoning: str = ""
     facts: Facts | None = None
 
 
-def read_instructions(path: Path) -> Iterator[Instruction | BadRow]:
-    """Reads a file of either kind; which one it is, its first character tells.
+def read_instructions(path: Path) -> list[Instruction | BrokenRow]:
+    """Reads a file of either format; a row tells by its keys which one it is of.
 
     Args:
-        path: The file.
+        path: A JSON list, or JSON Lines; an empty line is no row.
 
     Raises:
-        TuningError: It cannot be read, or is LLaVA's JSON as a whole and damaged.
+        TuningError: If the file cannot be read, is a damaged JSON list, or has no rows.
     """
     try:
-        content = path.read_bytes()
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as err:
-        raise TuningError(f"{path} cannot be read: {err.strerror}") from err
-    rows: list[bytes] | list[msgspec.Raw]
+        raise TuningError(f"cannot read {path}: {err.strerror or err}") from err
     if content.lstrip().startswith(b"["):
         try:
-            rows = msgspec.json.decode(content, type=list[msgspec.Raw])
-        except msgspec.DecodeError as err:
-            raise TuningError(f"{path} is no JSON list: {err}") from err
+            elements = msgspec.json.decode(content, type=list[msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeDecodeError) as err:
+            raise TuningError(f"{path} begins as a JSON list and is none: {err}") from err
+        numbered = [(number, bytes(element)) for number, element in enumerate(elements, 1)]
     else:
-        rows = [line for line in content.splitlines() if line.strip()]
-    seen: set[str] = set()
-    for number, row in enumerate(rows, 1):
-        instruction = _read_row(bytes(row), number)
-        if isinstance(instruction, Instruction):
-            if instruction.id in seen:
-                instruction = BadRow(number, instruction.id, "another row has the same id")
-            seen.add(instruction.id)
-        yield instruction
+        lines = content.split(b"\n")
+        numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise TuningError(f"{path} has no rows")
+    return [_read_row(number, row) for number, row in numbered]
 
 
-def _read_row(row: bytes, number: int) -> Instruction | BadRow:
+def picture_path(image: str, folder: Path) -> Path:
+    """Finds the picture of a row.
+
+    Args:
+        image: As the row tells it.
+        folder: Which the picture must lie in, links followed.
+
+    Raises:
+        ValueError: If the path leads out of the folder, or to no file.
+    """
+    root = folder.resolve()
     try:
-        fields = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
-        if "conversations" in fields:
-            talk = msgspec.json.decode(row, type=_Conversation)
-            pairs = _pairs(talk.conversations)
-            return Instruction(id=_id(talk.id, number), image=talk.image, pairs=pairs)
-        asked = msgspec.json.decode(row, type=_Question)
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        return BadRow(number, str(number), f"not a row of a known form: {err}")
+        path = (root / image).resolve()
+        inside = path.is_relative_to(root)
+        is_file = inside and path.is_file()
+    except (OSError, RuntimeError) as err:  # RuntimeError: links that lead in a circle
+        raise ValueError(f"image {image!r} cannot be found: {err}") from err
+    if not inside or Path(image).is_absolute():
+        raise ValueError(f"image {image!r} lies outside the folder of pictures")
+    if not is_file:
+        raise ValueError(f"image {image!r} is no file of the folder of pictures")
+    return path
+
+
+def _read_row(number: int, content: bytes) -> Instruction | BrokenRow:
+    try:
+        return _parse(number, content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
+        return BrokenRow(number, content, f"not JSON of a known form: {err}")
     except ValueError as err:
-        return BadRow(number, str(number), str(err))
-    return Instruction(
-        id=_id(asked.id, number),
-        image=asked.image,
-        pairs=(Pair(asked.question, asked.answer),),
-        facts=asked.facts,
-    )
+        return BrokenRow(number, content, str(err))
+
+
+def _parse(number: int, content: bytes) -> Instruction:
+    facts = None
+    row: _Conversation | _Question
+    if "conversations" in msgspec.json.decode(content, type=dict[str, msgspec.Raw]):
+        row = msgspec.json.decode(content, type=_Conversation)
+        pairs = _pairs(row.conversations)
+    else:
+        row = msgspec.json.decode(content, type=_Question)
+        pairs = (Pair(_asked(row.question), str(row.answer).strip(), row.reasoning.strip()),)
+        facts = row.facts
+    row_id = f"row-{number}" if row.id is None else str(row.id)
+    texts = [("id", row_id), ("image", row.image)]
+    for pair in pairs:
+        texts += [("question", pair.question), ("answer", pair.answer)]
+        texts += [("reasoning", pair.reasoning)] if pair.reasoning else []
+    for name, text in texts:
+        if fault := fault_in(text):
+            raise ValueError(f"{name} {fault}")
+    return Instruction(number, content, row_id, row.image, pairs, facts)
 
 
 def _pairs(turns: list[_Turn]) -> tuple[Pair, ...]:
     speakers = [turn.speaker for turn in turns]
     if not turns or speakers != ["human", "gpt"] * (len(turns) // 2):
-        raise ValueError("the turns do not go human, gpt, human, gpt ...")
+        raise ValueError("the turns do not go human, gpt, human, gpt, ...")
+    if sum(turn.value.count(_IMAGE_MARK) for turn in turns) > 1:
+        raise ValueError("more than one <image>: questions about several pictures are not read")
     return tuple(
-        Pair(asked.value.replace(IMAGE_MARK, "").strip(), told.value.strip())
+        Pair(_asked(asked.value), told.value.strip())
         for asked, told in zip(turns[0::2], turns[1::2], strict=True)
     )
 
 
-def _id(given: str | int | None, number: int) -> str:
-    return f"row-{number}" if given is None else str(given)
+def _asked(question: str) -> str:
+    """Removes what is no question: the image's place, line ends of DOS, how to answer."""
+    text = question.replace(_IMAGE_MARK, "").replace("\r\n", "\n").strip()
+    return _ANSWER_FORM.sub("", text).strip() or text

@@ -1,63 +1,174 @@
 """Turns a question and its answer into a statement that needs no question, by rules.
 
-"What colour is the dog?" and "brown" give "The colour of the dog is brown." Where no rule fits, the
-statement quotes both. A describing model does this better; the rules cost nothing.
+"What colour is the dog?" and "brown" give "The colour of the dog is brown." Rules are few and
+careful: where none fits, the caller asks a model, or quotes both.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-_Rule = Callable[[re.Match[str], str], str]
+_IS = "is|are|was|were"
+_PREPOSITIONS = (
+    *("above", "at", "behind", "below", "beside", "between", "by", "in", "inside", "near"),
+    *("next", "on", "outside", "over", "to", "under", "with"),
+)
+# A sentence that begins with one of these says nothing without its question.
+_NEEDS_ITS_QUESTION = (
+    *("yes", "no", "it", "it's", "its", "they", "their", "he", "she", "his", "her"),
+    *("this", "that", "these", "those"),
+)
+_SMALL_WORDS = {"a", "an", "the", "is", "are", "was", "were", "of", "to", "that", "and"}
+_MIN_SENTENCE_WORDS = 4
 
-_BE = "is|are|was|were"
+_Rule = Callable[[re.Match[str], str], str | None]
 
 
-def statement(question: str, answer: str) -> str:
-    """Returns one sentence that says what question and answer say together."""
-    asked = question.strip().rstrip("?.! ")
-    told = answer.strip().rstrip(".! ")
-    if len(told.split()) > 3 and told[:1].isupper():
-        return told + "."
+def statement(question: str, answer: str) -> str | None:
+    """Makes one self-contained sentence.
+
+    Args:
+        question: About a picture.
+        answer: The right one.
+
+    Returns:
+        The sentence; None if no rule fits.
+    """
+    told = " ".join(answer.split())
+    words = told.lower().replace(",", " ").split()
+    if len(words) >= _MIN_SENTENCE_WORDS and told[0].isupper() and told.endswith("."):
+        return None if words[0] in _NEEDS_ITS_QUESTION else told
+    asked = " ".join(question.split()).rstrip("?.! ")
+    told = told.rstrip(".! ")
+    if "?" in asked or not told:
+        return None
     for pattern, rule in _RULES:
-        match = re.fullmatch(pattern, asked, re.IGNORECASE)
-        if match is not None:
+        if match := re.fullmatch(pattern, asked, re.IGNORECASE):
             made = rule(match, told)
-            return made[:1].upper() + made[1:] + "."
-    return f'To the question "{asked}?" the answer is: {told}.'
+            return made and f"{made[0].upper()}{made[1:]}."
+    return None
 
 
-def _there_is(match: re.Match[str], told: str) -> str:
-    verb, what = match["be"].lower(), match["what"]
-    if told.lower().startswith("yes"):
-        return f"there {verb} {what}"
-    if told.lower().startswith("no"):
-        return f"there {verb} no {re.sub(r'^(an?|any) ', '', what)}"
-    return f'to "{verb} there {what}" the answer is {told}'
+def quoted(question: str, answer: str) -> str:
+    """Puts question and answer side by side, where no statement can be made of them."""
+    return f"Question: {' '.join(question.split())} Answer: {' '.join(answer.split())}"
 
 
-def _attribute(match: re.Match[str], told: str) -> str:
-    return f"the {match['kind'].lower()} of {match['what']} is {told}"
+def holding(description: str, statements: Sequence[str]) -> str:
+    """Appends to a description what it does not say.
+
+    Args:
+        description: Of a picture.
+        statements: That must be in it. One whose words all occur in one sentence counts as said.
+
+    Returns:
+        The description, with the missing statements as sentences behind it.
+    """
+    said = [_content_words(sentence) for sentence in re.split(r"[.!?;\n]+(?:\s|$)", description)]
+    missing = [
+        text for text in statements if not any(_content_words(text) <= words for words in said)
+    ]
+    return " ".join([description.strip(), *dict.fromkeys(missing)]).strip()
+
+
+def _content_words(text: str) -> set[str]:
+    return set(re.findall(r"[\w'.-]*\w", text.lower())) - _SMALL_WORDS
+
+
+def _there_is(match: re.Match[str], told: str) -> str | None:
+    """Answers "Is there a dog?": yes, no, and nothing else."""
+    verb, what = (match["be"] or "is").lower(), match["what"]
+    if told.lower() == "yes":
+        return f"there {verb} {re.sub(r'^any ', '', what, flags=re.I)}"
+    if told.lower() == "no":
+        return f"there {verb} no {re.sub(r'^(an?|any|some) ', '', what, flags=re.I)}"
+    return None
+
+
+def _is_so(match: re.Match[str], told: str) -> str | None:
+    """Answers "Is the dog brown?" and "Is the dog on the sofa?"."""
+    if told.lower() not in ("yes", "no"):
+        return None
+    negation = " not" if told.lower() == "no" else ""
+    return f"{match['what']} {match['be'].lower()}{negation} {match['rest']}"
+
+
+def _where(match: re.Match[str], told: str) -> str:
+    place = told[0].lower() + told[1:]
+    if place.split()[0] not in _PREPOSITIONS:
+        place = f"at {place}" if place.startswith("the ") else f"at the {place}"
+    return f"{match['what']} {match['be'].lower()} {place}"
+
+
+def _what_is(match: re.Match[str], told: str) -> str:
+    what, verb = match["what"], match["be"].lower()
+    if what.split()[0].lower() in _PREPOSITIONS:
+        return f"{what} {verb} {_with_article(told)}"
+    return f"{what} {verb} {told}"
+
+
+def _with_article(noun: str) -> str:
+    """Writes "a dog" for "dog"; longer answers and plurals are left alone."""
+    if not re.fullmatch(r"[a-z]+(?: [a-z]+)?", noun) or noun.endswith("s"):
+        return noun
+    if noun.split()[0] in ("a", "an", "the", "no", "some", "two", "three", "four", "five"):
+        return noun
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _doing(match: re.Match[str], told: str) -> str | None:
+    if not told.split()[0].lower().endswith("ing"):
+        return None
+    return f"{match['what']} {match['be'].lower()} {told[0].lower()}{told[1:]}"
 
 
 _RULES: tuple[tuple[str, _Rule], ...] = (
-    (rf"(?P<be>{_BE}) there (?P<what>.+)", _there_is),
-    (rf"(?:what|which) (?P<kind>colou?r|size|shape|number) (?:{_BE}) (?P<what>.+)", _attribute),
+    (rf"(?P<be>{_IS}) there (?P<what>.+)", _there_is),
+    (r"(?:do|can) you see (?P<what>an? .+)(?P<be>)", _there_is),
+    (rf"(?P<be>{_IS}) (?P<what>the [\w-]+) (?P<rest>[\w-]+)", _is_so),
     (
-        r"how many (?P<what>.+?) (?:are|were) there(?: .*)?",
-        lambda m, a: f"there are {a} {m['what']}",
+        rf"(?P<be>{_IS}) (?P<what>the [\w-]+(?: [\w-]+)?) "
+        rf"(?P<rest>(?:{'|'.join(_PREPOSITIONS)})(?: (?!\w+(?:ing|ed)\b)[\w-]+){{1,4}})",
+        _is_so,
     ),
-    (rf"where (?P<be>{_BE}) (?P<what>.+)", lambda m, a: f"{m['what']} {m['be'].lower()} {_at(a)}"),
     (
-        r"what (?:is|'s) (?:this|it|shown|in the (?:picture|image|photo))",
-        lambda m, a: f"this is {a}",
+        rf"(?:what|which) (?P<kind>colou?r|size|shape|number) (?P<be>{_IS}) (?P<what>.+)",
+        lambda m, told: f"the {m['kind'].lower()} of {m['what']} is {told}",
     ),
-    (r"what (?:does|do) (?P<what>.+) (?:say|read|show)", lambda m, a: f'{m["what"]} says "{a}"'),
-    (rf"what (?P<be>{_BE}) (?P<what>.+)", lambda m, a: f"{m['what']} {m['be'].lower()} {a}"),
+    (
+        rf"how many (?P<what>.+?) (?:{_IS}) there(?P<rest> .+)?",
+        lambda m, told: f"the number of {m['what']}{m['rest'] or ''} is {told}",
+    ),
+    (
+        rf"how many (?P<what>[\w-]+(?: [\w-]+)?) (?P<be>{_IS}) (?P<rest>.+)",
+        lambda m, told: f"the number of {m['what']} that {m['be'].lower()} {m['rest']} is {told}",
+    ),
+    (
+        r"how many (?P<what>.+?) (?:do|can) you (?:see|count)(?P<rest> .+)?",
+        lambda m, told: f"the number of {m['what']}{m['rest'] or ''} is {told}",
+    ),
+    (rf"where (?P<be>{_IS}) (?P<what>.+)", _where),
+    (
+        r"what(?: is|'s) (?:this|it|shown|in (?:the|this) (?:picture|image|photo))"
+        r"|what (?:does|do) (?:the|this) (?:picture|image|photo) show",
+        lambda m, told: f"the picture shows {_with_article(told)}",
+    ),
+    (
+        r"what does (?P<what>the .+) (?P<verb>say|read|show|display)",
+        lambda m, told: f'{m["what"]} {m["verb"].lower()}s "{told}"',
+    ),
+    (rf"what (?P<be>{_IS}) (?P<what>.+) doing", _doing),
+    (
+        rf"what (?P<be>{_IS}) (?P<what>.+) (?P<verb>wearing|holding|eating|riding|carrying)",
+        lambda m, told: f"{m['what']} {m['be'].lower()} {m['verb'].lower()} {_with_article(told)}",
+    ),
+    (
+        rf"what (?P<be>{_IS}) (?P<what>(?:the|{'|'.join(_PREPOSITIONS)}) .+)",
+        _what_is,
+    ),
+    (
+        rf"which (?P<what>[\w-]+) (?P<be>{_IS}) (?P<rest>.+)",
+        lambda m, told: f"the {m['what']} that {m['be'].lower()} {m['rest']} is {told}",
+    ),
 )
-
-
-def _at(place: str) -> str:
-    starts = ("at ", "in ", "on ", "under ", "behind ", "near ", "to ", "next ", "above ", "below ")
-    return place if place.lower().startswith(starts) else f"at the {place}"
