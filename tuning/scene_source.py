@@ -25,6 +25,10 @@ from edge_et.tuning.samples import (
     two_stage,
 )
 
+# Where few kinds of question fit a picture, the one with nothing to see is left out at times.
+_MANY_KINDS = 4
+_REFUSED_SHARE = 0.4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
@@ -111,6 +115,8 @@ def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> l
 def _examples(facts: Facts, count: int, rng: np.random.Generator) -> list[Example]:
     """Draws questions about one scene, of different kinds as far as there are any."""
     kinds = kinds_for(facts)
+    if len(kinds) < _MANY_KINDS and rng.random() > _REFUSED_SHARE:
+        kinds.remove("unknown")
     order = [kinds[i] for i in rng.permutation(len(kinds))]
     drawn = (ask(facts, order[i % len(order)], rng) for i in range(count))
     return [example for example in drawn if example is not None]
