@@ -101,6 +101,20 @@ def test_llavas_conversations_become_pairs(tmp_path: Path):
     assert found.pairs == (Pair("What is this?", "dog"), Pair("How many are there?", "2"))
 
 
+@pytest.mark.parametrize(
+    ("question", "kept"),
+    [
+        ("What is it? Answer with a single word.", "What is it?"),
+        ("Name it\nAnswer the question using a single word or phrase.", "Name it"),
+        ("What is the answer in a crossword?", "What is the answer in a crossword?"),
+    ],
+)
+def test_how_to_answer_is_no_part_of_a_question(tmp_path: Path, question: str, kept: str):
+    (row,) = read_instructions(write_rows(tmp_path / "d", {**ROW, "question": question}))
+    assert isinstance(row, Instruction)
+    assert row.pairs[0].question == kept
+
+
 def test_lines_need_image_question_and_answer(tmp_path: Path):
     path = write_rows(tmp_path / "d", {**ROW, "id": "x", "reasoning": "It is."}, "", ROW)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -116,6 +130,8 @@ def test_lines_need_image_question_and_answer(tmp_path: Path):
     [
         ("{", "not JSON"),
         ("[1]", "not JSON of a known form"),
+        ('{"image": "a", "question": "\\ud800", "answer": "a"}', "not JSON of a known form"),
+        ("[" * 100_000, "not JSON of a known form"),
         ('{"image": "\ud800"}'.encode("utf-8", "surrogatepass").decode("latin-1"), "not JSON"),
         ({"question": "q", "answer": "a"}, "image"),
         ({**ROW, "image": ["a.png", "b.png"]}, "image"),

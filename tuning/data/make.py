@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edge_et.errors import ImageError, TuningError
+from edge_et.export.errors import OutputError
 from edge_et.export.steps import Progress, atomic_output, no_progress
 from edge_et.image import load_image
 from edge_et.tuning.data.describers import Describer, Description, RowError
@@ -179,7 +180,10 @@ def _records(
 def _write_lines(path: Path, lines: Sequence[msgspec.Struct]) -> None:
     """Writes JSON Lines whole; where there are none, no older file stays."""
     if not lines:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as err:
+            raise OutputError(path, err.strerror or str(err)) from err
         return
     with atomic_output(path) as temporary:
         temporary.write_bytes(msgspec.json.Encoder().encode_lines(lines))

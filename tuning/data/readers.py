@@ -18,7 +18,9 @@ from edge_et.tuning.data.records import fault_in
 from edge_et.tuning.facts import Facts
 
 # Instruction sets append how to answer; that is no part of what is asked.
-_ANSWER_FORM = re.compile(r"\s*\banswer (?:the question )?(?:using|with|in) (?:a|one) .*", re.I)
+_ANSWER_FORM = re.compile(
+    r"([.?!]\s|\n)\s*answer (?:the question )?(?:using|with|in) (?:a|one) .*", re.IGNORECASE
+)
 _IMAGE_MARK = "<image>"
 
 
@@ -191,4 +193,4 @@ def _pairs(turns: list[_Turn]) -> tuple[Pair, ...]:
 def _asked(question: str) -> str:
     """Removes what is no question: the image's place, line ends of DOS, how to answer."""
     text = question.replace(_IMAGE_MARK, "").replace("\r\n", "\n").strip()
-    return _ANSWER_FORM.sub("", text).strip() or text
+    return _ANSWER_FORM.sub(r"\1", text).strip() or text
