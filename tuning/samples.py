@@ -17,6 +17,8 @@ from edge_et.tuning import recipe
 from edge_et.tuning.questions.example import Example
 
 IGNORED = -100
+MAX_BRANCHES = 64
+ROW_TOKENS = 448
 
 Turns = tuple[tuple[str, bool], ...]
 """Pieces of text behind the image, each with whether the model is taught to write it."""
@@ -121,19 +123,61 @@ def _thinking(example: Example) -> Turns:
     )
 
 
-def attention_mask(branches: np.ndarray) -> np.ndarray:
-    """Says which position sees which: its own branch and the shared start, never what follows.
+def fill_rows(samples: Sequence[PackedSample]) -> list[list[int]]:
+    """Shares samples out to rows of a batch, so that little of it is padding.
 
     Args:
-        branches: int64 [B, T]; -1 marks padding.
+        samples: To share out.
+
+    Returns:
+        The numbers of the samples in each row. No row is longer than the longest sample, or than
+        `ROW_TOKENS` where that is more.
+    """
+    lengths = [len(sample.token_ids) for sample in samples]
+    room = max(ROW_TOKENS, *lengths)
+    rows: list[tuple[int, list[int]]] = []
+    for number in sorted(range(len(samples)), key=lambda n: -lengths[n]):
+        for k, (used, members) in enumerate(rows):
+            if used + lengths[number] <= room:
+                rows[k] = (used + lengths[number], [*members, number])
+                break
+        else:
+            rows.append((lengths[number], [number]))
+    return [members for _, members in rows]
+
+
+def join_row(samples: Sequence[PackedSample]) -> PackedSample:
+    """Puts samples behind each other; they stay blind to each other.
+
+    Args:
+        samples: The samples of one row.
+
+    Returns:
+        One sample. Branch b of the n-th sample is numbered `n * MAX_BRANCHES + b`; the image of the
+        first one begins at `image_start`, and the others' as far behind the start of theirs.
+    """
+    return PackedSample(
+        token_ids=np.concatenate([s.token_ids for s in samples]),
+        targets=np.concatenate([s.targets for s in samples]),
+        positions=np.concatenate([s.positions for s in samples]),
+        branches=np.concatenate([s.branches + n * MAX_BRANCHES for n, s in enumerate(samples)]),
+        image_start=samples[0].image_start,
+    )
+
+
+def attention_mask(branches: np.ndarray) -> np.ndarray:
+    """Says which position sees which: its branch and its sample's start, never what follows.
+
+    Args:
+        branches: int64 [B, T], numbered as in `join_row`; -1 marks padding.
 
     Returns:
         bool [B, 1, T, T], True where the row may look at the column.
     """
-    same = branches[:, :, None] == branches[:, None, :]
-    shared = branches[:, None, :] == 0
+    rows, columns = branches[:, :, None], branches[:, None, :]
+    own_start = columns == rows // MAX_BRANCHES * MAX_BRANCHES
     causal = np.tril(np.ones((branches.shape[1],) * 2, bool))
-    return ((same | shared) & causal)[:, None]
+    return (((rows == columns) | own_start) & causal)[:, None]
 
 
 def _tokenize(turns: Turns, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:

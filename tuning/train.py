@@ -19,7 +19,14 @@ from edge_et.errors import TuningError
 from edge_et.tuning import recipe
 from edge_et.tuning.checkpoint import load_checkpoint, save_checkpoint
 from edge_et.tuning.curves import draw_curves
-from edge_et.tuning.samples import IGNORED, PackedSample, attention_mask
+from edge_et.tuning.samples import (
+    IGNORED,
+    MAX_BRANCHES,
+    PackedSample,
+    attention_mask,
+    fill_rows,
+    join_row,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -179,8 +186,9 @@ def teacher_forced_accuracy(
     with torch.no_grad():
         logits, targets = _taught_logits(model, vision, features, samples)
     right = (logits.argmax(dim=-1) == targets).cpu().numpy()
+    in_order = [samples[n] for members in fill_rows(samples) for n in members]
     branches = np.concatenate(
-        [s.branches[s.targets != IGNORED] + 1000 * n for n, s in enumerate(samples)]
+        [s.branches[s.targets != IGNORED] + n * MAX_BRANCHES for n, s in enumerate(in_order)]
     )
     return float(np.mean([right[branches == branch].all() for branch in np.unique(branches)]))
 
@@ -188,37 +196,51 @@ def teacher_forced_accuracy(
 def _taught_logits(
     model: PeftModel, vision: nn.Module, features: torch.Tensor, samples: Sequence[PackedSample]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns logits [taught, V] and targets [taught], sample by sample."""
+    """Returns logits [taught, V] and targets [taught], row by row of `fill_rows`."""
     import torch
     from torch.nn import functional
 
-    length = max(len(sample.token_ids) for sample in samples)
     device = next(model.parameters()).device
-    ids = torch.from_numpy(_padded([s.token_ids for s in samples], length, 0)).to(device)
-    targets = torch.from_numpy(_padded([s.targets for s in samples], length, IGNORED)).to(device)
-    positions = torch.from_numpy(_padded([s.positions for s in samples], length, 0)).to(device)
-    branches = _padded([s.branches for s in samples], length, -1)
+    layout = fill_rows(samples)
+    rows = [join_row([samples[n] for n in members]) for members in layout]
+    length = max(len(row.token_ids) for row in rows)
+    ids = torch.from_numpy(_padded([r.token_ids for r in rows], length, 0)).to(device)
+    targets = torch.from_numpy(_padded([r.targets for r in rows], length, IGNORED)).to(device)
+    positions = torch.from_numpy(_padded([r.positions for r in rows], length, 0)).to(device)
+    branches = _padded([r.branches for r in rows], length, -1)
     mask = torch.from_numpy(attention_mask(branches)).to(device)
     with torch.autocast(device.type, torch.bfloat16):
         image_tokens = vision(features.to(device))
         llm = cast("LlamaModel", model.get_base_model().model)
         table = llm.embed_tokens
-        embeddings = table(ids)
-        start = samples[0].image_start
-        embeddings = torch.cat(
-            [
-                embeddings[:, :start],
-                image_tokens.to(embeddings.dtype),
-                embeddings[:, start + image_tokens.shape[1] :],
-            ],
-            dim=1,
-        )
+        row, column = _image_places(samples, layout, image_tokens.shape[1])
+        order = torch.tensor([n for members in layout for n in members], device=device)
+        filled = image_tokens[order].flatten(0, 1).to(table.weight.dtype)
+        embeddings = table(ids).index_put((row.to(device), column.to(device)), filled)
         hidden = llm(
             inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
         )[0]
         taught = targets != IGNORED
         logits = functional.linear(hidden[taught], table.weight)
     return logits, targets[taught]
+
+
+def _image_places(
+    samples: Sequence[PackedSample], layout: Sequence[Sequence[int]], tokens: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns row and column of every image token, in the order of the layout."""
+    import torch
+
+    rows: list[int] = []
+    columns: list[int] = []
+    for row, members in enumerate(layout):
+        start = 0
+        for number in members:
+            first = start + samples[number].image_start
+            rows += [row] * tokens
+            columns += range(first, first + tokens)
+            start += len(samples[number].token_ids)
+    return torch.tensor(rows), torch.tensor(columns)
 
 
 def _parameter_groups(
