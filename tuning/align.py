@@ -106,7 +106,7 @@ def align(
     with torch.no_grad():
         codes = targets.place_codes * targets.length * _PLACE_LENGTH
         head.projector.place_codes.copy_(codes)
-    centre = nn.Linear(targets.directions.shape[1], 1)
+    centre = nn.Linear(targets.directions.shape[1], 1).to(targets.directions.device)
     optimizer = torch.optim.AdamW(
         [
             {"params": [*head.projector.parameters(), *centre.parameters()]},
@@ -150,7 +150,7 @@ def align(
 def cell_accuracy(head: VisionHead, targets: WordTargets, shards: Sequence[Path]) -> float:
     """Returns the share of covered cells whose nearest text is the right one."""
     shares = []
-    centre = nn.Linear(targets.directions.shape[1], 1)
+    centre = nn.Linear(targets.directions.shape[1], 1).to(targets.directions.device)
     with torch.no_grad():
         for path in shards:
             shard = load_shard(path)
@@ -168,8 +168,9 @@ def _loss(
     rows: np.ndarray,
 ) -> tuple[Tensor, float]:
     """Computes the loss of some scenes, and the share of covered cells named right."""
-    with torch.autocast("cpu", torch.bfloat16):
-        tokens = head(torch.from_numpy(shard.features[rows]).float())
+    device = targets.directions.device
+    with torch.autocast(device.type, torch.bfloat16):
+        tokens = head(torch.from_numpy(shard.features[rows]).float().to(device))
     tokens = (tokens.float() - head.projector.place_codes).flatten(0, 1)
     words = shard.token_words[rows].reshape(len(tokens), -1)
     shares = shard.token_shares[rows].reshape(len(tokens), -1).astype(np.float32)
@@ -183,16 +184,16 @@ def _loss(
     chances[empty, targets.ids[BACKGROUND]] = 1
     weights = covered + empty * _BACKGROUND_SHARE * covered.sum() / max(1, empty.sum())
     cosines = functional.normalize(tokens, dim=-1) @ targets.directions.T
-    wanted = torch.from_numpy(chances)
+    wanted = torch.from_numpy(chances).to(device)
     wrong = functional.cross_entropy(cosines / _TEMPERATURE, wanted, reduction="none")
-    weight = torch.from_numpy(weights.astype(np.float32))
+    weight = torch.from_numpy(weights.astype(np.float32)).to(device)
     drift = (tokens.norm(dim=-1) / (_TOKEN_LENGTH * targets.length) - 1) ** 2
-    centres = torch.from_numpy(shard.centres[rows].reshape(-1).astype(np.float32))
+    centres = torch.from_numpy(shard.centres[rows].reshape(-1).astype(np.float32)).to(device)
     found = functional.binary_cross_entropy_with_logits(
-        centre(tokens)[:, 0], centres, pos_weight=torch.tensor(_CENTRE_BALANCE)
+        centre(tokens)[:, 0], centres, pos_weight=torch.tensor(_CENTRE_BALANCE, device=device)
     )
     loss = (wrong * weight).sum() / weight.sum()
-    best = cosines.detach().argmax(dim=-1).numpy()
+    best = cosines.detach().argmax(dim=-1).cpu().numpy()
     right = best[covered] == chances[covered].argmax(axis=1)
     return loss + _LENGTH_WEIGHT * drift.mean() + _CENTRE_WEIGHT * found, float(right.mean())
 

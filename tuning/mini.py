@@ -88,8 +88,10 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
             there.
     """
     torch.manual_seed(config.seed)
-    trunk, head, _ = split_vision(load_tower(find_tower_graph()))
-    llm = load_llm(find_llm())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    trunk, head, vision = split_vision(load_tower(find_tower_graph()))
+    vision.to(device)
+    llm = load_llm(find_llm()).to(device)
     table = llm.model.embed_tokens.weight.float()
     model = add_adapter(llm)
     if config.adapter is not None:

@@ -41,13 +41,14 @@ class VisionTrunk:
             float16 [N, 1 + 2 P, C]: the hidden states where training begins, class token first,
             then the early features.
         """
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            hidden = self._backbone.embed(pixel_values(pictures))
+        device = self._backbone.positions.device
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            hidden = self._backbone.embed(pixel_values(pictures).to(device))
             for number, layer in enumerate(self._backbone.layers[: recipe.FROZEN_LAYERS], 1):
                 hidden = layer(hidden)
                 if number == recipe.EARLY_LAYER:
                     early = early_features(hidden)
-        return torch.cat((hidden.float(), early.float()), dim=1).to(torch.float16).numpy()
+        return torch.cat((hidden.float(), early.float()), dim=1).to(torch.float16).cpu().numpy()
 
 
 class VisionHead(nn.Module):

@@ -13,7 +13,7 @@ from edge_et.tuning.assets.debian import DebianPackage, unpack
 MATE_BACKGROUNDS = DebianPackage(
     name="mate-backgrounds",
     path="pool/main/m/mate-backgrounds/mate-backgrounds_1.26.0-1_all.deb",
-    license="GPL-2.0-or-later, CC-BY-SA-4.0",
+    license="GPL-2.0-or-later",
     sha256="7bf4c2209f34b4f61ba6d24c8b58c28b361e82e4b943aae6d42c030169af9e04",
 )
 
