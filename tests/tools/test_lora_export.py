@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from edge_et.errors import TuningError
 from edge_et.export.errors import (
     LeftoverTensorError,
     MissingTensorError,
@@ -19,6 +20,7 @@ from edge_et.export.errors import (
 from edge_et.export.llm import MAX_LOGIT_ERROR, export_llm
 from edge_et.export.logits import gguf_against_checkpoint
 from edge_et.export.lora import export_lora
+from edge_et.tuning.adapter_file import read_adapter
 
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -75,6 +77,26 @@ def test_half_precision_is_close_and_half_as_large(
         llama_gguf, llama_folder, gguf_adapter=half.path, peft_adapter=adapter
     )
     assert difference.mean_kl < 1e-3
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_an_adapter_comes_back_from_its_file(
+    make_llm: Callable[..., Path], tmp_path: Path, family: str
+) -> None:
+    base = make_llm(family)
+    model = export_llm(base, tmp_path / "model.gguf", dtype="F32", check_logits=False).path
+    adapter = save_adapter(base, tmp_path / "peft")
+    out = export_lora(adapter, model, tmp_path / "lora.gguf", dtype="F32").path
+    again = read_adapter(out, model)
+    expected = load_file(adapter / "adapter_model.safetensors")
+    assert again.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(again[name], tensor, rtol=0, atol=0)
+
+
+def test_a_model_is_no_adapter(llama_gguf: Path) -> None:
+    with pytest.raises(TuningError, match="no LoRA adapter"):
+        read_adapter(llama_gguf, llama_gguf)
 
 
 def refused(adapter: Path, base: Path, error: type[Exception], match: str) -> None:

@@ -34,7 +34,17 @@ def test_blocks_that_do_not_tile_the_patches_are_refused(
         pixel_shuffle(torch.zeros(1, 9, 1), grid, factor)
 
 
-def test_the_default_is_the_mini_model() -> None:
+def test_a_code_tells_each_token_of_its_place(tmp_path: Path) -> None:
+    projector = PixelShuffleProjector(8, 2, 8, 8, places=4)
+    same = torch.randn(1, 1, 8).expand(1, 16, 8)
+    assert torch.allclose(projector(same)[0, 0], projector(same)[0, 3])
+    torch.nn.init.normal_(projector.place_codes)
+    assert not torch.allclose(projector(same)[0, 0], projector(same)[0, 3])
+    save_projector(projector, tmp_path)
+    assert torch.equal(load_projector(tmp_path)(same), projector(same))
+
+
+def test_the_default_is_a_small_dinov2_and_a_small_llm() -> None:
     projector = PixelShuffleProjector()
     assert projector(torch.zeros(2, 256, 384)).shape == (2, 64, 576)
     with pytest.raises(ValueError, match="square"):

@@ -2,36 +2,53 @@
 
 import contextlib
 import itertools
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from tiny.tokenizer import write_tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM
 
-from edge_et.export.projector import PixelShuffleProjector
+from edge_et.errors import TuningError
 from edge_et.manifest import ChatSpec
 from edge_et.prompt import TokenSegment, end_turn, fill, to_segments, user_turn
 from edge_et.tokenizer import Tokenizer
 from edge_et.tuning import recipe
-from edge_et.tuning.align import AlignSettings, align_projector, cell_accuracy
+from edge_et.tuning.align import AlignSettings, WordTargets, align, cell_accuracy
+from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, shard_path, write_shard
-from edge_et.tuning.questions import Example
+from edge_et.tuning.questions.example import Example
 from edge_et.tuning.samples import (
     IGNORED,
+    ROW_TOKENS,
+    PackedSample,
     attention_mask,
     direct,
     extraction_only,
+    fill_rows,
+    join_row,
     pack,
     two_stage,
 )
-from edge_et.tuning.train import TrainSettings, add_adapter, train
+from edge_et.tuning.scene_source import Mixture, SceneSource
+from edge_et.tuning.tower import pixel_values
+from edge_et.tuning.train import (
+    TrainSettings,
+    add_adapter,
+    batch_loss,
+    teacher_forced_accuracy,
+    train,
+)
+from edge_et.tuning.vision_head import VisionHead, split_vision
 from edge_et.vision import ImageTokens
 
-LABELS = 6
 WIDTH = 64
 CHANNELS = 8
+WORDS = ("dog", "cat", "sun", "red square", "7", "s")
 
 EXAMPLE = Example(
     kind="exists",
@@ -74,27 +91,78 @@ def llm() -> LlamaForCausalLM:
 
 
 @pytest.fixture
+def vision(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple]:
+    """Makes trunk, head and exported tower of a DINOv2 of 3 narrow layers, always the same."""
+    monkeypatch.setattr(recipe, "EARLY_LAYER", 1)
+    monkeypatch.setattr(recipe, "FROZEN_LAYERS", 2)
+    monkeypatch.setattr(recipe, "LLM_WIDTH", WIDTH)
+    monkeypatch.setattr(recipe, "PROJECTOR_HIDDEN", 32)
+
+    def make() -> tuple:
+        torch.manual_seed(5)
+        config = Dinov2Config(
+            hidden_size=CHANNELS,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            mlp_ratio=2,
+            image_size=224,
+            patch_size=14,
+        )
+        return split_vision(Dinov2Model(config).eval())
+
+    return make
+
+
+@pytest.fixture
+def head(vision) -> VisionHead:
+    return vision()[1]
+
+
+@pytest.fixture
 def shards(tmp_path: Path) -> list[Path]:
-    """Two shards in which a token's features tell its label."""
+    """Two shards in which a token's features tell its word."""
     rng = np.random.default_rng(0)
-    directions = rng.standard_normal((LABELS + 1, CHANNELS))
+    directions = 3 * rng.standard_normal((len(WORDS) + 1, CHANNELS))
+    dog = Label("dog", None, "dogs")
     paths = []
     for index in range(2):
-        labels = rng.integers(-1, LABELS, size=(SHARD_SCENES, 64)).astype(np.int16)
-        objects = np.full((SHARD_SCENES, 7, 3), -1, np.int16)
-        objects[:, 0] = np.stack(
-            [np.arange(SHARD_SCENES) % LABELS, *[np.ones(SHARD_SCENES)] * 2], 1
-        )
-        patches = np.repeat(np.repeat(labels.reshape(-1, 8, 8), 2, axis=1), 2, axis=2)
-        features = directions[patches.reshape(SHARD_SCENES, 256)]
+        ids = rng.integers(-1, len(WORDS), size=(SHARD_SCENES, 64)).astype(np.int16)
+        patches = np.repeat(np.repeat(ids.reshape(-1, 8, 8), 2, axis=1), 2, axis=2)
+        early = directions[patches.reshape(SHARD_SCENES, 256)]
+        hidden = np.concatenate([early[:, :1], early], axis=1)
+        places = rng.uniform(size=(SHARD_SCENES, 2)).tolist()
+        facts = [ObjectFacts((SceneObject(dog, x, y, 0.3),)) for x, y in places]
         paths.append(shard_path(tmp_path, index))
-        write_shard(paths[-1], FeatureShard(features.astype(np.float16), labels, objects))
+        write_shard(
+            paths[-1],
+            FeatureShard(
+                features=np.concatenate([hidden, early], axis=1).astype(np.float16),
+                words=np.array(WORDS),
+                token_words=np.stack([ids, np.full_like(ids, -1)], axis=2),
+                token_shares=np.stack([ids >= 0, np.zeros_like(ids)], axis=2).astype(np.float16),
+                centres=ids == 0,
+                facts=np.array([msgspec.json.encode(f).decode() for f in facts]),
+            ),
+        )
     return paths
 
 
-def new_projector() -> PixelShuffleProjector:
-    torch.manual_seed(5)
-    return PixelShuffleProjector(vision_width=CHANNELS, factor=2, hidden=16, llm_width=WIDTH)
+class KilledError(Exception):
+    pass
+
+
+def sample(rng: np.random.Generator, *branches: int) -> PackedSample:
+    """Packs branches of random tokens, all but the first of each taught."""
+    shared = 3 + recipe.IMAGE_TOKENS
+    ids, targets = [1, 2, 3, *[0] * recipe.IMAGE_TOKENS], [IGNORED] * shared
+    positions, owners = list(range(shared)), [0] * shared
+    for number, length in enumerate(branches, 1):
+        drawn = rng.integers(5, 400, length).tolist()
+        ids += drawn
+        targets += [*drawn[1:], IGNORED]
+        positions += range(shared, shared + length)
+        owners += [number] * length
+    return PackedSample(np.array(ids), np.array(targets), np.array(positions), np.array(owners), 3)
 
 
 def test_a_sample_is_the_token_sequence_of_the_runtime(tokenizer, tmp_path: Path):
@@ -163,59 +231,189 @@ def test_branches_see_the_image_and_themselves_alone(tokenizer, llm: LlamaForCau
     assert not torch.equal(hidden(changed, sample)[sample.branches == 2], usual)
 
 
-def test_alignment_names_cells_and_goes_on_after_a_kill(shards: list[Path], tmp_path: Path):
+def test_rows_hold_every_sample_once_and_are_no_longer_than_need_be():
+    rng = np.random.default_rng(0)
+    samples = [sample(rng, int(n)) for n in rng.integers(20, 200, size=30)]
+    rows = fill_rows(samples)
+    assert sorted(itertools.chain.from_iterable(rows)) == list(range(30))
+    lengths = [sum(len(samples[n].token_ids) for n in row) for row in rows]
+    assert max(lengths) <= ROW_TOKENS
+    assert sum(lengths) / (len(rows) * max(lengths)) > 0.8
+    assert fill_rows([sample(rng, 2000)]) == [[0]]
+
+
+def test_samples_of_one_row_do_not_see_each_other(llm: LlamaForCausalLM):
+    rng = np.random.default_rng(1)
+    samples = [sample(rng, 10, 30), sample(rng, 60), sample(rng, 5, 6, 7), sample(rng, 70, 80)]
+    features = torch.randn(4, recipe.IMAGE_TOKENS, WIDTH)
+    model, vision = add_adapter(llm), torch.nn.Identity()
+    assert len(fill_rows(samples)) < 4
+    taught = [int((s.targets != IGNORED).sum()) for s in samples]
+    with torch.no_grad():
+        alone = [
+            float(batch_loss(model, vision, features[n : n + 1], samples[n : n + 1]))
+            for n in range(4)
+        ]
+        together = float(batch_loss(model, vision, features, samples))
+    assert together == pytest.approx(np.average(alone, weights=taught), abs=2e-3)
+    joined = join_row(samples[:2])
+    mask = attention_mask(joined.branches[None])[0, 0]
+    first = len(samples[0].token_ids)
+    assert not mask[first:, :first].any()
+
+
+def test_trunk_and_head_are_the_tower_that_is_exported(vision):
+    trunk, head, tower = vision()
+    rng = np.random.default_rng(2)
+    pictures = [rng.integers(0, 256, (224, 224, 3)).astype(np.uint8) for _ in range(2)]
+    torch.nn.init.normal_(head.projector.place_codes)
+    with torch.no_grad():
+        whole = tower(pixel_values(pictures))
+        parts = head(torch.from_numpy(trunk(pictures)).float())
+    assert whole.shape == (2, recipe.IMAGE_TOKENS, WIDTH)
+    # The trunk works in bfloat16 and is kept in float16.
+    torch.testing.assert_close(parts, whole, atol=0.05, rtol=0.05)
+
+
+def test_alignment_names_cells_and_goes_on_after_a_kill(
+    tokenizer, vision, shards: list[Path], tmp_path: Path
+):
     torch.manual_seed(1)
-    targets = torch.randn(LABELS + 1, WIDTH)
-    settings = AlignSettings(steps=60, batch_tokens=256, dropout=0.0, checkpoint_steps=20)
-    whole = new_projector()
-    align_projector(whole, targets, shards[:1], tmp_path / "whole.pt", settings)
-    assert cell_accuracy(whole, targets, shards[1:]) > 0.95
+    targets = WordTargets(torch.randn(420, WIDTH), tokenizer, WORDS)
+    settings = AlignSettings(epochs=6, projector_rate=1e-2, checkpoint_steps=10)
+    whole = vision()[1]
+    align(whole, targets, shards[:1], tmp_path / "whole.pt", settings)
+    assert cell_accuracy(whole, targets, shards[1:]) > 0.9
 
-    class KilledError(Exception):
-        pass
-
-    def kill(step: int, loss: float, right: float) -> None:
-        if step == 40:
+    def kill(record: dict) -> None:
+        if record["step"] == 25:
             raise KilledError
 
-    killed = new_projector()
+    killed = vision()[1]
     with pytest.raises(KilledError):
-        align_projector(killed, targets, shards[:1], tmp_path / "killed.pt", settings, kill)
-    resumed = new_projector()
-    align_projector(resumed, targets, shards[:1], tmp_path / "killed.pt", settings)
+        align(killed, targets, shards[:1], tmp_path / "killed.pt", settings, kill)
+    resumed = vision()[1]
+    align(resumed, targets, shards[:1], tmp_path / "killed.pt", settings)
     for once, again in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(once, again)
 
 
+def test_a_step_always_draws_the_same_batch(tokenizer, shards: list[Path]):
+    mixture = Mixture(extractions=1, captions=1, direct=2)
+
+    def draw(step: int) -> tuple[torch.Tensor, list[PackedSample]]:
+        return SceneSource(shards, mixture, 16, tokenizer, 0).batch(step)
+
+    features, samples = draw(7)
+    again, same = draw(7)
+    assert torch.equal(features, again)
+    assert features.shape == (16, 513, CHANNELS)
+    for one, other in zip(samples, same, strict=True):
+        assert np.array_equal(one.token_ids, other.token_ids)
+        assert one.branches.max() == 4
+    assert not torch.equal(features, draw(8)[0])
+    scenes = torch.cat([draw(step)[0] for step in range(16)])
+    assert len(torch.unique(scenes, dim=0)) == SHARD_SCENES
+
+
 def test_tuning_learns_and_goes_on_after_a_kill(
-    tokenizer, llm: LlamaForCausalLM, shards: list[Path], tmp_path: Path
+    tokenizer, llm: LlamaForCausalLM, vision, shards: list[Path], tmp_path: Path
 ):
     settings = TrainSettings(
-        steps=24, scenes_per_step=4, warmup=2, checkpoint_steps=8, lora_rate=1e-2
+        steps=24,
+        train=("tower", "projector", "lora"),
+        warmup=2,
+        checkpoint_steps=8,
+        evaluation_steps=12,
+        llm_rate=1e-2,
     )
+    source = SceneSource(shards, Mixture(extractions=1, direct=1), 4, tokenizer, 0)
 
-    def run(folder: str, stop_at: int | None = None) -> tuple[list[dict], PixelShuffleProjector]:
+    def run(folder: str, stop_at: int | None = None) -> tuple[list[dict], VisionHead]:
         records: list[dict] = []
 
         def on_step(record: dict) -> None:
             if record["step"] == stop_at:
-                raise InterruptedError
+                raise KilledError
             records.append(record)
 
-        projector = new_projector()
+        head = vision()[1]
         torch.manual_seed(9)
         model = add_adapter(LlamaForCausalLM(llm.config).requires_grad_(requires_grad=False))
         path = tmp_path / folder / "tune.pt"
         path.parent.mkdir(exist_ok=True)
-        with contextlib.suppress(InterruptedError):
-            train(model, projector, tokenizer, shards, path, settings, on_step)
-        return records, projector
+        with contextlib.suppress(KilledError):
+            train(
+                model,
+                head,
+                source,
+                path,
+                settings,
+                evaluate=lambda: {"direct": teacher_forced_accuracy(model, head, *source.batch(0))},
+                on_step=on_step,
+            )
+        return records, head
 
     records, whole = run("whole")
     assert records[-1]["loss"] < records[0]["loss"] - 0.3
+    assert 0 <= records[11]["right"]["direct"] <= 1
     run("killed", stop_at=11)
     rest, resumed = run("killed")
     assert [record["step"] for record in rest] == list(range(9, 25))
     assert [record["loss"] for record in rest] == [record["loss"] for record in records[8:]]
     for once, again in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(once, again)
+    log = (tmp_path / "killed" / "tune.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == list(range(1, 25))
+    assert (tmp_path / "killed" / "tune.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_only_what_is_asked_for_learns(
+    tokenizer, llm: LlamaForCausalLM, vision, shards: list[Path], tmp_path: Path
+):
+    head = vision()[1]
+    before = {name: p.clone() for name, p in head.named_parameters()}
+    source = SceneSource(shards, Mixture(captions=1), 4, tokenizer, 0)
+    settings = TrainSettings(steps=2, train=("projector",), warmup=1, projector_rate=1e-2)
+    train(add_adapter(llm), head, source, tmp_path / "tune.pt", settings)
+    changed = {name for name, p in head.named_parameters() if not torch.equal(p, before[name])}
+    assert changed
+    assert all(name.startswith("projector.") for name in changed)
+
+
+def test_a_part_that_cannot_learn_is_named(llm: LlamaForCausalLM, head, tmp_path: Path):
+    model = add_adapter(llm)
+    with pytest.raises(TuningError, match="not both"):
+        train(model, head, None, tmp_path / "a.pt", TrainSettings(steps=1, train=("lora", "llm")))
+    settings = TrainSettings(steps=1, train=("projector",))
+    with pytest.raises(TuningError, match="no projector"):
+        train(model, torch.nn.Identity(), None, tmp_path / "a.pt", settings)
+
+
+def test_accumulated_batches_are_one_larger_batch(
+    tokenizer, llm: LlamaForCausalLM, vision, shards: list[Path], tmp_path: Path
+):
+    class Halves:
+        """The same scenes, whole or in two parts with as many taught tokens."""
+
+        def __init__(self, parts: int) -> None:
+            self._parts = parts
+            rng = np.random.default_rng(4)
+            self._features = torch.randn(4, 513, CHANNELS)
+            self._samples = [sample(rng, 20) for _ in range(4)]
+
+        def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:
+            size = 4 // self._parts
+            some = slice(step % self._parts * size, (step % self._parts + 1) * size)
+            return self._features[some], self._samples[some]
+
+    losses = []
+    for parts in (1, 2):
+        torch.manual_seed(11)
+        records: list[dict] = []
+        source = Halves(parts)
+        settings = TrainSettings(steps=2, accumulate=parts, train=("projector",), warmup=1)
+        path = tmp_path / f"{parts}.pt"
+        train(add_adapter(llm), vision()[1], source, path, settings, on_step=records.append)
+        losses.append([record["loss"] for record in records])
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)

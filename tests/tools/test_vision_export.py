@@ -28,8 +28,8 @@ from edge_et.export.errors import (
 from edge_et.export.onnx_graph import open_session, run_graph
 from edge_et.export.projector import PixelShuffleProjector
 from edge_et.export.projector_files import load_projector, save_projector
-from edge_et.export.vision import MAX_TOKEN_ERROR, export_vision
-from edge_et.export.vision_modules import load_backbone
+from edge_et.export.vision import MAX_TOKEN_ERROR, export_tower, export_vision
+from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector, load_backbone
 
 
 def pixels(tiles: int, size: int) -> torch.Tensor:
@@ -43,6 +43,23 @@ def test_dinov2_features_are_those_of_transformers(dinov2_folder: Path, size: in
         expected = reference(pixels(2, size)).last_hidden_state[:, 1:]
         actual = load_backbone(dinov2_folder, size)(pixels(2, size))
     assert torch.allclose(actual, expected, rtol=0, atol=1e-6)
+
+
+def test_early_features_stand_behind_the_last_ones(dinov2_folder: Path, tmp_path: Path) -> None:
+    reference = Dinov2Model.from_pretrained(dinov2_folder).eval()
+    backbone = Dinov2Patches(reference, 84, early_layer=1)
+    with torch.inference_mode():
+        output = reference(pixels(2, 84), output_hidden_states=True)
+        actual = backbone(pixels(2, 84))
+    early = torch.nn.functional.layer_norm(output.hidden_states[1], (32,))[:, 1:]
+    expected = torch.cat([output.last_hidden_state[:, 1:], early], dim=-1)
+    assert backbone.width == 64
+    assert torch.allclose(actual, expected, rtol=0, atol=1e-5)
+    projector = PixelShuffleProjector(64, 2, 16, 24, places=9)
+    torch.nn.init.normal_(projector.place_codes)
+    report = export_tower(TowerWithProjector(backbone, projector), tmp_path / "vision.onnx")
+    assert report.error is not None
+    assert report.error < MAX_TOKEN_ERROR
 
 
 @pytest.mark.parametrize("layer", [None, -1, -2])
