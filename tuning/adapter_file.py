@@ -1,13 +1,15 @@
-"""Reads a LoRA adapter back from its GGUF, so that tuning can go on from a bundle's adapter."""
+"""LoRA adapters on disk: back from a bundle's GGUF, and out the way PEFT saves them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_et.errors import TuningError
+from edge_et.tuning import recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,3 +53,30 @@ def read_adapter(adapter: Path, base: Path) -> dict[str, Tensor]:
     if stored or not state:
         raise TuningError(f"{adapter} is no LoRA adapter for {base}: {sorted(stored)[:3]}")
     return state
+
+
+def save_peft_adapter(adapter: dict[str, Tensor], folder: Path) -> Path:
+    """Writes an adapter of the recipe's shape the way PEFT saves it.
+
+    Args:
+        adapter: PEFT's state dict.
+        folder: Made if need be.
+
+    Returns:
+        The folder.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: tensor.cpu().contiguous() for name, tensor in adapter.items()},
+        folder / "adapter_model.safetensors",
+    )
+    config = {
+        "peft_type": "LORA",
+        "r": recipe.LORA_RANK,
+        "lora_alpha": recipe.LORA_ALPHA,
+        "target_modules": list(recipe.LORA_LINEARS),
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
+    return folder

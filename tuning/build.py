@@ -31,6 +31,7 @@ from edge_et.export.steps import StepReport
 from edge_et.export.vision import export_tower
 from edge_et.quantize.vision import quantize_vision
 from edge_et.tuning import recipe
+from edge_et.tuning.adapter_file import save_peft_adapter
 from edge_et.tuning.assets.icons import ICON_SETS
 from edge_et.tuning.assets.kit import scene_kit
 from edge_et.tuning.checkpoint import load_checkpoint
@@ -82,7 +83,9 @@ def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[
     exported = export_tower(vision.eval(), work / "vision-float.onnx")
     pictures = _unseen_pictures(assets)
     quantized = quantize_vision(exported.path, work / "vision.onnx", pictures[0::2], pictures[1::2])
-    adapter = export_lora(_peft_folder(state["adapter"], work), find_llm(), work / "lora.gguf")
+    adapter = export_lora(
+        save_peft_adapter(state["adapter"], work / "adapter"), find_llm(), work / "lora.gguf"
+    )
     tokenizer = work / "tokenizer.json"
     build_tokenizer(find_llm()).save(str(tokenizer))
     bundle = assemble_bundle(
@@ -103,28 +106,6 @@ def _unseen_pictures(assets: Path) -> np.ndarray:
     kit = scene_kit(assets)
     seeds = range(FIRST_HELD_OUT_SEED - _QUANTIZATION_PICTURES, FIRST_HELD_OUT_SEED)
     return pixel_values([np.asarray(render_scene(seed, kit).picture) for seed in seeds]).numpy()
-
-
-def _peft_folder(adapter: dict, work: Path) -> Path:
-    """Writes the adapter's tensors the way PEFT saves them."""
-    import json
-
-    from safetensors.torch import save_file
-
-    folder = work / "adapter"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in adapter.items()},
-        folder / "adapter_model.safetensors",
-    )
-    config = {
-        "peft_type": "LORA",
-        "r": recipe.LORA_RANK,
-        "lora_alpha": recipe.LORA_ALPHA,
-        "target_modules": list(recipe.LORA_LINEARS),
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
-    return folder
 
 
 def _template(version: str) -> BundleTemplate:

@@ -8,6 +8,7 @@ import click
 from edge_et.cli.console import print_reports
 from edge_et.cli.tuning_evaluate import evaluate
 from edge_et.cli.tuning_make_data import make_data
+from edge_et.cli.tuning_own import own
 from edge_et.cli.tuning_photographs import failures, photographs
 
 if TYPE_CHECKING:
@@ -76,5 +77,5 @@ def build(checkpoint: Path, out: Path, version: str, assets: Path) -> None:
     print_reports(build_mini(checkpoint, out, assets, version))
 
 
-for command in (evaluate, failures, make_data, photographs):
+for command in (evaluate, failures, make_data, own, photographs):
     tuning.add_command(command)
