@@ -115,7 +115,7 @@ def align(
         lr=0.0,
         weight_decay=0.01,
     )
-    parts = {"head": head, "centre": centre, "optimizer": optimizer}
+    parts: dict[str, Any] = {"head": head, "centre": centre, "optimizer": optimizer}
     steps = settings.epochs * len(shards) * SHARD_SCENES // settings.scenes_per_step
     step = 0
     state = load_checkpoint(checkpoint)

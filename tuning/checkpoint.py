@@ -6,18 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+from edge_et.export.steps import atomic_output
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes a training state atomically."""
     import torch
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with atomic_output(path) as partial, partial.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

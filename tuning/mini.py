@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from edge_et.tuning.adapter_file import read_adapter
 from edge_et.tuning.align import AlignSettings, WordTargets, align
@@ -91,7 +92,8 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trunk, head, vision = split_vision(load_tower(find_tower_graph()))
     vision.to(device)
-    llm = load_llm(find_llm()).to(device)
+    llm = load_llm(find_llm())
+    nn.Module.to(llm, device)
     table = llm.model.embed_tokens.weight.float()
     model = add_adapter(llm)
     if config.adapter is not None:

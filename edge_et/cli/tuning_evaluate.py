@@ -1,10 +1,16 @@
 """`edge-et tuning evaluate`: how often a bundle is right on scenes that no training saw."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_et.cli.console import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_et.export.steps import Progress
 
 PATH = click.Path(path_type=Path)
 
@@ -88,13 +94,8 @@ def _ask(
     kit = dataclasses.replace(scene_kit(assets, held_out=style == "held-out"), held_out=True)
     with edge_et.load(model, threads=threads) as pipe, progress_bar() as show:
         for exam in chosen:
-            sit_exam(
-                pipe,
-                exam,
-                each,
-                kit,
-                style,
-                ways,
-                results,
-                lambda asked, name=exam.name: show(name, asked, each),
-            )
+            sit_exam(pipe, exam, each, kit, style, ways, results, _counting(show, exam.name, each))
+
+
+def _counting(show: "Progress", name: str, each: int) -> "Callable[[int], None]":
+    return lambda asked: show(name, asked, each)

@@ -59,8 +59,11 @@ def unpack(package: DebianPackage, folder: Path) -> Path:
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=".partial-") as partial:
         target = Path(partial) / "root"
-        with tarfile.open(fileobj=io.BytesIO(_data_member(content, package)), mode="r:*") as data:
-            data.extractall(target, filter="data")
+        try:
+            with tarfile.open(fileobj=io.BytesIO(_data_member(content, package))) as data:
+                data.extractall(target, filter="data")
+        except tarfile.TarError as err:
+            raise AssetError(f"{package.path} cannot be unpacked: {err}") from err
         target.replace(root)
     return root
 

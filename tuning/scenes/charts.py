@@ -105,14 +105,11 @@ def _choose_entries(rng: np.random.Generator, kind: ChartKind) -> tuple[ChartEnt
 
 
 def _new_figure(rng: np.random.Generator) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     side = SCENE_PIXELS / _DPI
     paper = "white" if rng.random() < 0.6 else tuple(rng.uniform(0.88, 1, size=3))
-    figure = Figure(figsize=(side, side), dpi=_DPI, facecolor=paper)
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(side, side), dpi=_DPI, facecolor=paper)
 
 
 def _draw_bars(
@@ -171,7 +168,7 @@ def _draw_pie(
     marker: _Marker,
     font: Path,
 ) -> tuple[Image.Image, tuple[ChartEntry, ...]]:
-    fills = [np.array(COLOURS[entry.label]) / 255 for entry in entries]
+    fills = [_fill(entry.label) for entry in entries]
     gaps = {"edgecolor": "white", "linewidth": 2} if rng.random() < 0.5 else {}
     wedges, *_ = axes.pie(
         [entry.value for entry in entries],
@@ -190,6 +187,11 @@ def _draw_pie(
         points = [(float(x), float(y)) for x, y in corners]
         marker.polygon(f"{entry.label} slice {entry.value}", points, (centre[0], centre[1]))
     return picture, entries
+
+
+def _fill(colour: str) -> tuple[float, float, float]:
+    red, green, blue = COLOURS[colour]
+    return red / 255, green / 255, blue / 255
 
 
 def _finish_axes(
@@ -218,8 +220,11 @@ def _mark_labels(axes: Axes, marker: _Marker) -> None:
 
 
 def _render(figure: Figure) -> Image.Image:
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
 def _pixels(extent) -> tuple[float, float, float, float]:

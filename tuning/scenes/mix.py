@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -38,7 +38,7 @@ class Icons(Protocol):
 class Stamps(Protocol):
     """Photographs of things, cut out; `assets.stamps.StampLibrary` is one."""
 
-    def names(self) -> Sequence[str]:
+    def names(self) -> Collection[str]:
         """Lists the things there are."""
 
     def cutout(self, name: str, rng: np.random.Generator) -> Image.Image:

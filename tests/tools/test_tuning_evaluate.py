@@ -1,0 +1,250 @@
+"""Exams: what is asked, how answers are judged, what a stopped evaluation keeps."""
+
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_et.errors import TuningError
+from edge_et.tuning import recipe
+from edge_et.tuning.assets.photographs import Photograph
+from edge_et.tuning.compare import comparison, paired_difference
+from edge_et.tuning.evaluate import (
+    WAYS,
+    Accuracy,
+    Reply,
+    Trial,
+    guessing,
+    is_right,
+    read_trials,
+    sit_exam,
+    table,
+)
+from edge_et.tuning.evaluate_photographs import (
+    name_photographs,
+    photograph_table,
+    write_photograph_sheet,
+)
+from edge_et.tuning.exams import EXAMS, find_exam, questions
+from edge_et.tuning.facts import ChartFacts
+from edge_et.tuning.questions.example import KINDS
+from edge_et.tuning.scenes.mix import SceneKit
+from edge_et.tuning.sheets import write_failures
+
+FONTS = (Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"),)
+
+
+class Discs:
+    """Stands in for an icon set."""
+
+    def has(self, slug: str) -> bool:
+        return True
+
+    def icon(self, slug: str) -> Image.Image:
+        return Image.new("RGBA", (64, 64), (*(sum(slug.encode()) * k % 256 for k in (1, 7, 31)),))
+
+
+KIT = SceneKit(icons=[Discs()], fonts=FONTS, held_out=True)
+
+
+class Extract(msgspec.Struct):
+    prompt: str
+
+
+class Manifest(msgspec.Struct):
+    name: str
+    version: str
+    vision: object
+    extract: Extract
+
+
+class Pipe:
+    """Stands in for a loaded bundle: it says what the tests tell it to."""
+
+    def __init__(self, text: str = "dog") -> None:
+        graph = SimpleNamespace(sha256="0123456789abcdef")
+        self.manifest = Manifest(
+            "mini", "1", SimpleNamespace(graph=graph), Extract(recipe.EXTRACT_PROMPT)
+        )
+        self.text = text
+        self.asked: list[tuple[str, str]] = []
+
+    def encode_image(self, picture: Image.Image) -> Image.Image:
+        return picture
+
+    def answer(self, image: object, question: str, **options: int) -> SimpleNamespace:
+        self.asked.append((self.manifest.extract.prompt, question))
+        usage = {"extract": SimpleNamespace(seconds=0.5), "think": SimpleNamespace(seconds=0.25)}
+        reasoning = "" if options.get("max_thinking_tokens") == 0 else "I think."
+        return SimpleNamespace(
+            text=self.text, extraction="The picture shows dog.", reasoning=reasoning, usage=usage
+        )
+
+    def answer_directly(self, image: object, question: str) -> SimpleNamespace:
+        usage = {"think": SimpleNamespace(seconds=0.125)}
+        return SimpleNamespace(text=self.text.upper(), usage=usage)
+
+
+def trial(exam: str, index: int, expected: str, **answers: str) -> Trial:
+    replies = {
+        way.replace("_", "-"): Reply(text=text, extraction="It shows.", reasoning="", seconds=1.0)
+        for way, text in answers.items()
+    }
+    return Trial(
+        bundle="mini 1 01234567",
+        style="held-out",
+        exam=exam,
+        index=index,
+        question="What?",
+        expected=expected,
+        expected_extraction="",
+        replies=replies,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answered", "expected", "right"),
+    [
+        ("dog", "dog", True),
+        ("A dog.", "dog", True),
+        (" The Top Left ", "top left", True),
+        ("hot dog", "dog", False),
+        ("", "dog", False),
+        ("2", "3", False),
+        ("There is no red dog.", "There is no dog.", True),
+        ("red", "There is no dog.", False),
+        ("There is no dog.", "red", False),
+    ],
+)
+def test_answers_agree_apart_from_case_article_and_stop(answered, expected, right):
+    assert is_right(answered, expected) is right
+
+
+def test_the_interval_is_wilsons():
+    low, high = Accuracy(right=81, asked=263).interval
+    assert low == pytest.approx(0.2553, abs=1e-4)
+    assert high == pytest.approx(0.3662, abs=1e-4)
+
+
+def test_every_kind_of_question_is_in_an_exam():
+    assert {kind for exam in EXAMS for kind in exam.kinds} == set(KINDS)
+    with pytest.raises(TuningError, match=r"no exam 'cooking'.*'colour'"):
+        find_exam("cooking")
+
+
+@pytest.mark.parametrize("exam", EXAMS, ids=lambda exam: exam.name)
+def test_an_exam_asks_the_same_every_time_and_only_what_it_is_about(exam):
+    def first(count: int) -> list:
+        return [example for _, example in islice(questions(exam, KIT), count)]
+
+    asked = first(6)
+    assert asked == first(6)
+    assert {example.kind for example in asked} <= set(exam.kinds)
+    assert len({example.kind for example in asked}) == len(exam.kinds)
+    if exam.name == "counting to five":
+        assert all(1 <= int(example.answer) <= 5 for example in asked)
+
+
+def test_the_largest_bar_is_asked_of_bar_charts_alone():
+    exam = find_exam("largest bar")
+    line = ChartFacts("line", ())
+    assert not exam.counts(line, "a")
+    assert exam.counts(msgspec.structs.replace(line, kind="bar"), "a")
+
+
+def test_a_stopped_exam_goes_on_without_asking_twice(tmp_path: Path):
+    exam, results = find_exam("colour"), tmp_path / "results.jsonl"
+    ways = ["extract-think", "direct"]
+    first = Pipe()
+    sit_exam(first, exam, 3, KIT, "held-out", ways, results)
+    assert len(first.asked) == 3
+    again = Pipe()
+    sit_exam(again, exam, 5, KIT, "held-out", ways, results)
+    assert len(again.asked) == 2
+    trials = read_trials([results])
+    assert [t.index for t in trials] == list(range(5))
+    assert trials[0].replies["direct"].text == "DOG"
+    assert trials[0].replies["extract-think"].seconds == 0.75
+    other = Pipe()
+    other.manifest.version = "2"
+    sit_exam(other, exam, 2, KIT, "held-out", ways, results)
+    assert len(other.asked) == 2
+
+
+def test_a_caption_is_written_without_the_question():
+    pipe = Pipe()
+    reply = WAYS["caption-think"](pipe, None, "What color is it?")
+    assert pipe.asked == [(recipe.CAPTION_PROMPT, "What color is it?")]
+    assert "{question}" not in recipe.CAPTION_PROMPT
+    assert reply.reasoning == "I think."
+    assert pipe.manifest.extract.prompt == recipe.EXTRACT_PROMPT
+
+
+def test_no_thinking_means_none():
+    pipe = Pipe()
+    assert WAYS["extract-answer"](pipe, None, "What?").reasoning == ""
+
+
+def test_damaged_results_are_named(tmp_path: Path):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"no": "trial"}\n')
+    with pytest.raises(TuningError, match=r"results\.jsonl:1 is no result"):
+        read_trials([path])
+    with pytest.raises(TuningError, match="cannot be read"):
+        read_trials([tmp_path / "missing.jsonl"])
+
+
+def test_the_table_counts_every_way_of_answering():
+    trials = [
+        trial("yes or no", 0, "yes", extract_think="yes", direct="no"),
+        trial("yes or no", 1, "yes", extract_think="yes", direct="yes"),
+        trial("yes or no", 2, "no", extract_think="yes", direct="yes"),
+        trial("yes or no", 3, "yes", extract_think="Yes.", direct="no"),
+    ]
+    assert guessing(trials) == 0.75
+    row = table(trials).splitlines()[-1]
+    assert row == "| yes or no | 4 | 75% (30% to 95%) | 25% (5% to 70%) | 75% |"
+
+
+def test_differences_are_paired():
+    trials = [
+        trial("comparison", n, "a", extract_think="a", direct="a" if n % 2 else "b")
+        for n in range(40)
+    ]
+    gain, (low, high) = paired_difference(trials, "extract-think", "direct")
+    assert gain == 0.5
+    assert 0.3 < low < 0.5 < high < 0.7
+    assert paired_difference(trials, "direct", "direct") == (0.0, (0.0, 0.0))
+    text = comparison(trials)
+    assert "| two steps | 40 |" in text
+    assert "| direct | two steps | +50.0 |" in text
+
+
+def test_failures_are_drawn(tmp_path: Path):
+    trials = [trial("colour", n, "red", extract_think="blue") for n in range(3)]
+    trials.append(trial("colour", 3, "red", extract_think="red"))
+    write_failures(trials, KIT, tmp_path / "failures.jpg", "extract-think")
+    with Image.open(tmp_path / "failures.jpg") as sheet:
+        assert sheet.format == "JPEG"
+        assert sheet.width > sheet.height
+
+
+def test_photographs_are_right_by_any_of_their_names(tmp_path: Path):
+    picture = Image.fromarray(np.full((40, 60, 3), 90, np.uint8))
+    shown = [
+        Photograph("a/1", ("hound", "dog"), picture),
+        Photograph("a/2", ("cat", "kitten"), picture),
+    ]
+    namings = name_photographs(Pipe("A dog."), shown)
+    assert [naming.right for naming in namings] == [True, False]
+    text = photograph_table(namings)
+    assert text.startswith("1 of 2 right: 50%")
+    assert "| a/2 | cat, kitten | A dog. | wrong |" in text
+    write_photograph_sheet(namings, tmp_path / "sheet.jpg")
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
+        assert sheet.format == "JPEG"
