@@ -1,8 +1,8 @@
 """Stage 0: points image tokens at the LLM's own word embeddings, without the LLM.
 
 Goes in: feature shards. Comes out: a vision head under which the token of an image cell looks like
-the words of what is drawn there, tells whether that has its centre there, and carries a code of the
-cell's place. This costs minutes, and gives the tuning that follows a start from which the LLM
+the words of what is drawn there, tells in which of the nine places that is, and whether it has its
+centre just there. This costs minutes, and gives the tuning that follows a start from which the LLM
 learns to read image tokens quickly.
 """
 
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from edge_et.tuning.checkpoint import load_checkpoint, save_checkpoint
 from edge_et.tuning.concepts import PLACES
+from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, TOKEN_GRID, FeatureShard, load_shard
 from edge_et.tuning.language_model import label_embeddings
 
@@ -39,6 +40,9 @@ _TOKEN_LENGTH = 1.6
 _PLACE_LENGTH = 0.5
 _LENGTH_WEIGHT = 0.1
 _CENTRE_WEIGHT = 0.5
+_PLACE_WEIGHT = 0.5
+# Turns how far a token points to a place, in lengths of an embedding, into a logit.
+_PLACE_SCALE = 10.0
 # Of 64 tokens, a handful hold a centre.
 _CENTRE_BALANCE = 8.0
 
@@ -80,9 +84,10 @@ class WordTargets:
         embeddings = label_embeddings(list(self.words), table.float(), tokenizer)
         self.directions = functional.normalize(embeddings, dim=-1)
         self.length = float(embeddings.norm(dim=-1).mean())
-        rows = [PLACES[r * 3 // TOKEN_GRID][c * 3 // TOKEN_GRID] for r, c in _grid()]
-        places = label_embeddings(rows, table.float(), tokenizer)
-        self.place_codes = functional.normalize(places - places.mean(dim=0), dim=-1)
+        names = [place for row in PLACES for place in row]
+        places = label_embeddings(names, table.float(), tokenizer)
+        self.places = functional.normalize(places - places.mean(dim=0), dim=-1)
+        self.place_codes = self.places[_token_places()]
 
 
 def align(
@@ -171,6 +176,7 @@ def _loss(
     device = targets.directions.device
     with torch.autocast(device.type, torch.bfloat16):
         tokens = head(torch.from_numpy(shard.features[rows]).float().to(device))
+    placed = tokens.float().flatten(0, 1)
     tokens = (tokens.float() - head.projector.place_codes).flatten(0, 1)
     words = shard.token_words[rows].reshape(len(tokens), -1)
     shares = shard.token_shares[rows].reshape(len(tokens), -1).astype(np.float32)
@@ -193,6 +199,7 @@ def _loss(
         centre(tokens)[:, 0], centres, pos_weight=torch.tensor(_CENTRE_BALANCE, device=device)
     )
     loss = (wrong * weight).sum() / weight.sum()
+    loss = loss + _PLACE_WEIGHT * _place_loss(placed, targets, shard, rows)
     best = cosines.detach().argmax(dim=-1).cpu().numpy()
     right = best[covered] == chances[covered].argmax(axis=1)
     return loss + _LENGTH_WEIGHT * drift.mean() + _CENTRE_WEIGHT * found, float(right.mean())
@@ -216,5 +223,41 @@ def _batches(shards: Sequence[Path], settings: AlignSettings, done: int):
                 )
 
 
-def _grid() -> list[tuple[int, int]]:
-    return [(row, column) for row in range(TOKEN_GRID) for column in range(TOKEN_GRID)]
+def _place_loss(
+    tokens: Tensor, targets: WordTargets, shard: FeatureShard, rows: np.ndarray
+) -> Tensor:
+    """Computes how far the tokens of objects are from pointing to the places of these.
+
+    All of an object's tokens name the place of its centre, also those beyond that place, so that
+    one look at any of them tells what is where.
+    """
+    wanted = np.concatenate([_object_places(shard, int(row)) for row in rows])
+    seen = np.flatnonzero(wanted >= 0)
+    if not len(seen):
+        return tokens.sum() * 0
+    device = tokens.device
+    logits = tokens[torch.from_numpy(seen).to(device)] @ targets.places.T / targets.length
+    return functional.cross_entropy(
+        logits * _PLACE_SCALE, torch.from_numpy(wanted[seen]).to(device)
+    )
+
+
+def _object_places(shard: FeatureShard, row: int) -> np.ndarray:
+    """Finds the place of the object under each token, int64 [S]; -1 where there is none."""
+    places = np.full(TOKEN_GRID**2, -1)
+    facts = shard.scene_facts(row)
+    if not isinstance(facts, ObjectFacts):
+        return places
+    y, x = (np.mgrid[0:TOKEN_GRID, 0:TOKEN_GRID].reshape(2, -1) + 0.5) / TOKEN_GRID
+    for token in np.flatnonzero(shard.token_shares[row, :, 0] > 0):
+        word = str(shard.words[shard.token_words[row, token, 0]])
+        named = [item for item in facts.objects if item.label.words == word]
+        nearest = min(named, key=lambda o: (o.x - x[token]) ** 2 + (o.y - y[token]) ** 2)
+        places[token] = min(int(nearest.y * 3), 2) * 3 + min(int(nearest.x * 3), 2)
+    return places
+
+
+def _token_places() -> list[int]:
+    """Lists the place that each token lies in."""
+    thirds = [k * 3 // TOKEN_GRID for k in range(TOKEN_GRID)]
+    return [row * 3 + column for row in thirds for column in thirds]

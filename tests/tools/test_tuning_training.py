@@ -18,9 +18,22 @@ from edge_et.manifest import ChatSpec
 from edge_et.prompt import TokenSegment, end_turn, fill, to_segments, user_turn
 from edge_et.tokenizer import Tokenizer
 from edge_et.tuning import recipe
-from edge_et.tuning.align import AlignSettings, WordTargets, align, cell_accuracy
+from edge_et.tuning.align import (
+    AlignSettings,
+    WordTargets,
+    _object_places,
+    align,
+    cell_accuracy,
+)
+from edge_et.tuning.concepts import PLACES
 from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.features import SHARD_SCENES, FeatureShard, shard_path, write_shard
+from edge_et.tuning.features import (
+    SHARD_SCENES,
+    FeatureShard,
+    load_shard,
+    shard_path,
+    write_shard,
+)
 from edge_et.tuning.questions.example import Example
 from edge_et.tuning.samples import (
     IGNORED,
@@ -123,15 +136,21 @@ def shards(tmp_path: Path) -> list[Path]:
     """Two shards in which a token's features tell its word."""
     rng = np.random.default_rng(0)
     directions = 3 * rng.standard_normal((len(WORDS) + 1, CHANNELS))
-    dog = Label("dog", None, "dogs")
+    labels = [Label(word.split()[-1], None, word + "s") for word in WORDS]
+    labels[WORDS.index("red square")] = Label("square", "red", "squares")
     paths = []
     for index in range(2):
         ids = rng.integers(-1, len(WORDS), size=(SHARD_SCENES, 64)).astype(np.int16)
         patches = np.repeat(np.repeat(ids.reshape(-1, 8, 8), 2, axis=1), 2, axis=2)
         early = directions[patches.reshape(SHARD_SCENES, 256)]
         hidden = np.concatenate([early[:, :1], early], axis=1)
-        places = rng.uniform(size=(SHARD_SCENES, 2)).tolist()
-        facts = [ObjectFacts((SceneObject(dog, x, y, 0.3),)) for x, y in places]
+        places = rng.uniform(size=(SHARD_SCENES, len(labels), 2)).tolist()
+        facts = [
+            ObjectFacts(
+                tuple(SceneObject(o, x, y, 0.3) for o, (x, y) in zip(labels, some, strict=True))
+            )
+            for some in places
+        ]
         paths.append(shard_path(tmp_path, index))
         write_shard(
             paths[-1],
@@ -296,6 +315,19 @@ def test_alignment_names_cells_and_goes_on_after_a_kill(
     align(resumed, targets, shards[:1], tmp_path / "killed.pt", settings)
     for once, again in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(once, again)
+
+
+def test_all_tokens_of_an_object_tell_the_place_of_its_centre(shards: list[Path]):
+    shard = load_shard(shards[0])
+    places = _object_places(shard, 3)
+    by_words = {item.label.words: item.place for item in shard.scene_facts(3).objects}
+    names = [place for row in PLACES for place in row]
+    for token, place in enumerate(places):
+        word = shard.token_words[3, token, 0]
+        if word < 0:
+            assert place == -1
+        else:
+            assert names[place] == by_words[str(shard.words[word])]
 
 
 def test_a_step_always_draws_the_same_batch(tokenizer, shards: list[Path]):
