@@ -151,6 +151,8 @@ class _OwnSource:
             for item in pictures.training
         ]
         self._tokenizer = Tokenizer.from_file(str(bundle.path(bundle.manifest.perceiver.tokenizer)))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
 
     def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:
         rng = np.random.default_rng([1, step])
