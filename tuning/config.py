@@ -86,6 +86,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         stage: In order. No two see the same scenes: a head remembers those that it was aligned on
             better than it will ever see others.
         adapter: A LoRA as GGUF, to go on from; relative to the file. None starts afresh.
+        head: Weights of a vision head as safetensors, to go on from; relative to the file. None
+            starts with the tower as it is and a new projector.
         seed: Of weights, batches and questions.
     """
 
@@ -93,6 +95,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     assets: str
     stage: Annotated[tuple[AlignStage | TextStage, ...], msgspec.Meta(min_length=1)]
     adapter: str | None = None
+    head: str | None = None
     seed: Count = 0
 
 
@@ -127,4 +130,5 @@ def load_config(path: Path) -> TrainConfig:
         work=str(path.parent / config.work),
         assets=str(path.parent / config.assets),
         adapter=None if config.adapter is None else str(path.parent / config.adapter),
+        head=None if config.head is None else str(path.parent / config.head),
     )

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from edge_et.errors import TuningError
 from edge_et.tuning.adapter_file import read_adapter
 from edge_et.tuning.align import AlignSettings, WordTargets, align
 from edge_et.tuning.assets.kit import scene_kit
@@ -91,6 +92,8 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
     torch.manual_seed(config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trunk, head, vision = split_vision(load_tower(find_tower_graph()))
+    if config.head is not None:
+        _load_head(head, Path(config.head))
     vision.to(device)
     llm = load_llm(find_llm())
     nn.Module.to(llm, device)
@@ -119,6 +122,16 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
             _teach(shop, stage, shop.shards(first, count), checkpoint)
         first += count
     return checkpoint
+
+
+def _load_head(head: VisionHead, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        head.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as err:
+        raise TuningError(f"{path} holds no vision head of the mini recipe: {err}") from err
 
 
 def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoint: Path) -> None:
