@@ -121,6 +121,7 @@ def train(
     base_rates = [group["lr"] for group in optimizer.param_groups]
     step = _resume(checkpoint, model, vision, optimizer)
     log = checkpoint.with_suffix(".jsonl")
+    log.parent.mkdir(parents=True, exist_ok=True)
     _forget_steps_after(log, step)
     while step < settings.steps:
         began = time.monotonic()

@@ -407,7 +407,7 @@ def test_only_what_is_asked_for_learns(
     before = {name: p.clone() for name, p in head.named_parameters()}
     source = SceneSource(shards, Mixture(captions=1), 4, tokenizer, 0)
     settings = TrainSettings(steps=2, train=("projector",), warmup=1, projector_rate=1e-2)
-    train(add_adapter(llm), head, source, tmp_path / "tune.pt", settings)
+    train(add_adapter(llm), head, source, tmp_path / "new" / "tune.pt", settings)
     changed = {name for name, p in head.named_parameters() if not torch.equal(p, before[name])}
     assert changed
     assert all(name.startswith("projector.") for name in changed)
