@@ -1,8 +1,8 @@
 """Stage 0: points image tokens at the LLM's own word embeddings, without the LLM.
 
 Goes in: feature shards. Comes out: a vision head under which the token of an image cell looks like
-the words of what is drawn there, tells in which of the nine places that is, and whether it has its
-centre just there. This costs minutes, and gives the tuning that follows a start from which the LLM
+the words of what is drawn there, tells in which of the nine places that is, how many of its kind the
+picture holds, and whether it has its centre just there. This costs minutes, and gives the tuning that follows a start from which the LLM
 learns to read image tokens quickly.
 """
 
@@ -41,8 +41,10 @@ _PLACE_LENGTH = 0.5
 _LENGTH_WEIGHT = 0.1
 _CENTRE_WEIGHT = 0.5
 _PLACE_WEIGHT = 0.5
-# Turns how far a token points to a place, in lengths of an embedding, into a logit.
-_PLACE_SCALE = 10.0
+_COUNT_WEIGHT = 0.5
+# Turns how far a token points to a place or a number, in lengths of an embedding, into a logit.
+_POINTING_SCALE = 6.0
+_MOST_COUNTED = 10
 # Of 64 tokens, a handful hold a centre.
 _CENTRE_BALANCE = 8.0
 
@@ -88,6 +90,9 @@ class WordTargets:
         places = label_embeddings(names, table.float(), tokenizer)
         self.places = functional.normalize(places - places.mean(dim=0), dim=-1)
         self.place_codes = self.places[_token_places()]
+        digits = [str(number) for number in range(1, _MOST_COUNTED + 1)]
+        numbers = label_embeddings(digits, table.float(), tokenizer)
+        self.numbers = functional.normalize(numbers - numbers.mean(dim=0), dim=-1)
 
 
 def align(
@@ -199,7 +204,9 @@ def _loss(
         centre(tokens)[:, 0], centres, pos_weight=torch.tensor(_CENTRE_BALANCE, device=device)
     )
     loss = (wrong * weight).sum() / weight.sum()
-    loss = loss + _PLACE_WEIGHT * _place_loss(placed, targets, shard, rows)
+    places, counts = np.concatenate([_objects_under(shard, int(row)) for row in rows], axis=1)
+    loss = loss + _PLACE_WEIGHT * _pointing_loss(placed, targets.places, places, targets.length)
+    loss = loss + _COUNT_WEIGHT * _pointing_loss(placed, targets.numbers, counts, targets.length)
     best = cosines.detach().argmax(dim=-1).cpu().numpy()
     right = best[covered] == chances[covered].argmax(axis=1)
     return loss + _LENGTH_WEIGHT * drift.mean() + _CENTRE_WEIGHT * found, float(right.mean())
@@ -223,38 +230,42 @@ def _batches(shards: Sequence[Path], settings: AlignSettings, done: int):
                 )
 
 
-def _place_loss(
-    tokens: Tensor, targets: WordTargets, shard: FeatureShard, rows: np.ndarray
+def _pointing_loss(
+    tokens: Tensor, directions: Tensor, wanted: np.ndarray, length: float
 ) -> Tensor:
-    """Computes how far the tokens of objects are from pointing to the places of these.
+    """Computes how far tokens are from pointing to one of some directions; -1 wants none.
 
-    All of an object's tokens name the place of its centre, also those beyond that place, so that
-    one look at any of them tells what is where.
+    All of an object's tokens name the place of its centre, also those beyond that place, and the
+    number of its kind, so that one look at any of them tells.
     """
-    wanted = np.concatenate([_object_places(shard, int(row)) for row in rows])
     seen = np.flatnonzero(wanted >= 0)
     if not len(seen):
         return tokens.sum() * 0
     device = tokens.device
-    logits = tokens[torch.from_numpy(seen).to(device)] @ targets.places.T / targets.length
+    logits = tokens[torch.from_numpy(seen).to(device)] @ directions.T / length
     return functional.cross_entropy(
-        logits * _PLACE_SCALE, torch.from_numpy(wanted[seen]).to(device)
+        logits * _POINTING_SCALE, torch.from_numpy(wanted[seen]).to(device)
     )
 
 
-def _object_places(shard: FeatureShard, row: int) -> np.ndarray:
-    """Finds the place of the object under each token, int64 [S]; -1 where there is none."""
-    places = np.full(TOKEN_GRID**2, -1)
+def _objects_under(shard: FeatureShard, row: int) -> np.ndarray:
+    """Finds the object under each token, int64 [2, S]; -1 where there is none.
+
+    Returns:
+        The number of its place, and how many objects have its label, counted from 0.
+    """
+    found = np.full((2, TOKEN_GRID**2), -1)
     facts = shard.scene_facts(row)
     if not isinstance(facts, ObjectFacts):
-        return places
+        return found
     y, x = (np.mgrid[0:TOKEN_GRID, 0:TOKEN_GRID].reshape(2, -1) + 0.5) / TOKEN_GRID
     for token in np.flatnonzero(shard.token_shares[row, :, 0] > 0):
         word = str(shard.words[shard.token_words[row, token, 0]])
         named = [item for item in facts.objects if item.label.words == word]
         nearest = min(named, key=lambda o: (o.x - x[token]) ** 2 + (o.y - y[token]) ** 2)
-        places[token] = min(int(nearest.y * 3), 2) * 3 + min(int(nearest.x * 3), 2)
-    return places
+        place = min(int(nearest.y * 3), 2) * 3 + min(int(nearest.x * 3), 2)
+        found[:, token] = place, len(named) - 1
+    return found
 
 
 def _token_places() -> list[int]:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from edge_et.tuning import recipe
 from edge_et.tuning.align import (
     AlignSettings,
     WordTargets,
-    _object_places,
+    _objects_under,
     align,
     cell_accuracy,
 )
@@ -138,6 +139,7 @@ def shards(tmp_path: Path) -> list[Path]:
     directions = 3 * rng.standard_normal((len(WORDS) + 1, CHANNELS))
     labels = [Label(word.split()[-1], None, word + "s") for word in WORDS]
     labels[WORDS.index("red square")] = Label("square", "red", "squares")
+    labels.append(labels[0])
     paths = []
     for index in range(2):
         ids = rng.integers(-1, len(WORDS), size=(SHARD_SCENES, 64)).astype(np.int16)
@@ -317,17 +319,23 @@ def test_alignment_names_cells_and_goes_on_after_a_kill(
         torch.testing.assert_close(once, again)
 
 
-def test_all_tokens_of_an_object_tell_the_place_of_its_centre(shards: list[Path]):
+def test_all_tokens_of_an_object_tell_its_place_and_the_number_of_its_kind(shards: list[Path]):
     shard = load_shard(shards[0])
-    places = _object_places(shard, 3)
-    by_words = {item.label.words: item.place for item in shard.scene_facts(3).objects}
+    places, counts = _objects_under(shard, 3)
+    shown = shard.scene_facts(3).objects
+    by_words = defaultdict(set)
+    for item in shown:
+        by_words[item.label.words].add(item.place)
+    numbers = Counter(item.label.words for item in shown)
     names = [place for row in PLACES for place in row]
-    for token, place in enumerate(places):
+    for token, (place, count) in enumerate(zip(places, counts, strict=True)):
         word = shard.token_words[3, token, 0]
         if word < 0:
-            assert place == -1
+            assert place == count == -1
         else:
-            assert names[place] == by_words[str(shard.words[word])]
+            words = str(shard.words[word])
+            assert names[place] in by_words[words]
+            assert count + 1 == numbers[words]
 
 
 def test_a_step_always_draws_the_same_batch(tokenizer, shards: list[Path]):

@@ -31,38 +31,31 @@ def describe(
     absent: str = "",
     sizes: Mapping[Label, str] | None = None,
 ) -> str:
-    """Writes the extraction: each label with the places of its objects.
+    """Writes the extraction: a single object with its place, several of a label with their number.
 
     Args:
         objects: What the scene holds, in reading order.
         first: Labels that the question asks about; they come first.
         absent: What the question asks about and the scene lacks, in words.
-        sizes: "large" or "small", of labels whose size is asked about.
+        sizes: "large" or "small", of single objects whose size is asked about.
     """
     places: dict[Label, list[str]] = {label: [] for label in first}
     for item in objects:
         places.setdefault(item.label, []).append(item.place)
     for label, size in (sizes or {}).items():
         places[label].append(size)
-    parts = [f"{label.words} ({', '.join(where)})" for label, where in places.items()]
+    counts = Counter(item.label for item in objects)
+    parts = [
+        f"{label.words} ({', '.join(where)})" if counts[label] == 1 else tally(label, counts[label])
+        for label, where in places.items()
+    ]
     shown = "The picture shows " + ", ".join(parts) + "."
     return f"{shown} There is no {absent}." if absent else shown
 
 
-def enumerate_places(objects: Sequence[SceneObject]) -> str:
-    """Counts objects by their places, label by label: "dog left 1, right 2, cat top 3"."""
-    counted, last = [], None
-    several = len(distinct(objects)) > 1
-    for number, item in enumerate(objects, 1):
-        named = f"{item.label.words} " if several and item.label != last else ""
-        counted.append(f"{named}{item.place} {number}")
-        last = item.label
-    return ", ".join(counted)
-
-
-def grouped(objects: Sequence[SceneObject]) -> list[SceneObject]:
-    """Orders objects as `describe` lists them: those of one label together."""
-    return [item for label in distinct(objects) for item in objects if item.label == label]
+def tally(label: Label, number: int) -> str:
+    """Returns "1 dog", "3 dogs"."""
+    return f"{number} {label.words if number == 1 else label.plural_words}"
 
 
 def names(facts: ObjectFacts) -> list[Label]:
@@ -152,9 +145,9 @@ def where(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
 
 
 def placed(facts: ObjectFacts) -> list[SceneObject]:
-    """Lists the objects that share their place with no other, if there are several objects."""
+    """Lists the single objects that share their place with no other, if there are several."""
     counts = Counter(item.place for item in facts.objects)
-    return [item for item in facts.objects if counts[item.place] == 1 < len(facts.objects)]
+    return [item for item in singles(facts) if counts[item.place] == 1 < len(facts.objects)]
 
 
 def what_at(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
@@ -191,11 +184,11 @@ def count(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
                 reasoning=f"The description names no {missing.words}.",
                 answer="0",
             )
-    found = [item for item in facts.objects if item.label == label]
+    number = sum(item.label == label for item in facts.objects)
     return Example(
         kind="count",
         question=draw.words("count", plural=label.plural_words),
         extraction=describe(facts.objects, [label]),
-        reasoning=f"Counting {label.plural_words}: {enumerate_places(found)}.",
-        answer=str(len(found)),
+        reasoning=f"The description says {tally(label, number)}.",
+        answer=str(number),
     )

@@ -17,7 +17,7 @@ from edge_et.tuning.questions.labels import (
     is_or_are,
     is_plural,
 )
-from edge_et.tuning.questions.objects import describe, enumerate_places, grouped, singles
+from edge_et.tuning.questions.objects import describe, singles, tally
 
 _CLEARLY_LARGER = 1.4
 _ABSENT_SHARE = 0.07
@@ -88,10 +88,10 @@ def count_condition(facts: ObjectFacts, sort: Sort, draw: Draw) -> Example:
     if draw.chance(_ABSENT_SHARE):
         return _count_absent(facts, draw)
     plural, matching = sort
-    matching = grouped(matching)
-    counted = enumerate_places(matching)
-    if len(distinct(matching)) == 1:
-        counted = f"{matching[0].label.words} {counted}"
+    counts = Counter(item.label for item in matching)
+    counted = ", ".join(tally(label, number) for label, number in counts.items())
+    if len(counts) > 1:
+        counted += f"; {' + '.join(map(str, counts.values()))} = {len(matching)}"
     return Example(
         kind="count_condition",
         question=draw.words("count", plural=plural),
@@ -141,9 +141,8 @@ def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
     which = draw.chance(_WHICH_SHARE)
     sides, numbers = [], {}
     for label in (first, second):
-        found = [item for item in facts.objects if item.label == label]
-        numbers[label] = len(found)
-        sides.append(f"{label.words} {enumerate_places(found)}")
+        numbers[label] = sum(item.label == label for item in facts.objects)
+        sides.append(tally(label, numbers[label]))
     yes = "yes" if first == most else "no"
     than = "more" if first == most else "less"
     return Example(
@@ -154,7 +153,7 @@ def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
             second=second.plural_words,
         ),
         extraction=describe(facts.objects, [first, second]),
-        reasoning=f"{'; '.join(sides)}; {numbers[first]} is {than} than {numbers[second]}.",
+        reasoning=f"{', '.join(sides)}; {numbers[first]} is {than} than {numbers[second]}.",
         answer=most.plural_words if which else yes,
     )
 

@@ -21,7 +21,7 @@ Family = Literal["objects", "print", "chart"]
 FAMILIES: tuple[Family, ...] = ("objects", "print", "chart")
 
 _FAMILY_SHARES = (0.62, 0.22, 0.16)
-_STAMP_SHARE = 0.3
+_STAMP_SHARE = 0.45
 _ICONS = {thing.name: thing.icons for thing in THINGS}
 
 

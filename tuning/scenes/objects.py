@@ -90,7 +90,7 @@ def _choose_labels(rng: np.random.Generator, composition: str, held_out: bool) -
     if composition == "single":
         return kinds
     if composition == "counting":
-        number = int(rng.integers(1, 6) if rng.random() < 0.75 else rng.integers(6, 11))
+        number = int(rng.integers(1, 6) if rng.random() < 0.85 else rng.integers(6, 11))
         for _ in range(int(rng.integers(0, 3)) if number < 9 else 0):
             kinds.append(another(kinds))
         labels = [kinds[0]] * number
