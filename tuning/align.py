@@ -1,9 +1,9 @@
 """Stage 0: points image tokens at the LLM's own word embeddings, without the LLM.
 
 Goes in: feature shards. Comes out: a vision head under which the token of an image cell looks like
-the words of what is drawn there, tells in which of the nine places that is, how many of its kind the
-picture holds, and whether it has its centre just there. This costs minutes, and gives the tuning that follows a start from which the LLM
-learns to read image tokens quickly.
+the words of what is drawn there, tells in which of the nine places that is, how many of its kind
+the picture holds, and whether it has its centre just there. This costs minutes, and gives the
+tuning that follows a start from which the LLM learns to read image tokens quickly.
 """
 
 from __future__ import annotations
@@ -230,9 +230,7 @@ def _batches(shards: Sequence[Path], settings: AlignSettings, done: int):
                 )
 
 
-def _pointing_loss(
-    tokens: Tensor, directions: Tensor, wanted: np.ndarray, length: float
-) -> Tensor:
+def _pointing_loss(tokens: Tensor, directions: Tensor, wanted: np.ndarray, length: float) -> Tensor:
     """Computes how far tokens are from pointing to one of some directions; -1 wants none.
 
     All of an object's tokens name the place of its centre, also those beyond that place, and the
