@@ -32,17 +32,21 @@ from edge_et.errors import (
 from edge_et.manifest import (
     FORMAT,
     FORMAT_VERSION,
+    READABLE_VERSIONS,
     ChatSpec,
     Check,
     DirectSpec,
     ExtractSpec,
     FileRef,
+    HintSpec,
     LanguageModelSpec,
     Manifest,
     Processing,
     Sampling,
     Source,
     ThinkSpec,
+    ThoughtSpec,
+    Tiling,
     VisionSpec,
     manifest_schema,
 )
@@ -61,6 +65,7 @@ __all__ = [
     "DirectSpec",
     "ExtractSpec",
     "FileRef",
+    "HintSpec",
     "LanguageModelSpec",
     "Manifest",
     "Processing",
@@ -68,6 +73,8 @@ __all__ = [
     "Sampling",
     "Source",
     "ThinkSpec",
+    "ThoughtSpec",
+    "Tiling",
     "VisionSpec",
     "file_ref",
     "find_bundle",
@@ -265,9 +272,10 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestSyntaxError(path, str(err)) from err
     try:
         envelope = msgspec.convert(content, _Envelope)
-        if (envelope.format, envelope.format_version) != (FORMAT, FORMAT_VERSION):
+        if envelope.format != FORMAT or envelope.format_version not in READABLE_VERSIONS:
             found = f"{envelope.format!r} version {envelope.format_version}"
-            raise BundleVersionError(path, found, f"{FORMAT!r} version {FORMAT_VERSION}")
+            readable = " and ".join(map(str, READABLE_VERSIONS))
+            raise BundleVersionError(path, found, f"{FORMAT!r} versions {readable}")
         return msgspec.convert(content, Manifest)
     except msgspec.ValidationError as err:
         raise ManifestSchemaError(path, str(err)) from err

@@ -1,4 +1,6 @@
-"""The manifest of a bundle: the structs of bundle.json, format version 1.
+"""The manifest of a bundle: the structs of bundle.json, format version 2.
+
+Version 1 lacks the fields that have defaults here and is read as well.
 
 Decoding into them refuses unknown and missing fields by path. Reading, writing and checking files
 is done in `edge_et.bundle`, which also re-exports these names.
@@ -11,13 +13,15 @@ import msgspec
 from msgspec import Meta, Struct
 
 FORMAT: Final = "edge-et-bundle"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+READABLE_VERSIONS: Final = (1, 2)
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 Text = Annotated[str, Meta(min_length=1)]
 Tokens = Annotated[int, Meta(ge=1, le=2**24)]
 Width = Annotated[int, Meta(ge=1, le=2**20)]
+GridSide = Annotated[int, Meta(ge=1, le=64)]
 
 
 class FileRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -32,8 +36,28 @@ class FileRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omi
     ] = None
 
 
+class Tiling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Any-resolution: a picture becomes one tile of all of it, and a grid of tiles behind that.
+
+    Source: "anyres" of LLaVA-NeXT.
+    """
+
+    grids: Annotated[
+        tuple[tuple[GridSide, GridSide], ...],
+        Meta(min_length=1, description="Columns and rows to choose from; of equals the first."),
+    ]
+    shrink_over_tiles: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Tiles whose tokens the grid may have before they are interpolated."),
+    ] = None
+    max_tiles: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Most tiles of a picture, that of all of it included; null: any number."),
+    ] = None
+
+
 class Processing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a picture becomes the pixel values of one tile."""
+    """How a picture becomes the pixel values of its tiles."""
 
     height: Annotated[int, Meta(ge=1, le=8192, description="Height H of a tile, pixels.")]
     width: Annotated[int, Meta(ge=1, le=8192, description="Width W of a tile, pixels.")]
@@ -62,8 +86,9 @@ class Processing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             Annotated[int, Meta(ge=0, le=255)],
             Annotated[int, Meta(ge=0, le=255)],
         ],
-        Meta(description="Red, green and blue of the border that `pad` adds, 0..255."),
+        Meta(description="Red, green and blue of borders, 0..255."),
     ] = (0, 0, 0)
+    tiling: Annotated[Tiling | None, Meta(description="null: one tile a picture.")] = None
 
 
 class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,6 +98,16 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     embedding_width: Annotated[Width, Meta(description="Width D of an image token.")]
     image_tokens_per_tile: Annotated[Tokens, Meta(description="Image tokens S of one tile.")]
     processing: Processing
+    arrangement: Annotated[
+        Literal["flat", "grid", "unpadded"],
+        Meta(
+            description="Order of the image tokens: tile after tile; the grid's rows; the grid's "
+            "rows without borders, a newline token behind each."
+        ),
+    ] = "flat"
+    pooling: Annotated[
+        Literal[1, 2], Meta(description="Side of the blocks of tokens that are averaged.")
+    ] = 1
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -84,6 +119,10 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     top_p: Annotated[
         float, Meta(gt=0, le=1, description="Probability mass of the tokens chosen among.")
     ] = 1.0
+    top_k: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Most tokens that are chosen among; null: any number."),
+    ] = None
     seed: Annotated[
         Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
         Meta(description="Seed of the random numbers; null: another one every time."),
@@ -117,7 +156,7 @@ class LanguageModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     adapter: Annotated[FileRef | None, Meta(description="LoRA as a GGUF file, scale 1; null: none")]
     tokenizer: Annotated[FileRef, Meta(description="tokenizer.json, byte-level BPE.")]
     architecture: Annotated[
-        Literal["llama", "qwen3"], Meta(description="general.architecture of the GGUF.")
+        Literal["llama", "qwen2", "qwen3"], Meta(description="general.architecture of the GGUF.")
     ]
     embedding_width: Annotated[Width, Meta(description="Width D of the model's embeddings.")]
     vocabulary_size: Annotated[
@@ -129,15 +168,57 @@ class LanguageModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     chat: ChatSpec
 
 
+class HintSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The reasoner says, before stage 1, what in the picture the question depends on."""
+
+    prompt: Annotated[Text, Meta(description="User turn to the reasoner; {question} required.")]
+    max_hint_tokens: Annotated[Tokens, Meta(description="Budget of the hint, tokens.")]
+
+    def __post_init__(self) -> None:
+        _check_placeholders(self.prompt, required={"question"}, allowed={"question"})
+
+
 class ExtractSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Stage 1: the perceiver writes down what matters for the question."""
 
-    prompt: Annotated[Text, Meta(description="User turn; {image} once, {question} at will.")]
+    prompt: Annotated[
+        Text, Meta(description="User turn; {image} once, {question} and {hint} at will.")
+    ]
     max_extraction_tokens: Annotated[Tokens, Meta(description="Budget of the extraction, tokens.")]
     sampling: Sampling
+    hint: Annotated[
+        HintSpec | None, Meta(description="null: {hint} stands for the question itself.")
+    ] = None
 
     def __post_init__(self) -> None:
-        _check_placeholders(self.prompt, required={"image"}, allowed={"image", "question"})
+        _check_placeholders(self.prompt, required={"image"}, allowed={"image", "question", "hint"})
+
+
+class ThoughtSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The thoughts of a reasoner that puts them between two tokens before it speaks (Qwen3)."""
+
+    start: Annotated[Text, Meta(description="Token that opens a thought, as text.")]
+    end: Annotated[Text, Meta(description="Token that closes it, as text.")]
+    skip: Annotated[
+        str, Meta(description="Follows the assistant's opening where it shall not think.")
+    ]
+    closing: Annotated[
+        str, Meta(description="Put in before `end` when a thought is cut, so that it concludes.")
+    ]
+    default: Annotated[bool, Meta(description="Whether it thinks unless a call says otherwise.")]
+    prompt: Annotated[
+        Text, Meta(description="User turn of a call that thinks; as `think.prompt`.")
+    ]
+    max_thinking_tokens: Annotated[
+        int, Meta(ge=0, le=2**24, description="Budget of the thought, tokens.")
+    ]
+    sampling: Sampling
+    blocked_words: Annotated[
+        tuple[Text, ...], Meta(description="Words that no thought may hold, such as 'wait'.")
+    ] = ()
+
+    def __post_init__(self) -> None:
+        _check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})
 
 
 class ThinkSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -150,6 +231,13 @@ class ThinkSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     answer_marker: Annotated[Text, Meta(description="Text that separates thinking and answer.")]
     max_answer_tokens: Annotated[Tokens, Meta(description="Budget after the marker, tokens.")]
     sampling: Sampling
+    thoughts: Annotated[
+        ThoughtSpec | None, Meta(description="null: the model has no tokens for thoughts.")
+    ] = None
+    sees: Annotated[
+        Literal["conversation", "extraction"],
+        Meta(description="What a perceiver that also reasons has before it in stage 2."),
+    ] = "conversation"
 
     def __post_init__(self) -> None:
         _check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})
@@ -187,10 +275,10 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """bundle.json, format version 1."""
+    """bundle.json."""
 
     format: Literal["edge-et-bundle"] = FORMAT
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
     name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     version: Annotated[Text, Meta(description="Version of the bundle's content.")]
     description: str

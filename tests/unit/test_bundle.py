@@ -145,11 +145,31 @@ def test_a_manifest_that_is_no_object(folder: Path) -> None:
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("edit", [{"format_version": 2}, {"format": "other"}])
+@pytest.mark.parametrize("edit", [{"format_version": 3}, {"format": "other"}])
 def test_other_formats_and_versions(folder: Path, edit: dict[str, Any]) -> None:
     change(folder, lambda c: c.update(edit, new_field=1))
     with pytest.raises(BundleVersionError):
         load_bundle(folder)
+
+
+def test_a_manifest_of_version_1_lacks_the_newer_fields(folder: Path) -> None:
+    current = read_manifest(folder / "bundle.json")
+
+    def to_version_1(content: dict[str, Any]) -> None:
+        content["format_version"] = 1
+        for part, names in {
+            "vision": ("arrangement", "pooling"),
+            "extract": ("hint",),
+            "think": ("thoughts", "sees"),
+        }.items():
+            for name in names:
+                del content[part][name]
+        del content["vision"]["processing"]["tiling"]
+        for part in ("extract", "think"):
+            del content[part]["sampling"]["top_k"]
+
+    change(folder, to_version_1)
+    assert load_bundle(folder).manifest == msgspec.structs.replace(current, format_version=1)
 
 
 def test_another_width(folder: Path) -> None:
