@@ -25,6 +25,7 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
     │   └── ImageTooLargeError         more pixels than the limit
     ├── OptionError                    an option or argument out of its range
     ├── PromptTooLongError             more tokens than the context holds
+    ├── MemoryBudgetError              KV caches larger than was granted
     ├── VisionRunError                 the vision tower failed on an image
     ├── DecodeError                    the language model failed while evaluating
     ├── ClosedError                    the object was closed before
@@ -36,7 +37,7 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
 """
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -233,14 +234,54 @@ class OptionError(EdgeETError):
 
 
 class PromptTooLongError(EdgeETError):
-    """A prompt, with the tokens still to be generated, does not fit into the context."""
+    """A prompt, with the tokens still to be generated, does not fit into the context.
 
-    def __init__(self, tokens: int, limit: int) -> None:
+    Where a picture is part of it: its image tokens and tiles, and the options with which the same
+    call would fit, ``({"max_tiles": 5}, {"pooling": 2})`` for instance.
+    """
+
+    def __init__(
+        self,
+        tokens: int,
+        limit: int,
+        *,
+        image_tokens: int | None = None,
+        tiles: int | None = None,
+        fitting: Iterable[Mapping[str, int]] = (),
+    ) -> None:
         self.tokens = tokens
         self.limit = limit
+        self.image_tokens = image_tokens
+        self.tiles = tiles
+        self.fitting = tuple(map(dict, fitting))
+        message = f"the prompt and its budgets need {tokens} tokens, the context holds {limit}"
+        if image_tokens is not None:
+            message += f", and {image_tokens} are the picture's"
+            if tiles is not None:
+                message += f", of {tiles} tile{'' if tiles == 1 else 's'}"
+        if self.fitting:
+            advice = "it fits with " + " or ".join(
+                " and ".join(f"{name}={value}" for name, value in options.items())
+                for options in self.fitting
+            )
+        elif image_tokens is None:
+            advice = "shorten the question or lower the token budgets"
+        elif tiles is None:
+            advice = "encode it with a smaller max_tiles or with pooling=2"
+        else:
+            advice = "no max_tiles or pooling makes it fit, lower the token budgets"
+        super().__init__(f"{message}: {advice}")
+
+
+class MemoryBudgetError(EdgeETError):
+    """The KV caches of a bundle need more memory than was granted; nothing was loaded."""
+
+    def __init__(self, needed_bytes: int, limit_bytes: int) -> None:
+        self.needed_bytes = needed_bytes
+        self.limit_bytes = limit_bytes
         super().__init__(
-            f"the prompt and its budgets need {tokens} tokens, the context holds {limit}: "
-            "shorten the question or lower the token budgets"
+            f"the KV caches need {needed_bytes} bytes, max_kv_bytes is {limit_bytes}: grant more, "
+            "or take a bundle with a smaller context_length"
         )
 
 

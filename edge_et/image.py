@@ -1,7 +1,7 @@
-"""Pictures: from whatever a caller has to the pixel values that a vision tower reads.
+"""Pictures: from whatever a caller has to an upright RGB image.
 
-In: a path, bytes, a file object, a PIL image or an array. Out: an upright RGB image, and from it
-``pixel_values [N,3,H,W] float32``. Models are not known here.
+In: a path, bytes, a file object, a PIL image or an array. Out: an image of mode RGB. Neither tiles
+nor models are known here.
 """
 
 import io
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from edge_et.errors import ImageDecodeError, ImageFileError, ImageInputError, ImageTooLargeError
-from edge_et.manifest import Processing
 from edge_et.options import DEFAULT_MAX_PIXELS
 
 ImageSource = (
@@ -30,12 +29,6 @@ ImageSource = (
 # Formats whose decoders are part of Pillow. Others are left out on purpose: EPS, for one, would
 # start Ghostscript.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-
-_RESAMPLE = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 # What makes a picture upright, by the value of its EXIF orientation (TIFF 6.0, tag 274).
 _UPRIGHT = {
@@ -80,74 +73,6 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Ima
     if hasattr(source, "read") and not isinstance(source, io.TextIOBase):
         return _from_file(source, max_pixels)
     raise ImageInputError(f"a {type(source).__name__}")
-
-
-def to_pixel_values(image: Image.Image, processing: Processing) -> NDArray[np.float32]:
-    """Turn a picture into what the vision tower reads.
-
-    Resizing works on 8-bit values; then each value is multiplied by `rescale` in double precision,
-    rounded to single, the mean subtracted and the difference divided by the deviation: the order
-    and the precisions of the Hugging Face image processors.
-
-    Args:
-        image: mode RGB.
-        processing: the bundle's rules.
-
-    Returns:
-        pixel_values [N,3,H,W] float32, C-contiguous; N is the number of tiles.
-    """
-    # Every result depends on one 8-bit value alone, so 256 of them for each channel are enough.
-    values = (np.arange(256, dtype=np.float64) * processing.rescale).astype(np.float32)
-    mean = np.asarray(processing.mean, np.float32)[:, None]
-    std = np.asarray(processing.std, np.float32)[:, None]
-    table = (values[None, :] - mean) / std
-    tiles = np.stack([np.asarray(tile) for tile in split_tiles(image, processing)])
-    pixel_values = np.empty((len(tiles), 3, processing.height, processing.width), np.float32)
-    for channel in range(3):
-        pixel_values[:, channel] = table[channel][tiles[..., channel]]
-    return pixel_values
-
-
-def split_tiles(image: Image.Image, processing: Processing) -> list[Image.Image]:
-    """Cut a picture into tiles of the tower's size; format version 1 knows a single one.
-
-    Args:
-        image: mode RGB.
-        processing: the bundle's rules.
-
-    Returns:
-        Tiles of mode RGB, W pixels wide and H high.
-    """
-    size = (processing.width, processing.height)
-    resample = _RESAMPLE[processing.resample]
-    if processing.fit == "squash":
-        return [image.resize(size, resample)]
-    if processing.fit == "crop":
-        return [image.resize(size, resample, box=_centred_box(image.size, size))]
-    scaled = image.resize(_fitting_size(image.size, size), resample)
-    tile = Image.new("RGB", size, processing.pad_color)
-    tile.paste(scaled, ((size[0] - scaled.width) // 2, (size[1] - scaled.height) // 2))
-    return [tile]
-
-
-def _centred_box(
-    image_size: tuple[int, int], tile_size: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    """Return the largest centred box of a tile's shape, in the image's pixels."""
-    (width, height), (tile_width, tile_height) = image_size, tile_size
-    scale = min(width / tile_width, height / tile_height)
-    left = (width - tile_width * scale) / 2
-    top = (height - tile_height * scale) / 2
-    return (max(left, 0.0), max(top, 0.0), min(width - left, width), min(height - top, height))
-
-
-def _fitting_size(image_size: tuple[int, int], tile_size: tuple[int, int]) -> tuple[int, int]:
-    """Return the size of the image when it is scaled to touch the tile from inside."""
-    (width, height), (tile_width, tile_height) = image_size, tile_size
-    # Whole numbers: a quotient of floats could be rounded up past the tile.
-    if width * tile_height >= height * tile_width:
-        return tile_width, min(-(-height * tile_width // width), tile_height)
-    return min(-(-width * tile_height // height), tile_width), tile_height
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> Image.Image:

@@ -13,11 +13,12 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.decoder import DecoderShape, KvType
 from edge_et.errors import ClosedError, DecodeError, ModelFileError, PromptTooLongError
 from edge_et.kv import (
     Position,
@@ -30,10 +31,6 @@ from edge_et.kv import (
 from edge_et.manifest import LanguageModelSpec
 from edge_et.native_log import NativeLog
 from edge_et.prompt import Segment, TokenSegment
-
-KvType = Literal["f16", "f32"]
-"""Number type of a cache. F16 takes half the memory and decodes no slower; quantized weights make
-more noise than either. Types below 16 bits need flash attention."""
 
 # Positions that llama.cpp evaluates at once. Larger batches need more memory for activations.
 _BATCH_POSITIONS = 512
@@ -54,6 +51,14 @@ class Evaluation:
 
 class Evaluator(Protocol):
     """What the stages need of a context."""
+
+    @property
+    def shape(self) -> DecoderShape:
+        """Sizes of the model."""
+
+    @property
+    def kv_type(self) -> KvType:
+        """Number type of the cache."""
 
     @property
     def context_length(self) -> int:
@@ -95,12 +100,7 @@ class LanguageModel:
             ModelFileError: a file cannot be opened, or is not what the manifest says.
         """
         library = self._library = load_library()
-        params = library.llama_model_default_params()
-        params.n_gpu_layers = 0
-        params.load_mode = library.LLAMA_LOAD_MODE_MMAP
-        self.model = library.llama_model_load_from_file(os.fsencode(weights), params)
-        if not self.model:
-            raise ModelFileError(weights, f"llama.cpp cannot open it{native_log.last_errors()}")
+        self.model = _open(weights)
         self._free = weakref.finalize(self, library.llama_model_free, self.model)
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self.embedding_width: int = library.llama_model_n_embd(self.model)
@@ -111,6 +111,7 @@ class LanguageModel:
         self.adapter = None
         try:
             self._check(weights, spec)
+            self.shape = DecoderShape.of(functools.partial(_metadata, self.model), weights)
             if adapter is not None:
                 # Freed together with the model.
                 self.adapter = library.llama_adapter_lora_init(self.model, os.fsencode(adapter))
@@ -147,7 +148,7 @@ class LanguageModel:
 
     def _check(self, weights: Path, spec: LanguageModelSpec) -> None:
         found = {
-            "architecture": self._metadata("general.architecture"),
+            "architecture": _metadata(self.model, "general.architecture"),
             "embedding_width": self.embedding_width,
             "vocabulary_size": self.vocabulary_size,
         }
@@ -157,14 +158,6 @@ class LanguageModel:
                 raise ModelFileError(
                     weights, f"its {name} is {value}, the manifest says {expected}"
                 )
-
-    def _metadata(self, key: str) -> str:
-        buffer = ctypes.create_string_buffer(256)
-        # The binding annotates the buffer as bytes, but takes any writable one.
-        length = self._library.llama_model_meta_val_str(
-            self.model, key.encode(), buffer, len(buffer)
-        )
-        return buffer.value.decode(errors="replace") if length >= 0 else ""
 
 
 class Context:
@@ -176,6 +169,8 @@ class Context:
         """Allocate the cache; see `LanguageModel.new_context`."""
         library = self._library = model._library
         self._model = model  # its weights must outlive the context
+        self.shape = model.shape
+        self.kv_type = kv_type
         self._context_length = context_length
         self._cached: list[Position] = []
         self._logits: NDArray[np.float32] | None = None
@@ -351,6 +346,22 @@ class Context:
             self._logits = every[: self._model.token_count].copy()  # the next decode overwrites it
 
 
+def read_shape(weights: Path) -> DecoderShape:
+    """Read a model's sizes: llama.cpp loads the vocabulary alone (0.1 s for 49,152 tokens).
+
+    Args:
+        weights: GGUF file.
+
+    Raises:
+        ModelFileError: the file cannot be opened, or does not tell them.
+    """
+    model = _open(weights, vocab_only=True)
+    try:
+        return DecoderShape.of(functools.partial(_metadata, model), weights)
+    finally:
+        load_library().llama_model_free(model)
+
+
 native_log = NativeLog()
 
 
@@ -362,6 +373,25 @@ def load_library() -> Any:
     native_log.attach(llama_cpp)
     llama_cpp.llama_backend_init()
     return llama_cpp
+
+
+def _open(weights: Path, *, vocab_only: bool = False) -> Any:
+    library = load_library()
+    params = library.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.load_mode = library.LLAMA_LOAD_MODE_MMAP
+    params.vocab_only = vocab_only
+    model = library.llama_model_load_from_file(os.fsencode(weights), params)
+    if not model:
+        raise ModelFileError(weights, f"llama.cpp cannot open it{native_log.last_errors()}")
+    return model
+
+
+def _metadata(model: Any, key: str) -> str:
+    """Return a value of a GGUF's metadata as text; empty where there is none."""
+    buffer = ctypes.create_string_buffer(256)
+    length = load_library().llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode(errors="replace") if length >= 0 else ""
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:

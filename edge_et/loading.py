@@ -5,10 +5,14 @@ import threading
 from contextlib import ExitStack, closing
 from typing import Unpack, get_args
 
+import msgspec
+
 from edge_et.bundle import Bundle, find_bundle, load_bundle
-from edge_et.errors import ModelFileError, OptionError
+from edge_et.cost import CALIBRATION_POSITIONS, Calibration, calibrate
+from edge_et.decoder import KvType
+from edge_et.errors import MemoryBudgetError, ModelFileError, OptionError
 from edge_et.image import ImageSource
-from edge_et.llm import KvType, LanguageModel
+from edge_et.llm import LanguageModel, read_shape
 from edge_et.manifest import LanguageModelSpec
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -34,6 +38,7 @@ def load(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
     kv_type: KvType = "f16",
+    max_kv_bytes: int | None = None,
 ) -> ExtractThink:
     """Load a bundle.
 
@@ -44,6 +49,8 @@ def load(
         max_pixels: most pixels of a picture, at least 1.
         image_cache_bytes: most bytes of image tokens that are remembered; 0 remembers none.
         kv_type: number type of the KV caches.
+        max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
+            allocated whole, for the context lengths of the manifest, whatever is asked.
 
     Returns:
         The pipeline: a context manager, to be closed.
@@ -51,6 +58,7 @@ def load(
     Raises:
         BundleError: the bundle cannot be used; a child says why.
         OptionError: an argument is out of its range.
+        MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`; nothing was loaded.
         DecodeError: there is not enough memory for a KV cache.
     """
     threads = default_threads() if threads is None else threads
@@ -59,8 +67,14 @@ def load(
     check_at_least("image_cache_bytes", image_cache_bytes, 0)
     if kv_type not in get_args(KvType):
         raise OptionError("kv_type", kv_type, f"one of {', '.join(get_args(KvType))}")
+    if max_kv_bytes is not None:
+        check_at_least("max_kv_bytes", max_kv_bytes, 1)
     bundle = load_bundle(find_bundle(name_or_path))
     manifest = bundle.manifest
+    if max_kv_bytes is not None:
+        needed_bytes = _cache_bytes(bundle, kv_type)
+        if needed_bytes > max_kv_bytes:
+            raise MemoryBudgetError(needed_bytes, max_kv_bytes)
     with ExitStack() as resources:
         vision = manifest.vision
         tower = VisionTower(bundle.path(vision.graph), vision, threads)
@@ -107,6 +121,43 @@ def answer(
         if key not in _kept:
             _kept[key] = load(model)
     return _kept[key].answer(image, question, **options)
+
+
+def measure(bundle: Bundle, *, threads: int | None = None, kv_type: KvType = "f16") -> Calibration:
+    """Measure on this machine what a bundle takes for one tile and for a short prompt.
+
+    Its tower and perceiver are opened and closed again, with a cache of that prompt's length alone.
+
+    Args:
+        bundle: from `edge_et.load_bundle`.
+        threads: as for `load`.
+        kv_type: as for `load`.
+
+    Raises:
+        ModelFileError: a model cannot be used.
+        OptionError: an argument is out of its range.
+        VisionRunError: the vision tower failed.
+        DecodeError: the language model failed.
+    """
+    threads = default_threads() if threads is None else threads
+    check_at_least("threads", threads, 1)
+    manifest = bundle.manifest
+    spec = msgspec.structs.replace(manifest.perceiver, context_length=CALIBRATION_POSITIONS)
+    with ExitStack() as resources:
+        tower = VisionTower(bundle.path(manifest.vision.graph), manifest.vision, threads)
+        resources.enter_context(closing(tower))
+        perceiver = _open_speaker(bundle, spec, threads, kv_type, resources)
+        return calibrate(tower, perceiver.context, manifest.vision.processing)
+
+
+def _cache_bytes(bundle: Bundle, kv_type: KvType) -> int:
+    """Return what the KV caches of a bundle take together; no weights are loaded."""
+    specs = (bundle.manifest.perceiver, bundle.manifest.reasoner)
+    return sum(
+        read_shape(bundle.path(spec.weights)).cache_bytes(spec.context_length, kv_type)
+        for spec in specs
+        if spec is not None
+    )
 
 
 def _open_speaker(

@@ -6,6 +6,7 @@ Decoding into them refuses unknown and missing fields by path. Reading, writing 
 is done in `edge_et.bundle`, which also re-exports these names.
 """
 
+import math
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -77,7 +78,7 @@ class Processing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="Filter of the resizing; all three widen their support when shrinking."),
     ]
     fit: Annotated[
-        Literal["squash", "pad", "crop"],
+        Literal["squash", "pad", "expand", "crop"],
         Meta(description="What happens to a picture of another shape than the tile."),
     ]
     pad_color: Annotated[
@@ -89,6 +90,12 @@ class Processing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="Red, green and blue of borders, 0..255."),
     ] = (0, 0, 0)
     tiling: Annotated[Tiling | None, Meta(description="null: one tile a picture.")] = None
+
+    def __post_init__(self) -> None:
+        if self.tiling is not None and self.fit != "squash":
+            raise ValueError(
+                f'`tiling` squashes the tile of the whole picture, `fit` is "{self.fit}"'
+            )
 
 
 class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -108,6 +115,16 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pooling: Annotated[
         Literal[1, 2], Meta(description="Side of the blocks of tokens that are averaged.")
     ] = 1
+
+    def __post_init__(self) -> None:
+        square = math.isqrt(self.image_tokens_per_tile) ** 2 == self.image_tokens_per_tile
+        if (self.arrangement != "flat" or self.pooling == 2) and not square:
+            raise ValueError(
+                f"{self.image_tokens_per_tile} image tokens a tile are no square map, which "
+                f'arrangement "{self.arrangement}" with pooling {self.pooling} needs'
+            )
+        if self.arrangement != "flat" and self.processing.height != self.processing.width:
+            raise ValueError(f'arrangement "{self.arrangement}" needs tiles that are square')
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -206,9 +223,7 @@ class ThoughtSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         str, Meta(description="Put in before `end` when a thought is cut, so that it concludes.")
     ]
     default: Annotated[bool, Meta(description="Whether it thinks unless a call says otherwise.")]
-    prompt: Annotated[
-        Text, Meta(description="User turn of a call that thinks; as `think.prompt`.")
-    ]
+    prompt: Annotated[Text, Meta(description="User turn of a call that thinks; as `think.prompt`.")]
     max_thinking_tokens: Annotated[
         int, Meta(ge=0, le=2**24, description="Budget of the thought, tokens.")
     ]

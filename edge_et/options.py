@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypedDict, get_type_hints
+from typing import Annotated, Literal, TypedDict, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -16,13 +16,20 @@ from msgspec import Meta, Struct
 from edge_et.errors import OptionError
 
 DEFAULT_MAX_PIXELS = 50_000_000  # a decoded picture of that size takes 150 MB
-DEFAULT_IMAGE_CACHE_BYTES = 16 * 2**20  # a hundred pictures of 64 image tokens, 576 wide
+DEFAULT_IMAGE_CACHE_BYTES = 64 * 2**20  # one picture of 16 tiles, 2048 wide: 7,300 image tokens
 
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
 
-class OptionValues(TypedDict, total=False):
+class ImageOptionValues(TypedDict, total=False):
+    """The keyword arguments of a call that encodes a picture; see `AnswerOptions`."""
+
+    max_tiles: int | None
+    pooling: int | None
+
+
+class OptionValues(ImageOptionValues, total=False):
     """The keyword arguments of a call; see `AnswerOptions` for what they mean."""
 
     max_extraction_tokens: int | None
@@ -36,6 +43,16 @@ class OptionValues(TypedDict, total=False):
 class AnswerOptions(Struct, frozen=True, kw_only=True):
     """Options of one call; None is the bundle's default."""
 
+    max_tiles: (
+        Annotated[int, Meta(ge=1, description="Most tiles of a picture, all of it included.")]
+        | None
+    ) = None
+    pooling: (
+        Annotated[
+            Literal[1, 2], Meta(description="2: blocks of 2x2 of a tile's tokens become one.")
+        ]
+        | None
+    ) = None
     max_extraction_tokens: Annotated[int, Meta(ge=1, description="Budget of stage 1.")] | None = (
         None
     )
@@ -86,6 +103,22 @@ def parse_options(values: Mapping[str, object]) -> AnswerOptions:
         if isinstance(value, float) and not math.isfinite(value):
             raise OptionError(name, value, "a finite number")
     return AnswerOptions(**values)  # type: ignore[arg-type]  # checked above, each on its own
+
+
+def parse_image_options(values: Mapping[str, object]) -> AnswerOptions:
+    """Check the options of a call that encodes a picture.
+
+    Args:
+        values: options by name.
+
+    Raises:
+        OptionError: as for `parse_options`, or an option has no meaning for pictures.
+    """
+    names = get_type_hints(ImageOptionValues)
+    for name, value in values.items():
+        if name not in names:
+            raise OptionError(name, value, f"one of the options {', '.join(names)}")
+    return parse_options(values)
 
 
 def check_at_least(name: str, value: int, least: int) -> None:

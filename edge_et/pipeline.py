@@ -1,23 +1,26 @@
 """The pipeline: a picture and a question in, events and an answer out.
 
-It holds one tower, one or two speakers and the image tokens used last; it decides what has to run.
+It holds an image encoder and one or two speakers; it decides what has to run.
 How models are opened is not known here: see `edge_et.loading`.
 """
 
 from collections.abc import Generator
 from contextlib import AbstractContextManager
-from time import perf_counter
 from types import TracebackType
 from typing import Self, Unpack
 
 from edge_et.bundle import Bundle
-from edge_et.errors import ClosedError, ImageInputError, OptionError, PromptTooLongError
-from edge_et.image import ImageSource, load_image, to_pixel_values
+from edge_et.cost import Calibration, ImageCost, image_cost
+from edge_et.encoder import AnyImage, Encoded, ImageEncoder
+from edge_et.errors import ClosedError, OptionError, PromptTooLongError
+from edge_et.image import ImageSource
 from edge_et.manifest import Manifest
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
+    ImageOptionValues,
     OptionValues,
+    parse_image_options,
 )
 from edge_et.prompt import count_positions
 from edge_et.request import Request
@@ -43,7 +46,7 @@ from edge_et.stages import (
     timed,
 )
 from edge_et.turns import Turn
-from edge_et.vision import ImageTokenCache, ImageTokens, Tower
+from edge_et.vision import ImageTokens, Tower
 
 
 class ExtractThink:
@@ -75,18 +78,16 @@ class ExtractThink:
         """
         self.manifest = manifest
         self.bundle = bundle
-        self._tower = tower
+        self._encoder = ImageEncoder(
+            manifest.vision, tower, max_pixels=max_pixels, cache_bytes=image_cache_bytes
+        )
         self._perceiver = perceiver
         self._reasoner = reasoner
         self._resources = resources
-        self._max_pixels = max_pixels
-        self._images = ImageTokenCache(image_cache_bytes)
         self._turn = Turn()
         self._closed = False
 
-    def answer(
-        self, image: ImageSource | ImageTokens, question: str, **options: Unpack[OptionValues]
-    ) -> Answer:
+    def answer(self, image: AnyImage, question: str, **options: Unpack[OptionValues]) -> Answer:
         """Answer a question about a picture.
 
         Args:
@@ -97,7 +98,7 @@ class ExtractThink:
         Raises:
             ImageError: the picture cannot be used; a child says why.
             OptionError: the question is empty, or an option is wrong.
-            PromptTooLongError: the question does not fit into the context, budgets counted in.
+            PromptTooLongError: picture and question do not fit into the context with all budgets.
             DecodeError: the language model failed.
             VisionRunError: the vision tower failed.
             BusyError: a stream that this thread began is not finished.
@@ -108,7 +109,7 @@ class ExtractThink:
         return answer
 
     def stream(
-        self, image: ImageSource | ImageTokens, question: str, **options: Unpack[OptionValues]
+        self, image: AnyImage, question: str, **options: Unpack[OptionValues]
     ) -> Generator[Event, None, None]:
         """Answer a question about a picture, and tell what happens meanwhile.
 
@@ -130,35 +131,64 @@ class ExtractThink:
         self._check_open()
         return self._stream(image, Request.of(question, options, self.manifest))
 
-    def session(self, image: ImageSource | ImageTokens) -> "Session":
+    def session(self, image: AnyImage, **options: Unpack[ImageOptionValues]) -> "Session":
         """Encode a picture for several questions.
 
         Args:
             image: as for `answer`.
+            options: as for `encode_image`.
 
         Raises:
             EdgeETError: as for `encode_image`.
         """
-        return Session(self, self.encode_image(image))
+        return Session(self, self.encode_image(image, **options))
 
-    def encode_image(self, image: ImageSource | ImageTokens) -> ImageTokens:
+    def encode_image(self, image: AnyImage, **options: Unpack[ImageOptionValues]) -> ImageTokens:
         """Turn a picture into image tokens, which can be used instead of it from then on.
 
         Args:
             image: as for `answer`.
+            options: `max_tiles` and `pooling` of `edge_et.options.AnswerOptions`.
 
         Raises:
             ImageError: the picture cannot be used; a child says why.
+            OptionError: an option is wrong.
+            PromptTooLongError: the picture alone fills the context.
             VisionRunError: the vision tower failed.
             BusyError: a stream that this thread began is not finished.
             ClosedError: the pipeline was closed.
         """
+
+        def check(tokens: ImageTokens) -> None:
+            _check_length(self._perceiver, len(tokens.rows) + 1)
+
+        parsed = parse_image_options(options)
         with self._turn:
             self._check_open()
-            return self._encode(image)[0]
+            return self._encoder.encode(image, parsed, check)[0]
+
+    def image_cost(
+        self,
+        image: ImageSource,
+        calibration: Calibration | None = None,
+        **options: Unpack[ImageOptionValues],
+    ) -> ImageCost:
+        """Tell what a picture would cost; no model runs.
+
+        Args:
+            image: a picture that is not encoded yet.
+            calibration: from `edge_et.loading.measure`; None: seconds are not estimated.
+            options: as for `encode_image`.
+
+        Raises:
+            EdgeETError: as for `encode_image`.
+        """
+        context = self._perceiver.context
+        plan = self._encoder.plan(image, parse_image_options(options))
+        return image_cost(plan, context.shape, context.kv_type, calibration)
 
     def extract(
-        self, image: ImageSource | ImageTokens, question: str, **options: Unpack[OptionValues]
+        self, image: AnyImage, question: str, **options: Unpack[OptionValues]
     ) -> Extraction:
         """Run stage 1 alone: write down what matters for a question.
 
@@ -173,8 +203,7 @@ class ExtractThink:
         request = Request.of(question, options, self.manifest)
         with self._turn:
             self._check_open()
-            tokens, _ = self._encode(image)
-            self._check_fits(tokens, request)
+            tokens, _ = self._encode(image, request)
             return drain(self._extract(tokens, request))
 
     def think(
@@ -196,7 +225,7 @@ class ExtractThink:
             return drain(self._think(extraction, request))
 
     def answer_directly(
-        self, image: ImageSource | ImageTokens, question: str, **options: Unpack[OptionValues]
+        self, image: AnyImage, question: str, **options: Unpack[OptionValues]
     ) -> Answer:
         """Answer in one stage, without extraction: the baseline that quality is compared with.
 
@@ -216,11 +245,15 @@ class ExtractThink:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
         request = Request.of(question, options, self.manifest)
         budget = request.direct_tokens(direct)
-        with self._turn:
-            self._check_open()
-            tokens, usage = self._encode(image)
+
+        def check(tokens: ImageTokens) -> None:
             prompt = image_prompt(self._perceiver, direct.prompt, tokens, request.question)
             _check_length(self._perceiver, count_positions(prompt) + budget)
+
+        with self._turn:
+            self._check_open()
+            tokens, usage = self._encoder.encode(image, request.options, check)
+            prompt = image_prompt(self._perceiver, direct.prompt, tokens, request.question)
             stage = answer_at_once(self._perceiver, prompt, budget, request.think_sampling)
             thought = drain(timed(stage))
         usage |= {"extract": PhaseUsage(), "think": thought.usage}
@@ -235,7 +268,7 @@ class ExtractThink:
         """
         with self._turn:
             self._check_open()
-            self._images.clear()
+            self._encoder.clear()
             for speaker in (self._perceiver, self._reasoner):
                 if speaker is not None:
                     speaker.context.clear()
@@ -249,7 +282,7 @@ class ExtractThink:
         with self._turn.or_own():
             if not self._closed:
                 self._closed = True
-                self._images.clear()
+                self._encoder.clear()
                 if self._resources is not None:
                     self._resources.__exit__(None, None, None)
 
@@ -268,13 +301,10 @@ class ExtractThink:
         if self._closed:
             raise ClosedError("pipeline")
 
-    def _stream(
-        self, image: ImageSource | ImageTokens, request: Request
-    ) -> Generator[Event, None, None]:
+    def _stream(self, image: AnyImage, request: Request) -> Generator[Event, None, None]:
         with self._turn:
             self._check_open()
-            tokens, usage = self._encode(image)
-            self._check_fits(tokens, request)
+            tokens, usage = self._encode(image, request)
             extraction = yield from self._extract(tokens, request)
             thought = yield from self._think(extraction, request)
         usage |= {"extract": extraction.usage, "think": thought.usage}
@@ -285,34 +315,10 @@ class ExtractThink:
             usage=usage,
         )
 
-    def _encode(
-        self, image: ImageSource | ImageTokens
-    ) -> tuple[ImageTokens, dict[str, PhaseUsage]]:
-        width = self.manifest.vision.embedding_width
-        if isinstance(image, ImageTokens):
-            if image.rows.shape[1:] != (width,):
-                raise ImageInputError(f"image tokens of shape {list(image.rows.shape)}")
-            reused = PhaseUsage(reused_tokens=len(image.rows))
-            return image, {"image": PhaseUsage(), "vision": reused}
-        start = perf_counter()
-        loaded = load_image(image, self._max_pixels)
-        pixel_values = to_pixel_values(loaded, self.manifest.vision.processing)
-        digest = self._tower.digest(pixel_values)
-        prepared = perf_counter()
-        tokens = self._images.get(digest)
-        made = tokens is None
-        if tokens is None:
-            tokens = ImageTokens(self._tower.encode(pixel_values), digest)
-            self._images.put(tokens)
-        count = len(tokens.rows)
-        return tokens, {
-            "image": PhaseUsage(seconds=prepared - start),
-            "vision": PhaseUsage(
-                seconds=perf_counter() - prepared,
-                evaluated_tokens=count if made else 0,
-                reused_tokens=0 if made else count,
-            ),
-        }
+    def _encode(self, image: AnyImage, request: Request) -> Encoded:
+        return self._encoder.encode(
+            image, request.options, lambda tokens: self._check_fits(tokens, request)
+        )
 
     def _extract(
         self, tokens: ImageTokens, request: Request

@@ -1,11 +1,11 @@
 """The vision tower: ONNX Runtime over one graph that holds tower and projector.
 
-In: ``pixel_values [N,3,H,W] float32``. Out: `ImageTokens`, a small object that can be kept and
-used again. Nothing else imports onnxruntime.
+In: the pixel values of tiles, ``[3,H,W] float32`` each. Out: `TileFeatures`. What is made of them
+is `ImageTokens`, a small object that can be kept and used again. Nothing else imports onnxruntime.
 """
 
-import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from edge_et.manifest import VisionSpec
 
 _INPUT = "pixel_values"
 _OUTPUT = "image_tokens"
+_NEWLINE = "image_newline"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,14 +34,25 @@ class ImageTokens:
     digest: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TileFeatures:
+    """What the tower makes of tiles.
+
+    Attributes:
+        features: [N,S,D] float32, C-contiguous.
+        newline: [D] float32, the vector behind each row of image tokens; None where the bundle's
+            arrangement has none.
+    """
+
+    features: NDArray[np.float32]
+    newline: NDArray[np.float32] | None = None
+
+
 class Tower(Protocol):
     """What the pipeline needs of a vision tower."""
 
-    def digest(self, pixel_values: NDArray[np.float32]) -> str:
-        """Identify what `encode` would return, without running it."""
-
-    def encode(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn pixel values into the rows of `ImageTokens`."""
+    def encode(self, tiles: Iterable[NDArray[np.float32]]) -> TileFeatures:
+        """Turn the pixel values of tiles, [3,H,W] each, into features."""
 
     def close(self) -> None:
         """Free what is held; may be called again."""
@@ -64,8 +76,11 @@ class VisionTower:
 
         processing = spec.processing
         self._input_shape = (3, processing.height, processing.width)
-        self._output_shape = (spec.image_tokens_per_tile, spec.embedding_width)
-        self._identity = spec.graph.sha256
+        self._shapes: dict[str, tuple[int, ...]] = {
+            _OUTPUT: (1, spec.image_tokens_per_tile, spec.embedding_width)
+        }
+        if spec.arrangement == "unpadded":
+            self._shapes[_NEWLINE] = (spec.embedding_width,)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -78,58 +93,59 @@ class VisionTower:
             )
         except Exception as err:  # onnxruntime's own exceptions share no public base class
             raise ModelFileError(path, f"ONNX Runtime cannot open it: {err}") from err
-        _check_ports(path, "input", session.get_inputs(), _INPUT, self._input_shape)
-        _check_ports(path, "output", session.get_outputs(), _OUTPUT, self._output_shape)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        _check_port(path, "input", inputs, _INPUT, (None, *self._input_shape))
+        _check_port(path, "output", outputs, _OUTPUT, (None, *self._shapes[_OUTPUT][1:]))
+        if _NEWLINE in self._shapes:
+            _check_port(path, "output", outputs, _NEWLINE, self._shapes[_NEWLINE])
+        elif any(port.name == _NEWLINE for port in outputs):
+            raise ModelFileError(
+                path,
+                f'it makes {_NEWLINE}, which arrangement "{spec.arrangement}" has no place for',
+            )
         self._session: Any = session
 
-    def digest(self, pixel_values: NDArray[np.float32]) -> str:
-        """Identify what `encode` would return, without running it.
-
-        The pixel values are the outcome of picture and processing together, so they and the
-        graph's hash say everything.
+    def encode(self, tiles: Iterable[NDArray[np.float32]]) -> TileFeatures:
+        """Run the tower, tile by tile: memory and result do not depend on how many there are.
 
         Args:
-            pixel_values: [N,3,H,W] float32.
-        """
-        digest = hashlib.sha256(f"{self._identity} {pixel_values.shape}".encode())
-        digest.update(np.ascontiguousarray(pixel_values, np.float32).data)
-        return digest.hexdigest()
-
-    def encode(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the tower.
-
-        Args:
-            pixel_values: [N,3,H,W] float32.
+            tiles: pixel values [3,H,W] float32 each, at least one tile.
 
         Returns:
-            image_tokens [N*S,D] float32, those of the first tile first; read-only.
+            Features [N,S,D] float32 in the order of the tiles, and the newline's vector.
 
         Raises:
-            VisionRunError: the input has another shape, or the run failed.
+            VisionRunError: a tile has another shape, or the run failed.
             ClosedError: the tower was closed.
         """
+        made = [self._run(tile) for tile in tiles]
+        if not made:
+            raise VisionRunError("there are no tiles")
+        return TileFeatures(
+            np.concatenate([outputs[_OUTPUT] for outputs in made]), made[0].get(_NEWLINE)
+        )
+
+    def _run(self, tile: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         if self._session is None:
             raise ClosedError("vision tower")
-        if pixel_values.ndim != 4 or pixel_values.shape[1:] != self._input_shape:
+        if tile.shape != self._input_shape:
             raise VisionRunError(
-                f"pixel values of shape {list(pixel_values.shape)}, "
-                f"expected [N, {', '.join(map(str, self._input_shape))}]"
+                f"pixel values of shape {list(tile.shape)}, expected {list(self._input_shape)}"
             )
-        pixel_values = np.ascontiguousarray(pixel_values, np.float32)
+        pixel_values = np.ascontiguousarray(tile[None], np.float32)
         try:
-            (output,) = self._session.run([_OUTPUT], {_INPUT: pixel_values})
+            values = self._session.run(list(self._shapes), {_INPUT: pixel_values})
         except Exception as err:  # as in __init__
             raise VisionRunError(str(err)) from err
-        if output.shape != (len(pixel_values), *self._output_shape):
-            raise VisionRunError(
-                f"image tokens of shape {list(output.shape)}, expected "
-                f"{[len(pixel_values), *self._output_shape]}"
-            )
-        rows = np.ascontiguousarray(output, np.float32).reshape(-1, self._output_shape[1])
-        if not np.isfinite(rows).all():
-            raise VisionRunError("image tokens that are not finite")
-        rows.setflags(write=False)
-        return rows
+        outputs = dict(zip(self._shapes, values, strict=True))
+        for name, value in outputs.items():
+            if value.shape != self._shapes[name]:
+                raise VisionRunError(
+                    f"{name} of shape {list(value.shape)}, expected {list(self._shapes[name])}"
+                )
+            if not np.isfinite(value).all():
+                raise VisionRunError(f"{name} that are not finite")
+        return outputs
 
     def close(self) -> None:
         """Free the session; may be called again."""
@@ -170,10 +186,17 @@ class ImageTokenCache:
         self._size_bytes = 0
 
 
-def _check_ports(
-    path: Path, kind: str, ports: list[Any], name: str, shape: tuple[int, ...]
+def _check_port(
+    path: Path, kind: str, ports: list[Any], name: str, shape: tuple[int | None, ...]
 ) -> None:
-    """Compare a graph's inputs or outputs with the one that there should be, after its first axis.
+    """Compare a graph's input or output with the one that there should be.
+
+    Args:
+        path: the graph's file, for the message.
+        kind: ``input``, of which there must be one alone, or ``output``.
+        ports: those of the graph.
+        name: of the one that there should be.
+        shape: its own; None agrees with every dimension.
 
     Raises:
         ModelFileError: they differ; a symbolic dimension agrees with every number.
@@ -182,13 +205,13 @@ def _check_ports(
     if port is None or (kind == "input" and len(ports) != 1):
         found = ", ".join(port.name for port in ports)
         raise ModelFileError(path, f"the graph's {kind}s are {found}, expected {name}")
-    agrees = len(port.shape) == 1 + len(shape) and all(
-        not isinstance(found, int) or found == expected
-        for found, expected in zip(port.shape[1:], shape, strict=True)
+    agrees = len(port.shape) == len(shape) and all(
+        expected is None or not isinstance(found, int) or found == expected
+        for found, expected in zip(port.shape, shape, strict=True)
     )
     if port.type != "tensor(float)" or not agrees:
+        wanted = ", ".join("N" if size is None else str(size) for size in shape)
         raise ModelFileError(
             path,
-            f"the graph's {kind} {name} is {port.type} {port.shape}, "
-            f"expected float32 [N, {', '.join(map(str, shape))}]",
+            f"the graph's {kind} {name} is {port.type} {port.shape}, expected float32 [{wanted}]",
         )

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import Processing
 from edge_et.export.errors import QuantizationError
-from edge_et.image import load_image, to_pixel_values
+from edge_et.image import load_image
+from edge_et.tiling import choose_grid, split_tiles, to_pixel_values
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -22,7 +23,7 @@ def picture_halves(
         processing: the tower's image processing.
 
     Returns:
-        Pixel values to judge by and to calibrate with, `[M, 3, H, W]` each.
+        Pixel values of all their tiles to judge by and to calibrate with, `[M, 3, H, W]` each.
 
     Raises:
         QuantizationError: not a folder, or one with fewer than two pictures.
@@ -33,5 +34,11 @@ def picture_halves(
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     if len(paths) < 2:
         raise QuantizationError(f"{folder} holds {len(paths)} pictures; at least 2 are needed")
-    tiles = [to_pixel_values(load_image(path), processing) for path in paths]
+    tiles = [_pixel_values(path, processing) for path in paths]
     return np.concatenate(tiles[0::2]), np.concatenate(tiles[1::2])
+
+
+def _pixel_values(path: Path, processing: Processing) -> NDArray[np.float32]:
+    image = load_image(path)
+    tiles = split_tiles(image, processing, choose_grid(image.size, processing, None))
+    return np.stack([to_pixel_values(tile, processing) for tile in tiles])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tiny.anyres import build_tiled_bundle
 from tiny.bundle import build_bundle
 
 
@@ -19,4 +20,12 @@ def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A perceiver and a reasoner of its own. Not to be written to."""
     folder = tmp_path_factory.mktemp("bundles") / "pair"
     build_bundle(folder, two_models=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model, and pictures cut into tiles. Not to be written to."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiled"
+    build_tiled_bundle(folder)
     return folder

@@ -26,6 +26,8 @@ _TITLES: dict[type[Event], str] = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--show-stages", is_flag=True, help="Print extraction and reasoning too.")
 @click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
+@click.option("--max-tiles", type=int, help="Most tiles of the picture, all of it included.")
+@click.option("--pooling", type=int, help="2: four tokens of a tile become one.")
 @click.option("--max-extraction-tokens", type=int, help="Budget of stage 1.")
 @click.option("--max-thinking-tokens", type=int, help="Budget of stage 2 before the answer.")
 @click.option("--max-answer-tokens", type=int, help="Budget of the answer.")

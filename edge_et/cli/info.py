@@ -1,18 +1,37 @@
-"""`edge-et info`: what a bundle is, whether its files are whole, where its weights come from."""
+"""`edge-et info`: what a bundle is, whether its files are whole, what a picture would cost."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_et.cli.console import megabytes, printable, progress_bar
 
+if TYPE_CHECKING:
+    from edge_et.bundle import Bundle
+
 
 @click.command()
 @click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def info(model: str | None, as_json: bool) -> None:
+@click.option("--image", type=click.Path(path_type=Path), help="Tell what this picture costs.")
+@click.option("--max-tiles", type=int, help="Most tiles of the picture, all of it included.")
+@click.option("--pooling", type=int, help="2: four tokens of a tile become one.")
+def info(
+    model: str | None,
+    as_json: bool,
+    image: Path | None,
+    max_tiles: int | None,
+    pooling: int | None,
+) -> None:
     """Verify a bundle, every byte of it, and print what it is made of.
 
-    MODEL is a bundle's name or folder; the installed mini if omitted.
+    MODEL is a bundle's name or folder; the installed mini if omitted. With --image, one tile and a
+    short prompt are run on this machine, and what the picture would take is estimated from them.
     """
+    if image is None and (max_tiles, pooling) != (None, None):
+        raise click.UsageError("--max-tiles and --pooling say what happens to the --image")
     import msgspec
     from rich.console import Console
     from rich.markup import escape
@@ -24,8 +43,11 @@ def info(model: str | None, as_json: bool) -> None:
     with progress_bar() as progress:
         bundle.verify(progress)
     manifest = bundle.manifest
+    picture = None if image is None else _picture(bundle, image, max_tiles, pooling)
     if as_json:
         document = {"folder": str(bundle.folder), "verified": True, "manifest": manifest}
+        if picture is not None:
+            document["image"] = picture
         print(msgspec.json.encode(document).decode())
         return
 
@@ -48,3 +70,47 @@ def info(model: str | None, as_json: bool) -> None:
     console.print(str(bundle.folder), markup=False, soft_wrap=True)
     for table in (files, sources, checks):
         console.print(table)
+    if picture is not None:
+        console.print(_told(picture), markup=False, highlight=False)
+
+
+def _picture(
+    bundle: "Bundle", image: Path, max_tiles: int | None, pooling: int | None
+) -> dict[str, Any]:
+    """Return what a picture costs, and what that was estimated from."""
+    from edge_et.cost import image_cost
+    from edge_et.image import load_image
+    from edge_et.llm import read_shape
+    from edge_et.loading import measure
+    from edge_et.options import parse_image_options
+    from edge_et.packing import plan_image
+
+    options = parse_image_options({"max_tiles": max_tiles, "pooling": pooling})
+    spec = bundle.manifest.perceiver
+    size = load_image(image).size
+    plan = plan_image(
+        bundle.manifest.vision, size, max_tiles=options.max_tiles, pooling=options.pooling
+    )
+    shape = read_shape(bundle.path(spec.weights))
+    calibration = measure(bundle)
+    return {
+        "width": size[0],
+        "height": size[1],
+        **asdict(image_cost(plan, shape, "f16", calibration)),
+        "context_length": spec.context_length,
+        "calibration": asdict(calibration),
+    }
+
+
+def _told(picture: dict[str, Any]) -> str:
+    """Write what a picture costs for people."""
+    measured, tiles = picture["calibration"], picture["tiles"]
+    return (
+        f"The picture, {picture['width']} x {picture['height']} pixels: {tiles} "
+        f"tile{'' if tiles == 1 else 's'}, {picture['image_tokens']} image tokens of the "
+        f"{picture['context_length']} that the context holds, "
+        f"{megabytes(picture['kv_bytes'])} of KV cache, about {picture['seconds']:.1f} s.\n"
+        f"Estimated from one tile ({measured['tile_seconds']:.2f} s) and a prompt of "
+        f"{measured['prefill_positions']} tokens ({measured['prefill_seconds']:.2f} s), "
+        "run on this machine just now."
+    )

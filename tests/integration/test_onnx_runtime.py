@@ -1,9 +1,11 @@
 """The vision tower over real ONNX Runtime."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from tiny.tower import write_tower
 
@@ -19,23 +21,28 @@ def spec(tiny_bundle: Path) -> VisionSpec:
     return read_manifest(tiny_bundle / "bundle.json").vision
 
 
-def test_tiles_become_rows_in_order(tiny_bundle: Path, spec: VisionSpec) -> None:
+def test_tiles_become_features_in_order(tiny_bundle: Path, spec: VisionSpec) -> None:
     tower = VisionTower(tiny_bundle / "vision.onnx", spec, 2)
-    rows = tower.encode(PIXELS)
-    assert (rows.shape, rows.dtype, rows.flags.writeable) == ((32, 32), np.float32, False)
-    assert np.array_equal(rows[16:], tower.encode(PIXELS[1:]))
+    output = tower.encode(PIXELS)
+    assert (output.features.shape, output.features.dtype) == ((2, 16, 32), np.float32)
+    assert output.newline is None
+    assert np.array_equal(output.features[1:], tower.encode(PIXELS[1:]).features)
 
 
-def test_a_digest_names_pixels_and_graph(tiny_bundle: Path, spec: VisionSpec) -> None:
+def test_tiles_go_through_one_by_one(tiny_bundle: Path, spec: VisionSpec) -> None:
+    """As they do not see each other, neither memory nor rounding depends on how many there are."""
     tower = VisionTower(tiny_bundle / "vision.onnx", spec, 1)
-    assert tower.digest(PIXELS) == tower.digest(PIXELS.copy())
-    changed = PIXELS.copy()
-    changed[1, 2, 31, 31] += 1e-6
-    assert tower.digest(changed) != tower.digest(PIXELS)
-    other = msgspec.structs.replace(
-        spec, graph=msgspec.structs.replace(spec.graph, sha256="0" * 64)
-    )
-    assert VisionTower(tiny_bundle / "vision.onnx", other, 1).digest(PIXELS) != tower.digest(PIXELS)
+    shapes: list[Any] = []
+    run = tower._session.run
+
+    class Watched:
+        def run(self, names: Any, inputs: Any) -> Any:
+            shapes.append(inputs["pixel_values"].shape)
+            return run(names, inputs)
+
+    tower._session = Watched()
+    tower.encode(iter(PIXELS))
+    assert shapes == [(1, 3, 32, 32)] * 2
 
 
 def test_other_shapes_are_refused(tiny_bundle: Path, spec: VisionSpec) -> None:
@@ -45,6 +52,42 @@ def test_other_shapes_are_refused(tiny_bundle: Path, spec: VisionSpec) -> None:
             tower.encode(np.zeros(shape, np.float32))
     with pytest.raises(VisionRunError, match="not finite"):
         tower.encode(np.full((1, 3, 32, 32), np.nan, np.float32))
+    with pytest.raises(VisionRunError, match="no tiles"):
+        tower.encode([])
+
+
+def test_the_newline_is_a_second_output(tmp_path: Path, spec: VisionSpec) -> None:
+    unpadded = msgspec.structs.replace(spec, arrangement="unpadded")
+    write_tower(tmp_path / "with.onnx", width=32, newline=True)
+    write_tower(tmp_path / "without.onnx", width=32)
+    output = VisionTower(tmp_path / "with.onnx", unpadded, 1).encode(PIXELS)
+    stored = next(
+        value
+        for value in onnx.load(tmp_path / "with.onnx").graph.initializer
+        if value.name == "newline"
+    )
+    assert output.newline is not None
+    assert np.array_equal(output.newline, onnx.numpy_helper.to_array(stored))
+    with pytest.raises(ModelFileError, match="expected image_newline"):
+        VisionTower(tmp_path / "without.onnx", unpadded, 1)
+    for arrangement in ("flat", "grid"):
+        with pytest.raises(ModelFileError, match="image_newline"):
+            VisionTower(
+                tmp_path / "with.onnx", msgspec.structs.replace(spec, arrangement=arrangement), 1
+            )
+
+
+def test_a_newline_of_another_width_is_refused(tmp_path: Path, spec: VisionSpec) -> None:
+    write_tower(tmp_path / "vision.onnx", width=32, newline=True)
+    model = onnx.load(tmp_path / "vision.onnx")
+    model.graph.output[1].type.tensor_type.shape.dim[0].dim_value = 31
+    newline = next(value for value in model.graph.initializer if value.name == "newline")
+    newline.CopyFrom(onnx.numpy_helper.from_array(np.zeros(31, np.float32), "newline"))
+    (tmp_path / "narrow.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=r"expected float32 \[32\]"):
+        VisionTower(
+            tmp_path / "narrow.onnx", msgspec.structs.replace(spec, arrangement="unpadded"), 1
+        )
 
 
 def test_a_closed_tower_says_so(tiny_bundle: Path, spec: VisionSpec) -> None:

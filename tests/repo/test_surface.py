@@ -55,10 +55,12 @@ def test_the_signatures_of_the_design() -> None:
     assert parameters(edge_et.load)[:2] == ["name_or_path", "threads"]
     assert parameters(edge_et.ExtractThink.answer) == ["self", "image", "question", "options"]
     assert parameters(edge_et.ExtractThink.stream) == ["self", "image", "question", "options"]
-    assert parameters(edge_et.ExtractThink.session) == ["self", "image"]
+    assert parameters(edge_et.ExtractThink.session) == ["self", "image", "options"]
     assert parameters(edge_et.Session.answer) == ["self", "question", "options"]
     assert parameters(edge_et.Session.stream) == ["self", "question", "options"]
     assert list(AnswerOptions.__struct_fields__) == [
+        "max_tiles",
+        "pooling",
         "max_extraction_tokens",
         "max_thinking_tokens",
         "max_answer_tokens",

@@ -1,22 +1,29 @@
 """Stand-ins for the native parts, through the seams that the runtime offers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.decoder import DecoderShape, KvType
 from edge_et.errors import DecodeError
 from edge_et.llm import Evaluation
 from edge_et.prompt import Segment, TokenSegment, count_positions
 from edge_et.stages import Speaker
 from edge_et.tokenizer import Tokenizer
+from edge_et.vision import TileFeatures
 from tiny.bundle import CHATML
 from tiny.tokenizer import write_tokenizer
 
 
 class ScriptedContext:
     """Writes given texts: one for each prompt that is evaluated."""
+
+    kv_type: KvType = "f16"
+    shape = DecoderShape(
+        layers=2, width=32, heads=4, kv_heads=2, key_width=8, value_width=8, feed_forward=64
+    )
 
     def __init__(self, tokenizer: Tokenizer, *texts: str, context_length: int = 500) -> None:
         self.context_length = context_length
@@ -72,14 +79,14 @@ class FakeTower:
 
     def __init__(self) -> None:
         self.runs = 0
+        self.tiles = 0
         self.closed = False
 
-    def digest(self, pixel_values: NDArray[np.float32]) -> str:
-        return str(pixel_values.sum())
-
-    def encode(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, tiles: Iterable[NDArray[np.float32]]) -> TileFeatures:
         self.runs += 1
-        return np.full((16, 32), pixel_values.mean(), np.float32)
+        features = [np.full((16, 32), tile.mean(), np.float32) for tile in tiles]
+        self.tiles += len(features)
+        return TileFeatures(np.stack(features), newline=np.full(32, 7, np.float32))
 
     def close(self) -> None:
         self.closed = True

@@ -10,8 +10,11 @@ SIZE = 32
 TOKENS = 16
 
 
-def write_tower(path: Path, *, width: int, seed: int = 1) -> None:
-    """Write ``pixel_values [N,3,32,32]`` to ``image_tokens [N,16,width]``, float32."""
+def write_tower(path: Path, *, width: int, seed: int = 1, newline: bool = False) -> None:
+    """Write ``pixel_values [N,3,32,32]`` to ``image_tokens [N,16,width]``, float32.
+
+    With `newline`, the vector behind rows of image tokens is the output ``image_newline [width]``.
+    """
     random = np.random.default_rng(seed)
     constants: dict[str, np.ndarray] = {
         "weight": random.normal(0, 1, (3, width)).astype(np.float32),
@@ -27,11 +30,18 @@ def write_tower(path: Path, *, width: int, seed: int = 1) -> None:
         helper.make_node("MatMul", ["rows", "weight"], ["projected"]),
         helper.make_node("Add", ["projected", "places"], ["image_tokens"]),
     ]
+    outputs = [
+        helper.make_tensor_value_info("image_tokens", TensorProto.FLOAT, ["N", TOKENS, width])
+    ]
+    if newline:
+        constants["newline"] = random.normal(0, 1, width).astype(np.float32)
+        nodes.append(helper.make_node("Identity", ["newline"], ["image_newline"]))
+        outputs.append(helper.make_tensor_value_info("image_newline", TensorProto.FLOAT, [width]))
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("image_tokens", TensorProto.FLOAT, ["N", TOKENS, width])],
+        outputs,
         [numpy_helper.from_array(values, name) for name, values in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -62,6 +62,14 @@ def change(folder: Path, edit: Change) -> None:
     path.write_text(json.dumps(content))
 
 
+def tiled(tiling: dict[str, Any], arrangement: str = "flat", **processing: Any) -> Change:
+    def edit(content: dict[str, Any]) -> None:
+        content["vision"]["arrangement"] = arrangement
+        content["vision"]["processing"].update(tiling=tiling, **processing)
+
+    return edit
+
+
 def test_a_bundle_knows_its_files(folder: Path) -> None:
     bundle = load_bundle(folder)
     assert [file.role for file in bundle.files] == [
@@ -114,6 +122,14 @@ def test_bytes_that_are_no_utf8(folder: Path) -> None:
         (lambda c: c["vision"].update(image_size=3), "$.vision"),
         (lambda c: c["vision"]["processing"].update(resample="box"), "$.vision.processing"),
         (lambda c: c["vision"]["processing"].update(std=[1, 0, 1]), "$.vision.processing.std"),
+        (lambda c: c["vision"].update(image_tokens_per_tile=15, pooling=2), "no square"),
+        (lambda c: c["vision"].update(image_tokens_per_tile=15, arrangement="grid"), "no square"),
+        (lambda c: c["vision"].update(pooling=3), "$.vision.pooling"),
+        (tiled({"grids": []}), "$.vision.processing.tiling.grids"),
+        (tiled({"grids": [[1, 0]]}), "$.vision.processing.tiling.grids"),
+        (tiled({"grids": [[1, 1]], "max_tiles": 0}), "$.vision.processing.tiling.max_tiles"),
+        (tiled({"grids": [[1, 1]]}, fit="pad"), "$.vision.processing"),
+        (tiled({"grids": [[1, 1]]}, arrangement="unpadded", width=16), "$.vision"),
         (lambda c: c["vision"]["graph"].update(sha256="AB" * 32), "$.vision.graph.sha256"),
         (lambda c: c["vision"]["graph"].update(size_bytes=0), "$.vision.graph.size_bytes"),
         (lambda c: c["perceiver"].update(context_length=-1), "$.perceiver.context_length"),

@@ -15,6 +15,8 @@ EXAMPLES: list[errors.EdgeETError] = [
     errors.ImageTooLargeError(10, 5),
     errors.OptionError("seed", -1, "more"),
     errors.PromptTooLongError(10, 5),
+    errors.PromptTooLongError(10, 5, image_tokens=8, tiles=2, fitting=[{"max_tiles": 1}]),
+    errors.MemoryBudgetError(10, 5),
     errors.BusyError(),
     errors.MissingExtraError("torch", "export"),
 ]
@@ -49,6 +51,21 @@ def test_long_values_are_shortened() -> None:
     error = errors.OptionError("question", b"x" * 10_000, "text")
     assert len(str(error)) < 100
     assert error.value == b"x" * 10_000
+
+
+def test_a_picture_that_is_too_long_says_what_would_fit() -> None:
+    def told(**numbers: Any) -> str:
+        return str(errors.PromptTooLongError(900, 512, **numbers))
+
+    ways = [{"max_tiles": 5}, {"max_tiles": 7, "pooling": 2}]
+    message = told(image_tokens=700, tiles=9, fitting=ways)
+    assert (
+        "need 900 tokens, the context holds 512, and 700 are the picture's, of 9 tiles" in message
+    )
+    assert message.endswith("it fits with max_tiles=5 or max_tiles=7 and pooling=2")
+    assert "no max_tiles or pooling makes it fit" in told(image_tokens=700, tiles=1)
+    assert "encode it with a smaller max_tiles" in told(image_tokens=700)
+    assert "picture" not in told()
 
 
 def test_numbers_are_attributes() -> None:

@@ -3,14 +3,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from tiny.bundle import PROCESSING
 
 from edge_et.errors import ImageDecodeError, ImageFileError, ImageInputError, ImageTooLargeError
-from edge_et.image import load_image, split_tiles, to_pixel_values
+from edge_et.image import load_image
 
 
 def picture(width: int = 7, height: int = 5) -> Image.Image:
@@ -185,50 +183,3 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
 def test_other_things_are_refused(source: Any) -> None:
     with pytest.raises(ImageInputError):
         load_image(source)
-
-
-def test_pixel_values_follow_the_image_processors_of_hugging_face() -> None:
-    """Written out: resize in 8 bits, rescale in double, round to single, normalise in single."""
-    image = picture(50, 40)
-    resized = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC))
-    rescaled = (resized.astype(np.float64) * PROCESSING.rescale).astype(np.float32)
-    mean, std = (np.array(values, np.float32) for values in (PROCESSING.mean, PROCESSING.std))
-    expected = ((rescaled - mean) / std).transpose(2, 0, 1)[None]
-    found = to_pixel_values(image, PROCESSING)
-    assert found.dtype == np.float32
-    assert found.flags.c_contiguous
-    assert np.array_equal(found, expected)
-
-
-def test_a_picture_of_one_pixel_is_fine() -> None:
-    assert to_pixel_values(load_image(np.zeros((1, 1, 3), np.uint8)), PROCESSING).shape == (
-        1,
-        3,
-        32,
-        32,
-    )
-
-
-@pytest.mark.parametrize("size", [(64, 16), (16, 64), (1, 5000), (5000, 1), (31, 33)])
-@pytest.mark.parametrize("fit", ["squash", "pad", "crop"])
-def test_tiles_have_the_size_of_the_tower(fit: Any, size: tuple[int, int]) -> None:
-    processing = msgspec.structs.replace(PROCESSING, fit=fit, width=24)
-    (tile,) = split_tiles(Image.new("RGB", size), processing)
-    assert tile.size == (24, 32)
-
-
-def test_pad_keeps_the_shape_and_adds_a_border() -> None:
-    processing = msgspec.structs.replace(PROCESSING, fit="pad", pad_color=(1, 2, 3))
-    (tile,) = split_tiles(Image.new("RGB", (64, 16), "white"), processing)
-    values = np.asarray(tile)
-    assert values[:12].reshape(-1, 3).tolist() == [[1, 2, 3]] * 12 * 32
-    assert values[12:20].min() == 255
-    assert values[20:].reshape(-1, 3).tolist() == [[1, 2, 3]] * 12 * 32
-
-
-def test_crop_keeps_the_shape_and_loses_the_ends() -> None:
-    image = Image.new("RGB", (96, 32), "white")
-    image.paste((0, 0, 0), (0, 0, 30, 32))
-    image.paste((0, 0, 0), (66, 0, 96, 32))
-    (tile,) = split_tiles(image, msgspec.structs.replace(PROCESSING, fit="crop"))
-    assert np.asarray(tile)[:, 2:30].min() == 255

@@ -11,6 +11,7 @@ from edge_et.options import (
     check_at_least,
     cpu_quota,
     default_threads,
+    parse_image_options,
     parse_options,
 )
 
@@ -43,6 +44,11 @@ def test_values_in_range_are_taken() -> None:
         ("top_p", 1.01),
         ("seed", -1),
         ("max_tokens", 5),
+        ("max_tiles", 0),
+        ("max_tiles", 1.5),
+        ("pooling", 3),
+        ("pooling", True),
+        ("pooling", 2.0),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(name: str, value: object) -> None:
@@ -50,6 +56,13 @@ def test_values_out_of_range_are_refused_by_name(name: str, value: object) -> No
         parse_options({name: value})
     assert (caught.value.name, caught.value.expected != "") == (name, True)
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_knows_its_own_options_alone() -> None:
+    assert parse_image_options({"max_tiles": 3, "pooling": None}) == AnswerOptions(max_tiles=3)
+    for name, value in (("seed", 1), ("pooling", 4)):
+        with pytest.raises(OptionError, match=name):
+            parse_image_options({name: value})
 
 
 def test_whole_numbers() -> None:

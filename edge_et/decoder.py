@@ -1,0 +1,105 @@
+"""What a language model's shape says about its cost: bytes of a KV cache, work of a prefill.
+
+In: the metadata of a GGUF. Out: numbers that are known before any weights are touched. llama.cpp is
+not known here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from edge_et.errors import ModelFileError
+
+KvType = Literal["f16", "f32"]
+"""Number type of a cache. F16 takes half the memory and decodes no slower; quantized weights make
+more noise than either. Types below 16 bits need flash attention."""
+
+_KV_VALUE_BYTES: dict[KvType, int] = {"f16": 2, "f32": 4}
+
+# llama.cpp makes a context's number of positions a multiple of it.
+_CACHE_POSITIONS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderShape:
+    """Sizes of a decoder with grouped queries and a gated feed-forward: Llama, Qwen2, Qwen3.
+
+    Attributes:
+        layers: transformer blocks.
+        width: of an embedding, D.
+        heads: of the queries.
+        kv_heads: of keys and values.
+        key_width: of one key or query.
+        value_width: of one value.
+        feed_forward: width inside a feed-forward block.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    key_width: int
+    value_width: int
+    feed_forward: int
+
+    @classmethod
+    def of(cls, lookup: Callable[[str], str], path: Path) -> Self:
+        """Read the shape from the metadata of a GGUF.
+
+        Args:
+            lookup: returns the value of a key as text; empty where there is none.
+            path: the file, for the message.
+
+        Raises:
+            ModelFileError: a key is missing, or its value no positive whole number; tells which.
+        """
+        architecture = lookup("general.architecture")
+
+        def number(key: str, default: int | None = None) -> int:
+            text = lookup(f"{architecture}.{key}")
+            if not text and default is not None:
+                return default
+            if not text.isdecimal() or int(text) < 1:
+                found = text or "missing"
+                raise ModelFileError(path, f"its {architecture}.{key} is {found}")
+            return int(text)
+
+        width, heads = number("embedding_length"), number("attention.head_count")
+        return cls(
+            layers=number("block_count"),
+            width=width,
+            heads=heads,
+            kv_heads=number("attention.head_count_kv", heads),
+            key_width=number("attention.key_length", width // heads),
+            value_width=number("attention.value_length", width // heads),
+            feed_forward=number("feed_forward_length"),
+        )
+
+    def kv_bytes(self, positions: int, kv_type: KvType) -> int:
+        """Return what some positions take in a KV cache, bytes."""
+        values = self.layers * self.kv_heads * (self.key_width + self.value_width)
+        return positions * values * _KV_VALUE_BYTES[kv_type]
+
+    def cache_bytes(self, context_length: int, kv_type: KvType) -> int:
+        """Return what llama.cpp allocates for the KV cache of a context, bytes.
+
+        Args:
+            context_length: positions asked for, at least 1.
+            kv_type: number type of the cache.
+        """
+        padded = -(-context_length // _CACHE_POSITIONS) * _CACHE_POSITIONS
+        return self.kv_bytes(padded, kv_type)
+
+    def prefill_flops(self, positions: int) -> float:
+        """Return the work of evaluating a prompt from its start, floating-point operations.
+
+        Two for each weight of the blocks and each position; and for attention four for each number
+        of a head and each pair of a position with one up to it. Norms and the output matrix, which
+        works on the last position alone, are left out.
+        """
+        attention = self.width * (self.heads * self.key_width + self.heads * self.value_width)
+        attention += self.width * self.kv_heads * (self.key_width + self.value_width)
+        weights = self.layers * (attention + 3 * self.width * self.feed_forward)
+        per_pair = 2 * self.layers * self.heads * (self.key_width + self.value_width)
+        return 2.0 * weights * positions + per_pair * positions**2 / 2

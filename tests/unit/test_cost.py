@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import numpy as np
+from tiny.anyres import LLAVA
+from tiny.bundle import PROCESSING
+from tiny.fakes import FakeTower, ScriptedContext, new_tokenizer
+
+from edge_et.cost import CALIBRATION_POSITIONS, Calibration, calibrate, image_cost
+from edge_et.packing import plan_image
+
+SHAPE = ScriptedContext.shape
+
+
+def test_a_picture_costs_its_tiles_and_its_tokens() -> None:
+    plan = plan_image(LLAVA, (640, 480))
+    cost = image_cost(plan, SHAPE, "f16", None)
+    assert (cost.tiles, cost.image_tokens, cost.seconds) == (5, 2929, None)
+    assert cost.kv_bytes == 2929 * 2 * 2 * (8 + 8) * 2
+    assert image_cost(plan, SHAPE, "f32", None).kv_bytes == 2 * cost.kv_bytes
+
+
+def test_seconds_are_those_measured_times_the_work() -> None:
+    plan = plan_image(LLAVA, (640, 480))
+    measured = Calibration(tile_seconds=3.0, prefill_positions=2929, prefill_seconds=7.0)
+    assert image_cost(plan, SHAPE, "f16", measured).seconds == 5 * 3.0 + 7.0
+    short = Calibration(tile_seconds=0.0, prefill_positions=64, prefill_seconds=1.0)
+    seconds = image_cost(plan, SHAPE, "f16", short).seconds
+    assert seconds is not None
+    assert seconds > 2929 / 64  # attention grows with what came before
+
+
+def test_every_budget_makes_it_cheaper() -> None:
+    measured = Calibration(tile_seconds=1.0, prefill_positions=64, prefill_seconds=1.0)
+
+    def seconds(**options: int) -> float:
+        found = image_cost(plan_image(LLAVA, (1920, 1080), **options), SHAPE, "f16", measured)
+        assert found.seconds is not None
+        return found.seconds
+
+    assert seconds() > seconds(max_tiles=5) > seconds(max_tiles=1)
+    assert seconds() > seconds(pooling=2)
+
+
+def test_calibration_runs_one_tile_and_a_short_prompt(tmp_path: Path) -> None:
+    tower = FakeTower()
+    context = ScriptedContext(new_tokenizer(tmp_path), "a", "b")
+    found = calibrate(tower, context, PROCESSING)
+    assert (tower.runs, tower.tiles) == (1, 1)
+    assert context.prompts == ["[image]"] * 2
+    assert found.prefill_positions == CALIBRATION_POSITIONS
+    assert np.isfinite([found.tile_seconds, found.prefill_seconds]).all()

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from edge_et.decoder import DecoderShape
+from edge_et.errors import ModelFileError
+
+QWEN3 = {
+    "general.architecture": "qwen3",
+    "qwen3.block_count": "28",
+    "qwen3.embedding_length": "1024",
+    "qwen3.attention.head_count": "16",
+    "qwen3.attention.head_count_kv": "8",
+    "qwen3.attention.key_length": "128",
+    "qwen3.attention.value_length": "128",
+    "qwen3.feed_forward_length": "3072",
+}
+"""Of Qwen3-0.6B."""
+
+
+def shape(**changes: str) -> DecoderShape:
+    metadata = QWEN3 | {f"qwen3.{key}".replace("__", "."): text for key, text in changes.items()}
+    return DecoderShape.of(lambda key: metadata.get(key, ""), Path("a.gguf"))
+
+
+def test_a_kv_cache_of_qwen3_06b() -> None:
+    assert shape().kv_bytes(1, "f16") == 112 * 1024
+    assert shape().kv_bytes(729, "f32") == 2 * 729 * 112 * 1024
+    assert shape().cache_bytes(1000, "f16") == shape().kv_bytes(1024, "f16")
+
+
+def test_what_metadata_leaves_out_follows_from_the_rest() -> None:
+    left_out = shape(
+        attention__key_length="", attention__value_length="", attention__head_count_kv=""
+    )
+    assert (left_out.kv_heads, left_out.key_width, left_out.value_width) == (16, 64, 64)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "[8, 4]", "many"])
+def test_metadata_that_is_no_number_is_named(text: str) -> None:
+    with pytest.raises(ModelFileError, match=r"qwen3\.block_count") as caught:
+        shape(block_count=text)
+    assert caught.value.path == Path("a.gguf")
+
+
+def test_the_work_of_a_prefill() -> None:
+    """Of Qwen3-0.6B: two operations for each of 440 million weights, and attention behind it."""
+    weights = 28 * (1024 * 128 * (16 + 8 + 8 + 16) + 3 * 1024 * 3072)
+    assert weights == 440_401_920
+    assert shape().prefill_flops(1) == pytest.approx(2 * weights, rel=1e-3)
+    pairs = 4000 * 4000 / 2
+    expected = 2 * weights * 4000 + 28 * 16 * 128 * 4 * pairs
+    assert shape().prefill_flops(4000) == pytest.approx(expected)

@@ -1,0 +1,189 @@
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+from tiny.anyres import LLAVA, edited
+from tiny.fakes import FakeTower
+
+from edge_et.encoder import Check, ImageEncoder
+from edge_et.errors import ImageInputError, OptionError, PromptTooLongError
+from edge_et.manifest import FileRef, Tiling, VisionSpec
+from edge_et.options import AnswerOptions
+from edge_et.vision import ImageTokens
+
+PICTURE = Image.fromarray(np.random.default_rng(4).integers(0, 256, (60, 91, 3), np.uint8))
+SPEC = msgspec.structs.replace(
+    LLAVA,
+    embedding_width=32,
+    image_tokens_per_tile=16,
+    processing=msgspec.structs.replace(
+        LLAVA.processing,
+        height=32,
+        width=32,
+        tiling=Tiling(
+            grids=tuple((columns, rows) for columns in (1, 2, 3) for rows in (1, 2, 3)),
+            shrink_over_tiles=2,
+        ),
+    ),
+)
+
+
+def anything(tokens: ImageTokens) -> None:
+    pass
+
+
+def encoder(spec: VisionSpec = SPEC, **options: Any) -> tuple[ImageEncoder, FakeTower]:
+    tower = FakeTower()
+    options = {"max_pixels": 10**8, "cache_bytes": 10**7} | options
+    return ImageEncoder(spec, tower, **options), tower
+
+
+def encoded(
+    spec: VisionSpec = SPEC, picture: Image.Image = PICTURE, check: Check = anything, **options: Any
+) -> ImageTokens:
+    return encoder(spec)[0].encode(picture, AnswerOptions(**options), check)[0]
+
+
+def context_of(limit: int, others: int = 40) -> Check:
+    def check(tokens: ImageTokens) -> None:
+        if len(tokens.rows) + others > limit:
+            raise PromptTooLongError(len(tokens.rows) + others, limit)
+
+    return check
+
+
+def test_a_picture_becomes_the_tokens_that_were_planned() -> None:
+    used, tower = encoder()
+    plan = used.plan(PICTURE, AnswerOptions())
+    tokens, usage = used.encode(PICTURE, AnswerOptions(), anything)
+    assert (plan.grid, tower.tiles) == ((3, 2), 7)
+    assert tokens.rows.shape == (plan.image_tokens, 32)
+    assert not tokens.rows.flags.writeable
+    assert usage["vision"].evaluated_tokens == plan.image_tokens
+    assert tokens.rows[-1].tolist() == [7] * 32  # the newline
+
+
+def test_a_plan_runs_nothing() -> None:
+    used, tower = encoder()
+    used.plan(PICTURE, AnswerOptions(max_tiles=2, pooling=2))
+    assert tower.runs == 0
+
+
+def test_equal_work_is_remembered_however_it_was_asked_for() -> None:
+    used, tower = encoder()
+    first, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    for options in (AnswerOptions(), AnswerOptions(max_tiles=7), AnswerOptions(pooling=1)):
+        again, usage = used.encode(PICTURE.copy(), options, anything)
+        assert again is first
+        assert usage["vision"].reused_tokens == len(first.rows)
+    assert tower.runs == 1
+    used.encode(PICTURE, AnswerOptions(max_tiles=3), anything)
+    assert tower.runs == 2
+    used.clear()
+    used.encode(PICTURE, AnswerOptions(), anything)
+    assert tower.runs == 3
+
+
+def variants() -> Iterator[tuple[str, ImageTokens]]:
+    yield "as it is", encoded()
+    yield "fewer tiles", encoded(max_tiles=3)
+    yield "one tile", encoded(max_tiles=1)
+    yield "pooled", encoded(pooling=2)
+    for arrangement in ("flat", "grid"):
+        yield arrangement, encoded(edited(SPEC, arrangement=arrangement))
+    yield "not shrunk", encoded(edited(SPEC, {"shrink_over_tiles": None}))
+    yield "shrunk more", encoded(edited(SPEC, {"shrink_over_tiles": 1}))
+    yield "other grids", encoded(edited(SPEC, {"grids": ((2, 2),)}))
+    graph = FileRef(path="vision.onnx", size_bytes=1, sha256="1" * 64)
+    yield "other graph", encoded(edited(SPEC, graph=graph))
+    with_border = PICTURE.resize((91, 50))
+    yield "border", encoded(picture=with_border)
+    for field, value in (("mean", (0.4, 0.5, 0.5)), ("pad_color", (9, 0, 0)), ("rescale", 0.004)):
+        processing = msgspec.structs.replace(SPEC.processing, **{field: value})
+        yield field, encoded(msgspec.structs.replace(SPEC, processing=processing), with_border)
+    pixel = PICTURE.copy()
+    pixel.putpixel((0, 0), (1, 2, 3))
+    yield "other pixel", encoded(picture=pixel)
+    # a plain colour makes the same tiles of every size
+    for size in ((96, 64), (192, 128), (95, 64)):
+        yield f"{size}", encoded(picture=Image.new("RGB", size, "black"))
+
+
+def test_every_setting_has_a_digest_of_its_own() -> None:
+    digests = {name: tokens.digest for name, tokens in variants()}
+    assert len(set(digests.values())) == len(digests)
+    assert digests == {name: tokens.digest for name, tokens in variants()}
+
+
+def test_whether_it_fits_is_asked_before_the_tower_runs() -> None:
+    used, tower = encoder()
+    asked: list[int] = []
+
+    def check(tokens: ImageTokens) -> None:
+        assert tower.runs == 0
+        asked.append(len(tokens.rows))
+
+    tokens, _ = used.encode(PICTURE, AnswerOptions(), check)
+    assert asked == [len(tokens.rows)]
+
+
+def test_a_picture_too_long_is_refused_with_its_numbers_and_what_would_fit() -> None:
+    used, tower = encoder()
+    count = used.plan(PICTURE, AnswerOptions()).image_tokens
+    for limit in range(40 + count - 1, 41, -1):
+        with pytest.raises(PromptTooLongError) as caught:
+            used.encode(PICTURE, AnswerOptions(), context_of(limit))
+        error = caught.value
+        assert (error.tokens, error.limit) == (count + 40, limit)
+        assert (error.image_tokens, error.tiles) == (count, 7)
+        for options in error.fitting:
+            assert encoded(check=context_of(limit), **options)
+    assert tower.runs == 0
+    # 17 tokens of one tile and its newline, 5 of one that is pooled
+    used, tower = encoder(edited(SPEC, {"shrink_over_tiles": None}))
+    with pytest.raises(PromptTooLongError) as caught:
+        used.encode(PICTURE, AnswerOptions(), context_of(40 + 17))
+    assert caught.value.fitting == ({"max_tiles": 1}, {"max_tiles": 5, "pooling": 2})
+    with pytest.raises(PromptTooLongError) as caught:
+        used.encode(PICTURE, AnswerOptions(), context_of(40 + 5))
+    assert caught.value.fitting == ({"max_tiles": 1, "pooling": 2},)
+    with pytest.raises(PromptTooLongError, match="no max_tiles or pooling makes it fit") as caught:
+        used.encode(PICTURE, AnswerOptions(), context_of(40 + 4))
+    assert caught.value.fitting == ()
+
+
+def test_what_is_too_long_without_the_picture_is_not_its_fault() -> None:
+    def check(tokens: ImageTokens) -> None:
+        raise PromptTooLongError(900, 500)
+
+    with pytest.raises(PromptTooLongError) as caught:
+        encoded(check=check)
+    assert caught.value.image_tokens is None
+
+
+def test_image_tokens_are_taken_as_they_are() -> None:
+    used, tower = encoder()
+    tokens = encoded()
+    again, usage = used.encode(tokens, AnswerOptions(), anything)
+    assert again is tokens
+    assert (tower.runs, usage["vision"].reused_tokens) == (0, len(tokens.rows))
+    with pytest.raises(ImageInputError):
+        used.encode(ImageTokens(np.zeros((4, 31), np.float32), "x"), AnswerOptions(), anything)
+    for name, value in (("max_tiles", 4), ("pooling", 2)):
+        with pytest.raises(OptionError, match=name):
+            used.encode(tokens, AnswerOptions(**{name: value}), anything)
+    with pytest.raises(PromptTooLongError) as caught:
+        used.encode(tokens, AnswerOptions(), context_of(50))
+    assert (caught.value.image_tokens, caught.value.tiles) == (len(tokens.rows), None)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (3, 4000)])
+@pytest.mark.parametrize("arrangement", ["flat", "grid", "unpadded"])
+def test_tiny_and_narrow_pictures(size: tuple[int, int], arrangement: Any) -> None:
+    picture = Image.new("RGB", size, "white")
+    for options in ({}, {"pooling": 2}, {"max_tiles": 1}):
+        tokens = encoded(edited(SPEC, arrangement=arrangement), picture, **options)
+        assert len(tokens.rows) > 0
