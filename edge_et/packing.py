@@ -188,9 +188,9 @@ def _interpolated(joined: NDArray[np.float32], size: tuple[int, int]) -> NDArray
         before = joined.shape[axis]
         if before == after:
             continue
-        scale = np.float32(before / after)
-        places = (np.arange(after, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-        places = np.maximum(places, 0)
+        # A scale in single precision, then one rounding: torch multiplies and adds in one step.
+        scale = np.float64(np.float32(before / after))
+        places = ((np.arange(after) + 0.5) * scale - 0.5).clip(0).astype(np.float32)
         first = np.minimum(places.astype(np.int64), before - 1)
         second = np.minimum(first + 1, before - 1)
         share = np.expand_dims(places - first.astype(np.float32), (1, 2) if axis == 0 else (0, 2))
