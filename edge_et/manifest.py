@@ -17,6 +17,8 @@ FORMAT: Final = "edge-et-bundle"
 FORMAT_VERSION: Final = 2
 READABLE_VERSIONS: Final = (1, 2)
 
+_MAX_GRID_PIXELS: Final = 2**27  # as a picture in memory: 0.5 GB
+
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -92,10 +94,13 @@ class Processing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tiling: Annotated[Tiling | None, Meta(description="null: one tile a picture.")] = None
 
     def __post_init__(self) -> None:
-        if self.tiling is not None and self.fit != "squash":
-            raise ValueError(
-                f'`tiling` squashes the tile of the whole picture, `fit` is "{self.fit}"'
-            )
+        if self.tiling is None:
+            return
+        if self.fit != "squash":
+            raise ValueError(f'`tiling` squashes the tile of the whole picture, not "{self.fit}"')
+        tiles = max(columns * rows for columns, rows in self.tiling.grids)
+        if tiles * self.height * self.width > _MAX_GRID_PIXELS:
+            raise ValueError(f"a grid of {tiles} tiles has more than {_MAX_GRID_PIXELS} pixels")
 
 
 class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -128,6 +128,7 @@ def test_bytes_that_are_no_utf8(folder: Path) -> None:
         (tiled({"grids": []}), "$.vision.processing.tiling.grids"),
         (tiled({"grids": [[1, 0]]}), "$.vision.processing.tiling.grids"),
         (tiled({"grids": [[1, 1]], "max_tiles": 0}), "$.vision.processing.tiling.max_tiles"),
+        (tiled({"grids": [[1, 1], [64, 64]]}, width=1025), "$.vision.processing"),
         (tiled({"grids": [[1, 1]]}, fit="pad"), "$.vision.processing"),
         (tiled({"grids": [[1, 1]]}, arrangement="unpadded", width=16), "$.vision"),
         (lambda c: c["vision"]["graph"].update(sha256="AB" * 32), "$.vision.graph.sha256"),
