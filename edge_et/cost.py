@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from edge_et.decoder import DecoderShape, KvType
-from edge_et.llm import Evaluator
+from edge_et.llm import Context
 from edge_et.manifest import Processing
 from edge_et.packing import ImagePlan
 from edge_et.prompt import ImageSegment
@@ -84,7 +84,7 @@ def image_cost(
     )
 
 
-def calibrate(tower: Tower, context: Evaluator, processing: Processing) -> Calibration:
+def calibrate(tower: Tower, context: Context, processing: Processing) -> Calibration:
     """Send one grey tile through the tower and some of its tokens through the language model.
 
     Args:

@@ -5,8 +5,6 @@ import threading
 from contextlib import ExitStack, closing
 from typing import Unpack, get_args
 
-import msgspec
-
 from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.cost import CALIBRATION_POSITIONS, Calibration, calibrate
 from edge_et.decoder import KvType
@@ -123,15 +121,14 @@ def answer(
     return _kept[key].answer(image, question, **options)
 
 
-def measure(bundle: Bundle, *, threads: int | None = None, kv_type: KvType = "f16") -> Calibration:
+def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
     """Measure on this machine what a bundle takes for one tile and for a short prompt.
 
-    Its tower and perceiver are opened and closed again, with a cache of that prompt's length alone.
+    Its tower and perceiver are opened and closed again, with a cache for that prompt alone.
 
     Args:
         bundle: from `edge_et.load_bundle`.
         threads: as for `load`.
-        kv_type: as for `load`.
 
     Raises:
         ModelFileError: a model cannot be used.
@@ -141,13 +138,19 @@ def measure(bundle: Bundle, *, threads: int | None = None, kv_type: KvType = "f1
     """
     threads = default_threads() if threads is None else threads
     check_at_least("threads", threads, 1)
-    manifest = bundle.manifest
-    spec = msgspec.structs.replace(manifest.perceiver, context_length=CALIBRATION_POSITIONS)
+    vision, spec = bundle.manifest.vision, bundle.manifest.perceiver
     with ExitStack() as resources:
-        tower = VisionTower(bundle.path(manifest.vision.graph), manifest.vision, threads)
+        tower = VisionTower(bundle.path(vision.graph), vision, threads)
         resources.enter_context(closing(tower))
-        perceiver = _open_speaker(bundle, spec, threads, kv_type, resources)
-        return calibrate(tower, perceiver.context, manifest.vision.processing)
+        model = LanguageModel(
+            bundle.path(spec.weights),
+            spec,
+            adapter=None if spec.adapter is None else bundle.path(spec.adapter),
+            token_count=spec.vocabulary_size,
+        )
+        resources.enter_context(closing(model))
+        context = model.new_context(CALIBRATION_POSITIONS, threads, "f16")
+        return calibrate(tower, context, vision.processing)
 
 
 def _cache_bytes(bundle: Bundle, kv_type: KvType) -> int:
