@@ -70,7 +70,7 @@ class TrainSettings:
     warmup: int = 20
     cooldown: float = 0.5
     checkpoint_steps: int = 25
-    evaluation_steps: int = 50
+    evaluation_steps: int = 100
 
 
 def add_adapter(model: LlamaForCausalLM) -> PeftModel:
