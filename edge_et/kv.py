@@ -8,9 +8,10 @@ was cached before. Matrix kernels round differently for one row, for several, an
 from groups of eight; quantized weights amplify that last bit. Measured with SmolLM2-135M on x86
 (llama-cpp-python 0.3.36), largest difference of a logit: one token at a time against all at once
 0.6 (Q4_1), a cut at no multiple of eight 0.3 to 0.7 (Q4_K, repacked), a single row left at the end
-0.5 (Q8_0, F16 cache); cuts at multiples of eight with two rows or more behind them: 0 for Q4_0,
-Q4_1, Q4_K and Q8_0. Without these rules four of eight greedy texts of a second stage changed when
-the cache had been emptied before it.
+0.5 (Q8_0, F16 cache), two to seven rows in a batch of their own against the same rows behind whole
+groups 1.0 (Q4_K) and 0.8 (Q6_K); cuts at multiples of eight with eight rows or more behind them: 0
+for Q4_0, Q4_1, Q4_K, Q6_K, Q8_0 and F16. Without these rules four of eight greedy texts of a second
+stage changed when the cache had been emptied before it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,7 +65,7 @@ def restart_at(segments: Iterable[Segment], shared: int) -> int:
     for segment in segments:
         begin, end = end, end + len(segment)
         if shared < end and not _is_generated(segment):
-            whole_groups = min(shared - begin, len(segment) - 2) // _ROW_GROUP
+            whole_groups = min(shared - begin, len(segment) - _ROW_GROUP) // _ROW_GROUP
             return begin + max(whole_groups, 0) * _ROW_GROUP
         if shared < end:
             break
@@ -81,7 +82,7 @@ def chunks(segments: Iterable[Segment], start: int, most: int) -> Iterator[tuple
 
     Yields:
         A segment and the part of it to evaluate. Tokens that the model wrote come one at a time, as
-        when it wrote them; otherwise no batch is a single row unless its segment is.
+        when it wrote them; otherwise no batch is smaller than a group unless its segment is.
     """
     end = 0
     for segment in segments:
@@ -89,7 +90,7 @@ def chunks(segments: Iterable[Segment], start: int, most: int) -> Iterator[tuple
         first = max(start, begin) - begin
         while first < len(segment):
             count = min(len(segment) - first, 1 if _is_generated(segment) else most)
-            if len(segment) - first - count == 1 and not _is_generated(segment):
+            if 0 < len(segment) - first - count < _ROW_GROUP and not _is_generated(segment):
                 count -= _ROW_GROUP
             yield segment, slice(first, first + count)
             first += count

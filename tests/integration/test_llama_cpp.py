@@ -1,5 +1,6 @@
 """Contexts over real llama.cpp."""
 
+import ctypes
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,8 +48,8 @@ def context(model: LanguageModel, request: pytest.FixtureRequest) -> Iterator[Co
     context.close()
 
 
-def image(count: int, seed: int = 0) -> ImageSegment:
-    rows = np.random.default_rng(seed).normal(0, 1, (count, WIDTH)).astype(np.float32)
+def image(count: int, seed: int = 0, width: int = WIDTH) -> ImageSegment:
+    rows = np.random.default_rng(seed).normal(0, 1, (count, width)).astype(np.float32)
     return ImageSegment(ImageTokens(rows, f"{seed}/{count}"))
 
 
@@ -95,7 +96,7 @@ def test_the_end_is_evaluated_again_when_its_logits_are_gone(context: Context) -
     first = logits_of(context, [TOKENS])
     write(context, 3)
     evaluation = context.evaluate([TOKENS])
-    assert (evaluation.reused, evaluation.evaluated) == (32, 5)
+    assert (evaluation.reused, evaluation.evaluated) == (24, 13)
     assert np.array_equal(context.logits, first)
 
 
@@ -107,7 +108,46 @@ def test_a_reused_prefix_changes_no_bit(context: Context, agreeing: int) -> None
     context.evaluate([*_first(wanted, agreeing), TokenSegment((3, 4, 5))])
     evaluation = context.evaluate(wanted)
     assert np.array_equal(context.logits, expected)
-    assert evaluation.reused >= agreeing - 9
+    assert evaluation.reused > agreeing - 16
+
+
+@pytest.fixture(scope="module", params=["Q4_K_M", "Q6_K"])
+def quantized(
+    tmp_path_factory: pytest.TempPathFactory,
+    spec: LanguageModelSpec,
+    token_count: int,
+    request: pytest.FixtureRequest,
+) -> Iterator[Context]:
+    """A model wide enough for the kernels of quantized weights."""
+    import llama_cpp
+
+    folder = tmp_path_factory.mktemp("quantized")
+    write_tokenizer(folder / "tokenizer.json")
+    write_llama(folder / "a.gguf", folder / "tokenizer.json", seed=11, width=256)
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{request.param}")
+    source, target = str(folder / "a.gguf").encode(), str(folder / "b.gguf").encode()
+    assert llama_cpp.llama_model_quantize(source, target, ctypes.byref(params)) == 0
+    wide = msgspec.structs.replace(spec, embedding_width=256)
+    model = LanguageModel(folder / "b.gguf", wide, adapter=None, token_count=token_count)
+    yield model.new_context(200, 1, "f16")
+    model.close()
+
+
+def test_quantized_weights_round_the_same_whatever_was_cached(quantized: Context) -> None:
+    ids = tuple(np.random.default_rng(0).integers(20, 300, 90).tolist())
+    for length in range(2, 40, 3):
+        wanted: list[Segment] = [
+            TokenSegment(ids[:length]),
+            image(9, width=256),
+            TokenSegment(ids[40 : 40 + length]),
+        ]
+        expected = logits_of(quantized, wanted)
+        for known in range(1, length + 9 + length, 5):
+            quantized.clear()
+            quantized.evaluate([*_first(wanted, known), TokenSegment((3, 4))])
+            quantized.evaluate(wanted)
+            assert np.array_equal(quantized.logits, expected)
 
 
 def test_written_tokens_kept_or_evaluated_anew_change_no_bit(context: Context) -> None:

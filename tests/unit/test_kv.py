@@ -77,6 +77,15 @@ def test_no_row_is_left_alone() -> None:
     assert sizes == [16, 8, 9]
 
 
+@pytest.mark.parametrize(
+    ("length", "sizes"),
+    [(7, [7]), (16, [16]), (18, [8, 10]), (23, [8, 15]), (24, [16, 8]), (35, [16, 8, 11])],
+)
+def test_no_few_rows_are_left_alone(length: int, sizes: list[int]) -> None:
+    cut = [part.stop - part.start for _, part in chunks([tokens(*range(length))], 0, 16)]
+    assert cut == sizes
+
+
 def test_chunks_cover_everything_behind_the_start_once() -> None:
     segments: list[Segment] = [
         tokens(*range(100, 121)),
