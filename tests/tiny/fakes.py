@@ -17,6 +17,16 @@ from tiny.bundle import CHATML
 from tiny.tokenizer import write_tokenizer
 
 
+class FakeClock:
+    """Stands still until somebody works."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 class ScriptedContext:
     """Writes given texts: one for each prompt that is evaluated."""
 
