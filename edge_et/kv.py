@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from edge_et.prompt import Segment, TokenSegment
 
 # The largest group of rows that a repacked kernel takes at once, counted from a batch's start.
-_ROW_GROUP = 8
+ROW_GROUP = 8
 
 Position = int | tuple[str, int]
 """A token that was read; or one that was written; or the digest of an image and a row's number."""
@@ -65,11 +65,26 @@ def restart_at(segments: Iterable[Segment], shared: int) -> int:
     for segment in segments:
         begin, end = end, end + len(segment)
         if shared < end and not _is_generated(segment):
-            whole_groups = min(shared - begin, len(segment) - _ROW_GROUP) // _ROW_GROUP
-            return begin + max(whole_groups, 0) * _ROW_GROUP
+            whole_groups = min(shared - begin, len(segment) - ROW_GROUP) // ROW_GROUP
+            return begin + max(whole_groups, 0) * ROW_GROUP
         if shared < end:
             break
     return shared
+
+
+def whole_groups(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Return what can be evaluated of a prompt whose last segment will go on.
+
+    Args:
+        segments: the beginning of a prompt.
+
+    Returns:
+        The same without the tokens at its end that will share a batch's group with others.
+    """
+    if not segments or not isinstance(last := segments[-1], TokenSegment) or last.generated:
+        return tuple(segments)
+    whole = last.ids[: len(last) // ROW_GROUP * ROW_GROUP]
+    return (*segments[:-1], *((TokenSegment(whole),) if whole else ()))
 
 
 def chunks(segments: Iterable[Segment], start: int, most: int) -> Iterator[tuple[Segment, slice]]:
@@ -90,8 +105,8 @@ def chunks(segments: Iterable[Segment], start: int, most: int) -> Iterator[tuple
         first = max(start, begin) - begin
         while first < len(segment):
             count = min(len(segment) - first, 1 if _is_generated(segment) else most)
-            if 0 < len(segment) - first - count < _ROW_GROUP and not _is_generated(segment):
-                count -= _ROW_GROUP
+            if 0 < len(segment) - first - count < ROW_GROUP and not _is_generated(segment):
+                count -= ROW_GROUP
             yield segment, slice(first, first + count)
             first += count
 

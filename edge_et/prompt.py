@@ -6,7 +6,7 @@ what a context evaluates. How they are evaluated is not known here.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_et.manifest import ChatSpec
 from edge_et.tokenizer import Tokenizer
@@ -82,18 +82,28 @@ def fill(template: str, values: Mapping[str, str], image: ImageTokens | None = N
 
 def system_turn(chat: ChatSpec) -> list[Part]:
     """Return the opening of a conversation; empty where the chat format has no system turn."""
-    return [] if chat.system is None else _turn(chat, "system", [Trusted(chat.system)])
+    if chat.system is None:
+        return []
+    start = chat.turn_start.replace("{role}", "system")
+    return [Trusted(start), Trusted(chat.system), *end_turn(chat)]
 
 
-def user_turn(chat: ChatSpec, content: Iterable[Part]) -> list[Part]:
+def user_turn(chat: ChatSpec, content: Iterable[Part], opening: str = "") -> list[Part]:
     """Return a user's turn and the opening of the assistant's.
 
     Args:
         chat: the chat format.
         content: what the user says.
+        opening: trusted text with which the assistant begins.
     """
     start = chat.turn_start.replace("{role}", "assistant")
-    return [*_turn(chat, "user", content), Trusted(start + chat.assistant_start_suffix)]
+    assistant = Trusted(start + chat.assistant_start_suffix + opening)
+    return [*begin_user_turn(chat), *content, *end_turn(chat), assistant]
+
+
+def begin_user_turn(chat: ChatSpec) -> list[Part]:
+    """Return what opens a user's turn."""
+    return [Trusted(chat.turn_start.replace("{role}", "user"))]
 
 
 def end_turn(chat: ChatSpec) -> list[Part]:
@@ -101,7 +111,9 @@ def end_turn(chat: ChatSpec) -> list[Part]:
     return [Trusted(chat.turn_end)]
 
 
-def to_segments(parts: Iterable[Part], tokenizer: Tokenizer) -> tuple[Segment, ...]:
+def to_segments(
+    parts: Iterable[Part], tokenizer: Tokenizer, *, growing: bool = False
+) -> tuple[Segment, ...]:
     """Tokenize a prompt.
 
     Texts that touch are tokenized as one run, wherever they come from; special tokens and images
@@ -110,6 +122,8 @@ def to_segments(parts: Iterable[Part], tokenizer: Tokenizer) -> tuple[Segment, .
     Args:
         parts: the prompt.
         tokenizer: the model's tokenizer.
+        growing: whether more will come behind the last text; tokens that it might change are left
+            out.
 
     Returns:
         Segments; no two token segments touch, none is empty.
@@ -134,17 +148,33 @@ def to_segments(parts: Iterable[Part], tokenizer: Tokenizer) -> tuple[Segment, .
                 segments.append(TokenSegment(tuple(ids)))
                 ids = []
             segments.append(ImageSegment(part))
-    ids += tokenizer.encode(run)
+    ids += tokenizer.encode_start(run) if growing else tokenizer.encode(run)
     if ids:
         segments.append(TokenSegment(tuple(ids)))
     return tuple(segments)
 
 
+def without_unread_rows(segments: Iterable[Segment], held: int) -> tuple[Segment, ...]:
+    """Return a prompt without those rows of its image that were not evaluated.
+
+    A cache knows an image row by row, so what is left of it agrees with the beginning of the whole.
+
+    Args:
+        segments: the prompt.
+        held: how many positions of it, from the first one on, were evaluated.
+    """
+    left: list[Segment] = []
+    begin = 0
+    for segment in segments:
+        rows = max(0, held - begin)
+        begin += len(segment)
+        if isinstance(segment, TokenSegment):
+            left.append(segment)
+        elif rows:
+            left.append(ImageSegment(replace(segment.image, rows=segment.image.rows[:rows])))
+    return tuple(left)
+
+
 def count_positions(segments: Iterable[Segment]) -> int:
     """Return how many cache positions some segments take."""
     return sum(map(len, segments))
-
-
-def _turn(chat: ChatSpec, role: str, content: Iterable[Part]) -> list[Part]:
-    start = chat.turn_start.replace("{role}", role)
-    return [Trusted(start), *content, Trusted(chat.turn_end)]

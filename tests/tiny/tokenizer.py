@@ -24,7 +24,7 @@ def write_tokenizer(path: Path) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(TEXT * 4, trainer)
-    tokenizer.add_tokens([AddedToken("<think>", special=False)])
+    tokenizer.add_tokens([AddedToken(text, special=False) for text in ("<think>", "</think>")])
     # What a tokenizer.json of a real model may hold, and what must not change anything.
     tokenizer.enable_truncation(8)
     tokenizer.enable_padding(length=64)

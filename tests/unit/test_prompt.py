@@ -18,6 +18,7 @@ from edge_et.prompt import (
     system_turn,
     to_segments,
     user_turn,
+    without_unread_rows,
 )
 from edge_et.tokenizer import Tokenizer
 from edge_et.vision import ImageTokens
@@ -99,3 +100,26 @@ def test_special_tokens_in_a_question_are_text(tokenizer: Tokenizer) -> None:
 
 def test_an_empty_prompt_has_no_segments(tokenizer: Tokenizer) -> None:
     assert to_segments([Plain("")], tokenizer) == ()
+
+
+def test_a_growing_prompt_leaves_out_what_may_change(tokenizer: Tokenizer) -> None:
+    whole: list[Part] = [Trusted("<|im_start|>user\nDescription: "), Plain("a red ball, a cat")]
+    (settled,) = to_segments([*whole[:1], Plain("a red ball, a")], tokenizer, growing=True)
+    (final,) = to_segments([*whole, Trusted(" end<|im_end|>")], tokenizer)
+    assert isinstance(settled, TokenSegment)
+    assert isinstance(final, TokenSegment)
+    assert tokenizer.decode(settled.ids).endswith("a red ball")
+    assert final.ids[: len(settled)] == settled.ids
+
+
+def test_rows_that_were_not_read_are_left_out() -> None:
+    before, after = TokenSegment((1, 2)), TokenSegment((3,))
+    prompt = (before, ImageSegment(IMAGE), after)
+    for held, rows in ((0, 0), (2, 0), (3, 1), (4, 2), (5, 3), (6, 3)):
+        left = without_unread_rows(prompt, held)
+        assert [segment for segment in left if isinstance(segment, TokenSegment)] == [before, after]
+        assert count_positions(left) == 3 + rows
+        for segment in left:
+            if isinstance(segment, ImageSegment):
+                assert segment.image.digest == IMAGE.digest
+                assert np.array_equal(segment.image.rows, IMAGE.rows[:rows])

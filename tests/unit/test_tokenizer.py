@@ -1,4 +1,5 @@
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from tiny.tokenizer import SPECIAL
 from edge_et.errors import ModelFileError
 from edge_et.tokenizer import TextStream, Tokenizer
 
+ROOT = Path(__file__).parents[2]
+QWEN = ROOT / "tests" / "data" / "golden" / "llava_qwen3_tiny" / "tokenizer.json"
+SMOLLM = ROOT / "models" / "mini" / "edge_et_mini" / "tokenizer.json"
 TEXTS = ("What is on the table?", "naïve café", "日本語", "👩‍👩‍👧 ok", " \n\t", "")
 
 
@@ -61,7 +65,7 @@ def test_a_stream_that_ends_inside_a_character_says_so(tokenizer: Tokenizer) -> 
 
 
 def test_size_counts_added_tokens(tokenizer: Tokenizer) -> None:
-    assert tokenizer.size == tokenizer.special_id("<think>") + 1  # type: ignore[operator]
+    assert tokenizer.size == tokenizer.special_id("</think>") + 1  # type: ignore[operator]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -82,3 +86,31 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         assert caught.value.path == path
     with pytest.raises(ModelFileError):
         Tokenizer(tmp_path / "none.json")
+
+
+HOSTILE = (
+    *("a", "E", "e", "the ", "red circle, ", "re", "ll", "'", "'s", "'re", "\u2019s", "1", "23"),
+    *(" ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\u200b", "\u200d", "\ufeff"),
+    *(".", ",", "(", ")", "|", "-", "...", "<think>", "<|im_end|>", "\N{REPLACEMENT CHARACTER}"),
+    *("\u0301", "\u0327", "\u0338", "\u0308", "\ufe0f", "\u1100", "\u1161", "\u11a8", "\u05d0"),
+    *("日", "本語", "。", "👩", "👧", "🇯", "🇵", "ß", "İ", "ﬁ", "ก็", "नि"),
+)
+
+
+@pytest.mark.parametrize("path", [QWEN, SMOLLM, None], ids=["qwen", "smollm", "tiny"])
+def test_the_start_of_a_text_stays_as_it_is(tokenizer: Tokenizer, path: Path | None) -> None:
+    if path is not None:
+        tokenizer = Tokenizer(path)
+    numbers = random.Random(1)
+    for _ in range(300):
+        text = "".join(numbers.choice(HOSTILE) for _ in range(numbers.randint(1, 40)))
+        final = tokenizer.encode(text)
+        for end in range(len(text)):
+            start = tokenizer.encode_start(text[:end])
+            assert final[: len(start)] == start, (text, end)
+
+
+def test_the_start_of_a_text_lacks_but_its_end(tokenizer: Tokenizer) -> None:
+    text = "There is a red ball on the table, and a cat"
+    assert tokenizer.decode(tokenizer.encode_start(text)) == text.removesuffix(" a cat")
+    assert tokenizer.encode_start("") == tokenizer.encode_start("ball") == []
