@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from edge_et.errors import EdgeETError
     from edge_et.loading import answer, load
     from edge_et.pipeline import ExtractThink, Session
-    from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
+    from edge_et.results import Answer, AnswerToken, Cut, ExtractionToken, ReasoningToken
 
 __all__ = [
     "Answer",
     "AnswerToken",
     "Bundle",
+    "Cut",
     "EdgeETError",
     "ExtractThink",
     "ExtractionToken",
@@ -31,6 +32,7 @@ _HOMES = {
     "Answer": "edge_et.results",
     "AnswerToken": "edge_et.results",
     "Bundle": "edge_et.bundle",
+    "Cut": "edge_et.results",
     "EdgeETError": "edge_et.errors",
     "ExtractThink": "edge_et.pipeline",
     "ExtractionToken": "edge_et.results",

@@ -10,16 +10,16 @@ import ctypes
 import functools
 import os
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.decoder import DecoderShape, KvType
 from edge_et.errors import ClosedError, DecodeError, ModelFileError, PromptTooLongError
+from edge_et.evaluator import Evaluation
 from edge_et.kv import (
     Position,
     chunks,
@@ -27,6 +27,7 @@ from edge_et.kv import (
     generated,
     positions_of,
     restart_at,
+    whole_groups,
 )
 from edge_et.manifest import LanguageModelSpec
 from edge_et.native_log import NativeLog
@@ -34,51 +35,6 @@ from edge_et.prompt import Segment, TokenSegment
 
 # Positions that llama.cpp evaluates at once. Larger batches need more memory for activations.
 _BATCH_POSITIONS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What `Context.evaluate` did.
-
-    Attributes:
-        reused: positions of the segments that the cache held already.
-        evaluated: positions that went through the model.
-    """
-
-    reused: int
-    evaluated: int
-
-
-class Evaluator(Protocol):
-    """What the stages need of a context."""
-
-    @property
-    def shape(self) -> DecoderShape:
-        """Sizes of the model."""
-
-    @property
-    def kv_type(self) -> KvType:
-        """Number type of the cache."""
-
-    @property
-    def context_length(self) -> int:
-        """Positions that the cache can hold."""
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """Logits [V] behind the last position, of the ids that the tokenizer knows."""
-
-    def evaluate(self, segments: Sequence[Segment]) -> Evaluation:
-        """Make the cache hold exactly these segments."""
-
-    def append(self, token: int) -> None:
-        """Evaluate one token, just written, behind what the cache holds."""
-
-    def clear(self) -> None:
-        """Forget everything."""
-
-    def close(self) -> None:
-        """Free what is held; may be called again."""
 
 
 class LanguageModel:
@@ -169,8 +125,7 @@ class Context:
         """Allocate the cache; see `LanguageModel.new_context`."""
         library = self._library = model._library
         self._model = model  # its weights must outlive the context
-        self.shape = model.shape
-        self.kv_type = kv_type
+        self.shape, self.kv_type = model.shape, kv_type
         self._context_length = context_length
         self._cached: list[Position] = []
         self._logits: NDArray[np.float32] | None = None
@@ -238,26 +193,53 @@ class Context:
             DecodeError: llama.cpp failed; the cache is empty now and can be used again.
             ClosedError: the context was closed.
         """
-        self._check_open()
+        return list(self.steps(segments))[-1]
+
+    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Do what `evaluate` does, batch by batch.
+
+        Args:
+            segments: as for `evaluate`.
+
+        Yields:
+            What was done so far: before each batch, of 512 positions at most, and at the end. The
+            cache holds the beginning of the segments if the end is not waited for.
+
+        Raises:
+            EdgeETError: as for `evaluate`.
+        """
         wanted = positions_of(segments)
         if not wanted:
             raise DecodeError("an empty prompt has nothing to continue")
-        if len(wanted) > self._context_length:
-            raise PromptTooLongError(len(wanted), self._context_length)
-        shared = common_prefix(self._cached, wanted)
+        shared = self._shared(wanted)
         if shared == len(wanted) == len(self._cached) and self._logits is not None:
-            return Evaluation(reused=shared, evaluated=0)
+            yield Evaluation(reused=shared, evaluated=0)
+            return
         keep = restart_at(segments, min(shared, len(wanted) - 1))
-        self._truncate(keep)
-        for segment, part in chunks(segments, keep, _BATCH_POSITIONS):
-            start = len(self._cached)
-            held = wanted[start : start + part.stop - part.start]
-            last = start + len(held) == len(wanted)
-            if isinstance(segment, TokenSegment):
-                self._decode(np.array(segment.ids[part], np.int32), held, last)
-            else:
-                self._decode(segment.image.rows[part], held, last)
-        return Evaluation(reused=keep, evaluated=len(wanted) - keep)
+        yield from self._replace(segments, wanted, keep, logits=True)
+
+    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Evaluate the beginning of a prompt whose end is not known yet.
+
+        Of its last segment whole groups of eight go into the cache, as if the end were known. What
+        the cache holds behind them stays if it can. No logits are computed.
+
+        Args:
+            segments: the beginning; the last segment may go on.
+
+        Yields:
+            As `steps`, of whole groups.
+
+        Raises:
+            EdgeETError: as for `evaluate`.
+        """
+        segments = whole_groups(segments)
+        wanted = positions_of(segments)
+        shared = self._shared(wanted)
+        if shared == len(wanted):
+            yield Evaluation(reused=shared, evaluated=0)
+        else:
+            yield from self._replace(segments, wanted, restart_at(segments, shared), logits=False)
 
     def append(self, token: int) -> None:
         """Evaluate one token, just written, behind what the cache holds.
@@ -293,10 +275,30 @@ class Context:
             raise ClosedError("context")
 
     def _forget(self) -> None:
-        self._cached = []
-        self._logits = None
+        self._cached, self._logits = [], None
         library = self._library
         library.llama_memory_clear(library.llama_get_memory(self._context), False)
+
+    def _shared(self, wanted: Sequence[Position]) -> int:
+        self._check_open()
+        if len(wanted) > self._context_length:
+            raise PromptTooLongError(len(wanted), self._context_length)
+        return common_prefix(self._cached, wanted)
+
+    def _replace(
+        self, segments: Sequence[Segment], wanted: Sequence[Position], keep: int, *, logits: bool
+    ) -> Iterator[Evaluation]:
+        self._truncate(keep)
+        for segment, part in chunks(segments, keep, _BATCH_POSITIONS):
+            start = len(self._cached)
+            yield Evaluation(reused=keep, evaluated=start - keep)
+            held = wanted[start : start + part.stop - part.start]
+            last = logits and start + len(held) == len(wanted)
+            if isinstance(segment, TokenSegment):
+                self._decode(np.array(segment.ids[part], np.int32), held, last)
+            else:
+                self._decode(segment.image.rows[part], held, last)
+        yield Evaluation(reused=keep, evaluated=len(wanted) - keep)
 
     def _truncate(self, keep: int) -> None:
         library = self._library

@@ -3,15 +3,17 @@
 import os
 import threading
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Unpack, get_args
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.cost import CALIBRATION_POSITIONS, Calibration, calibrate
 from edge_et.decoder import KvType
 from edge_et.errors import MemoryBudgetError, ModelFileError, OptionError
+from edge_et.hints import PLACE
 from edge_et.image import ImageSource
 from edge_et.llm import LanguageModel, read_shape
-from edge_et.manifest import LanguageModelSpec
+from edge_et.manifest import LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -21,9 +23,12 @@ from edge_et.options import (
 )
 from edge_et.pipeline import ExtractThink
 from edge_et.results import Answer
-from edge_et.stages import Speaker
 from edge_et.tokenizer import Tokenizer
 from edge_et.vision import VisionTower
+from edge_et.writing import Speaker
+
+_HINT_POSITIONS = 1024
+"""Most positions of the cache that hints are asked for in: a question, its frame and the hint."""
 
 _kept: dict[str | None, ExtractThink] = {}
 _keeping = threading.Lock()
@@ -77,15 +82,22 @@ def load(
         vision = manifest.vision
         tower = VisionTower(bundle.path(vision.graph), vision, threads)
         resources.enter_context(closing(tower))
-        perceiver = _open_speaker(bundle, manifest.perceiver, threads, kv_type, resources)
-        reasoner = None
+        perceiver = thinker = _Opened(bundle, manifest.perceiver, threads, kv_type, resources)
+        reasoner = hinter = None
         if manifest.reasoner is not None:
-            reasoner = _open_speaker(bundle, manifest.reasoner, threads, kv_type, resources)
+            thinker = _Opened(bundle, manifest.reasoner, threads, kv_type, resources)
+            reasoner = thinker.speaker
+        elif _has_own_cache(manifest):
+            reasoner = thinker.beside()
+        thinker.check_thoughts(manifest.think)
+        if _asks_for_hints(manifest):
+            hinter = thinker.beside(_HINT_POSITIONS)
         return ExtractThink(
             manifest,
             tower=tower,
-            perceiver=perceiver,
+            perceiver=perceiver.speaker,
             reasoner=reasoner,
+            hinter=hinter,
             bundle=bundle,
             resources=resources.pop_all(),
             max_pixels=max_pixels,
@@ -155,37 +167,81 @@ def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
 
 def _cache_bytes(bundle: Bundle, kv_type: KvType) -> int:
     """Return what the KV caches of a bundle take together; no weights are loaded."""
-    specs = (bundle.manifest.perceiver, bundle.manifest.reasoner)
+    manifest = bundle.manifest
+    thinker = manifest.reasoner or manifest.perceiver
+    caches = [(manifest.perceiver, manifest.perceiver.context_length)]
+    if _has_own_cache(manifest):
+        caches.append((thinker, thinker.context_length))
+    if _asks_for_hints(manifest):
+        caches.append((thinker, min(thinker.context_length, _HINT_POSITIONS)))
     return sum(
-        read_shape(bundle.path(spec.weights)).cache_bytes(spec.context_length, kv_type)
-        for spec in specs
-        if spec is not None
+        read_shape(bundle.path(spec.weights)).cache_bytes(positions, kv_type)
+        for spec, positions in caches
     )
 
 
-def _open_speaker(
-    bundle: Bundle, spec: LanguageModelSpec, threads: int, kv_type: KvType, resources: ExitStack
-) -> Speaker:
-    path = bundle.path(spec.tokenizer)
-    tokenizer = Tokenizer(path)
-    if tokenizer.size > spec.vocabulary_size:
-        raise ModelFileError(
-            path, f"it has {tokenizer.size} tokens, the manifest says {spec.vocabulary_size}"
+def _has_own_cache(manifest: Manifest) -> bool:
+    """Return whether stage 2 is a conversation of its own."""
+    return manifest.reasoner is not None or manifest.think.sees == "extraction"
+
+
+def _asks_for_hints(manifest: Manifest) -> bool:
+    return manifest.extract.hint is not None and PLACE in manifest.extract.prompt
+
+
+class _Opened:
+    """An opened language model, with a speaker over it."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        spec: LanguageModelSpec,
+        threads: int,
+        kv_type: KvType,
+        resources: ExitStack,
+    ) -> None:
+        self._tokenizer_path = bundle.path(spec.tokenizer)
+        self._context_length = spec.context_length
+        self._threads = threads
+        self._kv_type = kv_type
+        tokenizer = Tokenizer(self._tokenizer_path)
+        if tokenizer.size > spec.vocabulary_size:
+            raise ModelFileError(
+                self._tokenizer_path,
+                f"it has {tokenizer.size} tokens, the manifest says {spec.vocabulary_size}",
+            )
+        stop_ids = frozenset(
+            self._added_token(tokenizer, text, "a stop token of the chat")
+            for text in spec.chat.stop_tokens
         )
-    stop_ids = {text: tokenizer.special_id(text) for text in spec.chat.stop_tokens}
-    for text, token in stop_ids.items():
+        self._model = LanguageModel(
+            bundle.path(spec.weights),
+            spec,
+            adapter=None if spec.adapter is None else bundle.path(spec.adapter),
+            token_count=tokenizer.size,
+        )
+        resources.enter_context(closing(self._model))
+        self.speaker = Speaker(
+            tokenizer=tokenizer,
+            context=self._model.new_context(spec.context_length, threads, kv_type),
+            chat=spec.chat,
+            stop_ids=stop_ids,
+        )
+
+    def beside(self, most_positions: int | None = None) -> Speaker:
+        """Return a further speaker over the same weights, with a cache of its own."""
+        length = min(self._context_length, most_positions or self._context_length)
+        context = self._model.new_context(length, self._threads, self._kv_type)
+        return replace(self.speaker, context=context)
+
+    def check_thoughts(self, spec: ThinkSpec) -> None:
+        """Refuse a tokenizer that lacks the tokens around thoughts."""
+        if spec.thoughts is not None:
+            for text in (spec.thoughts.start, spec.thoughts.end):
+                self._added_token(self.speaker.tokenizer, text, "a mark of thoughts")
+
+    def _added_token(self, tokenizer: Tokenizer, text: str, role: str) -> int:
+        token = tokenizer.special_id(text)
         if token is None:
-            raise ModelFileError(path, f"it has no added token {text!r}, a stop token of the chat")
-    model = LanguageModel(
-        bundle.path(spec.weights),
-        spec,
-        adapter=None if spec.adapter is None else bundle.path(spec.adapter),
-        token_count=tokenizer.size,
-    )
-    resources.enter_context(closing(model))
-    return Speaker(
-        tokenizer=tokenizer,
-        context=model.new_context(spec.context_length, threads, kv_type),
-        chat=spec.chat,
-        stop_ids=frozenset(token for token in stop_ids.values() if token is not None),
-    )
+            raise ModelFileError(self._tokenizer_path, f"it has no added token {text!r}, {role}")
+        return token

@@ -38,6 +38,9 @@ class OptionValues(ImageOptionValues, total=False):
     temperature: float | None
     top_p: float | None
     seed: int | None
+    hint: str | None
+    thinking: bool | None
+    deadline_s: float | None
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True):
@@ -76,6 +79,23 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
         Annotated[
             int,
             Meta(ge=0, le=2**63 - 1, description="Same seed, same text; for temperatures over 0."),
+        ]
+        | None
+    ) = None
+    hint: (
+        Annotated[
+            str, Meta(min_length=1, description="What stage 1 is to pay special attention to.")
+        ]
+        | None
+    ) = None
+    thinking: (
+        Annotated[bool, Meta(description="Whether a reasoner that marks its thoughts has any.")]
+        | None
+    ) = None
+    deadline_s: (
+        Annotated[
+            float,
+            Meta(gt=0, description="Time for the whole answer, counted from the call, seconds."),
         ]
         | None
     ) = None

@@ -6,13 +6,16 @@ How models are opened is not known here: see `edge_et.loading`.
 
 from collections.abc import Generator
 from contextlib import AbstractContextManager
+from time import perf_counter
 from types import TracebackType
 from typing import Self, Unpack
 
 from edge_et.bundle import Bundle
 from edge_et.cost import Calibration, ImageCost, image_cost
-from edge_et.encoder import AnyImage, Encoded, ImageEncoder
-from edge_et.errors import ClosedError, OptionError, PromptTooLongError
+from edge_et.course import Cast, Course, check_length
+from edge_et.deadline import Clock, Deadline
+from edge_et.encoder import AnyImage, ImageEncoder
+from edge_et.errors import ClosedError, OptionError
 from edge_et.image import ImageSource
 from edge_et.manifest import Manifest
 from edge_et.options import (
@@ -22,31 +25,12 @@ from edge_et.options import (
     OptionValues,
     parse_image_options,
 )
-from edge_et.prompt import count_positions
-from edge_et.request import Request
-from edge_et.results import (
-    Answer,
-    AnswerToken,
-    Event,
-    Extraction,
-    ExtractionToken,
-    PhaseUsage,
-    ReasoningToken,
-    Thought,
-)
-from edge_et.stages import (
-    Speaker,
-    answer_at_once,
-    drain,
-    extract,
-    forced_marker,
-    image_prompt,
-    think,
-    thinking_prompt,
-    timed,
-)
+from edge_et.request import Request, check_text
+from edge_et.results import Answer, Event, Extraction, PhaseUsage, Thought
+from edge_et.stages import drain
 from edge_et.turns import Turn
 from edge_et.vision import ImageTokens, Tower
+from edge_et.writing import Speaker
 
 
 class ExtractThink:
@@ -59,10 +43,12 @@ class ExtractThink:
         tower: Tower,
         perceiver: Speaker,
         reasoner: Speaker | None,
+        hinter: Speaker | None = None,
         bundle: Bundle | None = None,
         resources: AbstractContextManager[object] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
+        clock: Clock = perf_counter,
     ) -> None:
         """Put the parts together; `edge_et.load` does it for a bundle.
 
@@ -70,19 +56,22 @@ class ExtractThink:
             manifest: prompts, budgets and image processing.
             tower: makes image tokens.
             perceiver: reads them.
-            reasoner: thinks; None lets the perceiver do it, in the same cache.
+            reasoner: thinks, in a cache of its own; None lets the perceiver do it, in the same
+                cache.
+            hinter: is asked for hints, in a cache of its own; None: the question is the hint.
             bundle: where it all comes from.
             resources: left when the pipeline is closed.
             max_pixels: most pixels of a picture.
             image_cache_bytes: most bytes of image tokens that are remembered.
+            clock: tells the time for deadlines.
         """
         self.manifest = manifest
         self.bundle = bundle
         self._encoder = ImageEncoder(
             manifest.vision, tower, max_pixels=max_pixels, cache_bytes=image_cache_bytes
         )
-        self._perceiver = perceiver
-        self._reasoner = reasoner
+        self._cast = Cast(perceiver=perceiver, reasoner=reasoner, hinter=hinter)
+        self._clock = clock
         self._resources = resources
         self._turn = Turn()
         self._closed = False
@@ -129,7 +118,8 @@ class ExtractThink:
             EdgeETError: as for `answer`; those about arguments come at once, others on the way.
         """
         self._check_open()
-        return self._stream(image, Request.of(question, options, self.manifest))
+        request = Request.of(question, options, self.manifest)
+        return self._stream(image, request, self._course(request))
 
     def session(self, image: AnyImage, **options: Unpack[ImageOptionValues]) -> "Session":
         """Encode a picture for several questions.
@@ -160,7 +150,7 @@ class ExtractThink:
         """
 
         def check(tokens: ImageTokens) -> None:
-            _check_length(self._perceiver, len(tokens.rows) + 1)
+            check_length(self._cast.perceiver, len(tokens.rows) + 1)
 
         parsed = parse_image_options(options)
         with self._turn:
@@ -183,7 +173,7 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `encode_image`.
         """
-        context = self._perceiver.context
+        context = self._cast.perceiver.context
         plan = self._encoder.plan(image, parse_image_options(options))
         return image_cost(plan, context.shape, context.kv_type, calibration)
 
@@ -201,10 +191,11 @@ class ExtractThink:
             EdgeETError: as for `answer`.
         """
         request = Request.of(question, options, self.manifest)
+        course = self._course(request)
         with self._turn:
             self._check_open()
-            tokens, _ = self._encode(image, request)
-            return drain(self._extract(tokens, request))
+            tokens, _ = self._encoder.encode(image, request.options, course.check_fits)
+            return drain(course.extract(tokens, course.find_hint(), read_ahead=False))
 
     def think(
         self, question: str, extraction: Extraction, **options: Unpack[OptionValues]
@@ -219,10 +210,32 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        request = Request.of(question, options, self.manifest)
+        course = self._course(Request.of(question, options, self.manifest))
         with self._turn:
             self._check_open()
-            return drain(self._think(extraction, request))
+            return drain(course.think(extraction))
+
+    def rethink(self, question: str, extraction: str, **options: Unpack[OptionValues]) -> Answer:
+        """Run stage 2 alone on an extraction that was edited, or comes from elsewhere.
+
+        Where the perceiver is the reasoner and goes on behind stage 1, it is told the extraction as
+        if it had written it, in a conversation without the picture; that takes the picture's place
+        in the cache.
+
+        Args:
+            question: as for `answer`.
+            extraction: plain text, possibly empty.
+            options: as for `answer`; nobody is asked for a hint.
+
+        Raises:
+            EdgeETError: as for `answer`.
+        """
+        course = self._course(Request.of(question, options, self.manifest))
+        told = course.retell(check_text("extraction", extraction))
+        with self._turn:
+            self._check_open()
+            thought = drain(course.think(told))
+        return _answer({"image": PhaseUsage(), "vision": PhaseUsage()}, told, thought)
 
     def answer_directly(
         self, image: AnyImage, question: str, **options: Unpack[OptionValues]
@@ -244,20 +257,18 @@ class ExtractThink:
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
         request = Request.of(question, options, self.manifest)
+        course = self._course(request)
         budget = request.direct_tokens(direct)
 
         def check(tokens: ImageTokens) -> None:
-            prompt = image_prompt(self._perceiver, direct.prompt, tokens, request.question)
-            _check_length(self._perceiver, count_positions(prompt) + budget)
+            course.check_fits_at_once(tokens, direct.prompt, budget)
 
         with self._turn:
             self._check_open()
             tokens, usage = self._encoder.encode(image, request.options, check)
-            prompt = image_prompt(self._perceiver, direct.prompt, tokens, request.question)
-            stage = answer_at_once(self._perceiver, prompt, budget, request.think_sampling)
-            thought = drain(timed(stage))
-        usage |= {"extract": PhaseUsage(), "think": thought.usage}
-        return Answer(text=thought.text, extraction="", reasoning="", usage=usage)
+            thought = drain(course.answer_at_once(tokens, direct.prompt, budget))
+        nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
+        return _answer(usage, nothing, thought)
 
     def clear(self) -> None:
         """Forget all that was remembered: KV caches and image tokens.
@@ -269,7 +280,7 @@ class ExtractThink:
         with self._turn:
             self._check_open()
             self._encoder.clear()
-            for speaker in (self._perceiver, self._reasoner):
+            for speaker in (self._cast.perceiver, self._cast.reasoner, self._cast.hinter):
                 if speaker is not None:
                     speaker.context.clear()
 
@@ -301,79 +312,22 @@ class ExtractThink:
         if self._closed:
             raise ClosedError("pipeline")
 
-    def _stream(self, image: AnyImage, request: Request) -> Generator[Event, None, None]:
+    def _stream(
+        self, image: AnyImage, request: Request, course: Course
+    ) -> Generator[Event, None, None]:
         with self._turn:
             self._check_open()
-            tokens, usage = self._encode(image, request)
-            extraction = yield from self._extract(tokens, request)
-            thought = yield from self._think(extraction, request)
-        usage |= {"extract": extraction.usage, "think": thought.usage}
-        yield Answer(
-            text=thought.text,
-            extraction=extraction.text,
-            reasoning=thought.reasoning,
-            usage=usage,
-        )
+            tokens, usage = self._encoder.encode(image, request.options, course.check_fits)
+            hint = course.find_hint()
+            if hint.usage is not None:
+                usage |= {"hint": hint.usage}
+            extraction = yield from course.extract(tokens, hint, read_ahead=True)
+            thought = yield from course.think(extraction)
+        yield _answer(usage, extraction, thought)
 
-    def _encode(self, image: AnyImage, request: Request) -> Encoded:
-        return self._encoder.encode(
-            image, request.options, lambda tokens: self._check_fits(tokens, request)
-        )
-
-    def _extract(
-        self, tokens: ImageTokens, request: Request
-    ) -> Generator[ExtractionToken, None, Extraction]:
-        prompt = image_prompt(
-            self._perceiver, self.manifest.extract.prompt, tokens, request.question
-        )
-        return timed(
-            extract(self._perceiver, prompt, request.extraction_tokens, request.extract_sampling)
-        )
-
-    def _think(
-        self, extraction: Extraction, request: Request
-    ) -> Generator[ReasoningToken | AnswerToken, None, Thought]:
-        spec = self.manifest.think
-        speaker = self._reasoner or self._perceiver
-        earlier = extraction.conversation if self._reasoner is None else None
-        prompt = thinking_prompt(speaker, spec.prompt, request.question, extraction.text, earlier)
-        _check_length(speaker, count_positions(prompt) + self._thinking_positions(request))
-        return timed(
-            think(speaker, prompt, spec.answer_marker, request.budget, request.think_sampling)
-        )
-
-    def _check_fits(self, tokens: ImageTokens, request: Request) -> None:
-        """Refuse a question before anything is evaluated if its stages may not fit.
-
-        Raises:
-            PromptTooLongError: a context is too short for the prompts and budgets.
-        """
-        prompt = image_prompt(
-            self._perceiver, self.manifest.extract.prompt, tokens, request.question
-        )
-        first = count_positions(prompt) + request.extraction_tokens
-        template = self.manifest.think.prompt
-        speaker = self._reasoner or self._perceiver
-        earlier = () if self._reasoner is None else None
-        second = count_positions(
-            thinking_prompt(speaker, template, request.question, "", earlier)
-        ) + self._thinking_positions(request)
-        if "{extraction}" in template:
-            # Tokens of one model; the other may need some more, and is asked again in stage 2.
-            second += request.extraction_tokens
-        if self._reasoner is None:
-            _check_length(self._perceiver, first + second)
-        else:
-            _check_length(self._perceiver, first)
-            _check_length(self._reasoner, second)
-
-    def _thinking_positions(self, request: Request) -> int:
-        """Return the most positions that stage 2 takes behind its prompt."""
-        speaker = self._reasoner or self._perceiver
-        marker = forced_marker(self.manifest.think.answer_marker, "reasoning")
-        return (
-            request.budget.thinking + len(speaker.tokenizer.encode(marker)) + request.budget.answer
-        )
+    def _course(self, request: Request) -> Course:
+        deadline = Deadline(request.options.deadline_s, self._clock)
+        return Course(self.manifest, self._cast, request, deadline)
 
 
 class Session:
@@ -395,6 +349,12 @@ class Session:
         return self._pipeline.stream(self.image, question, **options)
 
 
-def _check_length(speaker: Speaker, positions: int) -> None:
-    if positions > speaker.context.context_length:
-        raise PromptTooLongError(positions, speaker.context.context_length)
+def _answer(usage: dict[str, PhaseUsage], extraction: Extraction, thought: Thought) -> Answer:
+    return Answer(
+        text=thought.text,
+        extraction=extraction.text,
+        reasoning=thought.reasoning,
+        usage=usage | {"extract": extraction.usage, "think": thought.usage},
+        hint=extraction.hint,
+        cuts=(*extraction.cuts, *thought.cuts),
+    )

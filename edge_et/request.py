@@ -7,9 +7,10 @@ from typing import Self, TypeVar
 import msgspec
 
 from edge_et.errors import OptionError
-from edge_et.manifest import DirectSpec, Manifest, Sampling
+from edge_et.hints import PLACE
+from edge_et.manifest import DirectSpec, Manifest, Sampling, ThinkSpec, ThoughtSpec
 from edge_et.options import AnswerOptions, parse_options
-from edge_et.stages import Budget
+from edge_et.thinking import Budget, Thinking
 
 V = TypeVar("V")
 
@@ -20,18 +21,21 @@ class Request:
 
     Attributes:
         question: not empty, without white space around it.
+        hint: what the caller wants stage 1 to pay attention to, likewise; None: nothing special.
         extraction_tokens: budget of stage 1.
-        budget: budget of stage 2.
         extract_sampling: how stage 1 chooses tokens.
-        think_sampling: how stage 2 and the one-stage baseline choose tokens.
+        thinking: how stage 2 goes.
+        plain_sampling: how tokens are chosen in the one-stage baseline, and in a stage 2 that has
+            no time for a marked thought.
         options: what the caller asked for.
     """
 
     question: str
+    hint: str | None
     extraction_tokens: int
-    budget: Budget
     extract_sampling: Sampling
-    think_sampling: Sampling
+    thinking: Thinking
+    plain_sampling: Sampling
     options: AnswerOptions
 
     @classmethod
@@ -44,21 +48,22 @@ class Request:
             manifest: holds the defaults.
 
         Raises:
-            OptionError: the question is empty or no text, or an option is wrong.
+            OptionError: the question is empty or no text, an option is wrong, or the bundle cannot
+                do what it asks for.
         """
         options = parse_options(values)
-        think = manifest.think
+        hint = None if options.hint is None else _checked("hint", options.hint)
+        if hint is not None and PLACE not in manifest.extract.prompt:
+            raise OptionError("hint", hint, f"a bundle with {PLACE} in its prompt of stage 1")
         return cls(
-            question=_checked(question),
+            question=_checked("question", question),
+            hint=hint,
             extraction_tokens=_either(
                 options.max_extraction_tokens, manifest.extract.max_extraction_tokens
             ),
-            budget=Budget(
-                thinking=_either(options.max_thinking_tokens, think.max_thinking_tokens),
-                answer=_either(options.max_answer_tokens, think.max_answer_tokens),
-            ),
             extract_sampling=_sampling(manifest.extract.sampling, options),
-            think_sampling=_sampling(think.sampling, options),
+            thinking=_thinking(manifest.think, options),
+            plain_sampling=_sampling(manifest.think.sampling, options),
             options=options,
         )
 
@@ -67,14 +72,50 @@ class Request:
         return _either(self.options.max_answer_tokens, direct.max_answer_tokens)
 
 
-def _checked(question: object) -> str:
-    if not isinstance(question, str) or not question.strip():
-        raise OptionError("question", question, "a text that is not empty")
+def check_text(name: str, text: object) -> str:
+    """Return a caller's text without white space around it.
+
+    Args:
+        name: what the caller knows it as.
+        text: what was given.
+
+    Raises:
+        OptionError: it is no text, or none that can be encoded.
+    """
+    if not isinstance(text, str):
+        raise OptionError(name, text, "a text")
     try:
-        question.encode()
+        text.encode()
     except UnicodeEncodeError as err:
-        raise OptionError("question", question, "text without lone surrogates") from err
-    return question.strip()
+        raise OptionError(name, text, "text without lone surrogates") from err
+    return text.strip()
+
+
+def _checked(name: str, text: object) -> str:
+    checked = check_text(name, text)
+    if not checked:
+        raise OptionError(name, text, "a text that is not empty")
+    return checked
+
+
+def _thinking(spec: ThinkSpec, options: AnswerOptions) -> Thinking:
+    thoughts = spec.thoughts
+    if thoughts is None and options.thinking:
+        raise OptionError("thinking", True, "a bundle whose reasoner marks its thoughts")
+    chosen: ThinkSpec | ThoughtSpec = spec
+    if thoughts is not None and _either(options.thinking, thoughts.default):
+        chosen = thoughts
+    budget = Budget(
+        thinking=_either(options.max_thinking_tokens, chosen.max_thinking_tokens),
+        answer=_either(options.max_answer_tokens, spec.max_answer_tokens),
+    )
+    return Thinking(
+        spec=spec,
+        # A thought of no tokens is none.
+        marked=chosen is thoughts and budget.thinking > 0,
+        budget=budget,
+        sampling=_sampling((chosen if budget.thinking else spec).sampling, options),
+    )
 
 
 def _sampling(default: Sampling, options: AnswerOptions) -> Sampling:

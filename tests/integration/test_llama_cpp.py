@@ -59,6 +59,11 @@ def logits_of(context: Context, segments: list[Segment]) -> np.ndarray:
     return context.logits
 
 
+def feed(context: Context, segments: list[Segment]) -> Evaluation:
+    *_, done = context.feed(segments)
+    return done
+
+
 def write(context: Context, count: int) -> list[int]:
     tokens: list[int] = []
     for _ in range(count):
@@ -148,6 +153,52 @@ def test_quantized_weights_round_the_same_whatever_was_cached(quantized: Context
             quantized.evaluate([*_first(wanted, known), TokenSegment((3, 4))])
             quantized.evaluate(wanted)
             assert np.array_equal(quantized.logits, expected)
+
+
+@pytest.mark.parametrize("length", range(9, 37, 5))
+def test_fed_in_pieces_or_read_at_once_no_bit_is_different(context: Context, length: int) -> None:
+    wanted: list[Segment] = [image(16), TokenSegment(TOKENS.ids[:length])]
+    expected = logits_of(context, wanted)
+    context.clear()
+    fed = 0
+    for known in range(1, length):
+        start = [image(16), TokenSegment(TOKENS.ids[:known])]
+        fed += feed(context, start).evaluated
+        assert context.cached_positions == fed == 16 + known // 8 * 8
+    evaluation = context.evaluate(wanted)
+    assert np.array_equal(context.logits, expected)
+    assert evaluation.reused >= fed - 8
+
+
+def test_what_is_fed_is_kept_with_what_lies_behind_it(context: Context) -> None:
+    context.evaluate([TOKENS, OTHER])
+    assert feed(context, [TokenSegment(TOKENS.ids[:20])]) == Evaluation(reused=16, evaluated=0)
+    assert context.cached_positions == 57
+    other = TokenSegment((*TOKENS.ids[:10], *OTHER.ids))
+    assert feed(context, [other]) == Evaluation(reused=8, evaluated=16)
+    assert context.cached_positions == 24
+    with pytest.raises(DecodeError, match="nothing was evaluated"):
+        _ = context.logits
+    assert feed(context, []) == Evaluation(reused=0, evaluated=0)
+
+
+def test_a_prompt_fed_over_the_length_changes_nothing(context: Context) -> None:
+    feed(context, [TOKENS])
+    with pytest.raises(PromptTooLongError):
+        feed(context, [image(200), TOKENS])
+    assert context.cached_positions == 32
+
+
+def test_a_prompt_left_half_way_is_gone_on_with(context: Context) -> None:
+    long: list[Segment] = [TokenSegment((*TOKENS.ids, *OTHER.ids)), image(40), OTHER]
+    expected = logits_of(context, long)
+    context.clear()
+    for done in context.steps(long):
+        if done.evaluated:
+            break
+    assert context.cached_positions == done.evaluated == 57
+    assert context.evaluate(long) == Evaluation(reused=57, evaluated=60)
+    assert np.array_equal(context.logits, expected)
 
 
 def test_written_tokens_kept_or_evaluated_anew_change_no_bit(context: Context) -> None:

@@ -56,6 +56,12 @@ def test_the_signatures_of_the_design() -> None:
     assert parameters(edge_et.ExtractThink.answer) == ["self", "image", "question", "options"]
     assert parameters(edge_et.ExtractThink.stream) == ["self", "image", "question", "options"]
     assert parameters(edge_et.ExtractThink.session) == ["self", "image", "options"]
+    assert parameters(edge_et.ExtractThink.rethink) == [
+        "self",
+        "question",
+        "extraction",
+        "options",
+    ]
     assert parameters(edge_et.Session.answer) == ["self", "question", "options"]
     assert parameters(edge_et.Session.stream) == ["self", "question", "options"]
     assert list(AnswerOptions.__struct_fields__) == [
@@ -67,4 +73,7 @@ def test_the_signatures_of_the_design() -> None:
         "temperature",
         "top_p",
         "seed",
+        "hint",
+        "thinking",
+        "deadline_s",
     ]

@@ -1,20 +1,30 @@
 """Stand-ins for the native parts, through the seams that the runtime offers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.decoder import DecoderShape, KvType
 from edge_et.errors import DecodeError
-from edge_et.llm import Evaluation
-from edge_et.prompt import Segment, TokenSegment, count_positions
-from edge_et.stages import Speaker
+from edge_et.evaluator import Evaluation
+from edge_et.kv import (
+    Position,
+    chunks,
+    common_prefix,
+    generated,
+    positions_of,
+    restart_at,
+    whole_groups,
+)
+from edge_et.prompt import Segment, TokenSegment
 from edge_et.tokenizer import Tokenizer
 from edge_et.vision import TileFeatures
+from edge_et.writing import Speaker
 from tiny.bundle import CHATML
-from tiny.tokenizer import write_tokenizer
+from tiny.tokenizer import SPECIAL, write_tokenizer
 
 
 class FakeClock:
@@ -28,52 +38,104 @@ class FakeClock:
 
 
 class ScriptedContext:
-    """Writes given texts: one for each prompt that is evaluated."""
+    """Writes given texts: one for each prompt that is evaluated, nothing behind its end.
+
+    What it insists on, it wants to write again where another token was chosen instead. Its cache is
+    real but for the numbers: what was evaluated, and in which batches.
+    """
 
     kv_type: KvType = "f16"
     shape = DecoderShape(
         layers=2, width=32, heads=4, kv_heads=2, key_width=8, value_width=8, feed_forward=64
     )
 
-    def __init__(self, tokenizer: Tokenizer, *texts: str, context_length: int = 500) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *texts: str,
+        context_length: int = 500,
+        endless: bool = False,
+        batch: int = 512,
+        clock: FakeClock | None = None,
+        position_s: float = 0.0,
+        token_s: float = 0.0,
+    ) -> None:
+        """Take the texts.
+
+        Args:
+            tokenizer: of whom it pretends to be.
+            *texts: added tokens in them are written as such.
+            context_length: positions.
+            endless: begin a text anew when it is written, and the last one with further prompts.
+            batch: most positions that are evaluated at once, a multiple of eight, at least sixteen.
+            clock: is moved on by what is done.
+            position_s: what reading a position takes, seconds.
+            token_s: what writing a token takes, seconds.
+        """
         self.context_length = context_length
         self.prompts: list[str] = []
+        self.fed: list[str] = []
+        self.batches: list[int] = []
         self.appended: list[int] = []
+        self.cached: list[Position] = []
         self.fail = False
         self._tokenizer = tokenizer
         self._texts = list(texts)
+        self._endless = endless
+        self._batch = batch
+        self._clock = clock or FakeClock()
+        self._position_s = position_s
+        self._token_s = token_s
+        self._text: list[int] = []
         self._script: list[int] = []
 
     @property
     def logits(self) -> NDArray[np.float32]:
+        if not self._script and self._endless:
+            self._script = list(self._text)
         logits = np.zeros(self._tokenizer.size, np.float32)
         logits[self._script[0]] = 1
         return logits
 
-    def evaluate(self, segments: Sequence[Segment]) -> Evaluation:
+    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
         if self.fail:
             self.fail = False
             raise DecodeError("told to fail")
-        self.prompts.append(self._text(segments))
-        text = self._texts.pop(0)
-        self._script = []
+        self.prompts.append(self.text_of(segments))
+        text = self._texts[0] if self._endless and len(self._texts) == 1 else self._texts.pop(0)
+        self._text = []
         for piece in self._tokenizer.split_special(text):
-            self._script += self._tokenizer.encode(piece) if isinstance(piece, str) else [piece]
-        return Evaluation(reused=1, evaluated=count_positions(segments) - 1)
+            self._text += self._tokenizer.encode(piece) if isinstance(piece, str) else [piece]
+        self._script = list(self._text)
+        wanted = positions_of(segments)
+        yield from self._read(segments, min(common_prefix(self.cached, wanted), len(wanted) - 1))
+
+    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        segments = whole_groups(segments)
+        self.fed.append(self.text_of(segments))
+        wanted = positions_of(segments)
+        shared = common_prefix(self.cached, wanted)
+        if shared == len(wanted):
+            yield Evaluation(reused=shared, evaluated=0)
+        else:
+            yield from self._read(segments, shared)
 
     def append(self, token: int) -> None:
-        assert token == self._script.pop(0)
+        if self._script and self._script[0] == token:
+            del self._script[0]
         self.appended.append(token)
+        self.cached.append(generated(token))
+        self._clock.now_s += self._token_s
 
     def clear(self) -> None:
         self._script = []
+        self.cached = []
 
     def close(self) -> None:
         self.clear()
 
-    def _text(self, segments: Sequence[Segment]) -> str:
-        special = {self._tokenizer.special_id(text): text for text in CHATML.stop_tokens}
-        special[self._tokenizer.special_id("<|im_start|>")] = "<|im_start|>"
+    def text_of(self, segments: Sequence[Segment]) -> str:
+        special = {self._tokenizer.special_id(text): text for text in SPECIAL}
         text = ""
         for segment in segments:
             if isinstance(segment, TokenSegment):
@@ -82,6 +144,18 @@ class ScriptedContext:
             else:
                 text += "[image]"
         return text
+
+    def _read(self, segments: Sequence[Segment], shared: int) -> Iterator[Evaluation]:
+        keep = restart_at(segments, shared)
+        del self.cached[keep:]
+        wanted = positions_of(segments)
+        for _, part in chunks(segments, keep, self._batch):
+            start = len(self.cached)
+            yield Evaluation(reused=keep, evaluated=start - keep)
+            self.cached += wanted[start : start + part.stop - part.start]
+            self.batches.append(part.stop - part.start)
+            self._clock.now_s += (part.stop - part.start) * self._position_s
+        yield Evaluation(reused=keep, evaluated=len(wanted) - keep)
 
 
 class FakeTower:
@@ -115,3 +189,18 @@ def new_speaker(tokenizer: Tokenizer, context: ScriptedContext) -> Speaker:
         chat=CHATML,
         stop_ids=frozenset(number for number in stop_ids if number is not None),
     )
+
+
+def collect(stage: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
+    """Run a stage to its end and return its events and its result."""
+    events = []
+    while True:
+        try:
+            events.append(next(stage))
+        except StopIteration as stop:
+            return events, stop.value
+
+
+def text_of(events: list[Any], kind: type[Any]) -> str:
+    """Return what the events of a kind say together."""
+    return "".join(event.text for event in events if isinstance(event, kind))

@@ -59,7 +59,7 @@ def test_both_stages_are_told_and_measured(tmp_path: Path) -> None:
     assert set(answer.usage) == {"image", "vision", "extract", "think"}
     assert answer.usage["vision"].evaluated_tokens == 16
     assert answer.usage["think"].generated_tokens == sum(
-        len(parts.pipeline._perceiver.tokenizer.encode(text))
+        len(parts.pipeline._cast.perceiver.tokenizer.encode(text))
         for text in ("It is red.\nAnswer:", " red")
     )
     document = answer.to_dict()

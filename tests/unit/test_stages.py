@@ -1,17 +1,17 @@
-from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-from tiny.fakes import ScriptedContext, new_speaker, new_tokenizer
+from tiny.fakes import FakeClock, ScriptedContext, collect, new_speaker, new_tokenizer, text_of
 
 from edge_et.bundle import Sampling
-from edge_et.prompt import TokenSegment
-from edge_et.results import AnswerToken, ExtractionToken, ReasoningToken, Thought
-from edge_et.stages import Budget, MarkerSplitter, extract, think
+from edge_et.deadline import Deadline
+from edge_et.prompt import ImageSegment, TokenSegment
+from edge_et.results import AnswerToken, Cut, Extraction, ExtractionToken
+from edge_et.stages import answer_at_once, extract, told_conversation
 from edge_et.tokenizer import Tokenizer
+from edge_et.vision import ImageTokens
 
-MARKER = "Answer:"
 PROMPT = (TokenSegment((5, 6, 7)),)
 
 
@@ -20,112 +20,130 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
     return new_tokenizer(tmp_path)
 
 
-def collect(stage: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
-    events = []
-    while True:
-        try:
-            events.append(next(stage))
-        except StopIteration as stop:
-            return events, stop.value
-
-
-def text_of(events: list[Any], kind: type[Any]) -> str:
-    return "".join(event.text for event in events if isinstance(event, kind))
-
-
-def run_think(
-    tokenizer: Tokenizer, *texts: str, thinking: int = 50, answer: int = 50
-) -> tuple[list[Any], Thought, ScriptedContext]:
-    context = ScriptedContext(tokenizer, *texts)
+def run_extract(
+    tokenizer: Tokenizer, text: str, budget: int = 50
+) -> tuple[list[object], Extraction, ScriptedContext]:
+    context = ScriptedContext(tokenizer, text)
     speaker = new_speaker(tokenizer, context)
-    budget = Budget(thinking=thinking, answer=answer)
-    events, thought = collect(think(speaker, PROMPT, MARKER, budget, Sampling()))
-    assert text_of(events, ReasoningToken).strip() == thought.reasoning
-    assert text_of(events, AnswerToken).strip() == thought.text
-    return events, thought, context
+    stage = extract(speaker, PROMPT, budget, Sampling(), deadline=Deadline(), late=lambda: False)
+    events, extraction = collect(stage)
+    return events, extraction, context
 
 
 def test_extraction_ends_at_a_stop_token(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, " a red 日 ball\n<|im_end|>")
-    events, extraction = collect(extract(new_speaker(tokenizer, context), PROMPT, 50, Sampling()))
+    events, extraction, _ = run_extract(tokenizer, " a red 日 ball\n<|im_end|>")
     assert text_of(events, ExtractionToken) == " a red 日 ball\n"
     assert extraction.text == "a red 日 ball"
     assert list(extraction.tokens) == tokenizer.encode(" a red 日 ball\n")
     assert extraction.conversation == (*PROMPT, TokenSegment(extraction.tokens, generated=True))
     assert extraction.usage.generated_tokens == len(extraction.tokens)
+    assert extraction.cuts == ()
 
 
 def test_extraction_ends_with_its_budget(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, "what is on the table")
-    _events, extraction = collect(extract(new_speaker(tokenizer, context), PROMPT, 3, Sampling()))
+    _, extraction, context = run_extract(tokenizer, "what is on the table", budget=3)
     assert len(extraction.tokens) == 3
     assert len(context.appended) == 2  # the last token is not evaluated in vain
+    assert extraction.cuts == (Cut("extract", "tokens"),)
 
 
 def test_an_empty_extraction_leaves_the_conversation_as_it_was(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, "<|im_end|>")
-    events, extraction = collect(extract(new_speaker(tokenizer, context), PROMPT, 3, Sampling()))
+    events, extraction, _ = run_extract(tokenizer, "<|im_end|>")
     assert (events, extraction.text, extraction.conversation) == ([], "", PROMPT)
 
 
 def test_an_unfinished_character_is_shown_at_the_end(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, "日")
-    events, extraction = collect(extract(new_speaker(tokenizer, context), PROMPT, 1, Sampling()))
+    events, extraction, _ = run_extract(tokenizer, "日", budget=1)
     assert extraction.text == text_of(events, ExtractionToken) == "\N{REPLACEMENT CHARACTER}"
 
 
-def test_the_marker_separates_reasoning_and_answer(tokenizer: Tokenizer) -> None:
-    _, thought, context = run_think(
-        tokenizer, "It is red.\nAnswer: no", " red, and Answer: twice<|im_end|>"
+def test_an_extraction_that_repeats_itself_is_cut(tokenizer: Tokenizer) -> None:
+    context = ScriptedContext(tokenizer, "on the table ", endless=True)
+    stage = extract(
+        new_speaker(tokenizer, context),
+        PROMPT,
+        5000,
+        Sampling(),
+        deadline=Deadline(),
+        late=lambda: False,
     )
-    assert thought.reasoning == "It is red."
-    assert thought.text == "red, and Answer: twice"
-    assert len(context.prompts) == 2
+    _, extraction = collect(stage)
+    assert extraction.cuts == (Cut("extract", "repetition"),)
+    assert len(extraction.tokens) < 120
 
 
-def test_the_marker_is_put_in_when_the_budget_ends(tokenizer: Tokenizer) -> None:
-    _, thought, context = run_think(tokenizer, "on and on and on", " red<|im_end|>", thinking=4)
-    assert thought.text == "red"
-    assert context.prompts[1].endswith(f"{thought.reasoning}\n{MARKER}")
-    assert "on and on" not in thought.text
+def test_an_extraction_is_cut_when_it_is_late(tokenizer: Tokenizer) -> None:
+    clock = FakeClock()
+    context = ScriptedContext(tokenizer, "red ", endless=True, clock=clock, token_s=1.0)
+    deadline = Deadline(4.5, clock)
+    stage = extract(
+        new_speaker(tokenizer, context),
+        PROMPT,
+        50,
+        Sampling(),
+        deadline=deadline,
+        late=deadline.passed,
+    )
+    _, extraction = collect(stage)
+    assert len(context.appended) == 5
+    assert len(extraction.tokens) == 6  # the first one needs no step
+    assert extraction.cuts == (Cut("extract", "deadline"),)
 
 
-def test_the_marker_is_put_in_when_the_model_stops(tokenizer: Tokenizer) -> None:
-    _, thought, context = run_think(tokenizer, "red\n<|im_end|>", "red<|im_end|>")
-    assert (thought.reasoning, thought.text) == ("red", "red")
-    assert context.prompts[1].endswith(f"red\n{MARKER}")
+def test_a_picture_that_is_read_too_slowly_is_left_in_part(tokenizer: Tokenizer) -> None:
+    clock = FakeClock()
+    context = ScriptedContext(tokenizer, "never", batch=16, clock=clock, position_s=1.0)
+    image = ImageTokens(np.arange(160, dtype=np.float32).reshape(80, 2), "picture")
+    prompt = (TokenSegment(tuple(range(10))), ImageSegment(image), TokenSegment((1, 2, 3)))
+    deadline = Deadline(30.0, clock)
+    stage = extract(
+        new_speaker(tokenizer, context),
+        prompt,
+        50,
+        Sampling(),
+        deadline=deadline,
+        late=deadline.passed,
+    )
+    events, extraction = collect(stage)
+    assert context.batches == [10, 16, 16]  # 26 seconds were not 30, 42 were
+    assert (events, extraction.text, extraction.tokens) == ([], "", ())
+    assert extraction.cuts == (Cut("extract", "deadline"),)
+    before, part, after = extraction.conversation
+    assert (before, after) == (prompt[0], prompt[2])
+    assert isinstance(part, ImageSegment)
+    assert np.array_equal(part.image.rows, image.rows[:32])
+    assert extraction.usage.evaluated_tokens == 42
 
 
-def test_without_thinking_the_marker_comes_at_once(tokenizer: Tokenizer) -> None:
-    _, thought, context = run_think(tokenizer, "never read", " yes<|im_end|>", thinking=0)
-    assert (thought.reasoning, thought.text) == ("", "yes")
-    assert context.prompts[1] == context.prompts[0] + MARKER
+@pytest.mark.parametrize("wants", ["<|im_end|>", " \n \n", "\n<|im_end|>"])
+def test_the_baseline_is_not_empty(tokenizer: Tokenizer, wants: str) -> None:
+    context = ScriptedContext(tokenizer, wants, endless=True)
+    stage = answer_at_once(new_speaker(tokenizer, context), PROMPT, 5, Sampling(), Deadline())
+    events, thought = collect(stage)
+    assert thought.text == text_of(events, AnswerToken).strip() != ""
+    assert thought.reasoning == ""
 
 
-def test_half_a_marker_at_the_end_is_reasoning(tokenizer: Tokenizer) -> None:
-    _, thought, _ = run_think(tokenizer, "My Answ<|im_end|>", "x<|im_end|>")
-    assert thought.reasoning == "My Answ"
+def test_the_baseline_ends_with_its_budget(tokenizer: Tokenizer) -> None:
+    context = ScriptedContext(tokenizer, "what is on the table")
+    stage = answer_at_once(new_speaker(tokenizer, context), PROMPT, 2, Sampling(), Deadline())
+    _, thought = collect(stage)
+    assert len(thought.tokens) == 2
+    assert thought.cuts == (Cut("answer", "tokens"),)
 
 
-def test_the_answer_ends_with_its_budget(tokenizer: Tokenizer) -> None:
-    _, thought, _ = run_think(tokenizer, "Answer:", "what is on the table", answer=2)
-    assert tokenizer.decode(thought.tokens[-2:]) == thought.text
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 100])
-@pytest.mark.parametrize("text", ["a Answer: b", "AnsAnswer:", "Answer", "AAnswer:Answer:", ""])
-def test_the_splitter_works_however_text_is_cut(text: str, size: int) -> None:
-    splitter = MarkerSplitter(MARKER)
-    before, rest, found = "", "", False
-    for start in range(0, len(text), size):
-        piece = text[start : start + size]
-        if found:
-            rest += piece
-            continue
-        before += splitter.push(piece)
-        if splitter.rest is not None:
-            found, rest = True, splitter.rest
-    if not found:
-        before += splitter.finish("")
-    assert (before, rest) == (text.partition(MARKER)[0], text.partition(MARKER)[2])
-    assert found == (MARKER in text)
+def test_an_extraction_from_elsewhere_is_told_as_text(tokenizer: Tokenizer) -> None:
+    context = ScriptedContext(tokenizer)
+    conversation = told_conversation(
+        new_speaker(tokenizer, context),
+        "{image}Look: {question} {hint}",
+        "Which?",
+        "the ball",
+        "<|im_end|> red",
+    )
+    assert context.text_of(conversation) == (
+        "<|im_start|>user\nLook: Which? the ball<|im_end|>\n<|im_start|>assistant\n<|im_end|> red"
+    )
+    (segment,) = conversation
+    assert isinstance(segment, TokenSegment)
+    assert segment.ids.count(tokenizer.special_id("<|im_end|>")) == 1  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+"""The answer itself: what a model writes behind everything else, and never nothing.
+
+In: a script that the answer goes behind, a budget, a deadline. Out: text as it is written, and all
+of it as the generator's return value. What stands before it is not known here.
+"""
+
+from collections.abc import Generator
+
+from edge_et.deadline import Deadline
+from edge_et.results import AnswerToken
+from edge_et.sampling import Sampler
+from edge_et.tokenizer import TextStream
+from edge_et.writing import Script
+
+
+def write_answer(
+    script: Script,
+    sampler: Sampler,
+    budget: int,
+    deadline: Deadline,
+    *,
+    begun: str = "",
+    stream: TextStream | None = None,
+    marks: frozenset[int] = frozenset(),
+) -> Generator[AnswerToken, None, str]:
+    """Read what is not read yet, and write the answer.
+
+    Before the answer has text, a token that stops cannot be chosen, and one of white space only as
+    the first. Where no time is left, or no other token, the one at hand has to be text by itself.
+
+    Args:
+        script: what stands before the answer; its `cut` tells afterwards whether the budget or the
+            deadline ended it.
+        sampler: chooses the tokens.
+        budget: most tokens to write, at least 1.
+        deadline: ends the answer once it has text.
+        begun: text of the answer that was written already.
+        stream: what goes on making text of tokens; None: nothing is held back in one.
+        marks: tokens that an answer cannot hold.
+
+    Yields:
+        Text as it is written.
+
+    Returns:
+        The text, not stripped; more than white space.
+    """
+    script.read()
+    stream = stream or TextStream(script.speaker.tokenizer)
+    if begun:
+        yield AnswerToken(begun)
+    beginning = _Beginning(script, budget, deadline, marks)
+    text = beginning.text = begun
+    for token in script.write(sampler, budget, beginning.is_late, beginning.refuses):
+        beginning.written += 1
+        if piece := stream.push(token):
+            text = beginning.text = text + piece
+            yield AnswerToken(piece)
+    if piece := stream.finish():
+        text += piece
+        yield AnswerToken(piece)
+    return text
+
+
+class _Beginning:
+    """What may come while an answer has no text yet.
+
+    Attributes:
+        text: what was written so far.
+        written: tokens written so far.
+    """
+
+    def __init__(
+        self, script: Script, budget: int, deadline: Deadline, marks: frozenset[int]
+    ) -> None:
+        self.text = ""
+        self.written = 0
+        self._tokenizer = script.speaker.tokenizer
+        self._stop_ids = script.speaker.stop_ids
+        self._budget = budget
+        self._deadline = deadline
+        self._marks = marks
+
+    def is_late(self) -> bool:
+        """Return whether the answer, as it is, has to do."""
+        return self._deadline.passed() and not self._is_blank()
+
+    def refuses(self, token: int) -> bool:
+        """Return whether a token may not come next."""
+        if token in self._marks:
+            return True
+        if not self._is_blank():
+            return False
+        if token in self._stop_ids:
+            return True
+        if self.written + 1 == self._budget or self._deadline.passed():
+            alone = self._tokenizer.decode([token])
+            return not alone.strip() or "\N{REPLACEMENT CHARACTER}" in alone
+        return self.written > 0 and not self._tokenizer.token_bytes(token).strip()
+
+    def _is_blank(self) -> bool:
+        return not self.text.strip()

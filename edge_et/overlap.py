@@ -1,0 +1,84 @@
+"""Overlap: the reasoner reads the extraction while the perceiver is still writing it.
+
+In: the reasoner, what its prompt says before the extraction, and the extraction as it grows. Out: a
+cache that holds the beginning of the prompt of stage 2, so that at the end of the extraction only
+its last few tokens and what stands behind them are left to read.
+
+It happens in one thread, in whole groups of eight tokens between two tokens of the perceiver: both
+models use all cores already, a second thread would fight for them or leave some idle, and what is
+evaluated together would depend on who was faster. So nothing is faster in sum, and reading eight
+rows at a time costs some more than all at once; but the reasoner begins at once when the extraction
+ends, and where a deadline cuts it, most of it was read.
+
+Nothing relies on it: stage 2 compares its prompt with the cache as always. The cache holds the same
+bits as without overlap; `edge_et.kv` says why.
+"""
+
+from edge_et.deadline import Deadline
+from edge_et.kv import ROW_GROUP
+from edge_et.prompt import (
+    Plain,
+    begin_user_turn,
+    count_positions,
+    fill,
+    system_turn,
+    to_segments,
+)
+from edge_et.thinking import Thinking
+from edge_et.writing import Late, Speaker
+
+
+class ReadAhead:
+    """Reads what is known of stage 2's prompt.
+
+    Attributes:
+        evaluated: positions that went through the reasoner so far.
+    """
+
+    def __init__(
+        self, reasoner: Speaker, thinking: Thinking, question: str, deadline: Deadline
+    ) -> None:
+        """Begin with nothing read.
+
+        Args:
+            reasoner: has a cache of its own.
+            thinking: how stage 2 goes.
+            question: the question.
+            deadline: lends its clock.
+        """
+        head, placed, _ = thinking.template.partition("{extraction}")
+        self.evaluated = 0
+        self._reasoner = reasoner
+        self._clock = deadline.clock
+        self._has_place = bool(placed)
+        self._parts = [
+            *system_turn(reasoner.chat),
+            *begin_user_turn(reasoner.chat),
+            *fill(head, {"question": question}),
+        ]
+        # Tokens of the extraction to wait for until a group may be whole: no text is tokenized in
+        # vain.
+        self._missing = 1
+
+    def follow(self, extraction: str, late: Late) -> None:
+        """Read what became certain with a further token of the extraction.
+
+        Args:
+            extraction: its text so far.
+            late: is asked before each batch.
+        """
+        self._missing -= 1
+        if self._missing > 0 or not self._has_place:
+            return
+        start = self._clock()
+        parts = [*self._parts, Plain(extraction.lstrip())]
+        segments = to_segments(parts, self._reasoner.tokenizer, growing=True)
+        evaluated = 0
+        for done in self._reasoner.context.feed(segments):
+            evaluated = done.evaluated
+            if late():
+                break
+        if evaluated:
+            self._reasoner.pace.has_read(evaluated, self._clock() - start)
+        self.evaluated += evaluated
+        self._missing = ROW_GROUP - count_positions(segments) % ROW_GROUP

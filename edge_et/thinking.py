@@ -1,0 +1,304 @@
+"""Stage 2 as a state machine: a marked thought, prose up to the answer marker, the answer.
+
+In: a speaker, a prompt, budgets, a deadline. Out: text as it is written, and a `Thought` as the
+generator's return value. Where the extraction came from is not known here.
+
+::
+
+    marked thought --end, or put in: closing end--> prose --marker, or put in--> answer
+         only where the bundle's reasoner marks thoughts and this call wants one
+
+Thought and prose share one budget: there are never more tokens before the answer than asked for.
+`start` and `end` count where the model writes these very tokens in a thought, and nowhere else; the
+prose and the answer cannot hold them.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Self
+
+from edge_et.answering import write_answer
+from edge_et.blocked_words import BlockedWords
+from edge_et.deadline import Deadline
+from edge_et.manifest import Sampling, ThinkSpec, ThoughtSpec
+from edge_et.marker import MarkerSplitter, forced_marker
+from edge_et.prompt import (
+    Part,
+    Plain,
+    Segment,
+    Trusted,
+    count_positions,
+    end_turn,
+    fill,
+    system_turn,
+    to_segments,
+    user_turn,
+)
+from edge_et.results import AnswerToken, Cut, CutStage, ReasoningToken, Thought
+from edge_et.sampling import Sampler, new_sampler
+from edge_et.tokenizer import TextStream, Tokenizer
+from edge_et.writing import Late, Script, Speaker
+
+RESERVED_ANSWER_TOKENS = 32
+"""Tokens of an answer that time is kept for: most are shorter, and budgets are for the longest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Most tokens that stage 2 may write.
+
+    Attributes:
+        thinking: before the answer marker, marked thoughts included; 0 or more.
+        answer: behind it, at least 1.
+    """
+
+    thinking: int
+    answer: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinking:
+    """How one call goes through stage 2.
+
+    Attributes:
+        spec: prompts and marks.
+        marked: whether it begins with a marked thought; then `spec` says how.
+        budget: most tokens to write.
+        sampling: how to choose them.
+    """
+
+    spec: ThinkSpec
+    marked: bool
+    budget: Budget
+    sampling: Sampling
+
+    @property
+    def template(self) -> str:
+        """The user's turn."""
+        thoughts = self.spec.thoughts
+        return thoughts.prompt if self.marked and thoughts else self.spec.prompt
+
+    @property
+    def opening(self) -> str:
+        """What the assistant's turn begins with."""
+        thoughts = self.spec.thoughts
+        if thoughts is None:
+            return ""
+        return thoughts.start if self.marked else thoughts.skip
+
+    def hurried(self, sampling: Sampling) -> Self:
+        """Return the way to the answer when there is no time to think.
+
+        Args:
+            sampling: of a call without a marked thought.
+        """
+        budget = replace(self.budget, thinking=0)
+        return replace(self, marked=False, budget=budget, sampling=sampling)
+
+    def closing_positions(self, tokenizer: Tokenizer) -> int:
+        """Return the most positions that are put in before the answer."""
+        parts: list[Part] = [Plain(forced_marker(self.spec.answer_marker, "prose"))]
+        if self.marked and (thoughts := self.spec.thoughts):
+            parts[:0] = [*_end_of_thought(thoughts, cut=True), Trusted(_tail(thoughts))]
+        return count_positions(to_segments(parts, tokenizer))
+
+    def positions(self, tokenizer: Tokenizer) -> int:
+        """Return the most positions that stage 2 takes behind its prompt."""
+        return self.budget.thinking + self.closing_positions(tokenizer) + self.budget.answer
+
+
+def thinking_prompt(
+    speaker: Speaker,
+    thinking: Thinking,
+    question: str,
+    extraction: str,
+    conversation: tuple[Segment, ...] | None,
+) -> tuple[Segment, ...]:
+    """Build the prompt of stage 2.
+
+    Args:
+        speaker: the reasoner.
+        thinking: how the call goes.
+        question: the question.
+        extraction: text of stage 1.
+        conversation: what was said before, if the reasoner is the perceiver: the prompt goes on in
+            a further turn. None: it is a conversation of its own.
+    """
+    content = fill(thinking.template, {"question": question, "extraction": extraction})
+    before = system_turn(speaker.chat) if conversation is None else end_turn(speaker.chat)
+    parts = [*before, *user_turn(speaker.chat, content, thinking.opening)]
+    return (*(conversation or ()), *to_segments(parts, speaker.tokenizer))
+
+
+def think(
+    speaker: Speaker, prompt: tuple[Segment, ...], thinking: Thinking, deadline: Deadline
+) -> Generator[ReasoningToken | AnswerToken, None, Thought]:
+    """Run stage 2.
+
+    A marked thought ends with its end token, or is closed when its budget or the time is used up or
+    it repeats itself. If the model stops, or its budget ends, before it has written the answer
+    marker, the marker is put in as text, on a line of its own. The answer is never empty; see
+    `write_answer`.
+
+    Args:
+        speaker: the reasoner.
+        prompt: from `thinking_prompt`.
+        thinking: how the call goes.
+        deadline: thoughts and prose end while there is time to read what closes them and to write
+            32 tokens of an answer, or the answer's budget if that is smaller.
+
+    Yields:
+        Text as it is written.
+
+    Returns:
+        The thought; its seconds are filled in by `edge_et.stages.timed`.
+    """
+    script = Script(speaker, prompt, deadline)
+    sampler = new_sampler(thinking.sampling)
+    closing = thinking.closing_positions(speaker.tokenizer)
+    answer_tokens = min(thinking.budget.answer, RESERVED_ANSWER_TOKENS)
+    marks = thought_marks(thinking.spec, speaker.tokenizer)
+
+    def late() -> bool:
+        return deadline.passed(speaker.pace.needs(closing, answer_tokens))
+
+    cuts: list[Cut] = []
+    reasoning, tail = "", ""
+    left = thinking.budget.thinking
+    if thinking.marked and (thoughts := thinking.spec.thoughts):
+        reasoning = yield from _write_thought(script, sampler, thoughts, left, late)
+        cuts += _cuts("think", script)
+        left = 0 if script.cut in ("tokens", "deadline") else left - len(script.tokens)
+        tail = _tail(thoughts)
+    prose, begun, stream = yield from _write_prose(
+        script, sampler, thinking.spec.answer_marker, left, late, marks=marks, tail=tail
+    )
+    cuts += _cuts("think", script)
+    text = yield from write_answer(
+        script,
+        sampler,
+        thinking.budget.answer,
+        deadline,
+        begun=begun,
+        stream=stream,
+        marks=marks,
+    )
+    cuts += _cuts("answer", script)
+    return Thought(
+        text=text.strip(),
+        reasoning=(reasoning + prose).strip(),
+        tokens=tuple(script.tokens),
+        usage=script.usage,
+        cuts=tuple(cuts),
+    )
+
+
+def thought_marks(spec: ThinkSpec, tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the tokens that open and close a thought; none where the reasoner has none."""
+    texts = (spec.thoughts.start, spec.thoughts.end) if spec.thoughts else ()
+    found = map(tokenizer.special_id, texts)
+    return frozenset(token for token in found if token is not None)
+
+
+def _write_thought(
+    script: Script, sampler: Sampler, thoughts: ThoughtSpec, budget: int, late: Late
+) -> Generator[ReasoningToken, None, str]:
+    """Write a marked thought, or a part of it, and close it.
+
+    Args:
+        script: ends with the token that opens the thought.
+        sampler: chooses the tokens.
+        thoughts: how they are marked.
+        budget: most tokens, the one that closes the thought not counted.
+        late: see `edge_et.writing.Late`.
+
+    Yields:
+        Text as it is written.
+
+    Returns:
+        The text, with a line feed at its end.
+    """
+    tokenizer = script.speaker.tokenizer
+    start, end = tokenizer.special_id(thoughts.start), tokenizer.special_id(thoughts.end)
+    blocked = BlockedWords(thoughts.blocked_words, tokenizer)
+
+    def refuses(token: int) -> bool:
+        return token == start or blocked.refuses(script.tokens, token)
+
+    script.read()
+    stream = TextStream(tokenizer)
+    text = ""
+    for token in script.write(sampler, budget, late, refuses):
+        if token == end:
+            break
+        if piece := stream.push(token):
+            text += piece
+            yield ReasoningToken(piece)
+    else:
+        script.put(*_end_of_thought(thoughts, cut=script.cut is not None))
+    rest = stream.finish()
+    if text + rest and not (text + rest).endswith("\n"):
+        rest += "\n"
+    if rest:
+        yield ReasoningToken(rest)
+    return text + rest
+
+
+def _write_prose(
+    script: Script,
+    sampler: Sampler,
+    marker: str,
+    budget: int,
+    late: Late,
+    *,
+    marks: frozenset[int],
+    tail: str,
+) -> Generator[ReasoningToken, None, tuple[str, str, TextStream]]:
+    """Write what comes before the answer marker, and put the marker in where it does not come.
+
+    Args:
+        script: what stands before it.
+        sampler: chooses the tokens.
+        marker: separates prose and answer.
+        budget: most tokens; 0 puts the marker in at once.
+        late: see `edge_et.writing.Late`.
+        marks: tokens that prose cannot hold.
+        tail: trusted text that is put in before the marker where there is no prose.
+
+    Yields:
+        Text as it is written.
+
+    Returns:
+        The text; that of the answer that came with the end of the marker; and what goes on making
+        text of tokens.
+    """
+    tokenizer = script.speaker.tokenizer
+    splitter = MarkerSplitter(marker)
+    stream = TextStream(tokenizer)
+    text = ""
+    if budget:
+        script.read()
+    for token in script.write(sampler, budget, late, marks.__contains__):
+        if piece := splitter.push(stream.push(token)):
+            text += piece
+            yield ReasoningToken(piece)
+        if splitter.rest is not None:
+            return text, splitter.rest, stream
+    if piece := splitter.finish(stream.finish()):
+        text += piece
+        yield ReasoningToken(piece)
+    script.put(Trusted("" if text else tail), Plain(forced_marker(marker, text or tail)))
+    return text, "", TextStream(tokenizer)
+
+
+def _tail(thoughts: ThoughtSpec) -> str:
+    """Return what stands between a thought and what is said, as the skipped thought shows it."""
+    return thoughts.skip.rpartition(thoughts.end)[2] if thoughts.end in thoughts.skip else ""
+
+
+def _end_of_thought(thoughts: ThoughtSpec, *, cut: bool) -> list[Part]:
+    return [Trusted((thoughts.closing if cut else "") + thoughts.end)]
+
+
+def _cuts(stage: CutStage, script: Script) -> list[Cut]:
+    return [Cut(stage, script.cut)] if script.cut else []

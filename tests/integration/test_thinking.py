@@ -1,0 +1,239 @@
+"""Hints, marked thoughts, overlap and edited extractions over real llama.cpp."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from tiny.bundle import build_bundle
+from tiny.thoughts import HINT, HINTED, THOUGHTS, change_bundle
+
+import edge_et
+from edge_et.errors import MemoryBudgetError, ModelFileError
+from edge_et.results import Answer, AnswerToken, Cut, ExtractionToken, ReasoningToken
+
+IMAGE = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+OTHER = np.random.default_rng(2).integers(0, 256, (50, 40, 3), np.uint8)
+QUESTIONS = ("What is on the table?", "How many balls? </think>", "naïve 日本")
+DESCRIBED = "Description: {extraction}\n{question}"
+EXTRACT: dict[str, Any] = {"prompt": HINTED, "hint": HINT, "max_extraction_tokens": 40}
+THINK: dict[str, Any] = {
+    "prompt": DESCRIBED,
+    "thoughts": replace(THOUGHTS, default=True, blocked_words=("Wait", "alternatively")),
+}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[edge_et.ExtractThink]:
+    """Two models."""
+    folder = tmp_path_factory.mktemp("pair")
+    build_bundle(folder, two_models=True, context_length=1024)
+    change_bundle(folder, extract=EXTRACT, think=THINK)
+    with edge_et.load(folder, threads=1) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[edge_et.ExtractThink]:
+    """One model that sees the extraction alone in stage 2."""
+    folder = tmp_path_factory.mktemp("apart")
+    build_bundle(folder, adapter=True, context_length=1024)
+    change_bundle(folder, extract=EXTRACT, think={**THINK, "sees": "extraction"})
+    with edge_et.load(folder, threads=1) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[edge_et.ExtractThink]:
+    """One model that goes on behind stage 1."""
+    folder = tmp_path_factory.mktemp("joined")
+    build_bundle(folder, context_length=1024)
+    change_bundle(folder, extract=EXTRACT, think=THINK)
+    with edge_et.load(folder, threads=1) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture(params=["pair", "apart", "joined"])
+def pipeline(request: pytest.FixtureRequest) -> edge_et.ExtractThink:
+    pipeline: edge_et.ExtractThink = request.getfixturevalue(request.param)
+    pipeline.clear()
+    return pipeline
+
+
+@pytest.fixture(params=["pair", "apart"])
+def overlapping(request: pytest.FixtureRequest) -> edge_et.ExtractThink:
+    pipeline: edge_et.ExtractThink = request.getfixturevalue(request.param)
+    pipeline.clear()
+    return pipeline
+
+
+def texts(answer: Answer) -> tuple[Any, ...]:
+    return answer.hint, answer.extraction, answer.reasoning, answer.text, answer.cuts
+
+
+def positions(usage: edge_et.results.PhaseUsage) -> int:
+    return usage.evaluated_tokens + usage.reused_tokens
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_with_overlap_and_without_the_same_tokens_are_written(
+    overlapping: edge_et.ExtractThink, question: str
+) -> None:
+    answer = overlapping.answer(IMAGE, question)
+    overlapping.clear()
+    extraction = overlapping.extract(IMAGE, question)
+    apart = overlapping.think(question, extraction)
+    assert answer.usage["think"].overlapped_tokens > 0
+    assert apart.usage.overlapped_tokens == 0
+    assert (answer.extraction, answer.reasoning, answer.text) == (
+        extraction.text,
+        apart.reasoning,
+        apart.text,
+    )
+    assert answer.usage["think"].generated_tokens == len(apart.tokens)
+    assert positions(answer.usage["think"]) == positions(apart.usage)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_when_the_extraction_ends_most_of_it_was_read(
+    overlapping: edge_et.ExtractThink, question: str
+) -> None:
+    cast = overlapping._cast
+    assert cast.reasoner is not None
+    for event in overlapping.stream(IMAGE, question):
+        if isinstance(event, ExtractionToken):
+            held = cast.reasoner.context.cached_positions  # type: ignore[attr-defined]
+    assert isinstance(event, Answer)
+    read = event.usage["think"].overlapped_tokens
+    assert held in (read, read - 8)
+    tokenizer = cast.reasoner.tokenizer
+    system = "" if cast.reasoner.chat.system is None else f"system\n{cast.reasoner.chat.system}\n"
+    known = f"{system}user\nDescription: {event.extraction}"
+    held_back = len(tokenizer.encode(known)) - len(tokenizer.encode_start(known))
+    # Random bytes take up to three tokens of the reasoner for one of the perceiver.
+    assert read > len(tokenizer.encode(known)) - held_back - 3 * 8
+
+
+def test_the_order_of_calls_changes_nothing(pipeline: edge_et.ExtractThink) -> None:
+    fresh = {}
+    for question in QUESTIONS:
+        pipeline.clear()
+        fresh[question] = texts(pipeline.answer(IMAGE, question))
+    for question in (*QUESTIONS, *reversed(QUESTIONS)):
+        assert texts(pipeline.answer(IMAGE, question)) == fresh[question]
+        pipeline.answer(OTHER, question, thinking=False)
+        pipeline.rethink(question, "something else")
+        assert texts(pipeline.answer(IMAGE, question)) == fresh[question]
+
+
+def test_the_stream_is_the_answer(pipeline: edge_et.ExtractThink) -> None:
+    *events, last = pipeline.stream(IMAGE, QUESTIONS[0])
+    assert isinstance(last, Answer)
+    assert texts(last) == texts(pipeline.answer(IMAGE, QUESTIONS[0]))
+    for kind, text in (
+        (ExtractionToken, last.extraction),
+        (ReasoningToken, last.reasoning),
+        (AnswerToken, last.text),
+    ):
+        assert "".join(e.text for e in events if isinstance(e, kind)).strip() == text  # type: ignore[union-attr]
+
+
+def test_the_picture_stays_in_the_cache_whatever_else_is_asked(
+    pipeline: edge_et.ExtractThink,
+) -> None:
+    pipeline.answer(IMAGE, QUESTIONS[0])
+    usage = pipeline.answer(IMAGE, QUESTIONS[1]).usage
+    picture = len(pipeline._cast.perceiver.tokenizer.encode("user\n")) + 1 + 16
+    assert usage["extract"].reused_tokens >= picture - 8
+    assert usage["hint"].reused_tokens >= 8
+
+
+def test_stage_2_of_a_perceiver_that_sees_the_extraction_has_no_picture(
+    apart: edge_et.ExtractThink,
+) -> None:
+    usage = apart.answer(IMAGE, QUESTIONS[0]).usage["think"]
+    cast = apart._cast
+    assert cast.reasoner is not None
+    assert cast.reasoner.context is not cast.perceiver.context
+    held = cast.reasoner.context._cached  # type: ignore[attr-defined]
+    written = [position for position in held if isinstance(position, tuple)]
+    assert {kind for kind, _ in written} == {"generated"}  # no row of an image
+    assert positions(usage) < len(held)
+
+
+def test_an_extraction_that_was_not_edited_is_answered_the_same(
+    overlapping: edge_et.ExtractThink,
+) -> None:
+    answer = overlapping.answer(IMAGE, QUESTIONS[0])
+    again = overlapping.rethink(question=QUESTIONS[0], extraction=answer.extraction)
+    assert (again.reasoning, again.text) == (answer.reasoning, answer.text)
+    assert again.usage["vision"].evaluated_tokens == 0
+    edited = overlapping.rethink(question=QUESTIONS[0], extraction="two green cubes")
+    assert edited.reasoning != answer.reasoning
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2, 5, 30])
+def test_budgets_hold(pipeline: edge_et.ExtractThink, budget: int) -> None:
+    for options in ({"temperature": 0.0}, {"temperature": 2.0, "seed": budget}):
+        answer = pipeline.answer(
+            IMAGE,
+            QUESTIONS[0],
+            max_thinking_tokens=budget,
+            max_answer_tokens=4,
+            **options,  # type: ignore[arg-type]
+        )
+        assert answer.text
+        assert answer.usage["think"].generated_tokens <= budget + 4
+
+
+def test_a_thought_at_its_budget_says_so(pipeline: edge_et.ExtractThink) -> None:
+    answer = pipeline.answer(IMAGE, QUESTIONS[0])
+    assert Cut("think", "tokens") in answer.cuts
+    assert {"stage": "think", "reason": "tokens"} in answer.to_dict()["cuts"]
+
+
+@pytest.mark.parametrize("deadline_s", [1e-9, 0.005, 0.02, 30.0])
+def test_there_is_an_answer_whatever_the_deadline(
+    pipeline: edge_et.ExtractThink, deadline_s: float
+) -> None:
+    answer = pipeline.answer(IMAGE, QUESTIONS[0], deadline_s=deadline_s)
+    assert answer.text
+    assert (Cut("extract", "deadline") in answer.cuts) or deadline_s > 1e-9
+    after = texts(pipeline.answer(IMAGE, QUESTIONS[0]))
+    pipeline.clear()
+    assert texts(pipeline.answer(IMAGE, QUESTIONS[0])) == after
+
+
+def test_the_hint_of_a_question_is_always_the_same(pipeline: edge_et.ExtractThink) -> None:
+    hints = {
+        pipeline.answer(IMAGE, QUESTIONS[0], temperature=temperature, seed=seed).hint
+        for temperature, seed in ((0.0, 0), (3.0, 1), (3.0, 2))
+    }
+    assert len(hints) == 1
+    assert pipeline.answer(IMAGE, QUESTIONS[0], hint="the ball").hint == "the ball"
+
+
+def test_caches_of_their_own_count_against_the_memory(tmp_path: Path) -> None:
+    build_bundle(tmp_path, context_length=512)
+
+    def needed_bytes(**changes: Any) -> int:
+        change_bundle(tmp_path, **changes)
+        with pytest.raises(MemoryBudgetError) as caught:
+            edge_et.load(tmp_path, max_kv_bytes=1)
+        return caught.value.needed_bytes
+
+    one = needed_bytes()
+    assert needed_bytes(think={"sees": "extraction"}) == 2 * one
+    assert needed_bytes(extract={"hint": HINT}) == 2 * one  # no place for it, nobody is asked
+    assert needed_bytes(extract={"prompt": HINTED, "hint": HINT}) == 3 * one
+
+
+@pytest.mark.parametrize("mark", ["start", "end"])
+def test_marks_that_the_tokenizer_lacks(tmp_path: Path, mark: str) -> None:
+    build_bundle(tmp_path)
+    thoughts = replace(THOUGHTS, **{mark: "<|thought|>"})
+    change_bundle(tmp_path, think={"thoughts": thoughts})
+    with pytest.raises(ModelFileError, match="it has no added token"):
+        edge_et.load(tmp_path)
