@@ -24,7 +24,9 @@ _TITLES: dict[type[Event], str] = {
 @click.argument("question")
 @click.option("--model", help="A bundle's name or folder; the installed mini if omitted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--show-stages", is_flag=True, help="Print extraction and reasoning too.")
+@click.option(
+    "--show-stages", is_flag=True, help="Print extraction, reasoning, hint and what was cut too."
+)
 @click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
 @click.option("--max-tiles", type=int, help="Most tiles of the picture, all of it included.")
 @click.option("--pooling", type=int, help="2: four tokens of a tile become one.")
@@ -34,6 +36,13 @@ _TITLES: dict[type[Event], str] = {
 @click.option("--temperature", type=float, help="0 takes the most probable token.")
 @click.option("--top-p", type=float, help="Probability mass to choose from.")
 @click.option("--seed", type=int, help="Of the choice, where the temperature is above 0.")
+@click.option("--hint", help="What to pay attention to; the bundle decides if omitted.")
+@click.option(
+    "--thinking/--no-thinking",
+    default=None,
+    help="Whether a reasoner that marks its thoughts has any; the bundle decides if omitted.",
+)
+@click.option("--deadline-s", type=float, help="Seconds for the answer; then it is cut short.")
 def answer(
     image: Path,
     question: str,
@@ -60,6 +69,7 @@ def answer(
             _TITLES.values(), (last.extraction, last.reasoning, last.text), strict=True
         ):
             print(f"{title}: {printable(text)}")
+        print(_notes(last), end="")
     else:
         print(printable(last.text))
 
@@ -67,8 +77,12 @@ def answer(
 def _print_as_it_comes(events: Iterator[Event], show_stages: bool) -> None:
     """Write events to a terminal as they happen, stages under titles, the answer alone without."""
     section: type[Event] | None = None
+    notes = ""
     for event in events:
-        if isinstance(event, Answer) or not (show_stages or isinstance(event, AnswerToken)):
+        if isinstance(event, Answer):
+            notes = _notes(event) if show_stages else ""
+            continue
+        if not show_stages and not isinstance(event, AnswerToken):
             continue
         starting = type(event) is not section
         text = event.text.lstrip() if starting else event.text
@@ -80,4 +94,13 @@ def _print_as_it_comes(events: Iterator[Event], show_stages: bool) -> None:
                 sys.stdout.write(f"{_TITLES[section]}: ")
         sys.stdout.write(printable(text))
         sys.stdout.flush()
-    sys.stdout.write("\n")
+    sys.stdout.write(f"\n{notes}")
+
+
+def _notes(answer: Answer) -> str:
+    """Return lines about hint and cuts, where there are any."""
+    lines = [f"Hint: {printable(answer.hint)}"] if answer.hint else []
+    if answer.cuts:
+        cuts = ", ".join(f"{cut.stage} ({cut.reason})" for cut in answer.cuts)
+        lines.append(f"Cut: {cuts}")
+    return "".join(f"{line}\n" for line in lines)

@@ -7,10 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
+from tiny.bundle import build_bundle
+from tiny.thoughts import HINTED, THOUGHTS, change_bundle
 
 import edge_et
 
@@ -61,6 +65,7 @@ def test_stages_are_shown_on_request(tiny_bundle: Path, picture: Path, expected:
         f"Extraction: {printable_answer(expected.extraction)}\n"
         f"Reasoning: {printable_answer(expected.reasoning)}\n"
         f"Answer: {printable_answer(expected.text)}\n"
+        "Cut: extract (tokens), think (tokens), answer (tokens)\n"
     )
 
 
@@ -69,6 +74,8 @@ def test_json_is_one_document(tiny_bundle: Path, picture: Path, expected: edge_e
     document = json.loads(result.stdout)
     assert document["text"] == expected.text
     assert document["extraction"] == expected.extraction
+    assert document["hint"] == ""
+    assert document["cuts"][0] == {"stage": "extract", "reason": "tokens"}
     assert list(document["usage"]) == ["image", "vision", "extract", "think"]
 
 
@@ -92,6 +99,7 @@ def test_a_terminal_sees_the_stages_as_they_are_written(
     text = written.decode().replace("\r\n", "\n")
     for title, stage in (("Extraction", expected.extraction), ("Answer", expected.text)):
         assert f"{title}: {printable_answer(stage)}".rstrip() in text
+    assert text.endswith("\nCut: extract (tokens), think (tokens), answer (tokens)\n")
 
 
 def test_budgets_and_sampling_arrive(tiny_bundle: Path, picture: Path):
@@ -100,6 +108,30 @@ def test_budgets_and_sampling_arrive(tiny_bundle: Path, picture: Path):
     usage = json.loads(result.stdout)["usage"]
     assert usage["extract"]["generated_tokens"] <= 3
     assert usage["think"]["generated_tokens"] <= 3
+
+
+def test_hint_thinking_and_deadline_arrive(picture: Path, tmp_path: Path):
+    build_bundle(tmp_path)
+    thoughts = replace(THOUGHTS, max_thinking_tokens=3)
+    change_bundle(tmp_path, extract={"prompt": HINTED}, think={"thoughts": thoughts})
+    command = ("answer", picture, QUESTION, "--model", tmp_path)
+    shown = run(*command, "--show-stages", "--hint", "the red car.")
+    assert "\nHint: the red car\n" in shown.stdout
+
+    def document(*options: object) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(run(*command, "--json", *options).stdout)
+        return answer
+
+    plain, thinking = document("--no-thinking"), document("--thinking")
+    assert plain["hint"] == QUESTION
+    assert plain["usage"]["think"]["generated_tokens"] > 3 + 8
+    assert thinking["usage"]["think"]["generated_tokens"] == 3 + 8
+    late = document("--deadline-s", 1e-9)
+    assert {"stage": "extract", "reason": "deadline"} in late["cuts"]
+    assert late["text"]
+    wrong = run(*command, "--deadline-s", 0)
+    assert wrong.returncode == 1
+    assert "deadline_s" in one_line(wrong)
 
 
 def test_errors_are_one_line_and_status_1(tiny_bundle: Path, picture: Path, tmp_path: Path):
