@@ -138,6 +138,10 @@ class TensorFiles:
         """
         assert name in self._unread, f"{name} is read twice"
         del self._unread[name]
+        return self.look_up(name)
+
+    def look_up(self, name: str) -> NDArray[np.float32]:
+        """Read one tensor for a comparison; it does not count as read. See `read`."""
         tensor: torch.Tensor = self._file_of[name].get_tensor(name)
         values: NDArray[np.float32] = tensor.to(torch.float32).contiguous().numpy()
         if not np.isfinite(values).all():

@@ -49,9 +49,7 @@ def export_llm(
     check_logits: bool = True,
     progress: Progress = no_progress,
 ) -> StepReport:
-    """Convert a checkpoint to a GGUF and compare the two.
-
-    The comparison loads the whole checkpoint in float32; the conversion holds one tensor at a time.
+    """Convert a checkpoint to a GGUF and compare the two, with one tensor in memory at a time.
 
     Args:
         checkpoint: the Hugging Face folder.

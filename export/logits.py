@@ -4,8 +4,9 @@ In: a checkpoint folder, a GGUF made from it, optionally a PEFT adapter and its 
 largest logit difference and the mean divergence on a few prompts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from edge_et.export.checkpoint import open_tensors
 from edge_et.export.compare import max_abs_error, row_cosines, row_divergences
 from edge_et.export.errors import VocabularyError
 from edge_et.export.llama_logits import llama_logits
@@ -130,6 +132,8 @@ def checkpoint_logits(
 ) -> Iterator[NDArray[np.float32]]:
     """Evaluate token sequences with transformers, in float32.
 
+    Without an adapter one tensor is in memory at a time.
+
     Args:
         checkpoint: the Hugging Face folder.
         sequences: token ids.
@@ -141,15 +145,69 @@ def checkpoint_logits(
     Raises:
         MissingExtraError: an adapter is given, and peft is not installed.
     """
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    if peft_adapter is None:
+        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with open_tensors(checkpoint) as tensors:
+            yield from module_logits(model, tensors.look_up, sequences)
+        return
+    with needing_extra("tuning"):
+        from peft import PeftModel
+
+    model = AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32, local_files_only=True
     )
-    if peft_adapter is not None:
-        with needing_extra("tuning"):
-            from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, peft_adapter)
-    model.eval()
+    model = PeftModel.from_pretrained(model, peft_adapter).eval()
     for sequence in sequences:
         with torch.inference_mode():
             yield model(torch.tensor([sequence])).logits[0].numpy()
+
+
+def module_logits(
+    model: Any,
+    look_up: Callable[[str], NDArray[np.float32]],
+    sequences: Sequence[Sequence[int]],
+) -> Iterator[NDArray[np.float32]]:
+    """Evaluate token sequences with a model that has no weights of its own.
+
+    Each module borrows its weights for as long as it runs.
+
+    Args:
+        model: a causal language model of transformers on the device `meta`.
+        look_up: gives the values of a parameter by its name in the model.
+        sequences: token ids.
+
+    Yields:
+        `[T, V] float32` a sequence.
+    """
+    tied = model.config.tie_word_embeddings
+    model.eval()
+    # The only buffers of such models; they are computed from the config and stored nowhere.
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
+    for path, module in model.named_modules():
+        names = dict(module.named_parameters(path, recurse=False))
+        if not names:
+            continue
+        if tied and path == "lm_head":
+            names = {"model.embed_tokens.weight": module.weight}
+        module.register_forward_pre_hook(partial(_borrow, names=list(names), look_up=look_up))
+        module.register_forward_hook(_give_back)
+    for sequence in sequences:
+        with torch.inference_mode():
+            yield model(torch.tensor([sequence]), use_cache=False).logits[0].numpy()
+
+
+def _borrow(
+    module: torch.nn.Module,
+    inputs: object,
+    names: list[str],
+    look_up: Callable[[str], NDArray[np.float32]],
+) -> None:
+    for name in names:
+        values = torch.nn.Parameter(torch.from_numpy(look_up(name)), requires_grad=False)
+        setattr(module, name.rpartition(".")[2], values)
+
+
+def _give_back(module: torch.nn.Module, inputs: object, outputs: object) -> None:
+    module.to("meta")

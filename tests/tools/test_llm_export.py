@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from edge_et.export.errors import (
     LeftoverTensorError,
@@ -24,6 +25,7 @@ from edge_et.export.errors import (
 )
 from edge_et.export.llama_logits import llama_logits
 from edge_et.export.llm import MAX_LOGIT_ERROR, export_llm
+from edge_et.export.logits import checkpoint_logits
 
 GOLDEN = Path(__file__).parent / "data" / "llama_tiny"
 
@@ -66,6 +68,20 @@ def test_half_precision_keeps_the_distributions(
     stored = {tensor.name: tensor for tensor in gguf.GGUFReader(report.path).tensors}
     assert stored["blk.0.attn_q.weight"].tensor_type.name == dtype
     assert stored["blk.0.attn_norm.weight"].tensor_type.name == "F32"
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_reference_needs_one_tensor_at_a_time_and_changes_no_bit(
+    make_llm: Callable[..., Path], family: str, tied: bool
+) -> None:
+    folder = make_llm(family, tied=tied, dtype=torch.bfloat16)
+    sequences = [[3, 4, 5, 6], [7, 8]]
+    whole = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    for sequence, logits in zip(sequences, checkpoint_logits(folder, sequences), strict=True):
+        with torch.inference_mode():
+            expected = whole(torch.tensor([sequence])).logits[0].numpy()
+        np.testing.assert_array_equal(logits, expected)
 
 
 def test_logits_recorded_by_the_reference(tmp_path: Path) -> None:
