@@ -1,19 +1,18 @@
 """A Hugging Face checkpoint folder: its config and its tensors, one at a time.
 
-In: a folder with config.json and model.safetensors, or shards with their index. Out: float32
+In: a folder with config.json and one file of tensors, or shards with their index. Out: float32
 arrays. Every tensor is to be read exactly once; `require_all_read` is the proof.
 """
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from edge_et.export.errors import (
     LeftoverTensorError,
@@ -22,10 +21,9 @@ from edge_et.export.errors import (
     TensorValueError,
     UnreadableCheckpointError,
 )
+from edge_et.export.tensor_formats import TensorFile, open_file
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_DTYPES = ("F32", "F16", "BF16")
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -50,55 +48,56 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class TensorFiles:
-    """The tensors of one or several safetensors files, as one mapping that counts its reads.
-
-    A context manager; the files stay mapped while it is open.
-    """
+    """The tensors of one or several files, as one mapping that counts its reads."""
 
     def __init__(self, paths: list[Path]) -> None:
+        """Read which tensors there are.
+
+        Args:
+            paths: at least one file, of safetensors or of torch.
+
+        Raises:
+            UnreadableCheckpointError: a file cannot be read, or two of them hold the same name.
+        """
         self._source = str(paths[0].parent)
-        self._files: list[Any] = []
-        self._file_of: dict[str, Any] = {}
-        self._unread: dict[str, None] = {}
+        self._place_of: dict[str, tuple[TensorFile, str]] = {}
         for path in paths:
-            self._open(path)
+            file = open_file(path)
+            for name in file.shapes:
+                if name in self._place_of:
+                    raise UnreadableCheckpointError(f"{name} is in two files, one of them {path}")
+                self._place_of[name] = file, name
+        self._unread = dict.fromkeys(self._place_of)
 
-    def _open(self, path: Path) -> None:
-        file: Any
-        try:
-            file = safe_open(path, framework="pt")
-        except (OSError, SafetensorError) as err:
-            raise UnreadableCheckpointError(f"{path} cannot be read: {err}") from err
-        self._files.append(file)
-        for name in file.keys():  # noqa: SIM118 - not a mapping
-            if name in self._file_of:
-                raise UnreadableCheckpointError(f"{name} is in two files, one of them {path}")
-            dtype = file.get_slice(name).get_dtype()
-            if dtype not in _DTYPES:
+    def part(self, part_name: Callable[[str], str | None]) -> Self:
+        """Give the tensors of one part of the model, under the names that they have alone.
+
+        Args:
+            part_name: name within the part for a name of the whole; None: not of the part.
+
+        Returns:
+            A mapping that counts its own reads.
+
+        Raises:
+            UnreadableCheckpointError: two tensors get one name.
+        """
+        part = copy.copy(self)
+        part._place_of = {}
+        for whole, place in self._place_of.items():
+            name = part_name(whole)
+            if name in part._place_of:
                 raise UnreadableCheckpointError(
-                    f"{name} in {path} is {dtype}; expected one of {', '.join(_DTYPES)}"
+                    f"{self._source} holds {name} twice, once as {whole}"
                 )
-            self._file_of[name] = file
-            self._unread[name] = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for file in self._files:
-            file.__exit__(kind, error, trace)
-        self._files.clear()
-        self._file_of.clear()
+            if name is not None:
+                part._place_of[name] = place
+        part._unread = dict.fromkeys(part._place_of)
+        return part
 
     @property
     def names(self) -> set[str]:
         """All tensors, read or not."""
-        return set(self._file_of)
+        return set(self._place_of)
 
     def require(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Check, before anything is written, that the tensors are exactly these.
@@ -111,24 +110,25 @@ class TensorFiles:
             LeftoverTensorError: there are others.
             TensorShapeError: one has another shape.
         """
-        if missing := [name for name in shapes if name not in self._file_of]:
-            raise MissingTensorError(self._source, missing)
+        if missing := [name for name in shapes if name not in self._place_of]:
+            raise MissingTensorError(self._source, list(map(self._stored_name, missing)))
         if leftover := sorted(self.names - set(shapes)):
-            raise LeftoverTensorError(self._source, leftover)
+            raise LeftoverTensorError(self._source, list(map(self._stored_name, leftover)))
         for name, expected in shapes.items():
             actual = self.shape(name)
             if actual != expected:
-                raise TensorShapeError(name, expected, actual)
+                raise TensorShapeError(self._stored_name(name), expected, actual)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of one tensor, from the file's header."""
-        return tuple(self._file_of[name].get_slice(name).get_shape())
+        file, stored = self._place_of[name]
+        return file.shapes[stored]
 
     def read(self, name: str) -> NDArray[np.float32]:
         """Read one tensor, for the first and only time.
 
         Args:
-            name: its name in the file.
+            name: one of `names`.
 
         Returns:
             Its values, C-contiguous float32; the widening of F16 and BF16 is exact.
@@ -142,28 +142,24 @@ class TensorFiles:
 
     def look_up(self, name: str) -> NDArray[np.float32]:
         """Read one tensor for a comparison; it does not count as read. See `read`."""
-        tensor: torch.Tensor = self._file_of[name].get_tensor(name)
-        values: NDArray[np.float32] = tensor.to(torch.float32).contiguous().numpy()
+        values: NDArray[np.float32] = self._load(name).to(torch.float32).contiguous().numpy()
         if not np.isfinite(values).all():
-            raise TensorValueError(name, "holds NaN or infinity")
+            raise TensorValueError(self._stored_name(name), "holds NaN or infinity")
         return values
 
-    def fill(self, module: torch.nn.Module, aside: Callable[[str], bool] | None = None) -> None:
+    def fill(self, module: torch.nn.Module) -> None:
         """Read all tensors into a module that has exactly these parameters and buffers.
 
         Args:
-            module: float32; its state is overwritten.
-            aside: tells the names that belong to another part of the checkpoint.
+            module: float32; its state is overwritten, one tensor at a time.
 
         Raises:
             CheckpointError: names, shapes or values do not fit.
         """
-        if aside is not None:
-            for name in filter(aside, self.names):
-                del self._unread[name], self._file_of[name]
         state = module.state_dict()
         self.require({name: tuple(tensor.shape) for name, tensor in state.items()})
-        module.load_state_dict({name: torch.from_numpy(self.read(name)) for name in state})
+        for name, tensor in state.items():
+            tensor.copy_(torch.from_numpy(self.read(name)))
 
     def drop_copy(self, name: str, *, of: str) -> None:
         """Count a tensor as read after making sure that it is a copy of another one.
@@ -175,9 +171,10 @@ class TensorFiles:
         Raises:
             TensorValueError: they differ.
         """
-        copy = self._file_of[name].get_tensor(name)
-        if not torch.equal(copy, self._file_of[of].get_tensor(of)):
-            raise TensorValueError(name, f"differs from {of}, which the config ties it to")
+        if not torch.equal(self._load(name), self._load(of)):
+            raise TensorValueError(
+                self._stored_name(name), f"differs from {of}, which the config ties it to"
+            )
         del self._unread[name]
 
     def require_all_read(self) -> None:
@@ -189,31 +186,46 @@ class TensorFiles:
         if self._unread:
             raise LeftoverTensorError(self._source, list(self._unread))
 
+    def _load(self, name: str) -> torch.Tensor:
+        file, stored = self._place_of[name]
+        return file.load(stored)
+
+    def _stored_name(self, name: str) -> str:
+        return self._place_of[name][1] if name in self._place_of else name
+
 
 def open_tensors(folder: Path) -> TensorFiles:
     """Open the tensors of a checkpoint folder, sharded or not.
 
     Args:
-        folder: holds model.safetensors, or model.safetensors.index.json and its shards.
+        folder: holds model.safetensors, or model.safetensors.index.json and its shards; where it
+            has neither, pytorch_model.bin, or pytorch_model.bin.index.json and its shards.
 
     Returns:
-        The tensors; to be closed by the caller (a context manager).
+        The tensors.
 
     Raises:
         UnreadableCheckpointError: a file is missing or damaged, a tensor has an unknown type, or
             index and shards disagree.
     """
-    if (folder / _SINGLE).is_file():
-        return TensorFiles([folder / _SINGLE])
-    if not (folder / _INDEX).is_file():
-        raise UnreadableCheckpointError(f"{folder} holds neither {_SINGLE} nor {_INDEX}")
-    weight_map = read_json(folder / _INDEX).get("weight_map")
+    for single in _WEIGHTS:
+        if (folder / single).is_file():
+            return TensorFiles([folder / single])
+        if (index := folder / f"{single}.index.json").is_file():
+            return _open_shards(index)
+    raise UnreadableCheckpointError(
+        f"{folder} holds none of {', '.join(_WEIGHTS)}, and no index of shards"
+    )
+
+
+def _open_shards(index: Path) -> TensorFiles:
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise UnreadableCheckpointError(f"{folder / _INDEX} has no weight_map")
+        raise UnreadableCheckpointError(f"{index} has no weight_map")
     shards = sorted(set(map(str, weight_map.values())))
     if foreign := [shard for shard in shards if Path(shard).name != shard]:
-        raise UnreadableCheckpointError(f"{folder / _INDEX} points elsewhere: {foreign[0]}")
-    tensors = TensorFiles([folder / shard for shard in shards])
+        raise UnreadableCheckpointError(f"{index} points elsewhere: {foreign[0]}")
+    tensors = TensorFiles([index.with_name(shard) for shard in shards])
     if differing := sorted(tensors.names ^ set(weight_map)):
-        raise UnreadableCheckpointError(f"{folder / _INDEX} and its shards differ: {differing[0]}")
+        raise UnreadableCheckpointError(f"{index} and its shards differ: {differing[0]}")
     return tensors

@@ -12,10 +12,12 @@ import gguf
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 from edge_et.export.family import Family, LlmConfig
 from edge_et.export.family_llama import Llama
+from edge_et.export.family_qwen2 import Qwen2
 from edge_et.export.family_qwen3 import Qwen3
 
 FAMILIES: dict[str, Family] = {
     "LlamaForCausalLM": Llama(),
+    "Qwen2ForCausalLM": Qwen2(),
     "Qwen3ForCausalLM": Qwen3(),
 }
 

@@ -1,7 +1,7 @@
 """What a language-model architecture has to tell: its config, its tensors, its row order.
 
-In: config.json. Out: the expected tensors by their Hugging Face names, in the order of the GGUF.
-One module a family implements `Family`; `families.py` lists them.
+In: the content of config.json. Out: the expected tensors by their Hugging Face names, in the order
+of the GGUF. One module a family implements `Family`; `families.py` lists them.
 """
 
 from pathlib import Path
@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.export.checkpoint import read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -80,22 +79,22 @@ class Family(Protocol):
         """
 
 
-def read_config(folder: Path) -> LlmConfig:
-    """Read config.json and refuse what a GGUF of our families cannot express.
+def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
+    """Parse a model's settings and refuse what a GGUF of our families cannot express.
 
     Args:
-        folder: the checkpoint.
+        settings: as config.json of the language model alone has them.
+        path: where they come from, for messages.
 
     Returns:
         The config.
 
     Raises:
-        UnreadableCheckpointError: missing, not JSON, or a key is missing or of a wrong type.
+        UnreadableCheckpointError: a key is missing or of a wrong type.
         UnsupportedModelError: a setting that would be lost.
     """
-    path = folder / "config.json"
     try:
-        config = msgspec.convert(read_json(path), LlmConfig)
+        config = msgspec.convert(settings, LlmConfig)
     except msgspec.ValidationError as err:
         raise UnreadableCheckpointError(f"{path}: {err}") from err
     rope = {**(config.rope_scaling or {}), **(config.rope_parameters or {})}
@@ -163,6 +162,6 @@ def gguf_name(family: Family, config: LlmConfig, name: str) -> str:
         For instance `blk.0.attn_q.weight`.
     """
     names = gguf.get_tensor_name_map(family.architecture, config.num_hidden_layers)
-    mapped = names.get_name(name, try_suffixes=(".weight",))
+    mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
     assert mapped is not None, f"gguf has no name for {name}"
     return mapped

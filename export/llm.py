@@ -1,7 +1,8 @@
 """A Hugging Face language model to a GGUF.
 
-In: a checkpoint folder (config.json, safetensors, tokenizer.json) of a family in `families`. Out:
-one GGUF in F32, F16 or BF16, compared with transformers before it appears.
+In: a checkpoint folder (config.json, tensors, tokenizer.json) of a family in `families`, or of a
+vision-language model in `layouts` that has one inside. Out: one GGUF in F32, F16 or BF16, compared
+with transformers before it appears.
 """
 
 from functools import partial
@@ -16,10 +17,11 @@ with needing_extra("export"):
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_et.export.checkpoint import TensorFiles, open_tensors
+    from edge_et.export.checkpoint import TensorFiles
     from edge_et.export.families import family_of
-    from edge_et.export.family import Family, LlmConfig, gguf_name, read_config, tensor_shapes
+    from edge_et.export.family import Family, LlmConfig, gguf_name, tensor_shapes
     from edge_et.export.gguf_file import GgufTensor, Storage, write_gguf
+    from edge_et.export.layouts import read_llm
     from edge_et.export.logits import gguf_against_checkpoint
     from edge_et.export.steps import no_progress
     from edge_et.export.vocabulary import Vocabulary, read_vocabulary
@@ -74,22 +76,20 @@ def export_llm(
         raise UnknownQuantizationError(dtype, get_args(Storage))
     storage = cast(Storage, dtype)
     watch = Stopwatch()
-    config = read_config(checkpoint)
+    source = read_llm(checkpoint)
+    config = source.config
     family = family_of(config)
     vocabulary = read_vocabulary(checkpoint, config.vocab_size, pre_tokenizer)
+    tensors = source.open_tensors()
     with atomic_output(out) as temporary:
-        with open_tensors(checkpoint) as tensors:
-            planned = _plan(family, config, tensors, storage)
-            write_gguf(
-                temporary,
-                gguf.MODEL_ARCH_NAMES[family.architecture],
-                partial(
-                    _add_metadata, config=config, vocabulary=vocabulary, dtype=storage, name=name
-                ),
-                planned,
-                progress,
-            )
-            tensors.require_all_read()
+        write_gguf(
+            temporary,
+            gguf.MODEL_ARCH_NAMES[family.architecture],
+            partial(_add_metadata, config=config, vocabulary=vocabulary, dtype=storage, name=name),
+            _plan(family, config, tensors, storage),
+            progress,
+        )
+        tensors.require_all_read()
         measure, error, limit, details = "", None, None, {}
         if check_logits:
             progress("compare logits", 0, 1)
@@ -121,13 +121,9 @@ def export_llm(
 def _plan(
     family: Family, config: LlmConfig, tensors: TensorFiles, dtype: Storage
 ) -> list[GgufTensor]:
-    shapes = tensor_shapes(family, config)
     if config.tie_word_embeddings and "lm_head.weight" in tensors.names:
-        # Some writers keep both names of a tied table. It is the same table or another model.
-        tensors.require({**shapes, "lm_head.weight": shapes["model.embed_tokens.weight"]})
+        # It is the same table or another model.
         tensors.drop_copy("lm_head.weight", of="model.embed_tokens.weight")
-    else:
-        tensors.require(shapes)
 
     def load(name: str) -> NDArray[np.float32]:
         return family.gguf_rows(name, tensors.read(name), config)
@@ -139,7 +135,7 @@ def _plan(
             storage="F32" if len(shape) == 1 else dtype,
             load=partial(load, name),
         )
-        for name, shape in shapes.items()
+        for name, shape in tensor_shapes(family, config).items()
     ]
 
 

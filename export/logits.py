@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from edge_et.export.checkpoint import open_tensors
 from edge_et.export.compare import max_abs_error, row_cosines, row_divergences
-from edge_et.export.errors import VocabularyError
+from edge_et.export.errors import UnreadableCheckpointError, VocabularyError
+from edge_et.export.layouts import read_llm
 from edge_et.export.llama_logits import llama_logits
 from edge_et.export.steps import needing_extra
 
@@ -135,22 +135,27 @@ def checkpoint_logits(
     Without an adapter one tensor is in memory at a time.
 
     Args:
-        checkpoint: the Hugging Face folder.
+        checkpoint: the Hugging Face folder, also of a vision-language model, whose language model
+            is evaluated.
         sequences: token ids.
-        peft_adapter: a PEFT folder to apply.
+        peft_adapter: a PEFT folder to apply; then the folder is of a language model alone.
 
     Yields:
         `[T, V] float32` a sequence.
 
     Raises:
+        CheckpointError: the folder cannot be used; its children tell why.
         MissingExtraError: an adapter is given, and peft is not installed.
     """
     if peft_adapter is None:
-        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+        source = read_llm(checkpoint)
+        try:
+            config = AutoConfig.for_model(**source.settings)
+        except (KeyError, TypeError, ValueError) as err:
+            raise UnreadableCheckpointError(f"{checkpoint} describes no model: {err}") from err
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        with open_tensors(checkpoint) as tensors:
-            yield from module_logits(model, tensors.look_up, sequences)
+        yield from module_logits(model, source.open_tensors().look_up, sequences)
         return
     with needing_extra("tuning"):
         from peft import PeftModel

@@ -32,8 +32,9 @@ with needing_extra("export"):
 
     from edge_et.export.checkpoint import TensorFiles, read_json
     from edge_et.export.families import config_of_gguf, family_of
-    from edge_et.export.family import Family, LlmConfig, gguf_name, read_config, tensor_shapes
+    from edge_et.export.family import Family, LlmConfig, gguf_name, tensor_shapes
     from edge_et.export.gguf_file import GgufTensor, write_gguf
+    from edge_et.export.layouts import read_llm
     from edge_et.export.llama_logits import llama_logits
 
 _PEFT_PREFIX = "base_model.model."
@@ -89,20 +90,20 @@ def export_lora(
     """
     watch = Stopwatch()
     adapter_config = _read_adapter_config(adapter)
-    config = read_config(base) if base.is_dir() else config_of_gguf(base)
+    config = read_llm(base).config if base.is_dir() else config_of_gguf(base)
     family = family_of(config)
     shapes = _adapted(adapter_config, tensor_shapes(family, config))
     with atomic_output(out) as temporary:
-        with TensorFiles([adapter / "adapter_model.safetensors"]) as tensors:
-            tensors.require(_peft_shapes(shapes, adapter_config.r))
-            write_gguf(
-                temporary,
-                gguf.MODEL_ARCH_NAMES[family.architecture],
-                partial(_add_metadata, alpha=adapter_config.alpha),
-                _plan(family, config, tensors, shapes, adapter_config.r, dtype),
-                progress,
-            )
-            tensors.require_all_read()
+        tensors = TensorFiles([adapter / "adapter_model.safetensors"])
+        tensors.require(_peft_shapes(shapes, adapter_config.r))
+        write_gguf(
+            temporary,
+            gguf.MODEL_ARCH_NAMES[family.architecture],
+            partial(_add_metadata, alpha=adapter_config.alpha),
+            _plan(family, config, tensors, shapes, adapter_config.r, dtype),
+            progress,
+        )
+        tensors.require_all_read()
         if not base.is_dir():
             list(llama_logits(base, [[0]], adapter=temporary))
     return StepReport(
@@ -147,7 +148,9 @@ def _adapted(
     """The linears that the adapter is for: name of the weight -> output and input width."""
     adapted: dict[str, tuple[int, int]] = {}
     for name, shape in shapes.items():
-        if not _targeted(name.removesuffix(".weight"), config.target_modules):
+        if not name.endswith(".weight") or not _targeted(
+            name.removesuffix(".weight"), config.target_modules
+        ):
             continue
         if len(shape) != 2 or name == "model.embed_tokens.weight":
             raise UnsupportedModelError(f"the adapter is for {name}, which is not a linear")

@@ -11,6 +11,7 @@ from edge_et.export.errors import GraphError
 
 INPUT = "pixel_values"
 OUTPUT = "image_tokens"
+NEWLINE = "image_newline"
 
 
 def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
@@ -24,7 +25,8 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         The session.
 
     Raises:
-        GraphError: not a graph, or not pixel_values [N, 3, H, W] -> image_tokens [N, S, D].
+        GraphError: not a graph, or not pixel_values [N, 3, H, W] -> image_tokens [N, S, D], with or
+            without image_newline [D].
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -38,9 +40,10 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         raise GraphError(f"{path} cannot be opened: {err}") from err
     inputs = [(node.name, len(node.shape)) for node in session.get_inputs()]
     outputs = [(node.name, len(node.shape)) for node in session.get_outputs()]
-    if inputs != [(INPUT, 4)] or outputs != [(OUTPUT, 3)]:
+    if inputs != [(INPUT, 4)] or outputs not in ([(OUTPUT, 3)], [(OUTPUT, 3), (NEWLINE, 1)]):
         raise GraphError(
-            f"{path} is {inputs} -> {outputs}; expected {INPUT} [N, 3, H, W] -> {OUTPUT} [N, S, D]"
+            f"{path} is {inputs} -> {outputs}; expected {INPUT} [N, 3, H, W] -> "
+            f"{OUTPUT} [N, S, D], or that and {NEWLINE} [D]"
         )
     return session
 
@@ -48,23 +51,34 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
 def run_graph(
     session: onnxruntime.InferenceSession, pixel_values: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Run a graph.
+    """Run a graph for its image tokens `[N, S, D]`; see `run_outputs`."""
+    return run_outputs(session, pixel_values)[OUTPUT]
+
+
+def run_outputs(
+    session: onnxruntime.InferenceSession, pixel_values: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """Run a graph for all of its outputs.
 
     Args:
         session: from `open_session`.
         pixel_values: `[N, 3, H, W]`.
 
     Returns:
-        `image_tokens [N, S, D]`.
+        `image_tokens [N, S, D]`, and `image_newline [D]` where the graph has it, by these names.
 
     Raises:
         GraphError: the run failed.
     """
+    names = [node.name for node in session.get_outputs()]
     try:
-        (tokens,) = session.run([OUTPUT], {INPUT: pixel_values})
+        outputs = session.run(names, {INPUT: pixel_values})
     except Exception as err:  # as above
         raise GraphError(f"the graph failed on {list(pixel_values.shape)}: {err}") from err
-    return np.asarray(tokens, dtype=np.float32)
+    return {
+        name: np.asarray(output, dtype=np.float32)
+        for name, output in zip(names, outputs, strict=True)
+    }
 
 
 def strip_traces(model: onnx.ModelProto) -> None:

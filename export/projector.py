@@ -1,12 +1,12 @@
-"""The projector: patch features of a vision backbone to image tokens of a language model.
+"""Projectors: patch features of a vision backbone to image tokens of a language model.
 
 In: `patch_features [N, P, C] float32`, P patches of a square grid in reading order, without a
-class token. Out: `image_tokens [N, P / factor**2, D] float32`. Imports torch alone, so that
-training and export use one and the same module.
+class token. Out: `image_tokens [N, S, D] float32`; S is P, or P / factor**2 after a pixel shuffle.
+Imports torch alone, so that training and export use one and the same module.
 
-Channel order: one image token is made of the `factor * factor` patches of one block. Tokens follow
-the blocks in reading order; inside a token, the patches of the block follow each other in reading
-order, each with its C channels together. With `factor = 2`:
+Channel order of a pixel shuffle: one image token is made of the `factor * factor` patches of one
+block. Tokens follow the blocks in reading order; inside a token, the patches of the block follow
+each other in reading order, each with its C channels together. With `factor = 2`:
 
     token = [top left | top right | bottom left | bottom right], 4 * C channels
 """
@@ -41,6 +41,31 @@ def pixel_shuffle(features: Tensor, grid: tuple[int, int], factor: int) -> Tenso
     blocks = features.reshape(count, rows // factor, factor, columns // factor, factor, width)
     blocks = blocks.permute(0, 1, 3, 2, 4, 5)
     return blocks.reshape(count, patches // factor**2, factor**2 * width)
+
+
+class MlpProjector(nn.Sequential):
+    """Linears with GELU (exact, by erf) between them, each patch by itself: LLaVA's projectors.
+
+    Attributes:
+        vision_width: C, channels of one patch feature.
+    """
+
+    def __init__(
+        self, vision_width: int, llm_width: int, *, layers: int = 2, bias: bool = True
+    ) -> None:
+        """Make it with random weights.
+
+        Args:
+            vision_width: C.
+            llm_width: D, embedding width of the language model.
+            layers: number of linears; all but the first are D x D.
+            bias: whether they have biases.
+        """
+        modules: list[nn.Module] = [nn.Linear(vision_width, llm_width, bias)]
+        for _ in range(layers - 1):
+            modules += [nn.GELU(approximate="none"), nn.Linear(llm_width, llm_width, bias)]
+        super().__init__(*modules)
+        self.vision_width = vision_width
 
 
 class PixelShuffleProjector(nn.Module):

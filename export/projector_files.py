@@ -69,6 +69,5 @@ def load_projector(folder: Path) -> PixelShuffleProjector:
     except msgspec.ValidationError as err:
         raise UnreadableCheckpointError(f"{path}: {err}") from err
     projector = PixelShuffleProjector(**msgspec.structs.asdict(config))
-    with TensorFiles([folder / WEIGHTS_NAME]) as tensors:
-        tensors.fill(projector)
+    TensorFiles([folder / WEIGHTS_NAME]).fill(projector)
     return projector.eval()

@@ -1,8 +1,8 @@
 """A vision backbone and its projector to one ONNX graph.
 
 In: a Hugging Face backbone folder and a projector folder, or a `TowerWithProjector` in memory.
-Out: `vision.onnx`, pixel_values [N, 3, H, W] float32 -> image_tokens [N, S, D] float32, N free,
-compared with torch before it appears.
+Out: `vision.onnx`, pixel_values [N, 3, H, W] float32 -> image_tokens [N, S, D] float32, N free, and
+image_newline [D] float32 where the tower has one; compared with torch before it appears.
 """
 
 from pathlib import Path
@@ -20,10 +20,12 @@ from edge_et.export.steps import (
 
 with needing_extra("export"):
     import numpy as np
-    import onnx
+    import onnx_ir
     import torch
+    from numpy.typing import NDArray
 
-    from edge_et.export.onnx_graph import INPUT, OUTPUT, open_session, run_graph, strip_traces
+    from edge_et.export.onnx_file import data_path, write_model
+    from edge_et.export.onnx_graph import INPUT, NEWLINE, OUTPUT, open_session, run_outputs
     from edge_et.export.projector_files import load_projector
     from edge_et.export.vision_modules import TowerWithProjector, load_backbone
 
@@ -77,7 +79,8 @@ def export_tower(
 
     Args:
         tower: float32; it is left in evaluation mode.
-        out: the ONNX file to write, replaced if it exists.
+        out: the ONNX file to write, replaced if it exists. Weights beyond 2 GiB lie in a file
+            beside it, named as it is with `.data` at the end.
         progress: told the steps.
 
     Returns:
@@ -89,20 +92,26 @@ def export_tower(
     """
     watch = Stopwatch()
     tower.eval()
-    progress("export graph", 0, 3)
-    model = _trace(tower)
-    progress("write graph", 1, 3)
+    progress("run torch", 0, 4)
+    expected = _run_torch(tower)
+    progress("export graph", 1, 4)
+    graph = _trace(tower)
     with atomic_output(out) as temporary:
-        onnx.save(model, temporary)
-        progress("compare with torch", 2, 3)
-        error = _error_against_torch(temporary, tower)
+        progress("write graph", 2, 4)
+        write_model(temporary, graph)
+        progress("compare with torch", 3, 4)
+        error = _error(temporary, expected)
         if not error <= MAX_TOKEN_ERROR:
             raise ParityError(f"{out} against torch", "max abs error", error, MAX_TOKEN_ERROR)
-    progress("compare with torch", 3, 3)
+        size_bytes = temporary.stat().st_size
+        if (data := data_path(temporary)).exists():
+            size_bytes += data.stat().st_size
+            data.replace(data_path(out))
+    progress("compare with torch", 4, 4)
     return StepReport(
         name="vision float32",
         path=out,
-        size_bytes=out.stat().st_size,
+        size_bytes=size_bytes,
         measure="max abs error",
         error=error,
         limit=MAX_TOKEN_ERROR,
@@ -110,39 +119,49 @@ def export_tower(
     )
 
 
-def _trace(tower: TowerWithProjector) -> onnx.ModelProto:
+def _run_torch(tower: TowerWithProjector) -> list[dict[str, NDArray[np.float32]]]:
+    """The inputs and outputs of the comparison by name, for each number of tiles."""
+    random = np.random.default_rng(_CHECK_SEED)
     size = tower.backbone.image_size
-    example = torch.zeros(2, 3, size, size)
-    try:
-        with torch.inference_mode():
-            tower(example)
-    except ValueError as err:
-        raise UnsupportedModelError(f"tiles of {size} pixels: {err}") from err
+    names = _output_names(tower)
+    runs = []
+    for tiles in _CHECK_TILES:
+        pixel_values = random.standard_normal((tiles, 3, size, size), dtype=np.float32)
+        try:
+            with torch.inference_mode():
+                made = tower(torch.from_numpy(pixel_values))
+        except ValueError as err:
+            raise UnsupportedModelError(f"tiles of {size} pixels: {err}") from err
+        outputs = made if isinstance(made, tuple) else (made,)
+        arrays = [pixel_values, *(output.numpy() for output in outputs)]
+        runs.append(dict(zip([INPUT, *names], arrays, strict=True)))
+    return runs
+
+
+def _trace(tower: TowerWithProjector) -> onnx_ir.Model:
+    size = tower.backbone.image_size
     program = torch.onnx.export(
         tower,
-        (example,),
+        (torch.zeros(2, 3, size, size),),
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=_output_names(tower),
         dynamic_shapes={INPUT: {0: torch.export.Dim("N")}},
         opset_version=OPSET,
         dynamo=True,
         verbose=False,
     )
     assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    strip_traces(model)
-    onnx.checker.check_model(model)
-    return model
+    return program.model
 
 
-def _error_against_torch(path: Path, tower: TowerWithProjector) -> float:
+def _output_names(tower: TowerWithProjector) -> list[str]:
+    return [OUTPUT] if tower.newline is None else [OUTPUT, NEWLINE]
+
+
+def _error(path: Path, runs: list[dict[str, NDArray[np.float32]]]) -> float:
     session = open_session(path)
-    random = np.random.default_rng(_CHECK_SEED)
-    size = tower.backbone.image_size
-    worst = 0.0
-    for tiles in _CHECK_TILES:
-        pixel_values = random.standard_normal((tiles, 3, size, size), dtype=np.float32)
-        with torch.inference_mode():
-            expected = tower(torch.from_numpy(pixel_values)).numpy()
-        worst = max(worst, max_abs_error(run_graph(session, pixel_values), expected))
-    return worst
+    return max(
+        max_abs_error(made, run[name])
+        for run in runs
+        for name, made in run_outputs(session, run[INPUT]).items()
+    )

@@ -1,21 +1,22 @@
 """Vision backbones and the tower that is exported, as torch modules of one fixed tile size.
 
 In: `pixel_values [N, 3, H, W] float32`. A backbone gives `patch_features [N, P, C]`, the tower
-`image_tokens [N, S, D]`. The weights come from a Hugging Face folder or from a model in memory.
+`image_tokens [N, S, D]`. The weights come from a Hugging Face folder, from a part of a larger
+checkpoint, or from a model in memory.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVisionModel
+from transformers.modeling_utils import no_init_weights
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 
-from edge_et.export.checkpoint import open_tensors, read_json
+from edge_et.export.checkpoint import TensorFiles, open_tensors, read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
-from edge_et.export.projector import PixelShuffleProjector
+from edge_et.export.projector import MlpProjector, PixelShuffleProjector
 
 
 class Dinov2Patches(nn.Module):
@@ -140,6 +141,7 @@ class SiglipPatches(nn.Module):
 
 
 Backbone = Dinov2Patches | SiglipPatches
+Projector = MlpProjector | PixelShuffleProjector
 
 
 class TowerWithProjector(nn.Module):
@@ -148,9 +150,14 @@ class TowerWithProjector(nn.Module):
     Attributes:
         backbone: pixel values to patch features.
         projector: patch features to image tokens.
+        newline: `[D]`, the vector that stands behind each row of image tokens; None: there is none.
     """
 
-    def __init__(self, backbone: Backbone, projector: PixelShuffleProjector) -> None:
+    newline: Tensor | None
+
+    def __init__(
+        self, backbone: Backbone, projector: Projector, newline: Tensor | None = None
+    ) -> None:
         super().__init__()
         if backbone.width != projector.vision_width:
             raise UnsupportedModelError(
@@ -159,10 +166,13 @@ class TowerWithProjector(nn.Module):
             )
         self.backbone = backbone
         self.projector = projector
+        self.register_buffer("newline", newline)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Give `image_tokens [N, S, D]` for `pixel_values [N, 3, H, W]`."""
-        return cast(Tensor, self.projector(self.backbone(pixel_values)))
+    def forward(self, pixel_values: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Give `image_tokens [N, S, D]` for `pixel_values [N, 3, H, W]`, and the newline if any."""
+        tokens = cast(Tensor, self.projector(self.backbone(pixel_values)))
+        # A copy, since an output of a graph cannot be one of its weights.
+        return tokens if self.newline is None else (tokens, self.newline.clone())
 
 
 def load_backbone(
@@ -189,11 +199,9 @@ def load_backbone(
         match architectures:
             case ["Dinov2Model"]:
                 return _load_dinov2(folder, content, image_size, feature_layer)
-            case ["SiglipVisionModel"]:
-                return _load_siglip(folder, content, image_size, feature_layer)
-            case ["SiglipModel"]:
-                vision = content.get("vision_config", {})
-                return _load_siglip(folder, vision, image_size, feature_layer, _of_siglip_text)
+            case ["SiglipVisionModel"] | ["SiglipModel"]:
+                settings, tensors = siglip_in_folder(folder)
+                return load_siglip(settings, tensors, image_size, feature_layer)
     except (TypeError, ValueError, ZeroDivisionError) as err:
         path = folder / "config.json"
         raise UnreadableCheckpointError(f"{path} describes no such model: {err}") from err
@@ -208,27 +216,99 @@ def _load_dinov2(
 ) -> Dinov2Patches:
     config = Dinov2Config.from_dict(content)
     model = Dinov2Model(config)
-    with open_tensors(folder) as tensors:
-        tensors.fill(model)
+    open_tensors(folder).fill(model)
     return Dinov2Patches(model.eval(), image_size or config.image_size, feature_layer).eval()
 
 
-def _load_siglip(
-    folder: Path,
-    content: dict[str, object],
-    image_size: int | None,
-    feature_layer: int | None,
-    aside: Callable[[str], bool] | None = None,
+def siglip_in_folder(folder: Path) -> tuple[dict[str, Any], TensorFiles]:
+    """Find the vision tower of a SigLIP folder.
+
+    Args:
+        folder: config.json and tensors of a SiglipVisionModel, or of a SiglipModel, whose text half
+            is set aside.
+
+    Returns:
+        Its settings, as `SiglipVisionConfig` takes them, and its tensors.
+
+    Raises:
+        UnsupportedModelError: another architecture.
+        UnreadableCheckpointError: a file is missing or damaged.
+    """
+    path = folder / "config.json"
+    content = read_json(path)
+    tensors = open_tensors(folder)
+    match content.get("architectures"):
+        case ["SiglipVisionModel"]:
+            return content, tensors
+        case ["SiglipModel"]:
+            vision = content.get("vision_config", {})
+            if not isinstance(vision, dict):
+                raise UnreadableCheckpointError(f"{path} has no vision_config")
+            return vision, tensors.part(_of_siglip_vision)
+    raise UnsupportedModelError(
+        f"{path} is of {content.get('architectures')}, not SiglipVisionModel or SiglipModel"
+    )
+
+
+def check_siglip(
+    settings: dict[str, Any], tensors: TensorFiles, feature_layer: int, source: Path
+) -> None:
+    """Check that a SigLIP tower has the tensors that its settings ask for; no value is read.
+
+    Args:
+        settings: as `SiglipVisionConfig` takes them.
+        tensors: of the tower alone.
+        feature_layer: see `SiglipPatches`.
+        source: where they come from, for messages.
+
+    Raises:
+        UnreadableCheckpointError: the settings describe no model.
+        MissingTensorError: a tensor is not there.
+        UnsupportedModelError: a layer that it does not have.
+        LeftoverTensorError: a tensor is there that the model has not.
+        TensorShapeError: one has another shape.
+    """
+    try:
+        with torch.device("meta"):
+            model = SiglipVisionModel(SiglipVisionConfig.from_dict(settings))
+    except (TypeError, ValueError, ZeroDivisionError, RuntimeError, AttributeError) as err:
+        raise UnreadableCheckpointError(f"{source} describes no SigLIP tower: {err}") from err
+    _first_layers(model.vision_model.encoder.layers, feature_layer)
+    state = model.state_dict()
+    tensors.require({name: tuple(tensor.shape) for name, tensor in state.items()})
+
+
+def load_siglip(
+    settings: dict[str, Any],
+    tensors: TensorFiles,
+    image_size: int | None = None,
+    feature_layer: int | None = None,
 ) -> SiglipPatches:
-    config = SiglipVisionConfig.from_dict(content)
-    model = SiglipVisionModel(config)
-    with open_tensors(folder) as tensors:
-        tensors.fill(model, aside)
+    """Load a SigLIP tower.
+
+    Args:
+        settings: as `SiglipVisionConfig` takes them.
+        tensors: of the tower alone.
+        image_size: H and W, pixels; None: the settings' own.
+        feature_layer: see `SiglipPatches`.
+
+    Returns:
+        The backbone, float32, in evaluation mode.
+
+    Raises:
+        UnsupportedModelError: a layer that it does not have.
+        CheckpointError: the tensors do not fit; its children tell why.
+    """
+    config = SiglipVisionConfig.from_dict(settings)
+    with no_init_weights():  # the tensors are all there, and random numbers for them take seconds
+        model = SiglipVisionModel(config)
+    tensors.fill(model)
     return SiglipPatches(model.eval(), image_size or config.image_size, feature_layer).eval()
 
 
-def _of_siglip_text(name: str) -> bool:
-    return name.startswith("text_model.") or name in ("logit_scale", "logit_bias")
+def _of_siglip_vision(name: str) -> str | None:
+    of_text = name.startswith("text_model.") or name in ("logit_scale", "logit_bias")
+    return None if of_text else name
 
 
 def _first_layers(layers: nn.ModuleList, feature_layer: int | None) -> nn.ModuleList:

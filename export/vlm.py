@@ -14,13 +14,31 @@ and infinity are found when a part is exported.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edge_et.bundle import ChatSpec, Processing
-from edge_et.export.steps import Progress, StepReport, needing_extra, no_progress
+from edge_et.export.errors import ParityError, UnsupportedModelError
+from edge_et.export.steps import Progress, StepReport, Stopwatch, needing_extra, no_progress
 
 with needing_extra("export"):
+    import torch
+
+    from edge_et.export.chat import ChatFormat
+    from edge_et.export.checkpoint import TensorFiles, open_tensors, read_json
     from edge_et.export.family import LlmConfig
+    from edge_et.export.layout import Layout, PartTable, VisionPart, require_parts, take_part
+    from edge_et.export.layouts import LAYOUTS, LlmSource, read_llm
+    from edge_et.export.projector import MlpProjector
+    from edge_et.export.prompt_tokens import QUESTIONS, picture_prompts_that_differ
+    from edge_et.export.vision import export_tower
+    from edge_et.export.vision_modules import (
+        SiglipPatches,
+        TowerWithProjector,
+        check_siglip,
+        load_siglip,
+        siglip_in_folder,
+    )
+    from edge_et.export.vocabulary import read_vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,30 +48,61 @@ class VisionLanguageModel:
     Attributes:
         folder: config.json, tensors and tokenizer.json.
         architecture: the one in its config.json.
-        language_model: config of the language model inside, as if it were alone; its
-            `hidden_size` is the width D of an image token.
-        processing: how a picture becomes pixel values, tiling included.
-        arrangement: order of the image tokens, as `VisionSpec.arrangement`.
-        image_tokens_per_tile: S.
-        chat: how a conversation is written. Its stop tokens are those that generation_config.json
-            or config.json names, and the one that ends a turn.
-        image_prefix: what a user's turn that shows a picture begins with: `{image}` and what stands
-            between it and the words, most often a line feed. A prompt of the manifest is this and
-            then the words.
-        text_prefix: what a user's turn without a picture begins with; most often empty.
+        llm: the language model inside.
+        vision: the vision side, as the config describes it.
+        chat_format: how a conversation is written.
         max_positions: longest sequence that the model was made for, tokens.
     """
 
     folder: Path
     architecture: str
-    language_model: LlmConfig
-    processing: Processing
-    arrangement: Literal["flat", "grid", "unpadded"]
-    image_tokens_per_tile: int
-    chat: ChatSpec
-    image_prefix: str
-    text_prefix: str
+    llm: LlmSource
+    vision: VisionPart
+    chat_format: ChatFormat
     max_positions: int
+
+    @property
+    def language_model(self) -> LlmConfig:
+        """Config of the language model; its `hidden_size` is the width D of an image token."""
+        return self.llm.config
+
+    @property
+    def processing(self) -> Processing:
+        """How a picture becomes pixel values, tiling included."""
+        return self.vision.processing
+
+    @property
+    def arrangement(self) -> Literal["flat", "grid", "unpadded"]:
+        """Order of the image tokens, as `VisionSpec.arrangement`."""
+        return self.vision.arrangement
+
+    @property
+    def image_tokens_per_tile(self) -> int:
+        """S: the convolution over patches is valid, so what is left over at the borders is lost."""
+        return int(self.vision.tower["image_size"] // self.vision.tower["patch_size"]) ** 2
+
+    @property
+    def chat(self) -> ChatSpec:
+        """How a conversation is written.
+
+        Its stop tokens are the one that ends a turn, and those that generation_config.json names,
+        or config.json where there is no such file.
+        """
+        return self.chat_format.chat
+
+    @property
+    def image_prefix(self) -> str:
+        """What a user's turn that shows a picture begins with.
+
+        It is `{image}` and what stands between it and the words, most often a line feed. A prompt
+        of the manifest is this and then the words.
+        """
+        return self.chat_format.image_prefix
+
+    @property
+    def text_prefix(self) -> str:
+        """What a user's turn without a picture begins with; most often empty."""
+        return self.chat_format.text_prefix
 
 
 def vision_tower_beside(checkpoint: Path) -> str | None:
@@ -68,7 +117,8 @@ def vision_tower_beside(checkpoint: Path) -> str | None:
     Raises:
         CheckpointError: the folder cannot be used; its children tell why.
     """
-    raise NotImplementedError
+    path, content, layout = _find_layout(checkpoint)
+    return layout.tower_beside(content, path, open_tensors(checkpoint))
 
 
 def read_vlm(checkpoint: Path, *, vision_tower: Path | None = None) -> VisionLanguageModel:
@@ -86,7 +136,37 @@ def read_vlm(checkpoint: Path, *, vision_tower: Path | None = None) -> VisionLan
         CheckpointError: the folder cannot be used; its children tell why.
         VocabularyError: the tokenizer or its chat template cannot be used.
     """
-    raise NotImplementedError
+    path, content, layout = _find_layout(checkpoint)
+    tensors = open_tensors(checkpoint)
+    _require_tower(layout.tower_beside(content, path, tensors), vision_tower, checkpoint)
+    llm = read_llm(checkpoint)
+    assert llm.table is not None
+    require_parts(tensors, llm.table, checkpoint)
+    llm.part_of(tensors)
+    tower = _tower_tensors(tensors, llm.table, vision_tower)
+    vision = layout.vision(content, path, tower, vision_tower)
+    check_siglip(vision.tower, tower, vision.feature_layer, vision_tower or checkpoint)
+    with torch.device("meta"):
+        projector = _new_projector(vision, llm)
+    shapes = {name: tuple(tensor.shape) for name, tensor in projector.state_dict().items()}
+    take_part(tensors, llm.table, "projector").require(shapes)
+    has_newline = vision.arrangement == "unpadded"
+    take_part(tensors, llm.table, "newline").require(
+        {"image_newline": (llm.config.hidden_size,)} if has_newline else {}
+    )
+    read_vocabulary(checkpoint, llm.config.vocab_size)
+    longest = content.get("tokenizer_model_max_length")
+    return VisionLanguageModel(
+        folder=checkpoint,
+        architecture=content["architectures"][0],
+        llm=llm,
+        vision=vision,
+        chat_format=layout.chat(checkpoint),
+        max_positions=min(
+            llm.config.max_position_embeddings,
+            longest if isinstance(longest, int) and longest > 0 else 2**24,
+        ),
+    )
 
 
 def export_vlm_vision(
@@ -96,7 +176,7 @@ def export_vlm_vision(
 
     The graph is pixel_values [N, 3, H, W] float32 -> image_tokens [N, S, D] float32, and, where the
     arrangement is `unpadded`, a second output image_newline [D] float32, which is constant. Weights
-    beyond 2 GB lie in a file beside it, named as the graph with `.data` at its end.
+    beyond 2 GiB lie in a file beside it, named as the graph with `.data` at its end.
 
     Args:
         model: from `read_vlm`.
@@ -110,7 +190,32 @@ def export_vlm_vision(
         CheckpointError: a value is NaN or infinite, or the files have changed.
         ParityError: the graph differs too much. Nothing is left behind.
     """
-    raise NotImplementedError
+    return export_tower(load_tower(model), out, progress=progress)
+
+
+def load_tower(model: VisionLanguageModel) -> TowerWithProjector:
+    """Load tower, projector and newline as torch modules, float32.
+
+    Args:
+        model: from `read_vlm`.
+
+    Raises:
+        CheckpointError: a value is NaN or infinite, or the files have changed.
+    """
+    table, vision = model.llm.table, model.vision
+    assert table is not None
+    tensors = open_tensors(model.folder)
+    backbone: SiglipPatches = load_siglip(
+        vision.tower,
+        _tower_tensors(tensors, table, vision.tower_folder),
+        feature_layer=vision.feature_layer,
+    )
+    projector = _new_projector(vision, model.llm)
+    take_part(tensors, table, "projector").fill(projector)
+    newline = None
+    if vision.arrangement == "unpadded":
+        newline = torch.from_numpy(take_part(tensors, table, "newline").read("image_newline"))
+    return TowerWithProjector(backbone, projector, newline).eval()
 
 
 def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
@@ -127,7 +232,59 @@ def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
         A report whose error is the number of prompts that differ, which is 0.
 
     Raises:
+        AssemblyError: the prompt does not begin with the model's `image_prefix`.
         VocabularyError: transformers cannot read the tokenizer.
         ParityError: a prompt differs.
     """
-    raise NotImplementedError
+    watch = Stopwatch()
+    path, measure = model.folder / "tokenizer.json", f"of {len(QUESTIONS)} prompts differ"
+    differing = picture_prompts_that_differ(model.folder, model.chat_format, prompt)
+    if differing:
+        raise ParityError(f"{path} against transformers", measure, len(differing), 0)
+    return StepReport(
+        name="prompt tokens",
+        path=path,
+        size_bytes=path.stat().st_size,
+        measure=measure,
+        error=0,
+        limit=0,
+        seconds=watch.seconds,
+    )
+
+
+def _find_layout(checkpoint: Path) -> tuple[Path, dict[str, Any], Layout]:
+    path = checkpoint / "config.json"
+    content = read_json(path)
+    match content.get("architectures"):
+        case [str(architecture)] if architecture in LAYOUTS:
+            return path, content, LAYOUTS[architecture]
+        case architectures:
+            raise UnsupportedModelError(
+                f"{path} is of {architectures}, which is no vision-language model that can be "
+                f"exported; known: {', '.join(LAYOUTS)}"
+            )
+
+
+def _require_tower(beside: str | None, given: Path | None, checkpoint: Path) -> None:
+    if beside is not None and given is None:
+        raise UnsupportedModelError(
+            f"{checkpoint} holds no vision tower: give the folder of {beside} as well"
+        )
+    if beside is None and given is not None:
+        raise UnsupportedModelError(f"{checkpoint} holds its vision tower: {given} is not needed")
+
+
+def _tower_tensors(tensors: TensorFiles, table: PartTable, beside: Path | None) -> TensorFiles:
+    if beside is None:
+        return take_part(tensors, table, "tower")
+    _, tower = siglip_in_folder(beside)
+    return tower
+
+
+def _new_projector(vision: VisionPart, llm: LlmSource) -> MlpProjector:
+    return MlpProjector(
+        vision.tower["hidden_size"],
+        llm.config.hidden_size,
+        layers=vision.projector_layers,
+        bias=vision.projector_bias,
+    )

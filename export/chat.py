@@ -1,0 +1,187 @@
+"""How a conversation is written: from chat templates to the manifest's `ChatSpec`.
+
+In: a checkpoint folder. Out: a `ChatFormat`, and conversations as the checkpoint's own template
+writes them. Templates are rendered by transformers, in its sandbox.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import AutoTokenizer
+
+from edge_et.bundle import ChatSpec
+from edge_et.export.checkpoint import read_json
+from edge_et.export.errors import UnreadableCheckpointError, VocabularyError
+
+IMAGE_MARK = "<image>"
+"""What stands for a picture in the reference's texts."""
+
+SYSTEM = "You are a helpful assistant."
+"""System turn of the conversations that LLaVA-OneVision and its kin learnt from (LLaVA-NeXT,
+`conv_templates["qwen_1_5"]`)."""
+
+_ROLES = re.compile(
+    r"<\|im_start\|>system(?P<system_gap>\s*)" + re.escape(SYSTEM) + r"(?P<end><\|im_end\|>\n?)"
+    r"<\|im_start\|>user(?P<before>\s*)(?:<image>(?P<after>\s*))?WORDS(?P=end)"
+    r"<\|im_start\|>assistant(?P<assistant_gap>\s*)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatFormat:
+    """A chat format, and what stands before the words of a user's turn.
+
+    Attributes:
+        chat: for the manifest.
+        image_prefix: of a turn that shows a picture: `{image}` and what stands around it.
+        text_prefix: of a turn without one.
+        template: who writes the reference's prompts: LLaVA-NeXT's template `qwen_1_5`, or the
+            template in the checkpoint.
+    """
+
+    chat: ChatSpec
+    image_prefix: str
+    text_prefix: str
+    template: Literal["qwen_1_5", "checkpoint"]
+
+
+def qwen_1_5_format(folder: Path) -> ChatFormat:
+    """Give the format of LLaVA-NeXT's conversation template `qwen_1_5`.
+
+    Args:
+        folder: the checkpoint; its own template is the language model's and is not used.
+
+    Raises:
+        VocabularyError: the tokenizer lacks a token of the format.
+        UnreadableCheckpointError: a file cannot be read.
+    """
+    chat = ChatSpec(
+        turn_start="<|im_start|>{role}\n",
+        turn_end="<|im_end|>\n",
+        system=SYSTEM,
+        stop_tokens=_stop_tokens(folder),
+    )
+    return ChatFormat(chat=chat, image_prefix="{image}\n", text_prefix="", template="qwen_1_5")
+
+
+def template_format(folder: Path) -> ChatFormat:
+    """Find out the format that a checkpoint's own template for pictures has.
+
+    Args:
+        folder: the checkpoint.
+
+    Raises:
+        VocabularyError: there is no template, it cannot be rendered, or it does not write ChatML.
+        UnreadableCheckpointError: a file cannot be read.
+    """
+    tokenizer = load_tokenizer(folder)
+    rendered, words_alone = (
+        render(tokenizer, picture_messages("WORDS", image=image)) for image in (True, False)
+    )
+    with_image, without = _ROLES.fullmatch(rendered), _ROLES.fullmatch(words_alone)
+    if with_image is None or with_image["after"] is None or without is None:
+        raise VocabularyError(f"the chat template of {folder} is not understood: {rendered!r}")
+    # One line feed behind the role belongs to the turn if there always is one.
+    gaps = [with_image["before"], without["before"], with_image["assistant_gap"]]
+    gaps.append(with_image["system_gap"])
+    shared = "\n" if all(gap.startswith("\n") for gap in gaps) else ""
+    before, before_words, assistant_gap, system_gap = (gap.removeprefix(shared) for gap in gaps)
+    chat = ChatSpec(
+        turn_start=f"<|im_start|>{{role}}{shared}",
+        turn_end=with_image["end"],
+        system=f"{system_gap}{SYSTEM}",
+        assistant_start_suffix=assistant_gap,
+        stop_tokens=_stop_tokens(folder),
+    )
+    return ChatFormat(
+        chat=chat,
+        image_prefix=f"{before}{{image}}{with_image['after']}",
+        text_prefix=before_words,
+        template="checkpoint",
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer of a checkpoint by transformers; no code in the folder is run.
+
+    Args:
+        folder: the checkpoint.
+
+    Returns:
+        A `PreTrainedTokenizerFast`, with the chat template of the checkpoint.
+
+    Raises:
+        VocabularyError: it cannot be loaded.
+        UnreadableCheckpointError: chat_template.json cannot be read.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as err:  # transformers and tokenizers raise nearly anything
+        raise VocabularyError(f"the tokenizer of {folder} cannot be loaded: {err}") from err
+    # Older processors keep the template in a file of their own, which tokenizers do not look at.
+    if (legacy := folder / "chat_template.json").is_file():
+        tokenizer.chat_template = read_json(legacy).get("chat_template")
+    return tokenizer
+
+
+def render(tokenizer: Any, messages: list[dict[str, Any]], **options: bool) -> str:
+    """Write a conversation by a checkpoint's own template, up to the assistant's opening.
+
+    Args:
+        tokenizer: from `load_tokenizer`.
+        messages: roles and contents.
+        options: of the template.
+
+    Raises:
+        VocabularyError: there is no template, or it cannot be rendered.
+    """
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, **options
+        )
+    except Exception as err:  # whatever a template makes of it
+        raise VocabularyError(
+            f"the chat template of {tokenizer.name_or_path} cannot be rendered: {err}"
+        ) from err
+    assert isinstance(text, str)
+    return text
+
+
+def picture_messages(words: str, *, image: bool) -> list[dict[str, Any]]:
+    """A system turn and a user's, as templates for pictures take them.
+
+    Args:
+        words: what the user says.
+        image: whether the user shows a picture, which becomes `IMAGE_MARK`.
+    """
+    picture: list[dict[str, str]] = [{"type": "image"}] if image else []
+    return [
+        {"role": "system", "content": [{"type": "text", "text": SYSTEM}]},
+        {"role": "user", "content": [*picture, {"type": "text", "text": words}]},
+    ]
+
+
+def _stop_tokens(folder: Path) -> tuple[str, ...]:
+    """Texts of the tokens that end what the model writes, that which ends a turn the first."""
+    try:
+        added = {
+            token["id"]: token["content"]
+            for token in read_json(folder / "tokenizer.json")["added_tokens"]
+        }
+    except (KeyError, TypeError) as err:
+        raise VocabularyError(f"{folder / 'tokenizer.json'} is damaged: {err!r}") from err
+    if "<|im_end|>" not in added.values():
+        raise VocabularyError(f"{folder / 'tokenizer.json'} has no token <|im_end|>")
+    generation = folder / "generation_config.json"
+    named = (read_json(generation) if generation.is_file() else {}).get("eos_token_id")
+    if named is None:
+        config = read_json(folder / "config.json")
+        named = config.get("eos_token_id", config.get("text_config", {}).get("eos_token_id"))
+    ids = named if isinstance(named, list) else [] if named is None else [named]
+    if unknown := [token for token in ids if token not in added]:
+        raise UnreadableCheckpointError(f"{folder} ends at {unknown[0]!r}, which is no added token")
+    return tuple(dict.fromkeys(["<|im_end|>", *(added[token] for token in ids)]))

@@ -1,0 +1,28 @@
+"""Qwen2 and Qwen2.5 (dense): queries, keys and values have biases; rows stay in their order."""
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.export.family import LlmConfig, gated_layer_shapes
+
+
+class Qwen2:
+    """Hooks of `Qwen2ForCausalLM`."""
+
+    architecture = gguf.MODEL_ARCH.QWEN2
+
+    def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
+        """Tensors of one layer."""
+        shapes = gated_layer_shapes(config)
+        biases = {
+            f"self_attn.{name}.bias": shapes[f"self_attn.{name}.weight"][:1]
+            for name in ("q_proj", "k_proj", "v_proj")
+        }
+        return shapes | biases
+
+    def gguf_rows(
+        self, name: str, values: NDArray[np.float32], config: LlmConfig
+    ) -> NDArray[np.float32]:
+        """The rows as they are."""
+        return values

@@ -1,0 +1,163 @@
+"""How a vision-language checkpoint is laid out: whose tensor is whose, and what its config means.
+
+In: the content of config.json, and names and shapes of tensors. Out: the settings of the language
+model inside, a `VisionPart`, a `ChatFormat`. Tensor values and torch modules are not known here.
+One module a layout implements `Layout`; `layouts.py` lists them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+from transformers import AutoConfig
+
+from edge_et.bundle import Processing
+from edge_et.export.chat import ChatFormat
+from edge_et.export.checkpoint import TensorFiles
+from edge_et.export.errors import (
+    LeftoverTensorError,
+    UnreadableCheckpointError,
+    UnsupportedModelError,
+)
+
+Part = Literal["llm", "tower", "projector", "newline"]
+
+PartTable = tuple[tuple[str, Part, str], ...]
+"""Beginning of a stored name, the part that it belongs to, and what that beginning is there; the
+first that fits counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionPart:
+    """The vision side of a checkpoint, as its config describes it.
+
+    Attributes:
+        tower: keyword arguments of `SiglipVisionConfig`.
+        tower_folder: where the tower lies; None: inside the checkpoint.
+        feature_layer: which hidden state is projected, counted from the end: -1 is the output of
+            the last layer that is stored.
+        projector_layers: linears of the projector.
+        projector_bias: whether they have biases.
+        processing: how a picture becomes pixel values.
+        arrangement: order of the image tokens; `unpadded` needs a newline's vector.
+    """
+
+    tower: dict[str, Any]
+    tower_folder: Path | None
+    feature_layer: int
+    projector_layers: int
+    projector_bias: bool
+    processing: Processing
+    arrangement: Literal["flat", "grid", "unpadded"]
+
+
+class Layout(Protocol):
+    """Hooks of one architecture."""
+
+    def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
+        """Settings of the language model, complete, as its own config.json would have them."""
+
+    def parts(self, content: dict[str, Any], path: Path) -> PartTable:
+        """Whose tensor is whose."""
+
+    def tower_beside(self, content: dict[str, Any], path: Path, tensors: TensorFiles) -> str | None:
+        """Name of the tower that the checkpoint needs but does not hold."""
+
+    def vision(
+        self,
+        content: dict[str, Any],
+        path: Path,
+        tensors: TensorFiles,
+        tower_folder: Path | None,
+    ) -> VisionPart:
+        """What the config says about the vision side.
+
+        Args:
+            content: of config.json.
+            path: its path, for messages and for the files beside it.
+            tensors: of the tower, for their shapes.
+            tower_folder: where the tower lies; None: inside the checkpoint.
+        """
+
+    def chat(self, folder: Path) -> ChatFormat:
+        """How a conversation is written."""
+
+
+def take_part(tensors: TensorFiles, table: PartTable, part: Part) -> TensorFiles:
+    """Give the tensors of one part under their own names.
+
+    Args:
+        tensors: of the whole checkpoint.
+        table: whose tensor is whose.
+        part: the part.
+    """
+    return tensors.part(partial(_name_in, table, part))
+
+
+def require_parts(tensors: TensorFiles, table: PartTable, source: Path) -> None:
+    """Check that each tensor belongs to a part.
+
+    Args:
+        tensors: of the whole checkpoint.
+        table: whose tensor is whose.
+        source: the checkpoint, for the message.
+
+    Raises:
+        LeftoverTensorError: some belong to none.
+    """
+    known = tuple(beginning for beginning, _, _ in table)
+    if leftover := sorted(name for name in tensors.names if not name.startswith(known)):
+        raise LeftoverTensorError(str(source), leftover)
+
+
+def complete_settings(
+    settings: Mapping[str, Any], model_types: Mapping[str, str], path: Path
+) -> dict[str, Any]:
+    """Fill what a language model's settings leave out, by transformers' defaults.
+
+    Args:
+        settings: some of its settings, `model_type` among them.
+        model_types: architecture of each model type that is known.
+        path: where they come from, for messages.
+
+    Raises:
+        UnsupportedModelError: another model type.
+        UnreadableCheckpointError: transformers refuses the settings.
+    """
+    architecture = model_types.get(str(settings.get("model_type")))
+    if architecture is None:
+        raise UnsupportedModelError(
+            f"{path}: a language model of type {settings.get('model_type')!r} cannot be exported; "
+            f"known: {', '.join(model_types)}"
+        )
+    try:
+        complete = AutoConfig.for_model(**settings).to_dict()
+    except Exception as err:  # settings of wrong types make it raise nearly anything
+        raise UnreadableCheckpointError(f"{path} describes no language model: {err}") from err
+    return complete | {"architectures": [architecture]}
+
+
+def make_processing(path: Path, **values: Any) -> Processing:
+    """Make a checked `Processing`.
+
+    Args:
+        path: where the values come from, for messages.
+        values: its fields.
+
+    Raises:
+        UnreadableCheckpointError: a value is out of range.
+    """
+    try:
+        return msgspec.convert(values, Processing)
+    except msgspec.ValidationError as err:
+        raise UnreadableCheckpointError(f"{path}: {err}") from err
+
+
+def _name_in(table: PartTable, part: Part, name: str) -> str | None:
+    for beginning, owner, inner in table:
+        if name.startswith(beginning):
+            return inner + name.removeprefix(beginning) if owner == part else None
+    return None

@@ -1,0 +1,182 @@
+"""transformers' layout of LLaVA-OneVision: nested configs, and an image processor's config.
+
+Source: `modeling_llava_onevision.py` and `image_processing_llava_onevision.py` of transformers.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from transformers import LlavaOnevisionConfig, LlavaOnevisionImageProcessor
+
+from edge_et.bundle import Processing
+from edge_et.export.chat import ChatFormat, template_format
+from edge_et.export.checkpoint import TensorFiles, read_json
+from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
+from edge_et.export.layout import PartTable, VisionPart, complete_settings, make_processing
+
+_TEXT_MODELS = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+_ANYRES_MAX = re.compile(r"anyres_max_([1-9]\d{0,3})")
+_PROCESSORS = ("LlavaOnevisionImageProcessor", "LlavaOnevisionImageProcessorFast")
+_RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # numbers of PIL.Image.Resampling
+
+Pinpoints = list[tuple[int, int]]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of config.json that decide what the graph and the tokens are."""
+
+    text_config: dict[str, Any]
+    vision_config: dict[str, Any]
+    image_grid_pinpoints: Pinpoints
+    multimodal_projector_bias: bool
+    projector_hidden_act: str
+    vision_aspect_ratio: str
+    vision_feature_layer: int | list[int]
+    vision_feature_select_strategy: str
+
+
+class ImageProcessor(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of preprocessor_config.json that decide what the pixel values are."""
+
+    image_grid_pinpoints: Pinpoints
+    image_mean: Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
+    image_std: Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
+    rescale_factor: float
+    resample: int
+    size: dict[str, int]
+    do_resize: bool
+    do_rescale: bool
+    do_normalize: bool
+
+
+class LlavaOnevision:
+    """Hooks of `LlavaOnevisionForConditionalGeneration`."""
+
+    def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
+        """Settings of the language model."""
+        text = content.get("text_config")
+        if not isinstance(text, dict):
+            raise UnreadableCheckpointError(f"{path} has no text_config")
+        return complete_settings({"model_type": "qwen2"} | text, _TEXT_MODELS, path)
+
+    def parts(self, content: dict[str, Any], path: Path) -> PartTable:
+        """Whose tensor is whose: names as they are stored, and as the modules are called."""
+        return (
+            ("language_model.", "llm", ""),
+            ("vision_tower.", "tower", ""),
+            ("multi_modal_projector.linear_1.", "projector", "0."),
+            ("multi_modal_projector.linear_2.", "projector", "2."),
+            ("image_newline", "newline", "image_newline"),
+            ("model.language_model.", "llm", "model."),
+            ("model.vision_tower.", "tower", ""),
+            ("model.multi_modal_projector.linear_1.", "projector", "0."),
+            ("model.multi_modal_projector.linear_2.", "projector", "2."),
+            ("model.image_newline", "newline", "image_newline"),
+            ("lm_head.", "llm", "lm_head."),
+        )
+
+    def tower_beside(self, content: dict[str, Any], path: Path, tensors: TensorFiles) -> str | None:
+        """The tower is always inside."""
+        return None
+
+    def vision(
+        self,
+        content: dict[str, Any],
+        path: Path,
+        tensors: TensorFiles,
+        tower_folder: Path | None,
+    ) -> VisionPart:
+        """What the two configs say about the vision side."""
+        settings = _settings(content, path)
+        layer = settings.vision_feature_layer
+        ratio = _ANYRES_MAX.fullmatch(settings.vision_aspect_ratio)
+        tower = settings.vision_config
+        unsupported = {
+            f"vision tower {tower.get('model_type')!r}; known: siglip_vision_model": (
+                tower.get("model_type") != "siglip_vision_model"
+            ),
+            f"vision_feature_layer {layer}; known: one layer": not isinstance(layer, int),
+            f"vision_feature_select_strategy {settings.vision_feature_select_strategy!r}; "
+            "known: full": settings.vision_feature_select_strategy != "full",
+            f"projector_hidden_act {settings.projector_hidden_act!r}; known: gelu": (
+                settings.projector_hidden_act != "gelu"
+            ),
+            f"vision_aspect_ratio {settings.vision_aspect_ratio!r}; known: anyres_max_N": (
+                ratio is None
+            ),
+        }
+        if lost := [setting for setting, present in unsupported.items() if present]:
+            raise UnsupportedModelError(f"{path} asks for {lost[0]}: not supported")
+        assert isinstance(layer, int)
+        assert ratio is not None
+        if layer >= 0:  # hidden states begin with those before the first layer
+            layer -= tower["num_hidden_layers"] + 1
+        return VisionPart(
+            tower=tower,
+            tower_folder=None,
+            feature_layer=layer,
+            projector_layers=2,
+            projector_bias=settings.multimodal_projector_bias,
+            processing=_processing(settings, int(ratio[1]), path),
+            arrangement="unpadded",
+        )
+
+    def chat(self, folder: Path) -> ChatFormat:
+        """What the checkpoint's template writes."""
+        return template_format(folder)
+
+
+def _settings(content: dict[str, Any], path: Path) -> Settings:
+    try:
+        return msgspec.convert(LlavaOnevisionConfig.from_dict(content).to_dict(), Settings)
+    except Exception as err:  # values of wrong types make transformers raise nearly anything
+        raise UnreadableCheckpointError(f"{path}: {err}") from err
+
+
+def _processing(settings: Settings, shrink_over_tiles: int, config_path: Path) -> Processing:
+    path = config_path.with_name("preprocessor_config.json")
+    content = read_json(path)
+    kind = content.get("image_processor_type", _PROCESSORS[0])
+    try:
+        filled = LlavaOnevisionImageProcessor.from_dict(content).to_dict()
+        processor = msgspec.convert(filled, ImageProcessor)
+    except Exception as err:  # as above
+        raise UnreadableCheckpointError(f"{path}: {err}") from err
+    tile = settings.vision_config["image_size"]
+    unsupported = {
+        f"image_processor_type {kind!r}; known: {', '.join(_PROCESSORS)}": kind not in _PROCESSORS,
+        "leaving out resizing, rescaling or normalizing": not (
+            processor.do_resize and processor.do_rescale and processor.do_normalize
+        ),
+        f"resample {processor.resample}": processor.resample not in _RESAMPLE,
+        f"tiles of {processor.size}, where the tower takes {tile} pixels": (
+            processor.size != {"height": tile, "width": tile}
+        ),
+        "other image_grid_pinpoints than config.json": (
+            processor.image_grid_pinpoints != settings.image_grid_pinpoints
+        ),
+        f"image_grid_pinpoints that are no multiples of {tile} pixels": any(
+            side % tile for pair in processor.image_grid_pinpoints for side in pair
+        ),
+    }
+    if lost := [setting for setting, present in unsupported.items() if present]:
+        raise UnsupportedModelError(f"{path} asks for {lost[0]}: not supported")
+    return make_processing(
+        path,
+        height=tile,
+        width=tile,
+        mean=processor.image_mean,
+        std=processor.image_std,
+        rescale=processor.rescale_factor,
+        resample=_RESAMPLE[processor.resample],
+        fit="squash",
+        tiling={
+            # Pinpoints are heights and widths here, grids columns and rows.
+            "grids": [
+                (width // tile, height // tile) for height, width in processor.image_grid_pinpoints
+            ],
+            "shrink_over_tiles": shrink_over_tiles,
+        },
+    )

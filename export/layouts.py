@@ -1,0 +1,94 @@
+"""The registry: `architectures` of a vision-language checkpoint -> the hooks of its layout.
+
+In: a checkpoint folder. Out: the language model in it, alone or inside a larger checkpoint.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_et.export.checkpoint import TensorFiles, open_tensors, read_json
+from edge_et.export.errors import UnsupportedModelError
+from edge_et.export.families import FAMILIES, family_of
+from edge_et.export.family import LlmConfig, parse_config, tensor_shapes
+from edge_et.export.layout import Layout, PartTable, take_part
+from edge_et.export.layout_llava import LlavaNext
+from edge_et.export.layout_onevision import LlavaOnevision
+
+LAYOUTS: dict[str, Layout] = {
+    "LlavaQwen3ForCausalLM": LlavaNext("qwen3", "Qwen3ForCausalLM"),
+    "LlavaQwenForCausalLM": LlavaNext("qwen2", "Qwen2ForCausalLM"),
+    "LlavaOnevisionForConditionalGeneration": LlavaOnevision(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmSource:
+    """A language model on disk.
+
+    Attributes:
+        folder: of the checkpoint, with tokenizer.json.
+        config: its config, checked.
+        settings: all of its settings, as its own config.json has them or would have them.
+        table: whose tensor is whose, where it is a part of the checkpoint; None: it is alone.
+    """
+
+    folder: Path
+    config: LlmConfig
+    settings: dict[str, Any]
+    table: PartTable | None
+
+    def open_tensors(self) -> TensorFiles:
+        """Open its tensors, checked by name and shape.
+
+        Returns:
+            Exactly what `tensor_shapes` names, and `lm_head.weight` where it is stored although it
+            is tied to the embeddings.
+
+        Raises:
+            CheckpointError: the files or their tensors do not fit; its children tell why.
+        """
+        return self.part_of(open_tensors(self.folder))
+
+    def part_of(self, tensors: TensorFiles) -> TensorFiles:
+        """Take its tensors out of those of the checkpoint; see `open_tensors`."""
+        if self.table is not None:
+            tensors = take_part(tensors, self.table, "llm")
+        shapes = tensor_shapes(family_of(self.config), self.config)
+        if "lm_head.weight" in tensors.names:
+            # Some writers keep both names of a tied table.
+            shapes["lm_head.weight"] = shapes["model.embed_tokens.weight"]
+        tensors.require(shapes)
+        return tensors
+
+
+def read_llm(folder: Path) -> LlmSource:
+    """Read what the language model of a checkpoint is.
+
+    Args:
+        folder: of a language model, or of a vision-language model that has one inside.
+
+    Returns:
+        The language model; its tensors are not opened.
+
+    Raises:
+        UnreadableCheckpointError: config.json is missing or damaged.
+        UnsupportedModelError: an architecture that is not known, or a setting that would be lost.
+    """
+    path = folder / "config.json"
+    content = read_json(path)
+    table = None
+    match content.get("architectures"):
+        case [str(architecture)] if architecture in LAYOUTS:
+            layout = LAYOUTS[architecture]
+            table = layout.parts(content, path)
+            content = layout.llm_settings(content, path)
+        case [str(architecture)] if architecture in FAMILIES:
+            pass
+        case architectures:
+            raise UnsupportedModelError(
+                f"architectures {architectures} cannot be exported; "
+                f"known: {', '.join([*FAMILIES, *LAYOUTS])}"
+            )
+    config = parse_config(content, path)
+    return LlmSource(folder=folder, config=config, settings=content, table=table)

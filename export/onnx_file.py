@@ -1,0 +1,98 @@
+"""Writing an ONNX file one weight at a time.
+
+In: a traced model, whose weights are views of a torch module's. Out: one file, or a file and its
+weights beside it where one file would be larger than protobuf reads. onnx's own writer holds all
+weights three times over.
+"""
+
+from pathlib import Path
+
+import onnx
+import onnx_ir
+
+from edge_et.export.onnx_graph import strip_traces
+
+MAX_WEIGHTS_BYTES = 2**31 - 2**26
+"""Weights that go into one file. Protobuf reads messages below 2 GiB; the rest is for the nodes."""
+
+DATA_SUFFIX = ".data"
+"""What a graph's name is followed by in the name of the file of its weights."""
+
+# Numbers of fields in onnx.proto.
+_GRAPH_OF_MODEL = 7
+_INITIALIZER_OF_GRAPH = 5
+_RAW_DATA_OF_TENSOR = 9
+
+
+def write_model(path: Path, model: onnx_ir.Model) -> None:
+    """Write a model.
+
+    Args:
+        path: the ONNX file. Weights that do not fit into it go to a file beside it, named as it is
+            with `DATA_SUFFIX` at the end.
+        model: with weights of known values, which it loses.
+    """
+    weights = _weights(model)
+    if sum(weight.nbytes for weight in weights.values()) > MAX_WEIGHTS_BYTES:
+        onnx_ir.external_data.unload_from_model(model, path.parent, path.name + DATA_SUFFIX)
+        frame = _frame(model)
+        path.write_bytes(frame.SerializeToString(deterministic=True))
+    else:
+        model.graph.initializers.clear()
+        _write_whole(path, _frame(model), weights)
+
+
+def data_path(path: Path) -> Path:
+    """Where the weights of a graph are that do not fit into its file."""
+    return path.with_name(path.name + DATA_SUFFIX)
+
+
+def _weights(model: onnx_ir.Model) -> dict[str, onnx_ir.TensorProtocol]:
+    weights = {}
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None, f"{name} has no value"
+        weights[name] = value.const_value
+    return weights
+
+
+def _frame(model: onnx_ir.Model) -> onnx.ModelProto:
+    frame: onnx.ModelProto = onnx_ir.to_proto(model)
+    strip_traces(frame)
+    return frame
+
+
+def _write_whole(
+    path: Path, frame: onnx.ModelProto, weights: dict[str, onnx_ir.TensorProtocol]
+) -> None:
+    """Write the frame with weights put into it.
+
+    A message of protobuf is a row of fields in any order, each of them its number, its length and
+    its bytes. So the fields of the graph can be written as they are, and the weights behind them.
+    """
+    graph = frame.graph.SerializeToString(deterministic=True)
+    frame.ClearField("graph")
+    headers = []
+    for name, weight in weights.items():
+        header = onnx.TensorProto(
+            name=name, data_type=weight.dtype.value, dims=weight.shape.numpy()
+        ).SerializeToString(deterministic=True)
+        header += _field(_RAW_DATA_OF_TENSOR, weight.nbytes)
+        headers.append(_field(_INITIALIZER_OF_GRAPH, len(header) + weight.nbytes) + header)
+    weights_bytes = sum(map(len, headers)) + sum(weight.nbytes for weight in weights.values())
+    with path.open("wb") as file:
+        file.write(frame.SerializeToString(deterministic=True))
+        file.write(_field(_GRAPH_OF_MODEL, len(graph) + weights_bytes))
+        file.write(graph)
+        for header, weight in zip(headers, weights.values(), strict=True):
+            file.write(header)
+            file.write(weight.tobytes())
+
+
+def _field(number: int, size_bytes: int) -> bytes:
+    """How a field begins that is that many bytes long."""
+    start = bytearray([number << 3 | 2])
+    while size_bytes > 0x7F:
+        start.append(size_bytes & 0x7F | 0x80)
+        size_bytes >>= 7
+    start.append(size_bytes)
+    return bytes(start)

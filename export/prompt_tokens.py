@@ -1,0 +1,152 @@
+"""Whether the runtime makes the tokens that the reference makes, for whole prompts.
+
+In: a checkpoint folder, a chat format, a prompt of the manifest. Out: the questions for which the
+ids of `edge_et.prompt` with tokenizer.json differ from those of transformers' tokenizer with the
+chat template.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_et.bundle import ChatSpec
+from edge_et.errors import ModelFileError
+from edge_et.export.chat import (
+    IMAGE_MARK,
+    ChatFormat,
+    load_tokenizer,
+    picture_messages,
+    render,
+)
+from edge_et.export.errors import AssemblyError, VocabularyError
+from edge_et.prompt import Part, TokenSegment, Trusted, fill, system_turn, to_segments, user_turn
+from edge_et.tokenizer import Tokenizer
+from edge_et.vision import ImageTokens
+
+QUESTIONS = (
+    "What color is the circle?",
+    "How many birds are there: 12, 7 or 305?\nA. none\n\nB.  two  spaces\tand a tab",
+    "na\u00efve cafe\u0301 \u00fcber \u6771\u4eac, \ud55c\uad6d\uc5b4, \U0001f600",
+    "def f(x):\r\n    return x**2  # it's <b>not</b> {so} 'easy'...",
+)
+"""Composed and decomposed accents, several scripts, numbers, code, white space of all kinds."""
+
+_IMAGE = -1
+
+
+def picture_prompts_that_differ(
+    folder: Path, chat_format: ChatFormat, prompt: str, questions: Sequence[str] = QUESTIONS
+) -> list[str]:
+    """Compare prompts of stage 1, or of direct answering.
+
+    Args:
+        folder: the checkpoint.
+        chat_format: its chat format.
+        prompt: of the manifest; begins with the format's `image_prefix`.
+        questions: what `{question}` and `{hint}` stand for.
+
+    Returns:
+        The questions whose prompts get other ids.
+
+    Raises:
+        AssemblyError: the prompt begins with something else.
+        VocabularyError: a tokenizer cannot be read.
+    """
+    prefix = chat_format.image_prefix
+    if not prompt.startswith(prefix):
+        raise AssemblyError(f"the prompt {prompt!r} has to begin with {prefix!r}, as in training")
+    reference = load_tokenizer(folder)
+    differing = []
+    for question in questions:
+        words = _filled(prompt.removeprefix(prefix), question)
+        if chat_format.template == "checkpoint":
+            text = render(reference, picture_messages(words, image=True))
+            theirs = _ids_with_image(reference, text, folder)
+        else:
+            halves = _qwen_1_5(words).split(IMAGE_MARK)
+            theirs = [*_ids(reference, halves[0]), _IMAGE, *_ids(reference, halves[1])]
+        if theirs != _our_ids(folder, chat_format.chat, prompt, question):
+            differing.append(question)
+    return differing
+
+
+def text_prompts_that_differ(
+    folder: Path,
+    chat: ChatSpec,
+    prompt: str,
+    *,
+    skip: str | None = None,
+    questions: Sequence[str] = QUESTIONS,
+) -> list[str]:
+    """Compare prompts of a reasoner, which sees no picture.
+
+    Args:
+        folder: the checkpoint.
+        chat: its chat format.
+        prompt: of the manifest.
+        skip: what follows the assistant's opening where a model with thoughts shall not think;
+            None: the template is left to its default.
+        questions: what `{question}` and `{extraction}` stand for.
+
+    Returns:
+        The questions whose prompts get other ids.
+
+    Raises:
+        VocabularyError: a tokenizer cannot be read, or there is no chat template.
+    """
+    reference = load_tokenizer(folder)
+    options = {} if skip is None else {"enable_thinking": False}
+    system = [] if chat.system is None else [{"role": "system", "content": chat.system}]
+    differing = []
+    for question in questions:
+        words = _filled(prompt, question)
+        messages = [*system, {"role": "user", "content": words}]
+        theirs = _ids(reference, render(reference, messages, **options))
+        if theirs != _our_ids(folder, chat, prompt, question, skip or ""):
+            differing.append(question)
+    return differing
+
+
+def _qwen_1_5(words: str) -> str:
+    """The prompt as LLaVA-NeXT's `conv_templates["qwen_1_5"]` writes it."""
+    return (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        f"<|im_start|>user\n{IMAGE_MARK}\n{words}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def _filled(prompt: str, question: str) -> str:
+    for placeholder in ("{question}", "{hint}", "{extraction}"):
+        prompt = prompt.replace(placeholder, question)
+    return prompt
+
+
+def _our_ids(
+    folder: Path, chat: ChatSpec, prompt: str, question: str, suffix: str = ""
+) -> list[int]:
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer(path)
+    except ModelFileError as err:
+        raise VocabularyError(str(err)) from err
+    values = dict.fromkeys(("question", "hint", "extraction"), question)
+    image = ImageTokens(np.zeros((1, 1), np.float32), "")
+    parts: list[Part] = [*system_turn(chat), *user_turn(chat, fill(prompt, values, image))]
+    ids: list[int] = []
+    for segment in to_segments([*parts, Trusted(suffix)], tokenizer):
+        ids += segment.ids if isinstance(segment, TokenSegment) else [_IMAGE]
+    return ids
+
+
+def _ids(reference: Any, text: str) -> list[int]:
+    ids: list[int] = reference(text).input_ids
+    return ids
+
+
+def _ids_with_image(reference: Any, text: str, folder: Path) -> list[int]:
+    image = reference.get_added_vocab().get(IMAGE_MARK)
+    if image is None:
+        raise VocabularyError(f"the tokenizer of {folder} has no token {IMAGE_MARK}")
+    return [_IMAGE if token == image else token for token in _ids(reference, text)]
