@@ -188,7 +188,7 @@ def assemble_bundle(
 
 
 def _vision_spec(folder: Path, graph: Path, processing: Processing) -> VisionSpec:
-    (output,) = open_session(graph).get_outputs()
+    output = open_session(graph).get_outputs()[0]
     tokens, width = output.shape[1:]
     if not isinstance(tokens, int) or not isinstance(width, int):
         raise AssemblyError(f"{graph} leaves the shape of {OUTPUT} open: {output.shape}")

@@ -214,7 +214,7 @@ def open_tensors(folder: Path) -> TensorFiles:
         if (index := folder / f"{single}.index.json").is_file():
             return _open_shards(index)
     raise UnreadableCheckpointError(
-        f"{folder} holds none of {', '.join(_WEIGHTS)}, and no index of shards"
+        f"{folder} holds neither {' nor '.join(_WEIGHTS)}, nor the index of their shards"
     )
 
 
