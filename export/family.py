@@ -38,6 +38,7 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
     attention_bias: bool = False
     mlp_bias: bool = False
     use_sliding_window: bool = False
+    layer_types: list[str] | None = None
     hidden_act: str = "silu"
 
     @property
@@ -99,12 +100,14 @@ def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
         raise UnreadableCheckpointError(f"{path}: {err}") from err
     rope = {**(config.rope_scaling or {}), **(config.rope_parameters or {})}
     rope_type = rope.get("rope_type", rope.get("type", "default"))
+    kinds = sorted(set(config.layer_types or []) - {"full_attention"})
     lost = {
         f"rope type {rope_type!r}": rope_type != "default",
         f"activation {config.hidden_act!r}": config.hidden_act != "silu",
         "attention_bias": config.attention_bias,
         "mlp_bias": config.mlp_bias,
         "use_sliding_window": config.use_sliding_window,
+        f"layers of {', '.join(kinds)}": bool(kinds),
     }
     if unsupported := [setting for setting, present in lost.items() if present]:
         raise UnsupportedModelError(f"{path} asks for {', '.join(unsupported)}: not supported")

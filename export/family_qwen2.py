@@ -4,6 +4,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.family import LlmConfig, gated_layer_shapes
 
 
@@ -13,7 +14,12 @@ class Qwen2:
     architecture = gguf.MODEL_ARCH.QWEN2
 
     def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
-        """Tensors of one layer."""
+        """Tensors of one layer; llama.cpp's Qwen2 has heads that make up the hidden size."""
+        if config.head_width * config.num_attention_heads != config.hidden_size:
+            raise UnsupportedModelError(
+                f"{config.num_attention_heads} heads of {config.head_width} are not "
+                f"{config.hidden_size} wide, which a Qwen2 GGUF asks for"
+            )
         shapes = gated_layer_shapes(config)
         biases = {
             f"self_attn.{name}.bias": shapes[f"self_attn.{name}.weight"][:1]

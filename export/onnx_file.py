@@ -34,7 +34,10 @@ def write_model(path: Path, model: onnx_ir.Model) -> None:
     """
     weights = _weights(model)
     if sum(weight.nbytes for weight in weights.values()) > MAX_WEIGHTS_BYTES:
-        onnx_ir.external_data.unload_from_model(model, path.parent, path.name + DATA_SUFFIX)
+        # Small constants stay, since shapes are inferred from them.
+        onnx_ir.external_data.unload_from_model(
+            model, path.parent, data_path(path).name, size_threshold_bytes=1024
+        )
         frame = _frame(model)
         path.write_bytes(frame.SerializeToString(deterministic=True))
     else:

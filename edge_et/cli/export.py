@@ -54,7 +54,8 @@ def vision(
 def llm(checkpoint: Path, out: Path, dtype: str, pre_tokenizer: str | None) -> None:
     """Export a language model to GGUF, its logits compared with transformers.
 
-    CHECKPOINT is the folder of a Llama or Qwen3 checkpoint.
+    CHECKPOINT is the folder of a Llama, Qwen2 or Qwen3 checkpoint, or of a LLaVA or LLaVA-OneVision
+    checkpoint with a Qwen model inside.
     """
     from edge_et.export.llm import export_llm
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+
 from tiny.anyres import GOLDEN
 
 LLAVA = GOLDEN / "llava_qwen3_tiny"

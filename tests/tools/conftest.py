@@ -14,6 +14,7 @@ from transformers import (
     LlamaConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen3Config,
     SiglipVisionConfig,
     SiglipVisionModel,
@@ -29,7 +30,8 @@ QWEN2_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-Family = Literal["llama", "qwen3"]
+Family = Literal["llama", "qwen2", "qwen3"]
+CONFIGS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
 
 
 def train_tokenizer(family: Family) -> Tokenizer:
@@ -73,7 +75,7 @@ def save_language_model(
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 32,
+        "head_dim": 16 if family == "qwen2" else 32,
         "max_position_embeddings": 256,
         "rope_theta": 50_000.0,
         "tie_word_embeddings": tied,
@@ -82,12 +84,14 @@ def save_language_model(
         "eos_token_id": 2,
         **changes,
     }
-    config = LlamaConfig(**common) if family == "llama" else Qwen3Config(**common)
+    config = CONFIGS[family](**common)
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config).to(dtype)
     for name, parameter in model.named_parameters():
         if "norm" in name:
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
+        elif name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
     model.save_pretrained(folder, max_shard_size=shard_bytes or "1GB")
     PreTrainedTokenizerFast(
         tokenizer_object=train_tokenizer(family), eos_token="<|im_end|>", bos_token="<|endoftext|>"

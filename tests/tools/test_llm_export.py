@@ -34,7 +34,7 @@ DOUBLE = torch.zeros(64, dtype=torch.float64)
 Edit = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_float32_logits_are_those_of_transformers(
     make_llm: Callable[..., Path], tmp_path: Path, family: str, tied: bool
@@ -48,7 +48,7 @@ def test_float32_logits_are_those_of_transformers(
     assert ("output.weight" in names) is not tied
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_bfloat16_shards(make_llm: Callable[..., Path], tmp_path: Path, family: str) -> None:
     folder = make_llm(family, tied=False, dtype=torch.bfloat16, shard_bytes=60_000)
     assert len(list(folder.glob("model-*.safetensors"))) > 1
@@ -70,7 +70,7 @@ def test_half_precision_keeps_the_distributions(
     assert stored["blk.0.attn_norm.weight"].tensor_type.name == "F32"
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_reference_needs_one_tensor_at_a_time_and_changes_no_bit(
     make_llm: Callable[..., Path], family: str, tied: bool
@@ -173,6 +173,10 @@ def test_a_config_that_does_not_fit_is_refused(
     folder = make_llm("llama")
     edit_config(folder, **changes)
     refused(folder, error, match)
+
+
+def test_heads_that_a_qwen2_gguf_cannot_have_are_refused(make_llm: Callable[..., Path]) -> None:
+    refused(make_llm("qwen2", head_dim=32), UnsupportedModelError, "4 heads of 32 are not 64")
 
 
 def without(name: str) -> Edit:

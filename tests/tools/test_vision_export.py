@@ -26,8 +26,8 @@ from edge_et.export.errors import (
     UnreadableCheckpointError,
     UnsupportedModelError,
 )
-from edge_et.export.onnx_graph import open_session, run_graph
-from edge_et.export.projector import PixelShuffleProjector
+from edge_et.export.onnx_graph import open_session, run_graph, run_outputs
+from edge_et.export.projector import MlpProjector, PixelShuffleProjector
 from edge_et.export.projector_files import load_projector, save_projector
 from edge_et.export.vision import MAX_TOKEN_ERROR, export_tower, export_vision
 from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector, load_backbone
@@ -126,6 +126,41 @@ def test_the_same_input_gives_the_same_bytes_without_traces(
     ).path.read_bytes()
     assert again == vision_graph.read_bytes()
     assert b".py" not in again
+
+
+def test_weights_beyond_the_limit_lie_beside_the_graph(
+    dinov2_folder: Path,
+    projector_folder: Path,
+    vision_graph: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge_et.export.onnx_file.MAX_WEIGHTS_BYTES", 1000)
+    out = tmp_path / "vision.onnx"
+    report = export_vision(dinov2_folder, projector_folder, out, image_size=56)
+    data = tmp_path / "vision.onnx.data"
+    assert sorted(tmp_path.iterdir()) == [out, data]
+    assert report.size_bytes == out.stat().st_size + data.stat().st_size
+    pixel_values = pixels(2, 56).numpy()
+    expected = run_graph(open_session(vision_graph), pixel_values)
+    assert np.array_equal(run_graph(open_session(out), pixel_values), expected)
+
+
+def test_a_newline_is_an_output_of_its_own(siglip_folder: Path, tmp_path: Path) -> None:
+    newline = torch.arange(24, dtype=torch.float32)
+    tower = TowerWithProjector(
+        load_backbone(siglip_folder, feature_layer=-1), MlpProjector(32, 24), newline
+    )
+    out = export_tower(tower, tmp_path / "vision.onnx").path
+    onnx.checker.check_model(out, full_check=True)
+    session = open_session(out)
+    assert [port.shape for port in session.get_outputs()] == [["N", 16, 24], [24]]
+    for tiles in (1, 4):
+        outputs = run_outputs(session, pixels(tiles, 60).numpy())
+        assert np.array_equal(outputs["image_newline"], newline.numpy())
+        with torch.inference_mode():
+            expected, _ = tower.eval()(pixels(tiles, 60))
+        assert np.abs(outputs["image_tokens"] - expected.numpy()).max() < MAX_TOKEN_ERROR
 
 
 def test_nodes_carry_the_names_of_their_modules(vision_graph: Path) -> None:

@@ -1,0 +1,144 @@
+"""Chat formats, and whether whole prompts get the reference's tokens."""
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+from tiny.vlm import LLAVA, ONEVISION, edit_config
+
+from edge_et.bundle import ChatSpec
+from edge_et.export.chat import ChatFormat, qwen_1_5_format, template_format
+from edge_et.export.errors import AssemblyError, UnreadableCheckpointError, VocabularyError
+from edge_et.export.prompt_tokens import (
+    QUESTIONS,
+    picture_prompts_that_differ,
+    text_prompts_that_differ,
+)
+
+PROMPT = "Describe it. Especially, pay attention to {question}."
+# As llava-hf's checkpoints have it: a space behind the role, a line feed before the words.
+LLAVA_HF_TEMPLATE = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + ' '}}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{{ '\n' + content['text'] }}{% endfor %}{{'<|im_end|>'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture
+def onevision(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ONEVISION, tmp_path / "onevision"))
+
+
+def test_the_template_of_llava_next() -> None:
+    found = qwen_1_5_format(LLAVA)
+    assert found.image_prefix == "{image}\n"
+    assert found.chat.system == "You are a helpful assistant."
+    assert picture_prompts_that_differ(LLAVA, found, found.image_prefix + PROMPT) == []
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_template_of_llava_hf(onevision: Path, legacy: bool) -> None:
+    (onevision / "chat_template.jinja").unlink()
+    if legacy:
+        (onevision / "chat_template.json").write_text(
+            json.dumps({"chat_template": LLAVA_HF_TEMPLATE})
+        )
+    else:
+        (onevision / "chat_template.jinja").write_text(LLAVA_HF_TEMPLATE)
+    found = template_format(onevision)
+    assert found == ChatFormat(
+        chat=ChatSpec(
+            turn_start="<|im_start|>{role}",
+            turn_end="<|im_end|>",
+            system=" \nYou are a helpful assistant.",
+            assistant_start_suffix="\n",
+            stop_tokens=("<|im_end|>", "<|endoftext|>"),
+        ),
+        image_prefix=" {image}\n",
+        text_prefix=" \n",
+        template="checkpoint",
+    )
+    assert picture_prompts_that_differ(onevision, found, found.image_prefix + PROMPT) == []
+
+
+def test_prompts_that_differ_are_told(onevision: Path) -> None:
+    for folder, found in ((LLAVA, qwen_1_5_format(LLAVA)), (onevision, template_format(onevision))):
+        prompt = found.image_prefix + PROMPT
+        assert picture_prompts_that_differ(folder, found, prompt) == []
+        other = msgspec.structs.replace(found.chat, system="You are a helpful assistant")
+        changed = ChatFormat(
+            chat=other,
+            image_prefix=found.image_prefix,
+            text_prefix=found.text_prefix,
+            template=found.template,
+        )
+        assert picture_prompts_that_differ(folder, changed, prompt) == list(QUESTIONS)
+        with pytest.raises(AssemblyError, match=r"has to begin with '\{image\}\\n'"):
+            picture_prompts_that_differ(folder, found, "{image}" + PROMPT)
+
+
+@pytest.mark.parametrize("skip", [None, "<think>\n\n</think>\n\n"])
+def test_prompts_of_a_reasoner(skip: str | None) -> None:
+    chat = ChatSpec(
+        turn_start="<|im_start|>{role}\n",
+        turn_end="<|im_end|>\n",
+        system=None,
+        stop_tokens=("<|im_end|>",),
+    )
+    prompt = "Description: {extraction}\nQuestion: {question}\nAnswer directly."
+    assert text_prompts_that_differ(LLAVA, chat, prompt, skip=skip) == []
+    spoken_to = msgspec.structs.replace(chat, system="Be brief.")
+    assert text_prompts_that_differ(LLAVA, spoken_to, prompt, skip=skip) == []
+    other = msgspec.structs.replace(chat, turn_end="<|im_end|>")
+    assert text_prompts_that_differ(LLAVA, other, prompt, skip=skip) == list(QUESTIONS)
+
+
+def test_a_normaliser_that_the_tokenizer_lacks_is_noticed(onevision: Path) -> None:
+    path = onevision / "tokenizer.json"
+    content = json.loads(path.read_text())
+    image = next(token for token in content["added_tokens"] if token["content"] == "<image>")
+    image["lstrip"] = True  # eats the line feed before it, which the runtime does not
+    path.write_text(json.dumps(content))
+    config = onevision / "tokenizer_config.json"
+    settings = json.loads(config.read_text())
+    settings["added_tokens_decoder"][str(image["id"])]["lstrip"] = True
+    config.write_text(json.dumps(settings))
+    found = template_format(onevision)
+    differing = picture_prompts_that_differ(onevision, found, found.image_prefix + PROMPT)
+    assert differing == list(QUESTIONS)
+
+
+def test_stop_tokens_come_from_the_config_where_generation_is_not_configured(
+    onevision: Path,
+) -> None:
+    (onevision / "generation_config.json").unlink()
+    assert template_format(onevision).chat.stop_tokens == ("<|im_end|>",)
+    text = json.loads((onevision / "config.json").read_text())["text_config"]
+    edit_config(onevision, text_config=text | {"eos_token_id": [1974, 1976]})
+    assert template_format(onevision).chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")
+    edit_config(onevision, eos_token_id=7)
+    with pytest.raises(UnreadableCheckpointError, match="ends at 7"):
+        template_format(onevision)
+
+
+def test_formats_that_are_refused(onevision: Path) -> None:
+    template = onevision / "chat_template.jinja"
+    for text, match in (
+        ("{{ messages[0]['role'] }}: hello", "not understood: 'system: hello'"),
+        ("{{ raise_exception('no') }}", "cannot be rendered: no"),
+        ("{% for", "cannot be rendered"),
+    ):
+        template.write_text(text)
+        with pytest.raises(VocabularyError, match=match):
+            template_format(onevision)
+    template.unlink()
+    with pytest.raises(VocabularyError, match="cannot be rendered"):
+        template_format(onevision)
+    (onevision / "tokenizer.json").write_text("{}")
+    with pytest.raises(VocabularyError, match="tokenizer"):
+        template_format(onevision)
