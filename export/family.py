@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+MAX_LAYERS = 1024
+"""Layers of a model. No model has that many; a damaged number would fill the memory."""
+
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -24,7 +27,7 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
     architectures: list[str]
     hidden_size: Count
     intermediate_size: Count
-    num_hidden_layers: Count
+    num_hidden_layers: Annotated[int, msgspec.Meta(ge=1, le=MAX_LAYERS)]
     num_attention_heads: Count
     max_position_embeddings: Count
     rms_norm_eps: _Positive

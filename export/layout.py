@@ -22,6 +22,7 @@ from edge_et.export.errors import (
     UnreadableCheckpointError,
     UnsupportedModelError,
 )
+from edge_et.export.family import MAX_LAYERS
 
 Part = Literal["llm", "tower", "projector", "newline"]
 
@@ -133,6 +134,9 @@ def complete_settings(
             f"{path}: a language model of type {settings.get('model_type')!r} cannot be exported; "
             f"known: {', '.join(model_types)}"
         )
+    layers = settings.get("num_hidden_layers", 1)
+    if not isinstance(layers, int) or layers > MAX_LAYERS:
+        raise UnreadableCheckpointError(f"{path} describes no language model: {layers!r} layers")
     try:
         complete = AutoConfig.for_model(**settings).to_dict()
     except Exception as err:  # settings of wrong types make it raise nearly anything

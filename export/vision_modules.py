@@ -16,6 +16,7 @@ from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 
 from edge_et.export.checkpoint import TensorFiles, open_tensors, read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
+from edge_et.export.family import MAX_LAYERS
 from edge_et.export.projector import MlpProjector, PixelShuffleProjector
 
 
@@ -268,6 +269,9 @@ def check_siglip(
         LeftoverTensorError: a tensor is there that the model has not.
         TensorShapeError: one has another shape.
     """
+    layers = settings.get("num_hidden_layers", 1)
+    if not isinstance(layers, int) or layers > MAX_LAYERS:
+        raise UnreadableCheckpointError(f"{source} describes no SigLIP tower: {layers!r} layers")
     try:
         with torch.device("meta"):
             model = SiglipVisionModel(SiglipVisionConfig.from_dict(settings))

@@ -606,6 +606,8 @@ def nested(part: str, **changes: Any) -> dict[str, Any]:
             UnsupportedModelError,
             "rope type 'yarn'",
         ),
+        (nested("vision_config", num_hidden_layers=10**9), UnreadableCheckpointError, "layers"),
+        (nested("text_config", num_hidden_layers=10**9), UnreadableCheckpointError, "layers"),
         ({"text_config": None}, UnreadableCheckpointError, "no text_config"),
         ({"text_config": 7}, UnreadableCheckpointError, "no text_config"),
         ({"vision_config": 7}, UnreadableCheckpointError, r"config\.json"),
