@@ -15,6 +15,13 @@ ToolError                           (edge_et.errors)
 |-- ParityError                     an output differs from its reference by more than the limit
 |-- QuantizationError               a quantizer refused its input or failed
 |   `-- UnknownQuantizationError    no such type or method
+|-- HubError                        a checkpoint cannot be had from the Hugging Face hub
+|   |-- HubNameError                not a name of a repository
+|   |-- HubNotFoundError            no such repository or revision, or a private one
+|   |-- HubAccessError              gated, or the token is missing or not good enough
+|   |-- HubConnectionError          the hub cannot be reached, or fails
+|   `-- HubFileError                a file is missing, or not what the hub says it is
+|-- DiskSpaceError                  a file system has less room than is needed
 |-- OutputError                     a file cannot be written
 `-- AssemblyError                   the parts of a bundle do not fit together
 """
@@ -134,6 +141,70 @@ class UnknownQuantizationError(QuantizationError):
         super().__init__(f"unknown quantization {name!r}; known: {', '.join(valid)}")
         self.name = name
         self.valid = valid
+
+
+class HubError(ToolError):
+    """A checkpoint cannot be had from the Hugging Face hub."""
+
+
+class HubNameError(HubError):
+    """What stands behind `hf:` is not a name of a repository.
+
+    Attributes:
+        place: what was written.
+    """
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"{place!r} is no name of a model; write hf:owner/name or hf:owner/name@revision"
+        )
+        self.place = place
+
+
+class HubNotFoundError(HubError):
+    """No such repository or revision, or a private one."""
+
+
+class HubAccessError(HubError):
+    """The repository is gated, or the token is missing or not good enough."""
+
+
+class HubConnectionError(HubError):
+    """The hub cannot be reached, or fails.
+
+    Attributes:
+        place: what was wanted.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(
+            f"{place} cannot be had from the hub: {reason}; what has arrived is kept, so run the "
+            "command again, or give the folder of a copy"
+        )
+        self.place = place
+
+
+class HubFileError(HubError):
+    """A file of the repository is missing, or not what the hub says it is."""
+
+
+class DiskSpaceError(ToolError):
+    """A file system has less room than is needed.
+
+    Attributes:
+        path: what is to be written there.
+        needed_bytes: room that is needed.
+        free_bytes: room that there is.
+    """
+
+    def __init__(self, path: Path, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"{path} needs {needed_bytes / 1e9:.2f} GB and has {free_bytes / 1e9:.2f} GB free; "
+            "make room, or use another disk"
+        )
+        self.path = path
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
 
 
 class OutputError(ToolError):

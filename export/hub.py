@@ -1,0 +1,271 @@
+"""Getting a checkpoint: a folder, or a repository of the Hugging Face hub.
+
+In: a place, `hf:owner/name[@revision]` or a path. Out: what is known of it before anything is
+fetched, then a folder. Downloads live in huggingface_hub's own
+cache, are resumed at the byte where they broke off, and never hold code.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_et.export.errors import (
+    HubAccessError,
+    HubConnectionError,
+    HubFileError,
+    HubNameError,
+    HubNotFoundError,
+    OutputError,
+)
+from edge_et.export.origin import (
+    Checkpoint,
+    CheckpointFile,
+    checkpoint_in_folder,
+    license_of,
+    needed_files,
+    sha256_of,
+)
+from edge_et.export.steps import Progress, needing_extra, no_progress
+
+with needing_extra("export"):
+    import requests
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+PREFIX = "hf:"
+
+_PLACE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_LOOKS_PER_SECOND = 4
+
+
+def find_checkpoint(place: str) -> Checkpoint:
+    """Find a checkpoint and what is needed of it; nothing is fetched but its description.
+
+    Args:
+        place: `hf:owner/name`, `hf:owner/name@branch-tag-or-commit`, or a folder.
+
+    Returns:
+        The checkpoint. A branch or tag has become the commit that it points to now.
+
+    Raises:
+        HubNameError: `hf:` is followed by something else than a name.
+        HubNotFoundError: there is no such repository or revision, or it is private.
+        HubAccessError: the hub wants a token, or the token is not good enough.
+        HubConnectionError: the hub cannot be reached, or fails.
+        HubFileError: the repository lacks a config or weights.
+        UnreadableCheckpointError: no such folder, or one without a config or weights.
+    """
+    if place.startswith(PREFIX):
+        return _on_the_hub(place)
+    return checkpoint_in_folder(Path(place))
+
+
+def files_to_fetch(checkpoint: Checkpoint) -> list[CheckpointFile]:
+    """Files of a checkpoint that are not here yet."""
+    if checkpoint.folder is not None:
+        return []
+    name, revision = checkpoint.name, checkpoint.version
+    return [
+        file
+        for file in checkpoint.files
+        if not isinstance(try_to_load_from_cache(name, file.name, revision=revision), str)
+    ]
+
+
+def fetch_checkpoint(checkpoint: Checkpoint, progress: Progress = no_progress) -> Path:
+    """Download what is missing of a checkpoint, and check it.
+
+    Args:
+        checkpoint: from `find_checkpoint`.
+        progress: told the bytes, from a thread of its own.
+
+    Returns:
+        A folder with the checkpoint's files; for one of the hub, in huggingface_hub's cache.
+
+    Raises:
+        HubError: a file cannot be had, or is another one than the hub told; its children say why.
+            What has arrived stays, and the next call goes on from there.
+    """
+    if checkpoint.folder is not None:
+        return checkpoint.folder
+    missing = files_to_fetch(checkpoint)
+    api = HfApi(library_name="edge-et")
+    paths: dict[str, Path] = {}
+    with _plain_and_quiet(), _counted(checkpoint, missing, progress):
+        for file in checkpoint.files:
+            with _our_errors(f"{PREFIX}{checkpoint.name}"):
+                paths[file.name] = Path(
+                    api.hf_hub_download(checkpoint.name, file.name, revision=checkpoint.version)
+                )
+    for file in missing:
+        progress(f"check {file.name}", 0, 1)
+        _check(paths[file.name], file, checkpoint)
+    return paths["config.json"].parent
+
+
+def _on_the_hub(place: str) -> Checkpoint:
+    match = _PLACE.fullmatch(place.removeprefix(PREFIX))
+    if match is None:
+        raise HubNameError(place)
+    name, revision = match["name"], match["revision"]
+    with _our_errors(place):
+        info = HfApi(library_name="edge-et").model_info(
+            name, revision=revision or "main", files_metadata=True
+        )
+    known = {sibling.rfilename: sibling for sibling in info.siblings or []}
+    url = f"{constants.ENDPOINT}/{name}"
+    files = tuple(
+        CheckpointFile(
+            name=file,
+            size_bytes=known[file].size or 0,
+            sha256=lfs.sha256 if (lfs := known[file].lfs) else None,
+        )
+        for file in needed_files(known)
+    )
+    commit = info.sha or ""
+    if not _COMMIT.fullmatch(commit) or not files:
+        raise HubFileError(
+            f"{place} has no config.json, or no model.safetensors or pytorch_model.bin: "
+            f"it is not a checkpoint in the format of transformers; look at {url}"
+        )
+    return Checkpoint(
+        name=name,
+        version=commit,
+        url=f"{url}/tree/{commit}",
+        license=license_of(info.card_data, url),
+        files=files,
+        folder=None,
+    )
+
+
+def _check(path: Path, file: CheckpointFile, checkpoint: Checkpoint) -> None:
+    if path.stat().st_size == file.size_bytes and file.sha256 in (None, sha256_of(path)):
+        return
+    path.resolve().unlink()
+    path.unlink(missing_ok=True)
+    raise HubFileError(
+        f"{file.name} of {checkpoint.name} arrived damaged and was removed; run the command again"
+    )
+
+
+@contextmanager
+def _our_errors(place: str) -> Iterator[None]:
+    """Tell what the hub's client complains about, and what to do."""
+    try:
+        yield
+    except HFValidationError as err:
+        raise HubNameError(place) from err
+    except GatedRepoError as err:
+        raise HubAccessError(
+            f"{place} is gated: accept its conditions at {constants.ENDPOINT}/"
+            f"{place.removeprefix(PREFIX).partition('@')[0]}, then log in with `hf auth login` "
+            "or set HF_TOKEN"
+        ) from err
+    except RepositoryNotFoundError as err:
+        raise HubNotFoundError(
+            f"{place} is not on {constants.ENDPOINT}, or is private: check the name; "
+            "for a private one log in with `hf auth login` or set HF_TOKEN"
+        ) from err
+    except RevisionNotFoundError as err:
+        raise HubNotFoundError(
+            f"{place} has no such revision: name a branch, a tag or a whole commit behind @"
+        ) from err
+    except LocalEntryNotFoundError as err:
+        raise HubConnectionError(place, _reason(err.__cause__ or err)) from err
+    except EntryNotFoundError as err:
+        raise HubFileError(
+            f"{place} has lost a file while it was read: {_first_line(err)}"
+        ) from err
+    except HfHubHTTPError as err:
+        if err.response is not None and err.response.status_code in (401, 403):
+            raise HubAccessError(
+                f"{constants.ENDPOINT} refuses {place}: log in with `hf auth login`, or set "
+                f"HF_TOKEN to a token that may read it ({_first_line(err)})"
+            ) from err
+        raise HubConnectionError(place, _reason(err)) from err
+    except OSError as err:  # requests' own errors are of this kind
+        if err.errno is not None and not isinstance(err, ConnectionError):
+            raise OutputError(Path(constants.HF_HUB_CACHE), err.strerror or str(err)) from err
+        raise HubConnectionError(place, _reason(err)) from err
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, requests.ConnectionError | requests.Timeout):
+        return f"no answer from {constants.ENDPOINT}"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+@contextmanager
+def _plain_and_quiet() -> Iterator[None]:
+    """Speak plain HTTP, and draw no bars of huggingface_hub's own.
+
+    Xet, its other protocol, begins a file anew after a kill.
+    """
+    xet, quiet = constants.HF_HUB_DISABLE_XET, are_progress_bars_disabled()
+    constants.HF_HUB_DISABLE_XET = True
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = xet
+        if not quiet:
+            enable_progress_bars()
+
+
+@contextmanager
+def _counted(
+    checkpoint: Checkpoint, missing: list[CheckpointFile], progress: Progress
+) -> Iterator[None]:
+    """Tell the bytes that lie in the cache's folder, some times a second, while the block runs.
+
+    huggingface_hub 0.x tells its progress to bars of its own alone.
+    """
+    blobs = Path(constants.HF_HUB_CACHE, f"models--{checkpoint.name.replace('/', '--')}", "blobs")
+    total = sum(file.size_bytes for file in missing)
+    done = threading.Event()
+    before = _bytes_in(blobs, whole=True)
+
+    def look() -> None:
+        while not done.wait(1 / _LOOKS_PER_SECOND):
+            arrived = _bytes_in(blobs) - before
+            progress(f"download {checkpoint.name}", min(max(arrived, 0), total), total)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _bytes_in(folder: Path, *, whole: bool = False) -> int:
+    """Bytes of a folder's files; with `whole`, of those that have arrived completely."""
+    sizes = []
+    for path in folder.glob("*"):
+        try:
+            if not (whole and path.suffix == ".incomplete"):
+                sizes.append(path.stat().st_size)
+        except OSError:  # it was just renamed
+            continue
+    return sum(sizes)

@@ -1,0 +1,163 @@
+"""What a checkpoint is before it is read: its files, its version, its licence.
+
+In: a folder, or the names that a repository holds. Out: a `Checkpoint`. Nothing is read of the
+tensors here.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_et.export.errors import UnreadableCheckpointError
+from edge_et.export.steps import needing_extra
+
+with needing_extra("export"):
+    from huggingface_hub import ModelCard
+
+_TEXTS = {
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+}
+# What transformers writes, the better format first. Other names are other people's copies.
+_WEIGHTS = (
+    re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"),
+    re.compile(r"pytorch_model(-\d{5}-of-\d{5})?\.bin|pytorch_model\.bin\.index\.json"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFile:
+    """A file of a checkpoint.
+
+    Attributes:
+        name: in the checkpoint's folder.
+        size_bytes: its size.
+        sha256: of its content, where the hub tells it: files in large-file storage.
+    """
+
+    name: str
+    size_bytes: int
+    sha256: str | None = None
+
+    @property
+    def is_weights(self) -> bool:
+        """Whether it holds tensors."""
+        return self.name.endswith((".safetensors", ".bin"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint that is known to exist.
+
+    Attributes:
+        name: `owner/name` on the hub, or the folder's name.
+        version: the commit on the hub; of a folder, the SHA-256 of its files' hashes.
+        url: where people can look at it; empty for a folder.
+        license: as its model card states it, or `unknown: see URL`.
+        files: what is needed of it, by name.
+        folder: where it lies; None: on the hub.
+    """
+
+    name: str
+    version: str
+    url: str
+    license: str
+    files: tuple[CheckpointFile, ...]
+    folder: Path | None
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all tensors, as stored."""
+        return sum(file.size_bytes for file in self.files if file.is_weights)
+
+
+def checkpoint_in_folder(folder: Path) -> Checkpoint:
+    """Look at a folder; its files are hashed.
+
+    Args:
+        folder: as transformers writes it.
+
+    Raises:
+        UnreadableCheckpointError: no such folder, or one without a config or weights.
+    """
+    if not folder.is_dir():
+        raise UnreadableCheckpointError(
+            f"{folder} is not a folder; a model of the hub is written hf:owner/name"
+        )
+    needed = needed_files(path.name for path in folder.iterdir() if path.is_file())
+    if not needed:
+        raise UnreadableCheckpointError(
+            f"{folder} lacks config.json, or model.safetensors or pytorch_model.bin"
+        )
+    files = tuple(
+        CheckpointFile(
+            name=name, size_bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name)
+        )
+        for name in needed
+    )
+    identity = hashlib.sha256()
+    for file in files:
+        identity.update(f"{file.name} {file.sha256}\n".encode())
+    card = folder / "README.md"
+    return Checkpoint(
+        name=folder.resolve().name,
+        version=f"sha256:{identity.hexdigest()}",
+        url="",
+        license=license_of(_card_data(card) if card.is_file() else None, "the folder"),
+        files=files,
+        folder=folder,
+    )
+
+
+def needed_files(names: Iterable[str]) -> list[str]:
+    """Names of the files to take, sorted; none where there is no checkpoint.
+
+    Code and pickled settings are not among them. Only names that are listed here are ever taken,
+    so none of them leads out of its folder.
+    """
+    known = set(names)
+    for pattern in _WEIGHTS:
+        if weights := {name for name in known if pattern.fullmatch(name)}:
+            return sorted(weights | (known & _TEXTS)) if "config.json" in known else []
+    return []
+
+
+def license_of(card: Any, where: str) -> str:
+    """Licence that a model card states, in its own words.
+
+    Args:
+        card: the card's metadata, or None.
+        where: what to look at where none is stated.
+    """
+    stated = getattr(card, "license", None)
+    if stated == "other":
+        stated = getattr(card, "license_name", None) or stated
+    if isinstance(stated, list):
+        stated = ", ".join(map(str, stated))
+    return stated if isinstance(stated, str) and stated else f"unknown: see {where}"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _card_data(path: Path) -> Any:
+    try:
+        return ModelCard.load(path, ignore_metadata_errors=True).data
+    except Exception:  # a card is for people: one that cannot be read states no licence
+        return None
