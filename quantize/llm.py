@@ -20,15 +20,21 @@ from edge_et.export.steps import (
 )
 
 with needing_extra("export"):
-    from edge_et.export.llama_logits import llama_logits, llama_tokens
+    from edge_et.export.llama_logits import llama_tokens, prompt_logits
     from edge_et.export.logits import PROMPTS, compare_logits
     from edge_et.export.native import native_errors, native_library
+    from edge_et.prompt import Segment, TokenSegment
+    from edge_et.quantize.importance import Importance
 
 TYPES = (
     "Q2_K",
     "Q3_K_S",
     "Q3_K_M",
     "Q3_K_L",
+    "IQ3_S",
+    "IQ3_M",
+    "IQ4_XS",
+    "IQ4_NL",
     "Q4_0",
     "Q4_1",
     "Q4_K_S",
@@ -42,6 +48,21 @@ TYPES = (
 )
 """The types of llama.cpp that need no importance matrix."""
 
+TYPES_BY_IMPORTANCE = (
+    "IQ1_S",
+    "IQ1_M",
+    "IQ2_XXS",
+    "IQ2_XS",
+    "IQ2_S",
+    "IQ2_M",
+    "Q2_K_S",
+    "IQ3_XXS",
+    "IQ3_XS",
+)
+"""Those that are useless without one."""
+
+_BUFFER_BYTES = 2**28  # of a tensor's rows at once, as read, in float32 and quantized; else 8 GiB
+
 
 def quantize_llm(
     source: Path,
@@ -49,7 +70,8 @@ def quantize_llm(
     quantization: str,
     *,
     max_mean_kl: float | None = None,
-    prompts: Sequence[str] = PROMPTS,
+    prompts: Sequence[Sequence[Segment]] | None = None,
+    importance: Importance | None = None,
     threads: int = 0,
     progress: Progress = no_progress,
 ) -> StepReport:
@@ -58,9 +80,10 @@ def quantize_llm(
     Args:
         source: a GGUF in F32, F16 or BF16; quantizing twice is refused.
         out: the GGUF to write, replaced if it exists.
-        quantization: one of `TYPES`.
+        quantization: one of `TYPES`; with an importance matrix, of `TYPES_BY_IMPORTANCE` too.
         max_mean_kl: largest mean divergence to accept, nats; None only tells it.
-        prompts: texts to compare on.
+        prompts: what to compare on, in the model's own tokens; None: a few texts.
+        importance: from `collect_importance` on the same model.
         threads: CPU threads of the quantizer; 0: all.
         progress: told the steps.
 
@@ -69,21 +92,18 @@ def quantize_llm(
 
     Raises:
         UnknownQuantizationError: no such type; the message lists those that exist.
-        QuantizationError: llama.cpp refuses the source.
+        QuantizationError: the type needs an importance matrix, or llama.cpp refuses the source.
         NativeModelError: llama.cpp cannot run source or result.
         ParityError: the divergence is above `max_mean_kl`. Nothing is left behind.
     """
-    if quantization not in TYPES:
-        raise UnknownQuantizationError(quantization, TYPES)
+    require_type(quantization, with_importance=importance is not None)
     watch = Stopwatch()
     with atomic_output(out) as temporary:
         progress(f"quantize to {quantization}", 0, 2)
-        _quantize(source, temporary, quantization, threads)
+        _quantize(source, temporary, quantization, importance, threads)
         progress("compare logits", 1, 2)
-        sequences = llama_tokens(source, prompts)
-        difference = compare_logits(
-            llama_logits(temporary, sequences), llama_logits(source, sequences)
-        )
+        read = prompts or [(TokenSegment(tuple(ids)),) for ids in llama_tokens(source, PROMPTS)]
+        difference = compare_logits(prompt_logits(temporary, read), prompt_logits(source, read))
         if max_mean_kl is not None and not difference.mean_kl <= max_mean_kl:
             raise ParityError(
                 f"{quantization} of {source}", "mean KL, nats", difference.mean_kl, max_mean_kl
@@ -106,13 +126,41 @@ def quantize_llm(
     )
 
 
-def _quantize(source: Path, out: Path, quantization: str, threads: int) -> None:
+def require_type(quantization: str, *, with_importance: bool) -> None:
+    """Check that a quantization exists, before hours of work.
+
+    Args:
+        quantization: its name.
+        with_importance: whether there will be an importance matrix.
+
+    Raises:
+        UnknownQuantizationError: no such type.
+        QuantizationError: it needs an importance matrix.
+    """
+    if quantization in TYPES_BY_IMPORTANCE and not with_importance:
+        raise QuantizationError(f"{quantization} needs an importance matrix")
+    if quantization not in TYPES + TYPES_BY_IMPORTANCE:
+        raise UnknownQuantizationError(quantization, TYPES + TYPES_BY_IMPORTANCE)
+
+
+def _quantize(
+    source: Path, out: Path, quantization: str, importance: Importance | None, threads: int
+) -> None:
     if not source.is_file():
         raise QuantizationError(f"{source} does not exist")
     llama_cpp = native_library()
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")
     params.nthread = threads
+    params.max_buf_size = _BUFFER_BYTES
+    if importance is not None:
+        # A list that ends with an entry without a name; llama.cpp copies it.
+        entries = (llama_cpp.llama_model_imatrix_data * (len(importance) + 1))()
+        for entry, (name, means) in zip(entries, importance.items(), strict=False):
+            entry.name = name.encode()
+            entry.data = means.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+            entry.size = len(means)
+        params.imatrix = entries
     code = llama_cpp.llama_model_quantize(
         os.fsencode(source), os.fsencode(out), ctypes.byref(params)
     )

@@ -52,22 +52,40 @@ def vision(
 @click.argument("quantization")
 @click.option("--out", type=PATH, required=True, help="The GGUF to write.")
 @click.option("--max-mean-kl", type=float, help="Largest mean divergence to accept, nats.")
+@click.option(
+    "--importance",
+    type=PATH,
+    help="Text file with prompts of the kind that the model is for, an empty line between two; "
+    "special tokens in it are special. What matters for them is rounded more carefully.",
+)
 @click.option("--threads", type=int, default=0, help="Threads of the quantizer; 0: all.")
 def llm(
-    source: Path, quantization: str, out: Path, max_mean_kl: float | None, threads: int
+    source: Path,
+    quantization: str,
+    out: Path,
+    max_mean_kl: float | None,
+    importance: Path | None,
+    threads: int,
 ) -> None:
     """Quantize a GGUF with llama.cpp and compare it with its source.
 
     SOURCE is a GGUF in F32, F16 or BF16, QUANTIZATION such as Q4_K_M, Q8_0 or Q4_0.
     """
-    from edge_et.quantize.llm import quantize_llm
+    from edge_et.quantize.importance import collect_importance, read_prompts
+    from edge_et.quantize.llm import quantize_llm, require_type
 
+    require_type(quantization, with_importance=importance is not None)
     with progress_bar() as progress:
+        matrix = None
+        if importance is not None:
+            prompts = read_prompts(importance, source)
+            matrix = collect_importance(source, prompts, progress=progress)
         report = quantize_llm(
             source,
             out,
             quantization,
             max_mean_kl=max_mean_kl,
+            importance=matrix,
             threads=threads,
             progress=progress,
         )

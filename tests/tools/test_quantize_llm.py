@@ -6,7 +6,7 @@ import pytest
 
 from edge_et.export.errors import ParityError, QuantizationError, UnknownQuantizationError
 from edge_et.export.llm import export_llm
-from edge_et.quantize.llm import TYPES, quantize_llm
+from edge_et.quantize.llm import TYPES, TYPES_BY_IMPORTANCE, quantize_llm
 
 
 def test_quantized_files_are_smaller_and_tell_their_divergence(
@@ -31,7 +31,8 @@ def test_quantized_files_are_smaller_and_tell_their_divergence(
 def test_every_type_is_one_of_llama_cpps() -> None:
     import llama_cpp
 
-    assert [name for name in TYPES if not hasattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}")] == []
+    every = TYPES + TYPES_BY_IMPORTANCE
+    assert [name for name in every if not hasattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}")] == []
 
 
 def test_too_much_divergence_is_an_error(llama_gguf: Path, tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_too_much_divergence_is_an_error(llama_gguf: Path, tmp_path: Path) -> No
 def test_an_unknown_type_lists_the_known_ones(llama_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownQuantizationError, match=r"'Q9'; known: Q2_K, .* Q8_0") as caught:
         quantize_llm(llama_gguf, tmp_path / "out.gguf", "Q9")
-    assert caught.value.valid == TYPES
+    assert caught.value.valid == TYPES + TYPES_BY_IMPORTANCE
 
 
 def test_sources_that_cannot_be_quantized(llama_gguf: Path, tmp_path: Path) -> None:
