@@ -1,0 +1,172 @@
+"""How a model wants to be talked to, from its chat template.
+
+In: a checkpoint folder with a tokenizer of transformers and its chat template. Out: the turns as
+strings, and how the model marks its thoughts. The template is run on probes by transformers, in
+its sandbox, and the strings must give back exactly what it rendered.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from edge_et.export.checkpoint import read_json
+from edge_et.export.errors import UnsupportedModelError, VocabularyError
+from edge_et.manifest import ChatSpec
+
+_SYSTEM, _USER = "probe-of-rules", "probe-of-words"
+_MARKS = re.compile(r"\s*(<[^<>\s/]+>)\s*(</[^<>\s]+>)\s*")
+
+Render = Callable[..., str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThoughtMarks:
+    """How a model marks its thoughts.
+
+    Attributes:
+        start: the token that opens one, as text.
+        end: the token that closes it.
+        skip: follows the assistant's opening where it shall not think.
+    """
+
+    start: str
+    end: str
+    skip: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextChat:
+    """How to talk to a model.
+
+    Attributes:
+        chat: its turns.
+        thoughts: how it marks its thoughts; None: it does not.
+    """
+
+    chat: ChatSpec
+    thoughts: ThoughtMarks | None
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Open a checkpoint's tokenizer with transformers; code in the checkpoint is not run.
+
+    Args:
+        folder: the checkpoint.
+
+    Raises:
+        VocabularyError: transformers cannot read it.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as err:  # whatever a damaged file makes it raise
+        raise VocabularyError(f"{folder}: transformers cannot read the tokenizer: {err}") from err
+
+
+def read_text_chat(folder: Path) -> TextChat:
+    """Take a chat template apart.
+
+    Args:
+        folder: the checkpoint.
+
+    Returns:
+        Its turns. What the template says to itself where no system turn is given becomes the
+        system turn.
+
+    Raises:
+        VocabularyError: transformers cannot read the tokenizer.
+        UnsupportedModelError: there is no template, it fails, or its turns are not of the form that
+            a bundle can hold.
+    """
+    tokenizer = load_tokenizer(folder)
+
+    def render(*messages: tuple[str, str], **switches: bool) -> str:
+        turns = [{"role": role, "content": content} for role, content in messages]
+        text: str = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, **switches
+        )
+        return text
+
+    try:
+        turn_start, turn_end, suffix = _turns(render)
+        plain = render(("user", _USER))
+        system = _default_system(plain, turn_start, turn_end)
+        chat = ChatSpec(
+            turn_start=turn_start,
+            turn_end=turn_end,
+            system=system,
+            assistant_start_suffix=suffix,
+            stop_tokens=stop_tokens(folder, tokenizer),
+        )
+        thoughts = _thoughts(tokenizer, plain, render(("user", _USER), enable_thinking=False))
+    except UnsupportedModelError:
+        raise
+    except Exception as err:  # templates are programs
+        raise UnsupportedModelError(f"the chat template of {folder} cannot be used: {err}") from err
+    rendered = "".join(
+        turn_start.replace("{role}", role) + content + turn_end
+        for role, content in (("system", system), ("user", _USER))
+        if content is not None
+    )
+    if rendered + turn_start.replace("{role}", "assistant") + suffix != plain:
+        raise UnsupportedModelError(
+            f"the chat template of {folder} writes {plain!r}, which turns of one form cannot give"
+        )
+    return TextChat(chat=chat, thoughts=thoughts)
+
+
+def stop_tokens(folder: Path, tokenizer: Any) -> tuple[str, ...]:
+    """Tokens that end what a model writes, as text.
+
+    Args:
+        folder: the checkpoint; generation_config.json is asked first, then config.json.
+        tokenizer: its tokenizer, asked last.
+
+    Raises:
+        UnsupportedModelError: there is none, or one that is not an added token.
+    """
+    ids: list[int] = []
+    for name in ("generation_config.json", "config.json"):
+        if not ids and (folder / name).is_file():
+            stated = read_json(folder / name).get("eos_token_id")
+            ids = [stated] if isinstance(stated, int) else list(stated or [])
+    ids = ids or [tokenizer.eos_token_id]
+    added = tokenizer.added_tokens_decoder
+    if not ids or any(number not in added for number in ids):
+        raise UnsupportedModelError(f"{folder}: the tokens {ids} that end a text are not all known")
+    return tuple(added[number].content for number in ids)
+
+
+def _turns(render: Render) -> tuple[str, str, str]:
+    """What opens a turn, with a place for the role; what closes it; what follows at the end."""
+    text = render(("system", _SYSTEM), ("user", _USER))
+    before, found, rest = text.partition(_SYSTEM)
+    between, also_found, after = rest.partition(_USER)
+    if not found or not also_found or before.count("system") != 1:
+        raise UnsupportedModelError(f"a chat template without turns that name their role: {text!r}")
+    turn_start = before.replace("system", "{role}")
+    user, assistant = (turn_start.replace("{role}", role) for role in ("user", "assistant"))
+    turn_end = between.removesuffix(user)
+    if not between.endswith(user) or not after.startswith(turn_end + assistant):
+        raise UnsupportedModelError(f"a chat template with turns of several forms: {text!r}")
+    return turn_start, turn_end, after.removeprefix(turn_end + assistant)
+
+
+def _default_system(plain: str, turn_start: str, turn_end: str) -> str | None:
+    start = turn_start.replace("{role}", "system")
+    user = turn_end + turn_start.replace("{role}", "user") + _USER
+    if not plain.startswith(start) or user not in plain:
+        return None
+    return plain.removeprefix(start).partition(user)[0]
+
+
+def _thoughts(tokenizer: Any, plain: str, silent: str) -> ThoughtMarks | None:
+    skip = silent.removeprefix(plain)
+    marks = _MARKS.fullmatch(skip)
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    if not silent.startswith(plain) or marks is None or not added >= set(marks.groups()):
+        return None
+    return ThoughtMarks(start=marks[1], end=marks[2], skip=skip)

@@ -1,0 +1,212 @@
+"""The prompts, budgets and sampling of the paper's two stages, as a bundle holds them.
+
+In: who sees and who reasons. Out: the specs of both stages, fitted into the contexts.
+
+Source: the released code of arXiv 2511.17487 (github.com/markendo/downscaling_intelligence, commit
+e9635aa); the hint's prompt and the closing of a thought are not in it. Its tail asks for the letter
+of an option, since the paper's benchmarks are multiple choice.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from edge_et.export.errors import AssemblyError
+from edge_et.export.text_chat import ThoughtMarks
+from edge_et.manifest import (
+    ChatSpec,
+    DirectSpec,
+    ExtractSpec,
+    HintSpec,
+    Sampling,
+    ThinkSpec,
+    ThoughtSpec,
+)
+from edge_et.prompt import count_positions, fill, system_turn, to_segments, user_turn
+from edge_et.tokenizer import Tokenizer
+
+EXTRACT_WORDS: Final = (
+    "Describe the fine-grained content of the image, including scenes, objects, "
+    "relationships, instance location, and any text present. Especially, pay attention to {hint}."
+)
+HINT_WORDS: Final = (
+    "Somebody will describe an image, so that the question below can be answered from the "
+    "description alone. Tell in one short phrase which visual details the description must pay "
+    "attention to. Do not answer the question, and write nothing but the phrase.\n\n{question}"
+)
+THINK_WORDS: Final = (
+    "You are an excellent text-based reasoning expert. You are required to answer the question "
+    "based on the detailed description of the image.\n\n"
+    "Description: {extraction}\nQuestion: {question}"
+)
+CONTINUED_WORDS: Final = "Question: {question}"
+"""Where the model that saw goes on in the same conversation; not in the paper, as are all bundles
+of one model."""
+
+ANSWER_TAIL: Final = (
+    '\nAnswer directly with the option\'s letter in the format of "Answer:". '
+    'Do not add anything other than the letter answer after "Answer:".'
+)
+REASONING_TAIL: Final = (
+    "\nPlease reason step by step, and give the final answer on the last line by itself in the "
+    'format of "Answer:". Do not add anything other than the letter answer after "Answer:".'
+)
+ANSWER_MARKER: Final = "Answer:"
+CLOSING: Final = (
+    "\n\nConsidering the limited time by the user, I have to give the solution based on the "
+    "thinking directly now.\n"
+)
+"""Source: the Qwen3 technical report (arXiv 2505.09388), thinking budget."""
+
+EXTRACT_SAMPLING: Final = Sampling(temperature=0.0)
+ANSWER_SAMPLING: Final = Sampling(temperature=0.7, top_p=0.8, top_k=20)
+THOUGHT_SAMPLING: Final = Sampling(temperature=0.6, top_p=0.95, top_k=20)
+
+EXTRACTION_TOKENS: Final = 1024
+ANSWER_TOKENS: Final = 1024
+THOUGHT_TOKENS: Final = 4096
+HINT_TOKENS: Final = 64
+QUESTION_TOKENS: Final = 256
+"""Room for a question and its options in a context."""
+
+LEAST_THINKING_TOKENS: Final = 256
+"""A context that leaves less for thinking is refused."""
+
+MARKER_TOKENS: Final = 64
+"""Room for what is put in: the closing of a thought, the answer marker."""
+
+THINKING_PARAMETERS: Final = 1_000_000_000
+"""Parameters below which a reasoner neither thinks unless asked, nor is asked for a hint: a 0.6B
+gains nothing from thinking."""
+_STEP = 256  # contexts are multiples of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talker:
+    """A language model as far as prompts and contexts depend on it.
+
+    Attributes:
+        chat: how to talk to it.
+        tokenizer: the bundle's.
+        parameters: how many weights it has.
+        longest: positions that it was made for.
+        thoughts: how it marks its thoughts; None: it does not.
+        image_prefix: what a user's turn begins with that shows a picture: `{image}`, and what
+            stands between it and the words.
+        text_prefix: what another turn of the user begins with.
+    """
+
+    chat: ChatSpec
+    tokenizer: Tokenizer
+    parameters: int
+    longest: int
+    thoughts: ThoughtMarks | None = None
+    image_prefix: str = ""
+    text_prefix: str = ""
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it is large enough to gain from thinking."""
+        return self.parameters >= THINKING_PARAMETERS
+
+    def positions(self, prompt: str) -> int:
+        """Positions of a prompt with its turns, its places empty."""
+        empty = fill(
+            prompt.replace("{image}", ""), dict.fromkeys(("question", "extraction", "hint"), "")
+        )
+        parts = [*system_turn(self.chat), *user_turn(self.chat, empty)]
+        return count_positions(to_segments(parts, self.tokenizer))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoStages:
+    """What a bundle says about its stages.
+
+    Attributes:
+        extract: stage 1.
+        think: stage 2.
+        direct: the baseline of one stage.
+        perceiver_context: positions that the perceiver needs.
+        reasoner_context: positions that the reasoner needs; None: there is none.
+    """
+
+    extract: ExtractSpec
+    think: ThinkSpec
+    direct: DirectSpec
+    perceiver_context: int
+    reasoner_context: int | None
+
+
+def plan_stages(
+    perceiver: Talker, reasoner: Talker | None, image_tokens: int, limit: int | None
+) -> TwoStages:
+    """Write the specs of both stages, and find the contexts that hold them.
+
+    Args:
+        perceiver: the model that sees.
+        reasoner: the model that thinks; None: the perceiver does.
+        image_tokens: most that a picture can have.
+        limit: most positions of a context; thinking gets what is left. None: as many as the
+            paper's budgets need.
+
+    Raises:
+        AssemblyError: a context does not hold a picture, an extraction and a short thought.
+    """
+    thinker = reasoner or perceiver
+    marks = thinker.thoughts if reasoner is not None else None
+    words = thinker.text_prefix + (CONTINUED_WORDS if reasoner is None else THINK_WORDS)
+    silent = words + (ANSWER_TAIL if marks or not thinker.thinks else REASONING_TAIL)
+    thoughtful = words + REASONING_TAIL
+    shown = perceiver.image_prefix + EXTRACT_WORDS
+
+    seen = perceiver.positions(shown) + QUESTION_TOKENS + image_tokens + EXTRACTION_TOKENS
+    asked = thinker.positions(thoughtful) + QUESTION_TOKENS + MARKER_TOKENS + ANSWER_TOKENS
+    before = asked + (seen if reasoner is None else EXTRACTION_TOKENS)
+    wanted = THOUGHT_TOKENS if marks else ANSWER_TOKENS
+    room = _context(thinker, before + wanted, limit)
+    thinking = min(wanted, room - before)
+    eyes = room if reasoner is None else _context(perceiver, seen, limit)
+    if thinking < LEAST_THINKING_TOKENS or eyes < seen:
+        least = max(seen, before + LEAST_THINKING_TOKENS)
+        raise AssemblyError(
+            f"a context of {min(room, eyes)} tokens is too short: {image_tokens} image tokens, "
+            f"prompts and budgets need {least}; allow more, or fewer tiles a picture"
+        )
+    return TwoStages(
+        extract=ExtractSpec(
+            prompt=shown,
+            max_extraction_tokens=EXTRACTION_TOKENS,
+            sampling=EXTRACT_SAMPLING,
+            hint=HintSpec(prompt=thinker.text_prefix + HINT_WORDS, max_hint_tokens=HINT_TOKENS)
+            if reasoner is not None and reasoner.thinks
+            else None,
+        ),
+        think=ThinkSpec(
+            prompt=silent,
+            max_thinking_tokens=min(thinking, ANSWER_TOKENS),
+            answer_marker=ANSWER_MARKER,
+            max_answer_tokens=ANSWER_TOKENS,
+            sampling=ANSWER_SAMPLING,
+            thoughts=None
+            if marks is None
+            else ThoughtSpec(
+                start=marks.start,
+                end=marks.end,
+                skip=marks.skip,
+                closing=CLOSING,
+                default=thinker.thinks,
+                prompt=thoughtful,
+                max_thinking_tokens=thinking,
+                sampling=THOUGHT_SAMPLING,
+            ),
+        ),
+        direct=DirectSpec(
+            prompt=perceiver.image_prefix + "{question}", max_answer_tokens=ANSWER_TOKENS
+        ),
+        perceiver_context=eyes,
+        reasoner_context=None if reasoner is None else room,
+    )
+
+
+def _context(talker: Talker, wanted: int, limit: int | None) -> int:
+    rounded = -(-wanted // _STEP) * _STEP
+    return min(rounded, talker.longest, limit or rounded)

@@ -1,0 +1,191 @@
+"""Chat formats out of chat templates, and the prompts of both stages."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from edge_et.export.errors import AssemblyError, UnsupportedModelError, VocabularyError
+from edge_et.export.text_chat import ThoughtMarks, load_tokenizer, read_text_chat
+from edge_et.export.two_stages import Talker, plan_stages
+from edge_et.manifest import ChatSpec
+from edge_et.prompt import Plain, TokenSegment, Trusted, system_turn, to_segments, user_turn
+from edge_et.tokenizer import Tokenizer as RuntimeTokenizer
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "llava_qwen3_tiny"
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content"
+    " + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+DEFAULT_SYSTEM = (
+    "{% if messages[0].role != 'system' %}"
+    "{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}" + CHATML
+)
+
+
+def save_tokenizer(folder: Path, template: str | None, eos: list[int] | int | None = 1) -> Path:
+    """A tokenizer of bytes and three control tokens, ids 0 to 2."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<|endoftext|>", "<|im_end|>", "<|im_start|>", *alphabet]
+    tokenizer = Tokenizer(models.BPE({token: at for at, token in enumerate(tokens)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in tokens[:3]])
+    folder.mkdir(exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": eos}))
+    return folder
+
+
+def test_qwen3_marks_its_thoughts() -> None:
+    found = read_text_chat(GOLDEN)
+    assert found.chat == ChatSpec(
+        turn_start="<|im_start|>{role}\n",
+        turn_end="<|im_end|>\n",
+        system=None,
+        stop_tokens=("<|im_end|>", "<|endoftext|>"),
+    )
+    assert found.thoughts == ThoughtMarks(
+        start="<think>", end="</think>", skip="<think>\n\n</think>\n\n"
+    )
+
+
+@pytest.mark.parametrize("think", [True, False])
+def test_the_runtime_writes_the_tokens_of_the_template(think: bool) -> None:
+    found = read_text_chat(GOLDEN)
+    tokenizer = load_tokenizer(GOLDEN)
+    words = "Description: two na\u00efve  caf\u00e9s\n\nQuestion: \u6771\u4eac?"
+    expected = tokenizer.apply_chat_template(
+        [{"role": "user", "content": words}], add_generation_prompt=True, enable_thinking=think
+    )
+    assert found.thoughts is not None
+    parts = [*system_turn(found.chat), *user_turn(found.chat, [Plain(words)])]
+    parts += [] if think else [Trusted(found.thoughts.skip)]
+    (segment,) = to_segments(parts, RuntimeTokenizer(GOLDEN / "tokenizer.json"))
+    assert isinstance(segment, TokenSegment)
+    assert list(segment.ids) == expected
+
+
+def test_what_a_template_says_to_itself_becomes_the_system_turn(tmp_path: Path) -> None:
+    found = read_text_chat(save_tokenizer(tmp_path, DEFAULT_SYSTEM))
+    assert found.chat.system == "You help."
+    assert found.thoughts is None
+    assert read_text_chat(save_tokenizer(tmp_path, CHATML)).chat.system is None
+
+
+def test_stop_tokens_are_those_of_the_generation_config(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path, CHATML)
+    assert read_text_chat(folder).chat.stop_tokens == ("<|im_end|>",)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [1, 0]}')
+    assert read_text_chat(folder).chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")
+    (folder / "generation_config.json").write_text('{"eos_token_id": [1, 40]}')
+    with pytest.raises(UnsupportedModelError, match=r"\[1, 40\] that end a text"):
+        read_text_chat(folder)
+    with pytest.raises(UnsupportedModelError, match=r"that end a text"):
+        read_text_chat(save_tokenizer(tmp_path / "none", CHATML, eos=None))
+
+
+@pytest.mark.parametrize(
+    ("template", "match"),
+    [
+        (None, "cannot be used"),
+        ("{{ raise_exception('no') }}", "cannot be used: no"),
+        ("{{ messages[0].content.__class__.__mro__ }}", "cannot be used"),
+        ("{% for m in messages %}{{ '[INST] ' + m.content }}{% endfor %}", "name their role"),
+        ("{{ '<|endoftext|>' }}" + CHATML, "turns of"),
+        (CHATML.replace("'<|im_end|>\n'", "message.role + '<|im_end|>\n'"), "several forms"),
+        ("{{ 'Today is Monday. ' }}" + DEFAULT_SYSTEM, "turns of"),
+    ],
+)
+def test_templates_that_no_bundle_can_hold(
+    tmp_path: Path, template: str | None, match: str
+) -> None:
+    with pytest.raises(UnsupportedModelError, match=match):
+        read_text_chat(save_tokenizer(tmp_path, template))
+
+
+def test_a_damaged_tokenizer_is_told(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path, CHATML)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(VocabularyError, match="cannot read the tokenizer"):
+        read_text_chat(folder)
+
+
+def talker(parameters: float, *, thinks: bool = False, longest: int = 40_960) -> Talker:
+    found = read_text_chat(GOLDEN)
+    return Talker(
+        chat=found.chat,
+        tokenizer=RuntimeTokenizer(GOLDEN / "tokenizer.json"),
+        parameters=int(parameters),
+        longest=longest,
+        thoughts=found.thoughts if thinks else None,
+        image_prefix="{image}\n",
+    )
+
+
+def test_two_models_get_the_papers_prompts_and_budgets() -> None:
+    stages = plan_stages(talker(6e8), talker(1.7e9, thinks=True), 8829, None)
+    assert stages.extract.prompt.startswith("{image}\nDescribe the fine-grained content of the")
+    assert stages.extract.prompt.endswith("Especially, pay attention to {hint}.")
+    assert (stages.extract.max_extraction_tokens, stages.extract.sampling.temperature) == (1024, 0)
+    thoughts = stages.think.thoughts
+    assert thoughts is not None
+    assert thoughts.default
+    assert stages.extract.hint is not None
+    assert (thoughts.max_thinking_tokens, stages.think.max_answer_tokens) == (4096, 1024)
+    sampling = thoughts.sampling, stages.think.sampling
+    assert [(s.temperature, s.top_p, s.top_k) for s in sampling] == [
+        (0.6, 0.95, 20),
+        (0.7, 0.8, 20),
+    ]
+    assert thoughts.prompt.startswith("You are an excellent text-based reasoning expert.")
+    assert "\n\nDescription: {extraction}\nQuestion: {question}\nPlease reason" in thoughts.prompt
+    assert "Answer directly with the option's letter" in stages.think.prompt
+    assert stages.reasoner_context is not None
+    assert 4096 + 2 * 1024 < stages.reasoner_context < 4096 + 3 * 1024
+    assert 8829 + 1024 < stages.perceiver_context < 8829 + 1024 + 1024
+
+
+def test_small_reasoners_do_not_think_unless_asked() -> None:
+    stages = plan_stages(talker(6e8), talker(6e8, thinks=True), 730, None)
+    assert stages.think.thoughts is not None
+    assert not stages.think.thoughts.default
+    assert stages.extract.hint is None
+
+
+def test_a_reasoner_without_marks_reasons_in_words() -> None:
+    stages = plan_stages(talker(6e8), talker(1.5e9), 730, None)
+    assert stages.think.thoughts is None
+    assert "Please reason step by step" in stages.think.prompt
+
+
+def test_one_model_goes_on_in_its_conversation() -> None:
+    stages = plan_stages(talker(6e8, thinks=True), None, 730, None)
+    assert stages.think.thoughts is None
+    assert stages.think.sees == "conversation"
+    assert stages.think.prompt.startswith("Question: {question}\nAnswer directly")
+    assert stages.reasoner_context is None
+    assert stages.perceiver_context > 730 + 3 * 1024
+
+
+def test_a_shorter_context_leaves_less_for_thinking() -> None:
+    stages = plan_stages(talker(6e8), talker(1.7e9, thinks=True), 730, 4096)
+    assert stages.think.thoughts is not None
+    assert 1024 < stages.think.thoughts.max_thinking_tokens < 2048
+    assert stages.reasoner_context == 4096
+    assert stages.perceiver_context < 4096
+    limited = plan_stages(talker(6e8), talker(1.7e9, thinks=True, longest=4096), 730, None)
+    assert limited == stages
+
+
+def test_a_context_that_is_too_short_is_refused_with_numbers() -> None:
+    with pytest.raises(AssemblyError, match=r"4096 tokens is too short: 8829 image .* need \d{5};"):
+        plan_stages(talker(6e8), talker(1.7e9, thinks=True), 8829, 4096)
+    with pytest.raises(AssemblyError, match="too short"):
+        plan_stages(talker(6e8), talker(1.7e9, thinks=True), 729, 2048)
+    with pytest.raises(AssemblyError, match="too short"):
+        plan_stages(talker(6e8), None, 8829, 10_240)
