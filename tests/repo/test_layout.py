@@ -54,7 +54,7 @@ NATIVE = {"onnxruntime": "vision", "llama_cpp": "llm"}
 
 
 def modules(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*.py") if "build" not in path.parts)
+    return sorted(p for p in folder.rglob("*.py") if "build" not in p.relative_to(ROOT).parts)
 
 
 def imports(path: Path) -> Iterator[tuple[ast.stmt, str]]:
