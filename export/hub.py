@@ -52,6 +52,7 @@ PREFIX = "hf:"
 _PLACE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LOOKS_PER_SECOND = 4
+_TIMEOUT_S = 30
 
 
 def find_checkpoint(place: str) -> Checkpoint:
@@ -88,11 +89,14 @@ def files_to_fetch(checkpoint: Checkpoint) -> list[CheckpointFile]:
     ]
 
 
-def fetch_checkpoint(checkpoint: Checkpoint, progress: Progress = no_progress) -> Path:
+def fetch_checkpoint(
+    checkpoint: Checkpoint, progress: Progress = no_progress, *, weights: bool = True
+) -> Path:
     """Download what is missing of a checkpoint, and check it.
 
     Args:
         checkpoint: from `find_checkpoint`.
+        weights: whether its tensors are wanted; the other files are a few megabytes.
         progress: told the bytes, from a thread of its own.
 
     Returns:
@@ -104,11 +108,12 @@ def fetch_checkpoint(checkpoint: Checkpoint, progress: Progress = no_progress) -
     """
     if checkpoint.folder is not None:
         return checkpoint.folder
-    missing = files_to_fetch(checkpoint)
+    wanted = [file for file in checkpoint.files if weights or not file.is_weights]
+    missing = [file for file in files_to_fetch(checkpoint) if file in wanted]
     api = HfApi(library_name="edge-et")
     paths: dict[str, Path] = {}
     with _plain_and_quiet(), _counted(checkpoint, missing, progress):
-        for file in checkpoint.files:
+        for file in wanted:
             with _our_errors(f"{PREFIX}{checkpoint.name}"):
                 paths[file.name] = Path(
                     api.hf_hub_download(checkpoint.name, file.name, revision=checkpoint.version)
@@ -126,7 +131,7 @@ def _on_the_hub(place: str) -> Checkpoint:
     name, revision = match["name"], match["revision"]
     with _our_errors(place):
         info = HfApi(library_name="edge-et").model_info(
-            name, revision=revision or "main", files_metadata=True
+            name, revision=revision or "main", files_metadata=True, timeout=_TIMEOUT_S
         )
     known = {sibling.rfilename: sibling for sibling in info.siblings or []}
     url = f"{constants.ENDPOINT}/{name}"
@@ -203,6 +208,10 @@ def _our_errors(place: str) -> Iterator[None]:
         if err.errno is not None and not isinstance(err, ConnectionError):
             raise OutputError(Path(constants.HF_HUB_CACHE), err.strerror or str(err)) from err
         raise HubConnectionError(place, _reason(err)) from err
+    except (AttributeError, KeyError, TypeError) as err:
+        raise HubConnectionError(
+            place, f"{constants.ENDPOINT} answers as no hub does ({err!r})"
+        ) from err
 
 
 def _reason(error: BaseException) -> str:

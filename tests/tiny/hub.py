@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants, file_download
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = 1000
 """Files of this size and more are in large-file storage, with a SHA-256."""
@@ -42,6 +45,7 @@ class Hub(ThreadingHTTPServer):
         asked: method and path of each request.
         stall_after: bytes of one answer after which no more comes; None: all comes.
         lie: content to send instead, by file name.
+        junk: what to describe each repository with instead; None: the truth.
     """
 
     daemon_threads = True
@@ -53,6 +57,7 @@ class Hub(ThreadingHTTPServer):
         self.stall_after: int | None = None
         self.stopped = threading.Event()
         self.lie: dict[str, bytes] = {}
+        self.junk: bytes | None = None
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -110,7 +115,8 @@ class Handler(BaseHTTPRequestHandler):
             "cardData": repository.card,
             "siblings": siblings,
         }
-        self._reply(200, {"Content-Type": "application/json"}, json.dumps(description).encode())
+        body = json.dumps(description).encode() if self.server.junk is None else self.server.junk
+        self._reply(200, {"Content-Type": "application/json"}, body)
 
     def _send_file(self, name: str, content: bytes) -> None:
         sha256 = hashlib.sha256(content).hexdigest()
@@ -157,6 +163,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         pass
+
+
+def use_hub(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do in this process what HF_ENDPOINT and HF_HUB_CACHE do when huggingface_hub is imported."""
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
 @contextmanager

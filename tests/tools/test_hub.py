@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants, file_download
-from tiny.hub import COMMIT, Hub, Repository, running_hub
+from huggingface_hub import constants
+from tiny.hub import COMMIT, Hub, Repository, running_hub, use_hub
 
 from edge_et.export.disk import require_disk
 from edge_et.export.errors import (
@@ -45,21 +45,11 @@ OTHERS = {
 }
 
 
-def use_endpoint(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As HF_ENDPOINT does it, which is read when huggingface_hub is imported."""
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with running_hub() as hub:
         hub.repositories["owner/model"] = Repository(FILES | OTHERS, {"license": "apache-2.0"})
-        use_endpoint(hub.url, monkeypatch)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        use_hub(hub.url, tmp_path / "cache", monkeypatch)
         yield hub
 
 
@@ -196,14 +186,24 @@ def test_a_repository_without_a_checkpoint_is_told(hub: Hub) -> None:
             find_checkpoint(f"hf:{name}")
 
 
-def test_no_network_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_told(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_checkpoint("hf:owner/model")
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    use_endpoint("http://127.0.0.1:9", monkeypatch)
+    use_hub("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
     with pytest.raises(HubConnectionError, match="no answer from http://127"):
         find_checkpoint("hf:owner/model")
     with pytest.raises(HubConnectionError, match="no answer from http://127"):
         fetch_checkpoint(found)
+
+
+@pytest.mark.parametrize("junk", [b"<html>", b"[]", b"{}", b'{"id": "a", "siblings": [3]}'])
+def test_what_is_no_hub_is_told(hub: Hub, junk: bytes) -> None:
+    hub.junk = junk
+    with pytest.raises(HubConnectionError, match="owner/model cannot be had"):
+        find_checkpoint("hf:owner/model")
+    hub.junk = b'{"id": "a", "siblings": [{"rfilename": "config.json"}], "sha": "../../x"}'
+    with pytest.raises(HubFileError, match="not a checkpoint"):
+        find_checkpoint("hf:owner/model")
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
