@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -62,6 +63,8 @@ class BundleTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     version: str
     description: str
     processing: Processing
+    arrangement: Literal["flat", "grid", "unpadded"] = "flat"
+    pooling: Literal[1, 2] = 1
     perceiver: ModelTemplate
     reasoner: ModelTemplate | None
     extract: ExtractSpec
@@ -122,6 +125,7 @@ def assemble_bundle(
     perceiver: ModelFiles,
     reasoner: ModelFiles | None = None,
     reports: Sequence[StepReport] = (),
+    take_from: Path | None = None,
     progress: Progress = no_progress,
 ) -> StepReport:
     """Write a bundle and open it.
@@ -133,6 +137,7 @@ def assemble_bundle(
         perceiver: files of the model that sees.
         reasoner: files of the model that thinks; None lets the perceiver do both.
         reports: of the steps before; those with an error become `checks` of the manifest.
+        take_from: a folder whose files are moved into the bundle; others are copied.
         progress: told the steps.
 
     Returns:
@@ -151,18 +156,18 @@ def assemble_bundle(
         reasoner_parts = (reasoner, template.reasoner)
     elif template.reasoner is not None or reasoner is not None:
         raise AssemblyError("a reasoner needs both a template and files")
-    if out.exists() and not (out / MANIFEST_NAME).is_file():
-        raise AssemblyError(f"{out} exists and is not a bundle; it is left alone")
+    require_no_other_folder(out)
     with atomic_output(out) as folder:
         folder.mkdir()
-        progress("copy files", 0, 2)
+        progress("put files together", 0, 2)
+        place = _Place(folder, take_from)
         manifest = Manifest(
             name=template.name,
             version=template.version,
             description=template.description,
-            vision=_vision_spec(folder, vision, template.processing),
-            perceiver=_model_spec(folder, "perceiver", perceiver, template.perceiver),
-            reasoner=_model_spec(folder, "reasoner", *reasoner_parts) if reasoner_parts else None,
+            vision=_vision_spec(place, vision, template),
+            perceiver=_model_spec(place, "perceiver", perceiver, template.perceiver),
+            reasoner=_model_spec(place, "reasoner", *reasoner_parts) if reasoner_parts else None,
             extract=template.extract,
             think=template.think,
             direct=template.direct,
@@ -187,35 +192,66 @@ def assemble_bundle(
     )
 
 
-def _vision_spec(folder: Path, graph: Path, processing: Processing) -> VisionSpec:
+def require_no_other_folder(out: Path) -> None:
+    """Check that writing a bundle would replace nothing but a bundle.
+
+    Args:
+        out: where it shall be.
+
+    Raises:
+        AssemblyError: something else is there.
+    """
+    if out.exists() and not (out / MANIFEST_NAME).is_file():
+        raise AssemblyError(f"{out} exists and is not a bundle; it is left alone")
+
+
+def _vision_spec(place: "_Place", graph: Path, template: BundleTemplate) -> VisionSpec:
+    tokens, width = token_shape(graph)
+    return VisionSpec(
+        graph=place.put(graph, "vision.onnx"),
+        embedding_width=width,
+        image_tokens_per_tile=tokens,
+        processing=template.processing,
+        arrangement=template.arrangement,
+        pooling=template.pooling,
+    )
+
+
+def token_shape(graph: Path) -> tuple[int, int]:
+    """Give image tokens a tile and their width, as a vision graph says them.
+
+    Args:
+        graph: the ONNX file.
+
+    Raises:
+        GraphError: it cannot be read.
+        AssemblyError: it leaves a number open, or keeps its weights in another file.
+    """
+    if graph.with_name(f"{graph.name}.data").exists():
+        raise AssemblyError(f"{graph} has weights beside it, which a bundle has no place for")
     output = open_session(graph).get_outputs()[0]
     tokens, width = output.shape[1:]
     if not isinstance(tokens, int) or not isinstance(width, int):
         raise AssemblyError(f"{graph} leaves the shape of {OUTPUT} open: {output.shape}")
-    return VisionSpec(
-        graph=_copied(graph, folder, "vision.onnx"),
-        embedding_width=width,
-        image_tokens_per_tile=tokens,
-        processing=processing,
-    )
+    return tokens, width
 
 
 def _model_spec(
-    folder: Path, role: str, files: ModelFiles, template: ModelTemplate
+    place: "_Place", role: str, files: ModelFiles, template: ModelTemplate
 ) -> LanguageModelSpec:
     if isinstance(files.weights, PackageFile):
         weights = _package_ref(files.weights)
-        config = config_of_gguf(resolve(weights, folder))
+        config = config_of_gguf(resolve(weights, place.folder))
     else:
-        weights = _copied(files.weights, folder, f"{role}.gguf")
         config = config_of_gguf(files.weights)
+        weights = place.put(files.weights, f"{role}.gguf")
     architecture = gguf.MODEL_ARCH_NAMES[family_of(config).architecture]
     tokenizer_name = "tokenizer.json" if role == "perceiver" else f"{role}-tokenizer.json"
     return msgspec.convert(
         {
             "weights": weights,
-            "adapter": files.adapter and _copied(files.adapter, folder, f"{role}-lora.gguf"),
-            "tokenizer": _copied(files.tokenizer, folder, tokenizer_name),
+            "adapter": files.adapter and place.put(files.adapter, f"{role}-lora.gguf"),
+            "tokenizer": place.put(files.tokenizer, tokenizer_name),
             "architecture": architecture,
             "embedding_width": config.hidden_size,
             "vocabulary_size": config.vocab_size,
@@ -226,11 +262,22 @@ def _model_spec(
     )
 
 
-def _copied(source: Path, folder: Path, name: str) -> FileRef:
-    if not source.is_file():
-        raise AssemblyError(f"{source} does not exist")
-    shutil.copyfile(source, folder / name)
-    return file_ref(folder / name, folder)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The bundle's folder, and the folder whose files may be moved into it."""
+
+    folder: Path
+    take_from: Path | None
+
+    def put(self, source: Path, name: str) -> FileRef:
+        """Copy or move a file into the bundle."""
+        if not source.is_file():
+            raise AssemblyError(f"{source} does not exist")
+        if source.parent == self.take_from:
+            shutil.move(source, self.folder / name)
+        else:
+            shutil.copyfile(source, self.folder / name)
+        return file_ref(self.folder / name, self.folder)
 
 
 def _package_ref(file: PackageFile) -> FileRef:

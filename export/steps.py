@@ -1,5 +1,6 @@
 """What every tool shares: progress, reports, atomic output, the check for optional packages."""
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +86,62 @@ def atomic_output(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     except OSError as err:
         raise OutputError(path, err.strerror or str(err)) from err
+
+
+@contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` for what is made on the way; it vanishes with the block.
+
+    What a killed run has left there is removed by the next one for the same `out`.
+
+    Args:
+        out: what shall be made in the end; its folder is made if need be.
+
+    Yields:
+        An empty folder but for a lock, on the file system of `out`.
+
+    Raises:
+        OutputError: the operating system refuses, or another process is making the same.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = out.parent / f".{out.name}.building"
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+    except Timeout as err:
+        raise OutputError(out, "another process is making it") from err
+    except OSError as err:
+        raise OutputError(out, err.strerror or str(err)) from err
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def put_in_place(made: Path, out: Path) -> None:
+    """Rename what was made to where it shall be; what was there before goes to where it was made.
+
+    Args:
+        made: a file or folder on the file system of `out`.
+        out: its place.
+
+    Raises:
+        OutputError: the operating system refuses.
+    """
+    try:
+        if out.exists():
+            out.rename(made.with_name("replaced"))
+        made.rename(out)
+    except OSError as err:
+        raise OutputError(out, err.strerror or str(err)) from err
 
 
 class Stopwatch:

@@ -1,10 +1,11 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
 from edge_et.errors import MissingExtraError
 from edge_et.export.errors import OutputError
-from edge_et.export.steps import atomic_output, needing_extra
+from edge_et.export.steps import atomic_output, needing_extra, put_in_place, work_folder
 
 
 def test_a_missing_package_names_the_extra() -> None:
@@ -60,3 +61,34 @@ def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_half(out)
     assert out.read_bytes() == b"before"
+
+
+def test_a_work_folder_vanishes_and_takes_leftovers_of_a_killed_run_along(tmp_path: Path) -> None:
+    out = tmp_path / "made" / "bundle"
+    with work_folder(out) as folder:
+        (folder / "large.bin").write_bytes(b"half")
+        (folder / "inner").mkdir()
+        left = folder.parent / "left"
+        shutil.copytree(folder, left)
+    assert list(out.parent.iterdir()) == [left]
+    left.rename(folder)
+    with work_folder(out) as again:
+        assert [path.name for path in again.iterdir()] == ["lock"]
+        with pytest.raises(OutputError, match="another process"), work_folder(out):
+            pass
+        (again / "new").mkdir()
+        put_in_place(again / "new", out)
+    assert list(out.parent.iterdir()) == [out]
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match="cannot write"), work_folder(tmp_path / "file" / "out"):
+        pass
+
+
+def test_what_is_put_in_place_replaces_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "new").write_text("new")
+    (tmp_path / "out").write_text("old")
+    put_in_place(tmp_path / "work" / "new", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "new"
+    with pytest.raises(OutputError, match="cannot write"):
+        put_in_place(tmp_path / "missing", tmp_path / "out2")
