@@ -4,7 +4,7 @@ In: a checkpoint folder, a GGUF made from it, optionally a PEFT adapter and its 
 largest logit difference and the mean divergence on a few prompts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ class LogitsDifference:
 
 
 def compare_logits(
-    actual: Iterator[NDArray[np.float32]], reference: Iterator[NDArray[np.float32]]
+    actual: Iterable[NDArray[np.float32]], reference: Iterable[NDArray[np.float32]]
 ) -> LogitsDifference:
     """Compare two models' logits, one sequence after the other.
 
@@ -101,10 +101,9 @@ def gguf_against_checkpoint(
         VocabularyError: tokenizer.json is missing or damaged.
     """
     sequences = encode_prompts(checkpoint / "tokenizer.json", prompts)
-    return compare_logits(
-        llama_logits(gguf_path, sequences, adapter=gguf_adapter),
-        checkpoint_logits(checkpoint, sequences, peft_adapter=peft_adapter),
-    )
+    # One model after the other: both at once would need the memory of both.
+    reference = list(checkpoint_logits(checkpoint, sequences, peft_adapter=peft_adapter))
+    return compare_logits(llama_logits(gguf_path, sequences, adapter=gguf_adapter), reference)
 
 
 def encode_prompts(tokenizer: Path, prompts: Sequence[str]) -> list[list[int]]:

@@ -103,14 +103,15 @@ def quantize_llm(
         _quantize(source, temporary, quantization, importance, threads)
         progress("compare logits", 1, 2)
         read = prompts or [(TokenSegment(tuple(ids)),) for ids in llama_tokens(source, PROMPTS)]
-        difference = compare_logits(prompt_logits(temporary, read), prompt_logits(source, read))
+        reference = list(prompt_logits(source, read))  # only one model is mapped at a time
+        difference = compare_logits(prompt_logits(temporary, read), reference)
         if max_mean_kl is not None and not difference.mean_kl <= max_mean_kl:
             raise ParityError(
                 f"{quantization} of {source}", "mean KL, nats", difference.mean_kl, max_mean_kl
             )
     progress("compare logits", 2, 2)
     return StepReport(
-        name=f"llm {quantization}",
+        name=f"llm {quantization}{'' if importance is None else ' by importance'}",
         path=out,
         size_bytes=out.stat().st_size,
         measure="mean KL, nats",
