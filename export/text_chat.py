@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
+from edge_et.export.chat import load_tokenizer
 from edge_et.export.checkpoint import read_json
-from edge_et.export.errors import UnsupportedModelError, VocabularyError
+from edge_et.export.errors import UnsupportedModelError
 from edge_et.manifest import ChatSpec
 
 _SYSTEM, _USER = "probe-of-rules", "probe-of-words"
@@ -49,21 +48,6 @@ class TextChat:
 
     chat: ChatSpec
     thoughts: ThoughtMarks | None
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Open a checkpoint's tokenizer with transformers; code in the checkpoint is not run.
-
-    Args:
-        folder: the checkpoint.
-
-    Raises:
-        VocabularyError: transformers cannot read it.
-    """
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as err:  # whatever a damaged file makes it raise
-        raise VocabularyError(f"{folder}: transformers cannot read the tokenizer: {err}") from err
 
 
 def read_text_chat(folder: Path) -> TextChat:

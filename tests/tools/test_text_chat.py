@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from edge_et.export.chat import load_tokenizer
 from edge_et.export.errors import AssemblyError, UnsupportedModelError, VocabularyError
-from edge_et.export.text_chat import ThoughtMarks, load_tokenizer, read_text_chat
+from edge_et.export.text_chat import ThoughtMarks, read_text_chat
 from edge_et.export.two_stages import Talker, plan_stages
 from edge_et.manifest import ChatSpec
 from edge_et.prompt import Plain, TokenSegment, Trusted, system_turn, to_segments, user_turn
@@ -111,7 +112,7 @@ def test_templates_that_no_bundle_can_hold(
 def test_a_damaged_tokenizer_is_told(tmp_path: Path) -> None:
     folder = save_tokenizer(tmp_path, CHATML)
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(VocabularyError, match="cannot read the tokenizer"):
+    with pytest.raises(VocabularyError, match="cannot be loaded"):
         read_text_chat(folder)
 
 

@@ -1,0 +1,157 @@
+"""Prompts of both stages as the runtime will write them, for judging what a build has made.
+
+In: how to talk to the models, a vision graph, examples. Out: segments of tokens and image tokens;
+whether transformers writes the same tokens; how many image tokens there can be.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from PIL import Image
+
+from edge_et.encoder import ImageEncoder
+from edge_et.export.errors import ParityError
+from edge_et.export.prompt_tokens import text_prompts_that_differ
+from edge_et.export.steps import StepReport, Stopwatch
+from edge_et.export.two_stages import Talker
+from edge_et.manifest import ThinkSpec, VisionSpec
+from edge_et.options import DEFAULT_MAX_PIXELS, default_threads, parse_options
+from edge_et.prompt import (
+    Part,
+    Plain,
+    Segment,
+    Trusted,
+    fill,
+    system_turn,
+    to_segments,
+    user_turn,
+)
+from edge_et.quantize.examples import Example
+from edge_et.vision import VisionTower
+
+Prompt = tuple[Segment, ...]
+
+Shown = tuple[Image.Image, str, str]
+"""A picture, what to pay attention to, and a description, which may be empty."""
+
+_TILES = 2  # of a picture: all of it, and a grid of one
+_DIFFER = "prompts that differ"
+
+
+def most_image_tokens(spec: VisionSpec) -> int:
+    """Give a bound on the image tokens of a picture of any size.
+
+    Args:
+        spec: the bundle's rules.
+    """
+    tile = spec.image_tokens_per_tile
+    if spec.pooling > 1:
+        tile = math.ceil(math.isqrt(tile) / spec.pooling) ** 2
+    newline = spec.arrangement == "unpadded"
+    most = tile + newline
+    if (tiling := spec.processing.tiling) is None:
+        return most
+    for columns, rows in tiling.grids:
+        tiles = columns * rows
+        if tiling.max_tiles is not None and tiles + 1 > tiling.max_tiles:
+            continue
+        grid = tiles * tile
+        if newline and tiling.shrink_over_tiles is not None:
+            # A map is left as it is up to 1.1 times the side of the largest.
+            grid = min(grid, int(1.21 * tiling.shrink_over_tiles * tile))
+        most = max(most, tile + grid + newline * rows * math.isqrt(tile))
+    return most
+
+
+def perceiver_prompts(
+    talker: Talker,
+    prompt: str,
+    graph: Path,
+    spec: VisionSpec,
+    shown: Iterable[Shown],
+) -> list[Prompt]:
+    """Write prompts of stage 1, each with a description behind it.
+
+    Args:
+        talker: the perceiver.
+        prompt: of stage 1.
+        graph: makes the image tokens.
+        spec: the bundle's rules.
+        shown: the pictures.
+    """
+    prompts = []
+    few_tiles = parse_options({"max_tiles": _TILES})
+    with closing(VisionTower(graph, spec, default_threads())) as tower:
+        encoder = ImageEncoder(spec, tower, max_pixels=DEFAULT_MAX_PIXELS, cache_bytes=0)
+        for picture, hint, description in shown:
+            image, _ = encoder.encode(picture, few_tiles, lambda tokens: None)
+            content = fill(prompt, {"hint": hint, "question": hint}, image)
+            turns = [*system_turn(talker.chat), *user_turn(talker.chat, content)]
+            prompts.append(to_segments([*turns, Plain(description)], talker.tokenizer))
+    return prompts
+
+
+def reasoner_prompts(talker: Talker, think: ThinkSpec, examples: Sequence[Example]) -> list[Prompt]:
+    """Write prompts of stage 2, each with a thought and an answer behind it.
+
+    Args:
+        talker: the reasoner.
+        think: stage 2 of the bundle.
+        examples: what to think about.
+    """
+    prompts = []
+    for example in examples:
+        words = {"extraction": example.extraction, "question": example.question}
+        template = think.thoughts.prompt if think.thoughts else think.prompt
+        parts = [*system_turn(talker.chat), *user_turn(talker.chat, fill(template, words))]
+        parts += _written(think, example)
+        prompts.append(to_segments(parts, talker.tokenizer))
+    return prompts
+
+
+def check_reasoner_tokens(folder: Path, talker: Talker, think: ThinkSpec) -> StepReport:
+    """Compare the tokens of whole prompts of stage 2 with those of transformers.
+
+    Args:
+        folder: the checkpoint, with its own chat template.
+        talker: the reasoner.
+        think: stage 2 of the bundle.
+
+    Returns:
+        A report whose error is the number of prompts that differ, which is 0.
+
+    Raises:
+        VocabularyError: transformers cannot read the tokenizer.
+        ParityError: a prompt differs.
+    """
+    watch = Stopwatch()
+    differing = []
+    if think.thoughts is not None:
+        differing += text_prompts_that_differ(folder, talker.chat, think.thoughts.prompt)
+    skip = None if think.thoughts is None else think.thoughts.skip
+    differing += text_prompts_that_differ(folder, talker.chat, think.prompt, skip=skip)
+    path = folder / "tokenizer.json"
+    if differing:
+        raise ParityError(f"{path} against transformers", _DIFFER, len(differing), 0)
+    return StepReport(
+        name="prompt tokens",
+        path=path,
+        size_bytes=path.stat().st_size,
+        measure=_DIFFER,
+        error=0,
+        limit=0,
+        seconds=watch.seconds,
+    )
+
+
+def _written(think: ThinkSpec, example: Example) -> list[Part]:
+    if think.thoughts is None:
+        return [Plain(f"{example.reasoning}\n{example.answer}")]
+    return [
+        Trusted(think.thoughts.start),
+        Plain(f"\n{example.reasoning}\n"),
+        Trusted(think.thoughts.end),
+        Plain(f"\n\n{example.answer}"),
+    ]
