@@ -280,7 +280,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     name: Text
     version: str
-    license: Annotated[Text, Meta(description="SPDX expression.")]
+    license: Annotated[Text, Meta(description="SPDX expression, or as the source states it.")]
     url: str
     used_for: Text
 

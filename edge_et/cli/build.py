@@ -1,0 +1,88 @@
+"""`edge-et build`: from the names of checkpoints to a verified bundle."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_et.cli.console import megabytes, print_reports, printable, progress_bar
+
+if TYPE_CHECKING:
+    from edge_et.export.build import Built
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--perceiver", required=True, help="The model that sees: hf:owner/name or a folder.")
+@click.option("--reasoner", help="The model that thinks, likewise; the perceiver if omitted.")
+@click.option("--out", type=PATH, required=True, help="The bundle's folder, to be made.")
+@click.option("--quant", default="Q4_K_M", help="Of language models: llama.cpp's name, or F16.")
+@click.option("--vision-quant", default="int8", help="Of the vision tower: int8 or none.")
+@click.option("--pictures", type=PATH, help="Folder of pictures to judge the int8 tower by.")
+@click.option("--importance", is_flag=True, help="Round weights by what matters for the prompts.")
+@click.option("--context-length", type=int, help="Most tokens of a KV cache.")
+@click.option("--max-tiles", type=int, help="Most tiles of a picture, all of it included.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def build(
+    perceiver: str,
+    reasoner: str | None,
+    out: Path,
+    quant: str,
+    vision_quant: str,
+    pictures: Path | None,
+    importance: bool,
+    context_length: int | None,
+    max_tiles: int | None,
+    as_json: bool,
+) -> None:
+    """Make a bundle of a vision-language model and a reasoner.
+
+    Models are named hf:owner/name or hf:owner/name@revision, or are folders. Downloads are kept in
+    huggingface_hub's cache and go on where they broke off.
+    """
+    from edge_et.export.build import build_bundle
+    from edge_et.export.build_steps import BuildOptions
+
+    with progress_bar() as progress:
+        built = build_bundle(
+            perceiver,
+            out,
+            reasoner=reasoner,
+            options=BuildOptions(
+                quantization=quant,
+                vision_quantization=vision_quant,
+                pictures=pictures,
+                importance=importance,
+                context_length=context_length,
+                max_tiles=max_tiles,
+            ),
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps(_document(built), indent=2))
+        return
+    print_reports(built.reports)
+    for context in built.contexts:
+        cache = megabytes(context.kv_bytes)
+        print(f"{context.role}: a context of {context.tokens} tokens, {cache} of KV cache")
+    for source in built.sources:
+        print(printable(f"{source.name} {source.version}: licence {source.license}"))
+    print(built.path)
+
+
+def _document(built: "Built") -> dict[str, object]:
+    return {
+        "bundle": str(built.path),
+        "steps": [
+            {name: value for name, value in asdict(report).items() if name != "path"}
+            for report in built.reports
+        ],
+        "contexts": [asdict(context) for context in built.contexts],
+        "sources": [
+            {field: getattr(source, field) for field in source.__struct_fields__}
+            for source in built.sources
+        ],
+    }
