@@ -22,7 +22,7 @@ from edge_et.export.errors import (
 from edge_et.export.gguf_file import Storage
 from edge_et.export.judging import Prompt
 from edge_et.export.llm import export_llm
-from edge_et.export.steps import Progress, StepReport
+from edge_et.export.steps import Progress, StepReport, release_memory
 from edge_et.export.vlm import VisionLanguageModel, export_vlm_vision
 from edge_et.manifest import Processing
 from edge_et.options import check_at_least
@@ -126,7 +126,8 @@ class Workshop:
         self._progress = progress
 
     def add(self, role: str, report: StepReport) -> None:
-        """Remember what was measured of a model."""
+        """Remember what was measured of a model, before the next step."""
+        release_memory()
         self.reports.append(replace(report, name=f"{role} {report.name}"))
 
     def vision(self, eyes: VisionLanguageModel) -> Path:

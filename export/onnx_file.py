@@ -41,6 +41,8 @@ def write_model(path: Path, model: onnx_ir.Model) -> None:
         frame = _frame(model)
         path.write_bytes(frame.SerializeToString(deterministic=True))
     else:
+        for value in model.graph.initializers.values():
+            value.const_value = None  # onnxscript 0.7 keeps a node, and thus all values, for ever
         model.graph.initializers.clear()
         _write_whole(path, _frame(model), weights)
 

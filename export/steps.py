@@ -1,5 +1,7 @@
 """What every tool shares: progress, reports, atomic output, the check for optional packages."""
 
+import ctypes
+import gc
 import shutil
 import tempfile
 import time
@@ -142,6 +144,16 @@ def put_in_place(made: Path, out: Path) -> None:
         made.rename(out)
     except OSError as err:
         raise OutputError(out, err.strerror or str(err)) from err
+
+
+def release_memory() -> None:
+    """Give memory that is no longer used back to the system.
+
+    glibc keeps gigabytes of it after a large model, and the next model comes on top.
+    """
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 class Stopwatch:

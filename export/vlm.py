@@ -190,7 +190,13 @@ def export_vlm_vision(
         CheckpointError: a value is NaN or infinite, or the files have changed.
         ParityError: the graph differs too much. Nothing is left behind.
     """
-    return export_tower(load_tower(model), out, progress=progress)
+    tower = load_tower(model)
+    try:
+        return export_tower(tower, out, progress=progress)
+    finally:
+        # onnxscript 0.7 keeps parameters of the last graph for ever; the next step needs the room.
+        for parameter in tower.parameters():
+            parameter.data = torch.empty(0)
 
 
 def load_tower(model: VisionLanguageModel) -> TowerWithProjector:

@@ -17,6 +17,7 @@ from edge_et.export.steps import (
     atomic_output,
     needing_extra,
     no_progress,
+    release_memory,
 )
 
 with needing_extra("export"):
@@ -224,6 +225,8 @@ class _Trial:
             start = time.perf_counter()
             tokens.append(run_graph(session, picture[None]))
             times.append(time.perf_counter() - start)
+        del session
+        release_memory()
         return np.concatenate(tokens), min(times) * 1e3
 
 
