@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-TOOL_FOLDERS := export quantize tuning
+TOOL_FOLDERS := benchmarks export quantize tuning
 
 .PHONY: demo test lint types unit clean
 

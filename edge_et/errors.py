@@ -33,7 +33,8 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
     └── ToolError                      of the tools; export and quantize add children of their own
         ├── MissingExtraError          a package of an optional extra is not installed
         ├── TuningError                a step of the tuning recipe cannot be done
-        └── AssetError                 drawings for training scenes cannot be had
+        ├── AssetError                 drawings for training scenes cannot be had
+        └── BenchError                 a measurement cannot be taken, or its document not be read
 """
 
 import reprlib
@@ -335,3 +336,7 @@ class TuningError(ToolError):
 
 class AssetError(ToolError):
     """Drawings for training scenes cannot be fetched, or are not the pinned ones."""
+
+
+class BenchError(ToolError):
+    """A measurement cannot be taken, or the document of one cannot be read."""

@@ -3,6 +3,7 @@
 import click
 
 from edge_et.cli.answer import answer
+from edge_et.cli.bench import bench
 from edge_et.cli.build import build
 from edge_et.cli.export import export
 from edge_et.cli.info import info
@@ -16,5 +17,5 @@ def app() -> None:
     """Answer questions about images on a small CPU: extract first, then think."""
 
 
-for command in (answer, info, build, export, quantize, tuning):
+for command in (answer, info, build, bench, export, quantize, tuning):
     app.add_command(command)

@@ -1,0 +1,194 @@
+"""The benchmark of latency: one fresh process a configuration, all of them with the same work.
+
+In: a bundle and what is to be done with it. Out: a `Document`.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from edge_et.benchmarks.bounds import describe_bundle, measure_bounds
+from edge_et.benchmarks.document import Configuration, Document, Measured, Work
+from edge_et.benchmarks.engines import Engine
+from edge_et.benchmarks.measure import Job
+from edge_et.benchmarks.picture import draw_picture
+from edge_et.benchmarks.sensors import commit, describe_machine, versions
+from edge_et.bundle import Bundle, file_ref
+from edge_et.errors import BenchError
+from edge_et.image import load_image
+
+QUESTIONS = ("What is the shape in the middle?", "How many colours are there, and which?")
+
+Tell = Callable[[str, int, int], None]
+"""Called with what is going on, how much is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """One configuration to measure.
+
+    Attributes:
+        name: for tables.
+        note: what it does.
+        engine: what runs the language models.
+        reuse: whether anything is kept from stage to stage and from question to question.
+    """
+
+    name: str
+    note: str
+    engine: Engine
+    reuse: bool
+
+
+SETUPS = (
+    Setup(
+        name="edge-et",
+        note="this runtime: llama.cpp and ONNX Runtime, caches kept",
+        engine="llama.cpp",
+        reuse=True,
+    ),
+    Setup(
+        name="edge-et, reuse off",
+        note="the same, all caches emptied between stages and questions",
+        engine="llama.cpp",
+        reuse=False,
+    ),
+)
+"""The first one is what the others are compared with."""
+
+
+def run_latency(
+    bundle: Bundle,
+    *,
+    threads: int,
+    samples: int,
+    extraction_tokens: int,
+    thinking_tokens: int,
+    answer_tokens: int,
+    picture: Path | None = None,
+    setups: Sequence[Setup] = SETUPS,
+    arguments: Sequence[str] = (),
+    tell: Tell = lambda what, done, total: None,
+) -> Document:
+    """Measure a bundle.
+
+    Args:
+        bundle: the bundle.
+        threads: threads of tower and language models, at least 1.
+        samples: of every figure, at least 1; a cold one takes a process of its own.
+        extraction_tokens: to write in stage 1, at least 2.
+        thinking_tokens: to write in stage 2 before the answer, at least 2.
+        answer_tokens: to write as the answer, at least 1.
+        picture: a file; None: one of 640 x 480 pixels, drawn here.
+        setups: the configurations.
+        arguments: of the command line, for the document.
+        tell: told about the progress.
+
+    Raises:
+        ImageError: the picture cannot be used; a child says why.
+        BenchError: the first configuration, edge-et itself, cannot be measured.
+    """
+    machine = describe_machine()
+    with tempfile.TemporaryDirectory(prefix="edge-et-bench-") as folder:
+        if picture is None:
+            picture = draw_picture(Path(folder) / "drawn-640x480.png")
+        load_image(picture)  # to be refused here rather than in every process
+        work = Work(
+            picture=str(picture),
+            picture_sha256=file_ref(picture).sha256,
+            questions=QUESTIONS,
+            extraction_tokens=extraction_tokens,
+            thinking_tokens=thinking_tokens,
+            answer_tokens=answer_tokens,
+        )
+        total = len(setups) * (samples + 1) + 1
+        tell("bounds of the machine", 0, total)
+        bounds = measure_bounds(threads)
+        configurations: list[Configuration] = []
+        for index, setup in enumerate(setups):
+            done = 1 + index * (samples + 1)
+
+            def progress(what: str, step: int, done: int = done, name: str = setup.name) -> None:
+                tell(f"{name}, {what}", done + step, total)
+
+            try:
+                found = _measure(setup, bundle, threads, samples, work, progress)
+            except BenchError as err:
+                if index == 0:
+                    raise
+                found = Configuration(name=setup.name, note=setup.note, absent=str(err))
+            configurations.append(found)
+    return Document(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit(),
+        versions=versions(),
+        machine=machine,
+        bundle=describe_bundle(bundle),
+        threads=threads,
+        arguments=tuple(arguments),
+        work=work,
+        bounds=bounds,
+        configurations=tuple(configurations),
+    )
+
+
+def _measure(
+    setup: Setup,
+    bundle: Bundle,
+    threads: int,
+    samples: int,
+    work: Work,
+    progress: Callable[[str, int], None],
+) -> Configuration:
+    """Measure one configuration: a process for each cold sample, one for all warm ones."""
+
+    def run(warm_samples: int) -> Measured:
+        job = Job(
+            bundle=str(bundle.folder),
+            threads=threads,
+            reuse=setup.reuse,
+            samples=warm_samples,
+            work=work,
+        )
+        return _run_worker(setup.engine, job)
+
+    cold = []
+    for index in range(samples):
+        progress("cold", index)
+        cold.append(run(0))
+    progress("warm", samples)
+    warm = run(samples)
+    return Configuration(
+        name=setup.name,
+        note=setup.note,
+        absent=None,
+        cold=tuple(sample for measured in cold for sample in measured.first),
+        first=warm.first,
+        second=warm.second,
+        peak_memory_bytes=tuple(measured.peak_memory_bytes for measured in (*cold, warm)),
+    )
+
+
+def _run_worker(engine: Engine, job: Job) -> Measured:
+    """Run a worker process to its end.
+
+    Raises:
+        BenchError: it failed; the message is what it said last.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_et.benchmarks.worker", engine],
+        input=msgspec.json.encode(job),
+        capture_output=True,
+    )
+    if done.returncode < 0:
+        raise BenchError(f"the process was ended by signal {-done.returncode}; out of memory?")
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise BenchError(said or f"the process ended with status {done.returncode}")
+    return msgspec.json.decode(done.stdout, type=Measured)

@@ -1,0 +1,27 @@
+"""The picture that is asked about unless another is given: the same pixels everywhere."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+_SIZE = (640, 480)
+
+
+def draw_picture(path: Path) -> Path:
+    """Draw a disc on a coloured ground with noise, so that it compresses about as a photograph.
+
+    Args:
+        path: the PNG file to write.
+
+    Returns:
+        The same path.
+    """
+    width, height = _SIZE
+    y, x = np.mgrid[:height, :width]
+    ground = np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 96)], axis=2)
+    disc = (x - width // 2) ** 2 + (y - height // 2) ** 2 < (height // 4) ** 2
+    ground[disc] = (214, 40, 40)
+    noise = np.random.default_rng(0).integers(-12, 13, ground.shape)
+    Image.fromarray(np.clip(ground + noise, 0, 255).astype(np.uint8)).save(path)
+    return path

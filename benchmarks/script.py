@@ -1,0 +1,156 @@
+"""Writing by script: a KV cache whose model writes what it is told to.
+
+Every configuration has to do the same work, so that what is written, and how long it is, cannot be
+left to the model. The model computes all its logits; then the script's next token is made the most
+probable one. In: a context. Out: one that the pipeline cannot tell from it.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.decoder import DecoderShape, KvType
+from edge_et.errors import BenchError
+from edge_et.llm import Evaluation, Evaluator
+from edge_et.prompt import Segment, TokenSegment
+from edge_et.tokenizer import Tokenizer
+
+_WORD = re.compile(rb" [a-z]{2,}")
+_SEED = 5
+_LEAST_WORDS = 8
+
+
+class ScriptedContext:
+    """An `Evaluator` around another; costs a copy of the logits a token."""
+
+    def __init__(self, inner: Evaluator, script: Sequence[int]) -> None:
+        """Begin at the start of the script.
+
+        Args:
+            inner: does the work; closed together with this one.
+            script: the tokens to write, at least one; it is begun again when it ends.
+        """
+        self._inner = inner
+        self._script = script
+        self._written = 0
+        self._forgotten = False
+        self._reread = 0
+
+    @property
+    def shape(self) -> DecoderShape:
+        """Sizes of the model."""
+        return self._inner.shape
+
+    @property
+    def kv_type(self) -> KvType:
+        """Number type of the cache."""
+        return self._inner.kv_type
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the cache can hold."""
+        return self._inner.context_length
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Logits [V] float32, the largest of them that of the script's next token."""
+        logits = self._inner.logits.copy()
+        logits[self._script[self._written % len(self._script)]] = np.finfo(np.float32).max
+        self._written += 1
+        return logits
+
+    def rewind(self) -> None:
+        """Go back to the start of the script."""
+        self._written = 0
+        self._reread = 0
+
+    def forget(self) -> None:
+        """Empty the cache between the stages.
+
+        What was written is read again as any text is, in one batch with its neighbours. The runtime
+        itself would evaluate it token by token, to get the same bits as when it was written, and
+        emptying its cache would seem to cost more than another program pays.
+        """
+        self._inner.clear()
+        self._forgotten = True
+
+    def evaluate(self, segments: Sequence[Segment]) -> Evaluation:
+        """Make the cache hold exactly these segments."""
+        if self._forgotten:
+            self._forgotten = False
+            self._reread = sum(map(is_generated, segments))
+        return self._inner.evaluate(read_again(segments, self._reread))
+
+    def append(self, token: int) -> None:
+        """Evaluate one token, just written, behind what the cache holds."""
+        self._inner.append(token)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._inner.clear()
+
+    def close(self) -> None:
+        """Free what is held; may be called again."""
+        self._inner.close()
+
+
+def read_again(segments: Sequence[Segment], count: int) -> tuple[Segment, ...]:
+    """Turn what was written into text that is read.
+
+    Args:
+        segments: a prompt.
+        count: how many of its generated segments, from the first one on.
+
+    Returns:
+        The prompt, in which a text that was turned is one segment with the texts around it.
+    """
+    prompt: list[Segment] = []
+    joins = False
+    for segment in segments:
+        turned = count > 0 and is_generated(segment)
+        last = prompt[-1] if prompt else None
+        if isinstance(segment, TokenSegment) and (turned or not segment.generated):
+            segment = TokenSegment(segment.ids)
+            if (turned or joins) and isinstance(last, TokenSegment) and not last.generated:
+                prompt.pop()
+                segment = TokenSegment((*last.ids, *segment.ids))
+        prompt.append(segment)
+        count -= turned
+        joins = turned
+    return tuple(prompt)
+
+
+def is_generated(segment: Segment) -> bool:
+    """Return whether a model wrote it."""
+    return isinstance(segment, TokenSegment) and segment.generated
+
+
+def new_script(tokenizer: Tokenizer, marker: str, count: int) -> list[int]:
+    """Choose words to write.
+
+    Each token is a lower-case word with the space before it, so that it becomes text at once, is no
+    part of the answer marker, and stops nothing. They are drawn at random, always the same ones for
+    a tokenizer, so that they do not repeat themselves.
+
+    Args:
+        tokenizer: the model's.
+        marker: the manifest's `think.answer_marker`.
+        count: how many.
+
+    Raises:
+        BenchError: the tokenizer has hardly any such tokens.
+    """
+    words = [
+        token
+        for token in range(tokenizer.size)
+        if _WORD.fullmatch(text := tokenizer.token_bytes(token)) and marker[0].encode() not in text
+    ]
+    if len(words) < _LEAST_WORDS:
+        raise BenchError(
+            f"the tokenizer has {len(words)} tokens that are words, at least {_LEAST_WORDS} are "
+            "needed for a text to write"
+        )
+    return random.Random(_SEED).choices(words, k=count)

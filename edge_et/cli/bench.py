@@ -1,0 +1,94 @@
+"""`edge-et bench`: what an answer takes on this machine, phase by phase."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from edge_et.cli.console import progress_bar
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--model", help="A bundle's name or folder; the installed mini if omitted.")
+@click.option("--image", type=PATH, help="The picture that is asked about; a drawn one if omitted.")
+@click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
+@click.option("--samples", type=click.IntRange(min=1), default=5, help="Of every figure.")
+@click.option(
+    "--extraction-tokens", type=click.IntRange(min=2), default=64, help="Written in stage 1."
+)
+@click.option(
+    "--thinking-tokens", type=click.IntRange(min=2), default=48, help="Written before the answer."
+)
+@click.option("--answer-tokens", type=click.IntRange(min=1), default=8, help="Of the answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print all samples as CSV.")
+@click.option("--plot", type=PATH, help="PNG or SVG file to draw the phases to.")
+@click.option(
+    "--compare",
+    type=PATH,
+    nargs=2,
+    help="Measure nothing; tell what changed from one --json document to another.",
+)
+def bench(
+    model: str | None,
+    image: Path | None,
+    threads: int | None,
+    samples: int,
+    extraction_tokens: int,
+    thinking_tokens: int,
+    answer_tokens: int,
+    as_json: bool,
+    as_csv: bool,
+    plot: Path | None,
+    compare: tuple[Path, Path] | None,
+) -> None:
+    """Measure what answers take: cold and warm, a first and a second question on a picture.
+
+    Every configuration runs in fresh processes and does the same work: what is written is fixed, so
+    that it does not depend on the weights. docs/benchmarks.md explains the figures.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv both print to stdout; give one of them")
+    from rich.console import Console
+
+    if compare is not None:
+        from edge_et.benchmarks.compare import print_comparison
+        from edge_et.benchmarks.document import read_document
+
+        before, after = map(read_document, compare)
+        print_comparison(before, after, Console())
+        return
+    import msgspec
+
+    from edge_et.benchmarks.latency import run_latency
+    from edge_et.benchmarks.plot import check_plot_path, write_plot
+    from edge_et.benchmarks.report import print_report, write_csv
+    from edge_et.bundle import find_bundle, load_bundle
+    from edge_et.options import check_at_least, default_threads
+
+    if plot is not None:
+        check_plot_path(plot)
+    threads = default_threads() if threads is None else threads
+    check_at_least("threads", threads, 1)
+    with progress_bar() as progress:
+        document = run_latency(
+            load_bundle(find_bundle(model)),
+            threads=threads,
+            samples=samples,
+            extraction_tokens=extraction_tokens,
+            thinking_tokens=thinking_tokens,
+            answer_tokens=answer_tokens,
+            picture=image,
+            arguments=sys.argv[1:],
+            tell=progress,
+        )
+    if plot is not None:
+        write_plot(document, plot)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+    elif as_csv:
+        write_csv(document, sys.stdout)
+    else:
+        print_report(document, Console())

@@ -1,0 +1,266 @@
+"""The benchmark of latency, on tiny bundles: structure and counts, never times."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+from tiny.fakes import ScriptedContext as FakeContext
+from tiny.fakes import new_tokenizer
+
+from edge_et.benchmarks import latency
+from edge_et.benchmarks.document import PHASES, Bounds, Document, Sample, read_document
+from edge_et.benchmarks.engines import open_bundle
+from edge_et.benchmarks.latency import SETUPS, Setup, run_latency
+from edge_et.benchmarks.measure import Job, measure
+from edge_et.benchmarks.picture import draw_picture
+from edge_et.benchmarks.script import ScriptedContext, new_script, read_again
+from edge_et.benchmarks.sensors import EnergyMeter, peak_memory_bytes
+from edge_et.bundle import load_bundle
+from edge_et.errors import BenchError, ImageFileError
+from edge_et.prompt import ImageSegment, Segment, TokenSegment
+from edge_et.tokenizer import Tokenizer
+from edge_et.vision import ImageTokens
+
+ANY_BOUNDS = Bounds(memory_bytes_per_s=1e10, gemm_flops_per_s=1e11)
+COUNTS = {"extraction_tokens": 6, "thinking_tokens": 5, "answer_tokens": 3}
+
+
+@pytest.fixture(scope="module")
+def document(tiny_bundle: Path) -> Document:
+    return run_latency(load_bundle(tiny_bundle), threads=1, samples=1, **COUNTS)
+
+
+BROKEN = Setup(name="broken", note="", engine="nothing", reuse=True)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def pair_document(tiny_pair: Path) -> Iterator[Document]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "measure_bounds", lambda threads: ANY_BOUNDS)
+        setups = (*SETUPS, BROKEN)
+        yield run_latency(load_bundle(tiny_pair), threads=1, samples=1, **COUNTS, setups=setups)
+
+
+def all_samples(document: Document) -> list[Sample]:
+    return [
+        sample
+        for found in document.configurations
+        for sample in (*found.cold, *found.first, *found.second)
+    ]
+
+
+def test_every_configuration_has_its_samples(document: Document):
+    assert [found.name for found in document.configurations] == [s.name for s in SETUPS]
+    for found in document.configurations:
+        assert found.absent is None
+        assert (len(found.cold), len(found.first), len(found.second)) == (1, 1, 1)
+        assert len(found.peak_memory_bytes) == 2
+        assert min(found.peak_memory_bytes) > 10e6
+
+
+def test_phases_follow_each_other_and_fill_the_time(document: Document):
+    for found in document.configurations:
+        for sample in found.cold:
+            assert tuple(sample.phases_s) == PHASES
+        for sample in (*found.first, *found.second):
+            assert tuple(sample.phases_s) == PHASES[2:]
+    for sample in all_samples(document):
+        assert min(sample.phases_s.values()) >= 0
+        assert sum(sample.phases_s.values()) == pytest.approx(sample.total_s)
+        assert sample.first_extraction_s < sample.first_thinking_s < sample.total_s
+
+
+@pytest.mark.parametrize("name", ["document", "pair_document"])
+def test_all_configurations_do_the_same_work(name: str, request: pytest.FixtureRequest):
+    documents: Document = request.getfixturevalue(name)
+    kept, emptied = documents.configurations[:2]
+    for sample in all_samples(documents):
+        tokens = sample.tokens
+        assert (tokens.image, tokens.extraction, tokens.thinking, tokens.answer) == (16, 6, 5, 3)
+    for temperature in ("cold", "first", "second"):
+        (ours,), (theirs,) = kept.samples(temperature), emptied.samples(temperature)
+        prompt = ours.tokens.prompt_evaluated + ours.tokens.prompt_reused
+        assert theirs.tokens.prompt_evaluated == prompt
+        assert theirs.tokens.prompt_reused == theirs.tokens.handover_reused == 0
+        handover = ours.tokens.handover_evaluated + ours.tokens.handover_reused
+        assert theirs.tokens.handover_evaluated == pytest.approx(handover, abs=8)
+
+
+def test_reuse_shows_in_what_is_evaluated(document: Document):
+    kept, emptied = document.configurations
+    assert kept.first[0].tokens.prompt_reused == 0
+    assert kept.second[0].tokens.prompt_reused > 16
+    assert kept.first[0].tokens.handover_reused > kept.first[0].tokens.handover_evaluated
+    assert kept.second[0].tokens.prompt_evaluated < emptied.second[0].tokens.prompt_evaluated
+
+
+def test_the_document_tells_where_it_comes_from(document: Document, tiny_bundle: Path):
+    assert document.bundle.name == "tiny"
+    assert document.bundle.models[0].shape["layers"] == 2
+    assert {"python", "numpy", "onnxruntime", "llama-cpp-python"} <= set(document.versions)
+    assert document.machine.cpu
+    assert document.bounds.memory_bytes_per_s > 1e8
+    assert document.bounds.gemm_flops_per_s > 1e8
+
+
+def test_a_document_survives_a_file(document: Document, tmp_path: Path):
+    path = tmp_path / "bench.json"
+    path.write_bytes(msgspec.json.encode(document))
+    assert read_document(path) == document
+    path.write_text('{"format": "edge-et-bench"}')
+    with pytest.raises(BenchError, match="no document"):
+        read_document(path)
+    with pytest.raises(BenchError, match="cannot be read"):
+        read_document(tmp_path / "none.json")
+
+
+def test_a_context_that_is_too_short_is_told(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(latency, "measure_bounds", lambda threads: ANY_BOUNDS)
+    counts = COUNTS | {"extraction_tokens": 600}
+    with pytest.raises(BenchError, match="context"):
+        run_latency(load_bundle(tiny_bundle), threads=1, samples=1, **counts, setups=SETUPS[:1])
+
+
+def test_a_picture_that_is_not_there_starts_no_process(tiny_bundle: Path, tmp_path: Path):
+    bundle = load_bundle(tiny_bundle)
+    with pytest.raises(ImageFileError):
+        run_latency(bundle, threads=1, samples=1, **COUNTS, picture=tmp_path / "none.png")
+
+
+def test_a_baseline_that_cannot_run_is_absent_and_says_why(pair_document: Document):
+    *others, broken = pair_document.configurations
+    assert [found.absent for found in others] == [None, None]
+    assert "ValueError" in (broken.absent or "")
+    assert broken.cold == ()
+
+
+def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_path: Path):
+    bundle = load_bundle(tiny_bundle)
+    picture = draw_picture(tmp_path / "picture.png")
+    job = msgspec.convert(
+        {
+            "bundle": str(tiny_bundle),
+            "threads": 1,
+            "reuse": True,
+            "samples": 1,
+            "work": {
+                "picture": str(picture),
+                "picture_sha256": "",
+                "questions": ["What?", "Why?"],
+                **COUNTS,
+            },
+        },
+        Job,
+    )
+    assert measure(job, "llama.cpp", 0.0).first[0].tokens.extraction == 6
+    opened = open_bundle(bundle, "llama.cpp", 1, job.work)
+    with opened.pipeline as pipeline:
+        answer = pipeline.answer(
+            picture, "What?", max_extraction_tokens=6, max_thinking_tokens=5, max_answer_tokens=3
+        )
+    tokenizer = Tokenizer(bundle.path(bundle.manifest.perceiver.tokenizer))
+    script = new_script(tokenizer, "Answer:", 14)
+    written = " ".join((answer.extraction, answer.reasoning, answer.text))
+    assert written == tokenizer.decode(script).strip()
+
+
+def test_a_script_needs_words(tmp_path: Path):
+    tokenizer = new_tokenizer(tmp_path)
+    assert new_script(tokenizer, "Answer:", 40) == new_script(tokenizer, "Answer:", 40)
+    assert all("e" not in tokenizer.decode([token]) for token in new_script(tokenizer, "end", 40))
+    tokenizer.size = 10
+    with pytest.raises(BenchError, match="0 tokens that are words"):
+        new_script(tokenizer, "Answer:", 40)
+
+
+def test_a_scripted_context_leaves_the_logits_of_the_other_alone(tmp_path: Path):
+    tokenizer = new_tokenizer(tmp_path)
+    inner = FakeContext(tokenizer, "a cat")
+    context = ScriptedContext(inner, [7, 9])
+    context.evaluate([TokenSegment((1, 2))])
+    expected = int(np.argmax(inner.logits))
+    assert [int(np.argmax(context.logits)) for _ in range(3)] == [7, 9, 7]
+    context.rewind()
+    assert int(np.argmax(context.logits)) == 7
+    assert int(np.argmax(inner.logits)) == expected
+
+
+def test_what_was_written_before_forgetting_is_read_again_at_once():
+    image = ImageSegment(ImageTokens(np.zeros((3, 2), np.float32), "digest"))
+    prompt: list[Segment] = [
+        TokenSegment((1, 2)),
+        image,
+        TokenSegment((3,)),
+        TokenSegment((4, 5), generated=True),
+        TokenSegment((6,)),
+        TokenSegment((7,), generated=True),
+        TokenSegment((8,)),
+    ]
+    assert read_again(prompt, 0) == tuple(prompt)
+    assert read_again(prompt, 1) == (
+        TokenSegment((1, 2)),
+        image,
+        TokenSegment((3, 4, 5, 6)),
+        TokenSegment((7,), generated=True),
+        TokenSegment((8,)),
+    )
+
+
+def test_the_drawn_picture_is_the_same_everywhere(tmp_path: Path):
+    pixels = np.asarray(Image.open(draw_picture(tmp_path / "a.png")))
+    assert pixels.shape == (480, 640, 3)
+    assert (int(pixels.sum()), pixels[240, 320].tolist()) == (PIXEL_SUM, CENTRE)
+
+
+PIXEL_SUM = 104866486
+CENTRE = [205, 40, 34]
+
+
+def test_energy_is_that_of_whole_packages(tmp_path: Path):
+    for name, energy in (("intel-rapl:0", 900), ("intel-rapl:1", 10), ("intel-rapl:0:0", 5)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text(f"{energy}000000\n")
+        (tmp_path / name / "max_energy_range_uj").write_text("1000000000\n")
+    meter = EnergyMeter(tmp_path)
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("2000000\n")  # began again at 1000 J
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("13000000\n")
+    assert meter.joules() == pytest.approx(102 + 3)
+    assert EnergyMeter(tmp_path / "none").joules() is None
+
+
+def test_peak_memory_is_that_of_the_process_alone():
+    ballast = np.ones(40_000_000)  # 320 MB, which a child must not inherit
+    code = "from edge_et.benchmarks.sensors import peak_memory_bytes; print(peak_memory_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 5e6 < int(done.stdout) < ballast.nbytes < peak_memory_bytes()
+
+
+def test_the_command_line_prints_one_document(tiny_bundle: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "edge_et", "bench", "--model", str(tiny_bundle)]
+    command += ["--samples", "1", "--extraction-tokens", "2", "--thinking-tokens", "2", "--json"]
+    command += ["--threads", "1", "--plot", str(tmp_path / "phases.svg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    document = json.loads(done.stdout)
+    assert document["arguments"][:2] == ["bench", "--model"]
+    assert (tmp_path / "phases.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--json", "--csv"], 2, "give one of them"),
+        (["--plot", "phases.gif"], 1, "ends in .png or .svg"),
+        (["--compare", "a.json", "b.json"], 1, "a.json cannot be read"),
+    ],
+)
+def test_wrong_use_is_told_in_a_line(arguments: list[str], status: int, said: str, tmp_path: Path):
+    command = [sys.executable, "-m", "edge_et", "bench", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
