@@ -115,4 +115,12 @@ def _llama_context(
     return model.new_context(spec.context_length, threads, "f16")
 
 
-_NEW_CONTEXT: dict[Engine, NewContext] = {"llama.cpp": _llama_context}
+def _torch_context(
+    bundle: Bundle, spec: LanguageModelSpec, token_count: int, threads: int, resources: ExitStack
+) -> Evaluator:
+    from edge_et.benchmarks.torch_context import torch_context
+
+    return torch_context(bundle, spec, token_count, threads, resources)
+
+
+_NEW_CONTEXT: dict[Engine, NewContext] = {"llama.cpp": _llama_context, "torch": _torch_context}

@@ -22,6 +22,14 @@ PATH = click.Path(path_type=Path)
     "--thinking-tokens", type=click.IntRange(min=2), default=48, help="Written before the answer."
 )
 @click.option("--answer-tokens", type=click.IntRange(min=1), default=8, help="Of the answer.")
+@click.option(
+    "--baseline",
+    "baselines",
+    type=click.Choice(["reuse-off", "torch"]),
+    multiple=True,
+    default=["reuse-off", "torch"],
+    help="What is measured beside it; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all samples as CSV.")
 @click.option("--plot", type=PATH, help="PNG or SVG file to draw the phases to.")
@@ -39,6 +47,7 @@ def bench(
     extraction_tokens: int,
     thinking_tokens: int,
     answer_tokens: int,
+    baselines: tuple[str, ...],
     as_json: bool,
     as_csv: bool,
     plot: Path | None,
@@ -62,7 +71,7 @@ def bench(
         return
     import msgspec
 
-    from edge_et.benchmarks.latency import run_latency
+    from edge_et.benchmarks.latency import BASELINES, run_latency
     from edge_et.benchmarks.plot import check_plot_path, write_plot
     from edge_et.benchmarks.report import print_report, write_csv
     from edge_et.bundle import find_bundle, load_bundle
@@ -81,6 +90,7 @@ def bench(
             thinking_tokens=thinking_tokens,
             answer_tokens=answer_tokens,
             picture=image,
+            baselines=[baseline for baseline in BASELINES if baseline.key in baselines],
             arguments=sys.argv[1:],
             tell=progress,
         )

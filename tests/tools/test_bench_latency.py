@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import msgspec
 import numpy as np
 import pytest
@@ -16,12 +17,13 @@ from tiny.fakes import new_tokenizer
 from edge_et.benchmarks import latency
 from edge_et.benchmarks.document import PHASES, Bounds, Document, Sample, read_document
 from edge_et.benchmarks.engines import open_bundle
-from edge_et.benchmarks.latency import SETUPS, Setup, run_latency
+from edge_et.benchmarks.latency import BASELINES, OURS, Setup, run_latency
 from edge_et.benchmarks.measure import Job, measure
 from edge_et.benchmarks.picture import draw_picture
 from edge_et.benchmarks.script import ScriptedContext, new_script, read_again
 from edge_et.benchmarks.sensors import EnergyMeter, peak_memory_bytes
 from edge_et.bundle import load_bundle
+from edge_et.cli.bench import bench
 from edge_et.errors import BenchError, ImageFileError
 from edge_et.prompt import ImageSegment, Segment, TokenSegment
 from edge_et.tokenizer import Tokenizer
@@ -36,15 +38,17 @@ def document(tiny_bundle: Path) -> Document:
     return run_latency(load_bundle(tiny_bundle), threads=1, samples=1, **COUNTS)
 
 
-BROKEN = Setup(name="broken", note="", engine="nothing", reuse=True)  # type: ignore[arg-type]
+BROKEN = Setup(key="broken", name="broken", note="", engine="nothing", reuse=True)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def pair_document(tiny_pair: Path) -> Iterator[Document]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latency, "measure_bounds", lambda threads: ANY_BOUNDS)
-        setups = (*SETUPS, BROKEN)
-        yield run_latency(load_bundle(tiny_pair), threads=1, samples=1, **COUNTS, setups=setups)
+        baselines = (BASELINES[0], BROKEN)
+        yield run_latency(
+            load_bundle(tiny_pair), threads=1, samples=1, **COUNTS, baselines=baselines
+        )
 
 
 def all_samples(document: Document) -> list[Sample]:
@@ -56,7 +60,9 @@ def all_samples(document: Document) -> list[Sample]:
 
 
 def test_every_configuration_has_its_samples(document: Document):
-    assert [found.name for found in document.configurations] == [s.name for s in SETUPS]
+    assert [found.name for found in document.configurations] == [
+        setup.name for setup in (OURS, *BASELINES)
+    ]
     for found in document.configurations:
         assert found.absent is None
         assert (len(found.cold), len(found.first), len(found.second)) == (1, 1, 1)
@@ -79,21 +85,23 @@ def test_phases_follow_each_other_and_fill_the_time(document: Document):
 @pytest.mark.parametrize("name", ["document", "pair_document"])
 def test_all_configurations_do_the_same_work(name: str, request: pytest.FixtureRequest):
     documents: Document = request.getfixturevalue(name)
-    kept, emptied = documents.configurations[:2]
+    kept, *others = documents.configurations
+    others = [found for found in others if found.absent is None]
     for sample in all_samples(documents):
         tokens = sample.tokens
         assert (tokens.image, tokens.extraction, tokens.thinking, tokens.answer) == (16, 6, 5, 3)
     for temperature in ("cold", "first", "second"):
-        (ours,), (theirs,) = kept.samples(temperature), emptied.samples(temperature)
-        prompt = ours.tokens.prompt_evaluated + ours.tokens.prompt_reused
-        assert theirs.tokens.prompt_evaluated == prompt
-        assert theirs.tokens.prompt_reused == theirs.tokens.handover_reused == 0
-        handover = ours.tokens.handover_evaluated + ours.tokens.handover_reused
-        assert theirs.tokens.handover_evaluated == pytest.approx(handover, abs=8)
+        ours = kept.samples(temperature)[0].tokens
+        for found in others:
+            theirs = found.samples(temperature)[0].tokens
+            assert theirs.prompt_evaluated == ours.prompt_evaluated + ours.prompt_reused
+            assert theirs.prompt_reused == theirs.handover_reused == 0
+            handover = ours.handover_evaluated + ours.handover_reused
+            assert theirs.handover_evaluated == pytest.approx(handover, abs=8)
 
 
 def test_reuse_shows_in_what_is_evaluated(document: Document):
-    kept, emptied = document.configurations
+    kept, emptied = document.configurations[:2]
     assert kept.first[0].tokens.prompt_reused == 0
     assert kept.second[0].tokens.prompt_reused > 16
     assert kept.first[0].tokens.handover_reused > kept.first[0].tokens.handover_evaluated
@@ -124,7 +132,7 @@ def test_a_context_that_is_too_short_is_told(tiny_bundle: Path, monkeypatch: pyt
     monkeypatch.setattr(latency, "measure_bounds", lambda threads: ANY_BOUNDS)
     counts = COUNTS | {"extraction_tokens": 600}
     with pytest.raises(BenchError, match="context"):
-        run_latency(load_bundle(tiny_bundle), threads=1, samples=1, **counts, setups=SETUPS[:1])
+        run_latency(load_bundle(tiny_bundle), threads=1, samples=1, **counts, baselines=())
 
 
 def test_a_picture_that_is_not_there_starts_no_process(tiny_bundle: Path, tmp_path: Path):
@@ -222,6 +230,12 @@ PIXEL_SUM = 104866486
 CENTRE = [205, 40, 34]
 
 
+def test_the_command_line_knows_all_baselines():
+    option = next(option for option in bench.params if option.name == "baselines")
+    assert isinstance(option.type, click.Choice)
+    assert [*option.type.choices] == [baseline.key for baseline in BASELINES]
+
+
 def test_energy_is_that_of_whole_packages(tmp_path: Path):
     for name, energy in (("intel-rapl:0", 900), ("intel-rapl:1", 10), ("intel-rapl:0:0", 5)):
         (tmp_path / name).mkdir()
@@ -244,6 +258,7 @@ def test_peak_memory_is_that_of_the_process_alone():
 def test_the_command_line_prints_one_document(tiny_bundle: Path, tmp_path: Path):
     command = [sys.executable, "-m", "edge_et", "bench", "--model", str(tiny_bundle)]
     command += ["--samples", "1", "--extraction-tokens", "2", "--thinking-tokens", "2", "--json"]
+    command += ["--baseline", "reuse-off"]
     command += ["--threads", "1", "--plot", str(tmp_path / "phases.svg")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     document = json.loads(done.stdout)

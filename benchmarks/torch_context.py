@@ -1,0 +1,159 @@
+"""PyTorch in llama.cpp's place: a transformers model as a context of the pipeline.
+
+In: a GGUF and its adapter, dequantized to float32 when they are loaded. Out: an `Evaluator`, so
+that prompts, picture and tokens are those of the runtime.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.bundle import Bundle
+from edge_et.decoder import KvType
+from edge_et.errors import BenchError, DecodeError, PromptTooLongError
+from edge_et.export.steps import needing_extra
+from edge_et.kv import Position, common_prefix, generated, positions_of
+from edge_et.llm import Evaluation, read_shape
+from edge_et.manifest import LanguageModelSpec
+from edge_et.prompt import Segment, TokenSegment
+
+with needing_extra("tuning"):
+    import torch
+    from transformers import DynamicCache
+
+    from edge_et.tuning.adapter_file import read_adapter
+    from edge_et.tuning.language_model import load_llm
+
+_ADAPTER_PREFIX = "base_model.model."
+
+
+class TorchContext:
+    """One cache over one model, float32, attention by `scaled_dot_product_attention`."""
+
+    kv_type: KvType = "f32"
+
+    def __init__(self, weights: Path, adapter: Path | None, context_length: int, tokens: int):
+        """Load the model.
+
+        Args:
+            weights: GGUF file.
+            adapter: LoRA as a GGUF file, added to the weights.
+            context_length: positions that the cache may hold.
+            tokens: ids that the tokenizer knows.
+
+        Raises:
+            BenchError: transformers cannot load it.
+        """
+        self.shape = read_shape(weights)
+        self.context_length = context_length
+        self._token_count = tokens
+        try:
+            self._model: Any = load_llm(weights)
+        except (ImportError, KeyError, OSError, RuntimeError, ValueError) as err:
+            reason = str(err).partition("\n")[0]
+            raise BenchError(f"transformers cannot load {weights.name}: {reason}") from err
+        if adapter is not None:
+            _merge(self._model, adapter, weights)
+        self.clear()
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Logits [V] float32 behind the last position, of the ids that the tokenizer knows.
+
+        Raises:
+            DecodeError: nothing was evaluated yet.
+        """
+        if self._logits is None:
+            raise DecodeError("there are no logits: nothing was evaluated yet")
+        return self._logits
+
+    def evaluate(self, segments: Sequence[Segment]) -> Evaluation:
+        """Make the cache hold exactly these segments; what is new goes through the model at once.
+
+        Raises:
+            PromptTooLongError: more positions than the context holds.
+        """
+        wanted = positions_of(segments)
+        if len(wanted) > self.context_length:
+            raise PromptTooLongError(len(wanted), self.context_length)
+        keep = min(common_prefix(self._cached, wanted), len(wanted) - 1)
+        self._cache.crop(keep)
+        with torch.inference_mode():
+            rows = torch.cat([self._rows(segment) for segment in segments])[keep:]
+            self._run(rows, wanted[keep:], keep)
+        return Evaluation(reused=keep, evaluated=len(wanted) - keep)
+
+    def append(self, token: int) -> None:
+        """Evaluate one token, just written, behind what the cache holds.
+
+        Raises:
+            PromptTooLongError: the context is full.
+        """
+        if len(self._cached) == self.context_length:
+            raise PromptTooLongError(len(self._cached) + 1, self.context_length)
+        with torch.inference_mode():
+            rows = self._rows(TokenSegment((token,)))
+            self._run(rows, [generated(token)], len(self._cached))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._cached: list[Position] = []
+        self._cache = DynamicCache()
+        self._logits: NDArray[np.float32] | None = None
+
+    def close(self) -> None:
+        """Free what is held; may be called again."""
+        self.clear()
+        self._model = None
+
+    def _rows(self, segment: Segment) -> torch.Tensor:
+        if isinstance(segment, TokenSegment):
+            embeddings: torch.Tensor = self._model.get_input_embeddings()(torch.tensor(segment.ids))
+            return embeddings
+        return torch.from_numpy(np.array(segment.image.rows))
+
+    def _run(self, rows: torch.Tensor, held: Sequence[Position], start: int) -> None:
+        """Evaluate rows [n,D] float32 behind the first positions of the cache."""
+        output = self._model(
+            inputs_embeds=rows[None],
+            past_key_values=self._cache,
+            cache_position=torch.arange(start, start + len(rows)),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cached[start:] = held
+        self._logits = output.logits[0, -1, : self._token_count].numpy()
+
+
+def torch_context(
+    bundle: Bundle, spec: LanguageModelSpec, token_count: int, threads: int, resources: ExitStack
+) -> TorchContext:
+    """Open a model of a bundle; see `edge_et.benchmarks.engines.NewContext`."""
+    torch.set_num_threads(threads)
+    context = TorchContext(
+        bundle.path(spec.weights),
+        None if spec.adapter is None else bundle.path(spec.adapter),
+        spec.context_length,
+        token_count,
+    )
+    resources.callback(context.close)
+    return context
+
+
+def _merge(model: Any, adapter: Path, weights: Path) -> None:
+    """Add a LoRA to the weights of a model, as llama.cpp does with scale 1."""
+    from gguf import GGUFReader
+
+    alpha = float(GGUFReader(adapter).fields["adapter.lora.alpha"].contents())
+    state = read_adapter(adapter, weights)
+    with torch.no_grad():
+        for name, down in state.items():
+            if name.endswith(".lora_A.weight"):
+                module = name.removesuffix(".lora_A.weight")
+                up = state[f"{module}.lora_B.weight"]
+                weight = model.get_parameter(f"{module.removeprefix(_ADAPTER_PREFIX)}.weight")
+                weight += alpha / len(down) * (up @ down)

@@ -1,0 +1,99 @@
+"""PyTorch as a baseline: the same model, the same prompts, the same counts."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_et.benchmarks.torch_context import TorchContext, torch_context
+from edge_et.bundle import Bundle, load_bundle
+from edge_et.errors import BenchError, DecodeError, PromptTooLongError
+from edge_et.llm import Context, LanguageModel
+from edge_et.prompt import ImageSegment, Segment, TokenSegment
+from edge_et.tokenizer import Tokenizer
+from edge_et.vision import ImageTokens
+
+ROWS = np.random.default_rng(3).normal(0, 1, (16, 32)).astype(np.float32)
+PROMPT: list[Segment] = [
+    TokenSegment((5, 80, 91, 12)),
+    ImageSegment(ImageTokens(ROWS, "picture")),
+    TokenSegment((40, 41, 42, 200, 7)),
+]
+WRITTEN = TokenSegment((60, 61), generated=True)
+
+# Float32 weights and caches; sums of another order.
+TOLERANCE = 2e-4
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return load_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def torch_one(bundle: Bundle) -> Iterator[TorchContext]:
+    spec = bundle.manifest.perceiver
+    tokens = Tokenizer(bundle.path(spec.tokenizer)).size
+    with ExitStack() as resources:
+        yield torch_context(bundle, spec, tokens, 1, resources)
+
+
+@pytest.fixture(scope="module")
+def native(bundle: Bundle) -> Iterator[Context]:
+    spec = bundle.manifest.perceiver
+    assert spec.adapter is not None
+    tokens = Tokenizer(bundle.path(spec.tokenizer)).size
+    model = LanguageModel(
+        bundle.path(spec.weights), spec, adapter=bundle.path(spec.adapter), token_count=tokens
+    )
+    with closing(model):
+        yield model.new_context(spec.context_length, 1, "f32")
+
+
+def test_logits_are_those_of_llama_cpp(torch_one: TorchContext, native: Context):
+    torch_one.clear()
+    for context in (torch_one, native):
+        context.evaluate(PROMPT)
+    np.testing.assert_allclose(torch_one.logits, native.logits, atol=TOLERANCE)
+    for token in WRITTEN.ids:
+        for context in (torch_one, native):
+            context.append(token)
+        np.testing.assert_allclose(torch_one.logits, native.logits, atol=TOLERANCE)
+
+
+def test_a_prefix_is_kept_and_changes_nothing(torch_one: TorchContext):
+    longer = [*PROMPT, WRITTEN, TokenSegment((8, 9))]
+    torch_one.clear()
+    assert torch_one.evaluate(longer).reused == 0
+    expected = torch_one.logits
+    torch_one.clear()
+    torch_one.evaluate(PROMPT)
+    for token in WRITTEN.ids:
+        torch_one.append(token)
+    found = torch_one.evaluate(longer)
+    assert (found.reused, found.evaluated) == (27, 2)
+    np.testing.assert_allclose(torch_one.logits, expected, atol=TOLERANCE)
+    assert torch_one.evaluate(PROMPT[:2]).reused == 19
+
+
+def test_its_limits_are_those_of_a_context(torch_one: TorchContext, bundle: Bundle):
+    torch_one.clear()
+    with pytest.raises(DecodeError, match="no logits"):
+        _ = torch_one.logits
+    length = bundle.manifest.perceiver.context_length
+    with pytest.raises(PromptTooLongError):
+        torch_one.evaluate([TokenSegment((1,) * (length + 1))])
+    torch_one.evaluate([TokenSegment((1,) * length)])
+    with pytest.raises(PromptTooLongError):
+        torch_one.append(1)
+
+
+def test_a_file_that_transformers_cannot_load_is_told(bundle: Bundle, tmp_path: Path):
+    weights = tmp_path / "model.gguf"
+    content = bundle.path(bundle.manifest.perceiver.weights).read_bytes()
+    weights.write_bytes(content.replace(b"llama", b"plamo"))
+    with pytest.raises(BenchError, match="transformers cannot load") as caught:
+        TorchContext(weights, None, 10, 10)
+    assert "\n" not in str(caught.value)
