@@ -2,16 +2,25 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_et.cli.console import progress_bar
+
+if TYPE_CHECKING:
+    from edge_et.bundle import Bundle
+    from edge_et.export.steps import Progress
 
 PATH = click.Path(path_type=Path)
 
 
 @click.command()
 @click.option("--model", help="A bundle's name or folder; the installed mini if omitted.")
+@click.option("--synthetic", help="Measure random weights with the dimensions of this model.")
+@click.option(
+    "--synthetic-folder", type=PATH, help="Where these are kept; the user's cache if omitted."
+)
 @click.option("--image", type=PATH, help="The picture that is asked about; a drawn one if omitted.")
 @click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
 @click.option("--samples", type=click.IntRange(min=1), default=5, help="Of every figure.")
@@ -41,6 +50,8 @@ PATH = click.Path(path_type=Path)
 )
 def bench(
     model: str | None,
+    synthetic: str | None,
+    synthetic_folder: Path | None,
     image: Path | None,
     threads: int | None,
     samples: int,
@@ -60,6 +71,8 @@ def bench(
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv both print to stdout; give one of them")
+    if model is not None and synthetic is not None:
+        raise click.UsageError("--model and --synthetic both say what is measured; give one")
     from rich.console import Console
 
     if compare is not None:
@@ -74,7 +87,6 @@ def bench(
     from edge_et.benchmarks.latency import BASELINES, run_latency
     from edge_et.benchmarks.plot import check_plot_path, write_plot
     from edge_et.benchmarks.report import print_report, write_csv
-    from edge_et.bundle import find_bundle, load_bundle
     from edge_et.options import check_at_least, default_threads
 
     if plot is not None:
@@ -83,7 +95,7 @@ def bench(
     check_at_least("threads", threads, 1)
     with progress_bar() as progress:
         document = run_latency(
-            load_bundle(find_bundle(model)),
+            _find(model, synthetic, synthetic_folder, progress),
             threads=threads,
             samples=samples,
             extraction_tokens=extraction_tokens,
@@ -102,3 +114,20 @@ def bench(
         write_csv(document, sys.stdout)
     else:
         print_report(document, Console())
+
+
+def _find(
+    model: str | None, synthetic: str | None, folder: Path | None, progress: "Progress"
+) -> "Bundle":
+    """Return what is to be measured, made on the spot if it is synthetic."""
+    from edge_et.bundle import find_bundle, load_bundle
+
+    if synthetic is None:
+        return load_bundle(find_bundle(model))
+    from edge_et.benchmarks.synthetic.bundle import default_folder, synthetic_bundle
+    from edge_et.benchmarks.synthetic.shapes import SHAPES
+    from edge_et.errors import OptionError
+
+    if synthetic not in SHAPES:
+        raise OptionError("synthetic", synthetic, f"one of {', '.join(SHAPES)}")
+    return synthetic_bundle(SHAPES[synthetic], folder or default_folder(), progress)

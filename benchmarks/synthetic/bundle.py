@@ -1,0 +1,182 @@
+"""A synthetic bundle in a folder of its own, made once.
+
+In: a shape, and the folder that such bundles are kept in. Out: a bundle.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_et.benchmarks.synthetic.llm import tensors_of, write_llm
+from edge_et.benchmarks.synthetic.shapes import BundleShape, LlmShape
+from edge_et.benchmarks.synthetic.tokenizer import SPECIAL, new_tokenizer, write_tokenizer
+from edge_et.benchmarks.synthetic.tower import tower_bytes, write_tower
+from edge_et.bundle import (
+    Bundle,
+    ChatSpec,
+    ExtractSpec,
+    LanguageModelSpec,
+    Manifest,
+    Processing,
+    Sampling,
+    Source,
+    ThinkSpec,
+    VisionSpec,
+    file_ref,
+    load_bundle,
+    save_manifest,
+)
+from edge_et.errors import BenchError, BundleError
+from edge_et.export.steps import Progress, no_progress
+
+VERSION = "1"
+"""Of what is made; bundles of another version are made anew."""
+
+_CHAT = ChatSpec(
+    turn_start="<|im_start|>{role}\n",
+    turn_end="<|im_end|>\n",
+    system="You are a helpful assistant.",
+    stop_tokens=SPECIAL[::2],
+)
+
+
+def default_folder() -> Path:
+    """Return where synthetic bundles are kept: in the user's folder for caches."""
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return Path(caches or Path.home() / ".cache") / "edge-et" / "synthetic"
+
+
+def synthetic_bundle(shape: BundleShape, folder: Path, progress: Progress = no_progress) -> Bundle:
+    """Return a bundle, which is made unless it is there.
+
+    Args:
+        shape: its dimensions; its name is that of its folder.
+        folder: holds such bundles.
+        progress: told what is written.
+
+    Raises:
+        BenchError: there is no room for it, or the operating system refuses.
+    """
+    path = folder / shape.name
+    try:
+        bundle = load_bundle(path)
+        if bundle.manifest.version == VERSION:
+            return bundle
+    except BundleError:
+        pass  # not there, or a part of it
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_room(shape, folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as draft:
+            made = Path(draft) / shape.name
+            made.mkdir()
+            save_manifest(_write(shape, made, progress), made)
+            if path.exists():
+                shutil.rmtree(path)
+            made.replace(path)
+    except OSError as err:
+        raise BenchError(f"{path} cannot be written: {err.strerror or err}") from err
+    return load_bundle(path)
+
+
+def size_bytes(shape: BundleShape) -> int:
+    """Return about how large a bundle is."""
+    models = (
+        tensor.size_bytes for model in _models(shape).values() for tensor in tensors_of(model)
+    )
+    return tower_bytes(shape.tower, shape.perceiver.width) + sum(models)
+
+
+def _check_room(shape: BundleShape, folder: Path) -> None:
+    needed, free = size_bytes(shape), shutil.disk_usage(folder).free
+    if needed > free:
+        raise BenchError(
+            f"{shape.name} takes {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB left; "
+            "give another folder"
+        )
+
+
+def _models(shape: BundleShape) -> dict[str, LlmShape]:
+    models = {"perceiver": shape.perceiver}
+    return models if shape.reasoner is None else models | {"reasoner": shape.reasoner}
+
+
+def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
+    """Write the files of a bundle but for its manifest, and return that."""
+    write_tower(folder / "vision.onnx", shape.tower, shape.perceiver.width, 1, progress)
+    specs = dict(_write_models(shape, folder, progress))
+    think = "Description: {extraction}\nQuestion: {question}\nThink step by step, then answer."
+    side = shape.tower.image
+    return Manifest(
+        name=shape.name.replace("+", "-"),
+        version=VERSION,
+        description="Random weights with true dimensions, to measure speed and memory alone.",
+        vision=VisionSpec(
+            graph=file_ref(folder / "vision.onnx"),
+            embedding_width=shape.perceiver.width,
+            image_tokens_per_tile=shape.tower.patches,
+            processing=Processing(
+                height=side,
+                width=side,
+                mean=(0.5, 0.5, 0.5),
+                std=(0.5, 0.5, 0.5),
+                rescale=1 / 255,
+                resample="bicubic",
+                fit="squash",
+            ),
+        ),
+        perceiver=specs["perceiver"],
+        reasoner=specs.get("reasoner"),
+        extract=ExtractSpec(
+            prompt=(
+                "{image}\nDescribe the fine-grained content of the image. "
+                "Pay special attention to: {question}"
+            ),
+            max_extraction_tokens=256,
+            sampling=Sampling(),
+        ),
+        think=ThinkSpec(
+            prompt="Think step by step, then answer: {question}"
+            if shape.reasoner is None
+            else think,
+            max_thinking_tokens=256,
+            answer_marker="Answer:",
+            max_answer_tokens=32,
+            sampling=Sampling(),
+        ),
+        direct=None,
+        sources=(
+            Source(
+                name="random numbers",
+                version=VERSION,
+                license="CC0-1.0",
+                url="",
+                used_for="all weights",
+            ),
+        ),
+        checks=(),
+    )
+
+
+def _write_models(
+    shape: BundleShape, folder: Path, progress: Progress
+) -> Iterator[tuple[str, LanguageModelSpec]]:
+    for seed, (role, model) in enumerate(_models(shape).items(), 2):
+        tokenizer = new_tokenizer(model.vocabulary)
+        write_tokenizer(folder / f"{role}-tokenizer.json", tokenizer)
+        write_llm(folder / f"{role}.gguf", model, tokenizer, seed, progress)
+        yield (
+            role,
+            LanguageModelSpec(
+                weights=file_ref(folder / f"{role}.gguf"),
+                adapter=None,
+                tokenizer=file_ref(folder / f"{role}-tokenizer.json"),
+                architecture="qwen3",
+                embedding_width=model.width,
+                vocabulary_size=model.rows,
+                context_length=shape.context_length,
+                chat=_CHAT,
+            ),
+        )

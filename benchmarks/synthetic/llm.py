@@ -1,0 +1,175 @@
+"""A Qwen3 of random weights as a GGUF: matrices in Q4_0, embeddings in Q6_K, as llama.cpp's Q4_0.
+
+Quantized blocks are drawn at random as they are stored, with scales that keep the activations in
+range, so that nothing has to be quantized.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.benchmarks.synthetic.shapes import LlmShape
+from edge_et.export.steps import Progress, needing_extra
+
+with needing_extra("bench"):
+    import gguf
+
+Storage = Literal["F32", "Q4_0", "Q6_K"]
+
+# What a block holds (ggml-common.h, block_q4_0 and block_q6_K), and the standard deviation of the
+# numbers that random bits mean: uniform over 16 and over 64 values.
+_Q4_0 = np.dtype([("scale", "<f2"), ("bits", "u1", 16)])
+_Q6_K = np.dtype([("bits", "u1", 192), ("scales", "i1", 16), ("scale", "<f2")])
+_Q4_0_DEVIATION = sqrt((16**2 - 1) / 12)
+_Q6_K_DEVIATION = sqrt((64**2 - 1) / 12)
+_Q6_K_SCALE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One tensor to be written.
+
+    Attributes:
+        name: its name in the GGUF.
+        shape: numpy order; the last axis is what a row holds.
+        storage: how it is stored.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    storage: Storage
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Its shape, the last axis in bytes."""
+        block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[self.storage]]
+        return (*self.shape[:-1], self.shape[-1] // block * size)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the stored values."""
+        return int(np.prod(self.stored_shape))
+
+
+def tensors_of(shape: LlmShape) -> Iterator[Tensor]:
+    """Yield the tensors of a model, in the order of its file."""
+    width, queries = shape.width, shape.heads * shape.head_width
+    keys = shape.kv_heads * shape.head_width
+    yield Tensor(name="token_embd.weight", shape=(shape.rows, width), storage="Q6_K")
+    yield Tensor(name="output_norm.weight", shape=(width,), storage="F32")
+    matrices = {
+        "attn_q": (queries, width),
+        "attn_k": (keys, width),
+        "attn_v": (keys, width),
+        "attn_output": (width, queries),
+        "ffn_gate": (shape.feed_forward, width),
+        "ffn_up": (shape.feed_forward, width),
+        "ffn_down": (width, shape.feed_forward),
+    }
+    norms = {
+        "attn_norm": width,
+        "attn_q_norm": shape.head_width,
+        "attn_k_norm": shape.head_width,
+        "ffn_norm": width,
+    }
+    for layer in range(shape.layers):
+        for name, size in norms.items():
+            yield Tensor(name=f"blk.{layer}.{name}.weight", shape=(size,), storage="F32")
+        for name, sizes in matrices.items():
+            yield Tensor(name=f"blk.{layer}.{name}.weight", shape=sizes, storage="Q4_0")
+
+
+def write_llm(
+    path: Path, shape: LlmShape, tokenizer: dict[str, Any], seed: int, progress: Progress
+) -> None:
+    """Write a model, one tensor in memory at a time.
+
+    Args:
+        path: the GGUF.
+        shape: its dimensions.
+        tokenizer: content of its tokenizer.json.
+        seed: of the weights.
+        progress: told the bytes of the tensors.
+    """
+    tensors = list(tensors_of(shape))
+    total = sum(tensor.size_bytes for tensor in tensors)
+    done = 0
+    random = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(path, "qwen3")
+    try:
+        _add_metadata(writer, shape)
+        _add_tokenizer(writer, shape, tokenizer)
+        for tensor in tensors:
+            writer.add_tensor_info(
+                tensor.name,
+                tensor.stored_shape,
+                np.dtype(np.uint8),
+                tensor.size_bytes,
+                raw_dtype=gguf.GGMLQuantizationType[tensor.storage],
+            )
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for tensor in tensors:
+            writer.write_tensor_data(_draw(tensor, random))
+            done += tensor.size_bytes
+            progress(f"write {shape.name}", done, total)
+    finally:
+        writer.close()
+
+
+def _add_metadata(writer: gguf.GGUFWriter, shape: LlmShape) -> None:
+    writer.add_name(f"{shape.name}, random weights")
+    writer.add_context_length(40_960)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_width)
+    writer.add_value_length(shape.head_width)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(shape.rope_base)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, shape: LlmShape, tokenizer: dict[str, Any]) -> None:
+    model, added = tokenizer["model"], tokenizer["added_tokens"]
+    texts = {number: text for text, number in model["vocab"].items()}
+    special = {token["id"]: token["content"] for token in added}
+    known = texts | special
+    kinds = [
+        gguf.TokenType.CONTROL
+        if row in special
+        else gguf.TokenType.NORMAL
+        if row in known
+        else gguf.TokenType.UNUSED
+        for row in range(shape.rows)
+    ]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([known.get(row, f"[PAD{row}]") for row in range(shape.rows)])
+    writer.add_token_types(kinds)
+    writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
+    writer.add_eos_token_id(max(special))
+
+
+def _draw(tensor: Tensor, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the bytes of a tensor whose rows, times normal numbers, give normal numbers."""
+    if tensor.storage == "F32":
+        return np.ones(tensor.shape, np.float32).view(np.uint8)
+    stored = np.frombuffer(random.bytes(tensor.size_bytes), np.uint8).copy()
+    stored = stored.reshape(tensor.stored_shape)
+    deviation = 1 / sqrt(tensor.shape[-1])
+    if tensor.storage == "Q4_0":
+        stored.view(_Q4_0)["scale"] = deviation / _Q4_0_DEVIATION
+    else:
+        blocks = stored.view(_Q6_K)
+        blocks["scales"] = _Q6_K_SCALE
+        blocks["scale"] = deviation / _Q6_K_DEVIATION / _Q6_K_SCALE
+    return stored
