@@ -65,6 +65,7 @@ class ScriptedContext:
     def rewind(self) -> None:
         """Go back to the start of the script."""
         self._written = 0
+        self._forgotten = False
         self._reread = 0
 
     def forget(self) -> None:
