@@ -85,11 +85,12 @@ def bench(
     import msgspec
 
     from edge_et.benchmarks.latency import BASELINES, run_latency
-    from edge_et.benchmarks.plot import check_plot_path, write_plot
     from edge_et.benchmarks.report import print_report, write_csv
     from edge_et.options import check_at_least, default_threads
 
     if plot is not None:
+        from edge_et.benchmarks.plot import check_plot_path, write_plot
+
         check_plot_path(plot)
     threads = default_threads() if threads is None else threads
     check_at_least("threads", threads, 1)
@@ -106,14 +107,14 @@ def bench(
             arguments=sys.argv[1:],
             tell=progress,
         )
-    if plot is not None:
-        write_plot(document, plot)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
     elif as_csv:
         write_csv(document, sys.stdout)
     else:
         print_report(document, Console())
+    if plot is not None:
+        write_plot(document, plot)
 
 
 def _find(

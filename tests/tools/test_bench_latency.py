@@ -236,6 +236,14 @@ def test_the_command_line_knows_all_baselines():
     assert [*option.type.choices] == [baseline.key for baseline in BASELINES]
 
 
+def test_measuring_this_runtime_loads_no_torch():
+    modules = "latency", "plot", "report", "compare", "synthetic.bundle"
+    code = "".join(f"import edge_et.benchmarks.{name}\n" for name in modules)
+    code += "import sys; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
 def test_energy_is_that_of_whole_packages(tmp_path: Path):
     for name, energy in (("intel-rapl:0", 900), ("intel-rapl:1", 10), ("intel-rapl:0:0", 5)):
         (tmp_path / name).mkdir()

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
 
@@ -27,6 +28,7 @@ from edge_et.benchmarks.document import (
 from edge_et.benchmarks.figures import figures, phase_medians, rates
 from edge_et.benchmarks.plot import write_plot
 from edge_et.benchmarks.report import print_report, write_csv
+from edge_et.cli.bench import bench
 from edge_et.errors import BenchError
 
 MODEL = Model(
@@ -235,6 +237,15 @@ def test_a_comparison_tells_what_changed_and_nothing_else():
     assert "phase handover" in text
     assert "1 figures changed" in text
     assert "phase vision" not in text
+
+
+def test_a_comparison_leaves_with_status_0_whatever_changed(tmp_path: Path):
+    paths = [tmp_path / name for name in ("before.json", "after.json")]
+    for path, scale in zip(paths, (1.0, 2.0), strict=True):
+        path.write_bytes(msgspec.json.encode(document(configuration(scale, scale, scale))))
+    done = CliRunner().invoke(bench, ["--compare", *map(str, paths)])
+    assert done.exit_code == 0
+    assert "32 figures changed, 1 did not beyond the noise" in done.stdout
 
 
 def test_a_comparison_of_other_work_says_so():
