@@ -13,12 +13,13 @@ from typing import Literal
 from edge_et.benchmarks.document import Work
 from edge_et.benchmarks.script import ScriptedContext, new_script
 from edge_et.bundle import Bundle
-from edge_et.llm import Evaluator, LanguageModel
+from edge_et.evaluator import Evaluator
+from edge_et.llm import LanguageModel
 from edge_et.manifest import LanguageModelSpec
 from edge_et.pipeline import ExtractThink
-from edge_et.stages import Speaker
 from edge_et.tokenizer import Tokenizer
 from edge_et.vision import VisionTower
+from edge_et.writing import Speaker
 
 Engine = Literal["llama.cpp", "torch"]
 
@@ -60,7 +61,7 @@ def import_libraries(engine: Engine) -> None:
         importlib.import_module(name)
 
 
-def open_bundle(bundle: Bundle, engine: Engine, threads: int, work: Work) -> Opened:
+def open_bundle(bundle: Bundle, engine: Engine, threads: int, work: Work, *, reuse: bool) -> Opened:
     """Open a bundle as `edge_et.load` does, with contexts that write by script.
 
     Args:
@@ -68,6 +69,7 @@ def open_bundle(bundle: Bundle, engine: Engine, threads: int, work: Work) -> Ope
         engine: what runs its language models.
         threads: threads of tower and language models.
         work: says how much is written.
+        reuse: whether a reasoner of its own reads the extraction while it is written.
 
     Raises:
         BundleError: a model cannot be used.
@@ -82,6 +84,7 @@ def open_bundle(bundle: Bundle, engine: Engine, threads: int, work: Work) -> Ope
         context = ScriptedContext(
             _NEW_CONTEXT[engine](bundle, spec, tokenizer.size, threads, resources),
             new_script(tokenizer, manifest.think.answer_marker, count),
+            reads_ahead=reuse,
         )
         contexts.append(context)
         return Speaker(tokenizer=tokenizer, context=context, chat=spec.chat, stop_ids=frozenset())

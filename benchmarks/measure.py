@@ -50,7 +50,9 @@ def measure(job: Job, engine: Engine, import_s: float) -> Measured:
         EdgeETError: the bundle cannot be opened or used by this engine, or does not fit the work.
     """
     start = perf_counter()
-    opened = open_bundle(load_bundle(Path(job.bundle)), engine, job.threads, job.work)
+    opened = open_bundle(
+        load_bundle(Path(job.bundle)), engine, job.threads, job.work, reuse=job.reuse
+    )
     load_s = perf_counter() - start
     first: list[Sample] = []
     second: list[Sample] = []

@@ -7,14 +7,14 @@ probable one. In: a context. Out: one that the pipeline cannot tell from it.
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.decoder import DecoderShape, KvType
 from edge_et.errors import BenchError
-from edge_et.llm import Evaluation, Evaluator
+from edge_et.evaluator import Evaluation, Evaluator
 from edge_et.prompt import Segment, TokenSegment
 from edge_et.tokenizer import Tokenizer
 
@@ -26,15 +26,19 @@ _LEAST_WORDS = 8
 class ScriptedContext:
     """An `Evaluator` around another; costs a copy of the logits a token."""
 
-    def __init__(self, inner: Evaluator, script: Sequence[int]) -> None:
+    def __init__(
+        self, inner: Evaluator, script: Sequence[int], *, reads_ahead: bool = True
+    ) -> None:
         """Begin at the start of the script.
 
         Args:
             inner: does the work; closed together with this one.
             script: the tokens to write, at least one; it is begun again when it ends.
+            reads_ahead: whether a prompt is read before its end is known.
         """
         self._inner = inner
         self._script = script
+        self._reads_ahead = reads_ahead
         self._written = 0
         self._forgotten = False
         self._reread = 0
@@ -78,12 +82,16 @@ class ScriptedContext:
         self._inner.clear()
         self._forgotten = True
 
-    def evaluate(self, segments: Sequence[Segment]) -> Evaluation:
-        """Make the cache hold exactly these segments."""
+    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Make the cache hold exactly these segments; tell before each batch how far it is."""
         if self._forgotten:
             self._forgotten = False
             self._reread = sum(map(is_generated, segments))
-        return self._inner.evaluate(read_again(segments, self._reread))
+        return self._inner.steps(read_again(segments, self._reread))
+
+    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Make the cache begin with these segments, the last of which will go on; as `steps`."""
+        return self._inner.feed(segments) if self._reads_ahead else iter(())
 
     def append(self, token: int) -> None:
         """Evaluate one token, just written, behind what the cache holds."""

@@ -4,7 +4,7 @@ In: a GGUF and its adapter, dequantized to float32 when they are loaded. Out: an
 that prompts, picture and tokens are those of the runtime.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from edge_et.bundle import Bundle
 from edge_et.decoder import KvType
 from edge_et.errors import BenchError, DecodeError, PromptTooLongError
+from edge_et.evaluator import Evaluation
 from edge_et.export.steps import needing_extra
 from edge_et.kv import Position, common_prefix, generated, positions_of
-from edge_et.llm import Evaluation, read_shape
+from edge_et.llm import read_shape
 from edge_et.manifest import LanguageModelSpec
 from edge_et.prompt import Segment, TokenSegment
 
@@ -86,6 +87,14 @@ class TorchContext:
             rows = torch.cat([self._rows(segment) for segment in segments])[keep:]
             self._run(rows, wanted[keep:], keep)
         return Evaluation(reused=keep, evaluated=len(wanted) - keep)
+
+    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Do what `evaluate` does, in one step."""
+        yield self.evaluate(segments)
+
+    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Evaluate the beginning of a prompt whose end is not known yet."""
+        yield self.evaluate(segments)
 
     def append(self, token: int) -> None:
         """Evaluate one token, just written, behind what the cache holds.

@@ -167,7 +167,7 @@ def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_pat
         Job,
     )
     assert measure(job, "llama.cpp", 0.0).first[0].tokens.extraction == 6
-    opened = open_bundle(bundle, "llama.cpp", 1, job.work)
+    opened = open_bundle(bundle, "llama.cpp", 1, job.work, reuse=True)
     with opened.pipeline as pipeline:
         answer = pipeline.answer(
             picture, "What?", max_extraction_tokens=6, max_thinking_tokens=5, max_answer_tokens=3
@@ -191,7 +191,7 @@ def test_a_scripted_context_leaves_the_logits_of_the_other_alone(tmp_path: Path)
     tokenizer = new_tokenizer(tmp_path)
     inner = FakeContext(tokenizer, "a cat")
     context = ScriptedContext(inner, [7, 9])
-    context.evaluate([TokenSegment((1, 2))])
+    list(context.steps([TokenSegment((1, 2))]))
     expected = int(np.argmax(inner.logits))
     assert [int(np.argmax(context.logits)) for _ in range(3)] == [7, 9, 7]
     context.rewind()
