@@ -98,6 +98,10 @@ def test_a_licence_of_its_own_is_told_by_its_name(hub: Hub) -> None:
     assert find_checkpoint("hf:owner/own").license == "qwen-research"
 
 
+def bytes_kept(cache: Path) -> int:
+    return sum(path.stat().st_size for path in cache.rglob("*.incomplete"))
+
+
 def test_a_killed_download_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     # huggingface_hub stores what it has every 10 MiB.
     big, content = "model-00001-of-00002.safetensors", os.urandom(12 * 2**20)
@@ -112,12 +116,14 @@ def test_a_killed_download_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> Non
     command = [sys.executable, "-c", program]
     process = subprocess.Popen(command, env=environment, cwd=tmp_path)
     try:
-        while not (arrived := sum(path.stat().st_size for path in cache.rglob("*.incomplete"))):
+        while not bytes_kept(cache):
             assert process.poll() is None
             time.sleep(0.05)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+    arrived = bytes_kept(cache)  # some may have come between the last look and the kill
+    assert 0 < arrived < len(content)
     assert "config.json" in hub.sent
     hub.stall_after = None
     hub.sent.clear()
