@@ -23,7 +23,7 @@ from edge_et.bundle import MANIFEST_NAME, Bundle, file_ref
 from edge_et.decoder import DecoderShape
 from edge_et.errors import BenchError
 from edge_et.export.steps import needing_extra
-from edge_et.llm import read_shape
+from edge_et.llama import read_shape
 from edge_et.manifest import LanguageModelSpec
 
 _READ_BYTES = 256 * 2**20  # of one pass, all threads together; more than the caches of a server

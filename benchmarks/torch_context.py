@@ -18,7 +18,7 @@ from edge_et.errors import BenchError, DecodeError, PromptTooLongError
 from edge_et.evaluator import Evaluation
 from edge_et.export.steps import needing_extra
 from edge_et.kv import Position, common_prefix, generated, positions_of
-from edge_et.llm import read_shape
+from edge_et.llama import read_shape
 from edge_et.manifest import LanguageModelSpec
 from edge_et.prompt import Segment, TokenSegment
 

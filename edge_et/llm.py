@@ -1,9 +1,8 @@
 """Language models: llama.cpp weights, and one KV cache over them.
 
 In: segments of tokens and image tokens. Out: the logits behind the last position, and how many
-positions were evaluated or found in the cache. Text is not known here. Nothing else imports
-llama_cpp, and only its low-level functions are used: the class ``Llama`` clears its cache for every
-image, and takes no embeddings.
+positions were evaluated or found in the cache. Text is not known here. Only low-level functions of
+llama_cpp are used: the class ``Llama`` clears its cache for every image, and takes no embeddings.
 """
 
 import ctypes
@@ -29,8 +28,8 @@ from edge_et.kv import (
     restart_at,
     whole_groups,
 )
+from edge_et.llama import load_library, native_log, open_model, read_metadata
 from edge_et.manifest import LanguageModelSpec
-from edge_et.native_log import NativeLog
 from edge_et.prompt import Segment, TokenSegment
 
 # Positions that llama.cpp evaluates at once. Larger batches need more memory for activations.
@@ -56,7 +55,7 @@ class LanguageModel:
             ModelFileError: a file cannot be opened, or is not what the manifest says.
         """
         library = self._library = load_library()
-        self.model = _open(weights)
+        self.model = open_model(weights)
         self._free = weakref.finalize(self, library.llama_model_free, self.model)
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self.embedding_width: int = library.llama_model_n_embd(self.model)
@@ -67,7 +66,7 @@ class LanguageModel:
         self.adapter = None
         try:
             self._check(weights, spec)
-            self.shape = DecoderShape.of(functools.partial(_metadata, self.model), weights)
+            self.shape = DecoderShape.of(functools.partial(read_metadata, self.model), weights)
             if adapter is not None:
                 # Freed together with the model.
                 self.adapter = library.llama_adapter_lora_init(self.model, os.fsencode(adapter))
@@ -104,7 +103,7 @@ class LanguageModel:
 
     def _check(self, weights: Path, spec: LanguageModelSpec) -> None:
         found = {
-            "architecture": _metadata(self.model, "general.architecture"),
+            "architecture": read_metadata(self.model, "general.architecture"),
             "embedding_width": self.embedding_width,
             "vocabulary_size": self.vocabulary_size,
         }
@@ -346,54 +345,6 @@ class Context:
             values = library.llama_get_logits_ith(self._context, -1)
             every = np.ctypeslib.as_array(values, shape=(self._model.vocabulary_size,))
             self._logits = every[: self._model.token_count].copy()  # the next decode overwrites it
-
-
-def read_shape(weights: Path) -> DecoderShape:
-    """Read a model's sizes: llama.cpp loads the vocabulary alone (0.1 s for 49,152 tokens).
-
-    Args:
-        weights: GGUF file.
-
-    Raises:
-        ModelFileError: the file cannot be opened, or does not tell them.
-    """
-    model = _open(weights, vocab_only=True)
-    try:
-        return DecoderShape.of(functools.partial(_metadata, model), weights)
-    finally:
-        load_library().llama_model_free(model)
-
-
-native_log = NativeLog()
-
-
-@functools.cache
-def load_library() -> Any:
-    """Return the module llama_cpp, set up once: its log goes to `native_log`."""
-    import llama_cpp
-
-    native_log.attach(llama_cpp)
-    llama_cpp.llama_backend_init()
-    return llama_cpp
-
-
-def _open(weights: Path, *, vocab_only: bool = False) -> Any:
-    library = load_library()
-    params = library.llama_model_default_params()
-    params.n_gpu_layers = 0
-    params.load_mode = library.LLAMA_LOAD_MODE_MMAP
-    params.vocab_only = vocab_only
-    model = library.llama_model_load_from_file(os.fsencode(weights), params)
-    if not model:
-        raise ModelFileError(weights, f"llama.cpp cannot open it{native_log.last_errors()}")
-    return model
-
-
-def _metadata(model: Any, key: str) -> str:
-    """Return a value of a GGUF's metadata as text; empty where there is none."""
-    buffer = ctypes.create_string_buffer(256)
-    length = load_library().llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode(errors="replace") if length >= 0 else ""
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:

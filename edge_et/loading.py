@@ -12,7 +12,8 @@ from edge_et.decoder import KvType
 from edge_et.errors import MemoryBudgetError, ModelFileError, OptionError
 from edge_et.hints import PLACE
 from edge_et.image import ImageSource
-from edge_et.llm import LanguageModel, read_shape
+from edge_et.llama import read_shape
+from edge_et.llm import LanguageModel
 from edge_et.manifest import LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,

@@ -57,7 +57,7 @@ with needing_extra("export"):
         read_vlm,
         vision_tower_beside,
     )
-    from edge_et.llm import read_shape
+    from edge_et.llama import read_shape
     from edge_et.quantize.examples import EXAMPLES, JUDGED, Example
     from edge_et.tokenizer import Tokenizer
 

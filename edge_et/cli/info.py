@@ -80,7 +80,7 @@ def _picture(
     """Return what a picture costs, and what that was estimated from."""
     from edge_et.cost import image_cost
     from edge_et.image import load_image
-    from edge_et.llm import read_shape
+    from edge_et.llama import read_shape
     from edge_et.loading import measure
     from edge_et.options import parse_image_options
     from edge_et.packing import plan_image

@@ -18,7 +18,7 @@ from tiny.llama import KV_HEADS, LAYERS, WIDTH
 import edge_et
 from edge_et.bundle import load_bundle
 from edge_et.errors import MemoryBudgetError, ModelFileError, OptionError, PromptTooLongError
-from edge_et.llm import read_shape
+from edge_et.llama import read_shape
 from edge_et.loading import measure
 
 PICTURE = np.random.default_rng(6).integers(0, 256, (60, 91, 3), np.uint8)

@@ -29,6 +29,7 @@ ORDER = (
     "native_log",
     "decoder",
     "evaluator",
+    "llama",
     "llm",
     "cost",
     "sampling",
@@ -50,7 +51,7 @@ ORDER = (
     "pipeline",
     "loading",
 )
-NATIVE = {"onnxruntime": "vision", "llama_cpp": "llm"}
+NATIVE = {"onnxruntime": "vision", "llama_cpp": "llama"}
 
 
 def modules(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from edge_et.benchmarks.synthetic.tokenizer import SPECIAL, new_tokenizer, write
 from edge_et.benchmarks.synthetic.tower import tower_bytes
 from edge_et.bundle import Bundle
 from edge_et.errors import BenchError
-from edge_et.llm import read_shape
+from edge_et.llama import read_shape
 from edge_et.tokenizer import Tokenizer
 
 LLM = LlmShape(

@@ -1,0 +1,70 @@
+"""llama.cpp itself: the library, its log, and its model files.
+
+In: a GGUF. Out: an opened model, or what its metadata says. Nothing else imports llama_cpp.
+"""
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from edge_et.decoder import DecoderShape
+from edge_et.errors import ModelFileError
+from edge_et.native_log import NativeLog
+
+native_log = NativeLog()
+
+
+@functools.cache
+def load_library() -> Any:
+    """Return the module llama_cpp, set up once: its log goes to `native_log`."""
+    import llama_cpp
+
+    native_log.attach(llama_cpp)
+    llama_cpp.llama_backend_init()
+    return llama_cpp
+
+
+def open_model(weights: Path, *, vocab_only: bool = False) -> Any:
+    """Map a GGUF into memory; llama_model_free gives it back.
+
+    Args:
+        weights: the file.
+        vocab_only: whether metadata and vocabulary are enough.
+
+    Raises:
+        ModelFileError: llama.cpp cannot open it.
+    """
+    library = load_library()
+    params = library.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.load_mode = library.LLAMA_LOAD_MODE_MMAP
+    params.vocab_only = vocab_only
+    model = library.llama_model_load_from_file(os.fsencode(weights), params)
+    if not model:
+        raise ModelFileError(weights, f"llama.cpp cannot open it{native_log.last_errors()}")
+    return model
+
+
+def read_metadata(model: Any, key: str) -> str:
+    """Return a value of a GGUF's metadata as text; empty where there is none."""
+    buffer = ctypes.create_string_buffer(256)
+    length = load_library().llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode(errors="replace") if length >= 0 else ""
+
+
+def read_shape(weights: Path) -> DecoderShape:
+    """Read a model's sizes: llama.cpp loads the vocabulary alone (0.1 s for 49,152 tokens).
+
+    Args:
+        weights: GGUF file.
+
+    Raises:
+        ModelFileError: the file cannot be opened, or does not tell them.
+    """
+    model = open_model(weights, vocab_only=True)
+    try:
+        return DecoderShape.of(functools.partial(read_metadata, model), weights)
+    finally:
+        load_library().llama_model_free(model)
