@@ -88,6 +88,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         adapter: A LoRA as GGUF, to go on from; relative to the file. None starts afresh.
         head: Weights of a vision head as safetensors, to go on from; relative to the file. None
             starts with the tower as it is and a new projector.
+        first_scene: Seed of the first scene, a multiple of 256: a training that goes on from
+            another one may begin behind the scenes which that one saw.
         seed: Of weights, batches and questions.
     """
 
@@ -96,6 +98,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     stage: Annotated[tuple[AlignStage | TextStage, ...], msgspec.Meta(min_length=1)]
     adapter: str | None = None
     head: str | None = None
+    first_scene: Count = 0
     seed: Count = 0
 
 
@@ -117,6 +120,8 @@ def load_config(path: Path) -> TrainConfig:
     names = [stage.name for stage in config.stage]
     if len(set(names)) < len(names):
         raise TuningError(f"{path}: two stages have the same name")
+    if config.first_scene % 256:
+        raise TuningError(f"{path}: first_scene is {config.first_scene}, not a multiple of 256")
     for stage in config.stage:
         if 256 % stage.scenes_per_step:
             raise TuningError(f"{path}: scenes_per_step of stage {stage.name!r} must divide 256")

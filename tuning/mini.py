@@ -112,7 +112,7 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
         tokenizer=build_tokenizer(find_llm()),
         say=say,
     )
-    first = 0
+    first = config.first_scene // SHARD_SCENES
     for stage in config.stage:
         checkpoint = shop.work / f"{stage.name}.pt"
         count = math.ceil(stage.scenes / SHARD_SCENES)

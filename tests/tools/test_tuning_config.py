@@ -59,6 +59,7 @@ def test_the_mini_models_own_configuration_is_valid():
         (HEAD + TEXT, "teaches nothing"),
         (HEAD + ALIGN + ALIGN, "the same name"),
         (HEAD + ALIGN + "scenes_per_step = 10\n", "must divide 256"),
+        (HEAD + "first_scene = 100\n" + ALIGN, "first_scene is 100, not a multiple of 256"),
         (HEAD + ALIGN.replace('"align"\nscenes', '"../up"\nscenes'), r"\$\.stage\[0\]\.name"),
         ("work = [", "train.toml"),
     ],
