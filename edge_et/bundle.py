@@ -150,7 +150,7 @@ class Bundle:
 
         Args:
             progress: told about every block; see `Progress`.
-            up_to_bytes: files larger than this are passed over; None: none are.
+            up_to_bytes: of files larger than this the size alone is checked; None: of none.
 
         Raises:
             MissingFileError: a file has gone since the bundle was loaded.
@@ -158,6 +158,8 @@ class Bundle:
             FileHashError: a file has another content than stated.
         """
         unique = {file.path: file.ref for file in self.files}
+        for path, ref in unique.items():
+            _check_size(path, ref)
         chosen = {
             path: ref
             for path, ref in unique.items()
@@ -166,7 +168,6 @@ class Bundle:
         total = sum(ref.size_bytes for ref in chosen.values())
         done = 0
         for path, ref in chosen.items():
-            _check_size(path, ref)
             digest = hashlib.sha256()
             for block in _blocks(path):
                 digest.update(block)
@@ -210,8 +211,6 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
         BundleFile(role=role, ref=ref, path=resolve(ref, folder))
         for role, ref in _references(manifest)
     )
-    for file in files:
-        _check_size(file.path, file.ref)
     bundle = Bundle(folder=folder, manifest=manifest, files=files)
     bundle.verify(up_to_bytes=HASH_AT_LOAD_BYTES)
     return bundle

@@ -11,11 +11,13 @@ from typing import Literal, Self
 
 from edge_et.errors import ModelFileError
 
-KvType = Literal["f16", "f32"]
-"""Number type of a cache. F16 takes half the memory and decodes no slower; quantized weights make
-more noise than either. Types below 16 bits need flash attention."""
+KvType = Literal["f16", "f32", "q8_0"]
+"""Number type of a cache. F16 takes half the memory of F32 and decodes no slower; quantized weights
+make more noise than either. Q8_0 takes half of F16, and flash attention with it; small models may
+write nonsense over it, so `edge-et tune` takes it on evidence alone."""
 
-_KV_VALUE_BYTES: dict[KvType, int] = {"f16": 2, "f32": 4}
+_KV_BLOCK_VALUES = 32
+_KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}
 
 # llama.cpp makes a context's number of positions a multiple of it.
 _CACHE_POSITIONS = 256
@@ -79,7 +81,7 @@ class DecoderShape:
     def kv_bytes(self, positions: int, kv_type: KvType) -> int:
         """Return what some positions take in a KV cache, bytes."""
         values = self.layers * self.kv_heads * (self.key_width + self.value_width)
-        return positions * values * _KV_VALUE_BYTES[kv_type]
+        return positions * values * _KV_BLOCK_BYTES[kv_type] // _KV_BLOCK_VALUES
 
     def cache_bytes(self, context_length: int, kv_type: KvType) -> int:
         """Return what llama.cpp allocates for the KV cache of a context, bytes.

@@ -77,21 +77,31 @@ class LanguageModel:
             self.close()
             raise
 
-    def new_context(self, context_length: int, threads: int, kv_type: KvType) -> "Context":
+    def new_context(
+        self,
+        context_length: int,
+        threads: int,
+        kv_type: KvType,
+        *,
+        flash_attention: bool = False,
+    ) -> "Context":
         """Make an empty context over these weights.
 
         Args:
             context_length: positions of the cache, at least 1.
             threads: threads for prefill and decode, at least 1.
             kv_type: number type of the cache.
+            flash_attention: whether attention never makes its whole matrix; q8_0 always has it. On
+                a CPU it rounds keys and values to F16 and, for few rows, sums in F16: logits of
+                SmolLM2-135M (F16 weights) move by 0.27, by 0.03 with an F16 cache alone.
 
         Raises:
-            DecodeError: there is not enough memory.
+            DecodeError: there is not enough memory, or the model has no such cache.
             ClosedError: the model was closed.
         """
         if not self._free.alive:
             raise ClosedError("language model")
-        context = Context(self, context_length, threads, kv_type)
+        context = Context(self, context_length, threads, kv_type, flash_attention)
         self._contexts.add(context)
         return context
 
@@ -119,7 +129,12 @@ class Context:
     """One KV cache. Not safe for use from several threads at once."""
 
     def __init__(
-        self, model: LanguageModel, context_length: int, threads: int, kv_type: KvType
+        self,
+        model: LanguageModel,
+        context_length: int,
+        threads: int,
+        kv_type: KvType,
+        flash_attention: bool,
     ) -> None:
         """Allocate the cache; see `LanguageModel.new_context`."""
         library = self._library = model._library
@@ -133,12 +148,12 @@ class Context:
         params.n_batch = params.n_ubatch = _BATCH_POSITIONS
         params.n_seq_max = params.n_outputs_max = 1
         params.n_threads = params.n_threads_batch = threads
-        # The default is on. On a CPU it rounds keys and values to F16 and, for few rows, sums in
-        # F16: logits of SmolLM2-135M (F16 weights) move by 0.27, by 0.03 with an F16 cache alone;
-        # for the few hundred positions used here it was not faster beyond the noise.
-        params.flash_attn_type = library.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        types = {"f16": library.GGML_TYPE_F16, "f32": library.GGML_TYPE_F32}
-        params.type_k = params.type_v = types[kv_type]
+        params.flash_attn_type = (
+            library.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if flash_attention or kv_type == "q8_0"
+            else library.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        params.type_k = params.type_v = getattr(library, f"GGML_TYPE_{kv_type.upper()}")
         self._context = library.llama_init_from_model(model.model, params)
         if not self._context:
             raise DecodeError(

@@ -13,7 +13,7 @@ from edge_et.errors import MemoryBudgetError, ModelFileError, OptionError
 from edge_et.hints import PLACE
 from edge_et.image import ImageSource
 from edge_et.llama import read_shape
-from edge_et.llm import LanguageModel
+from edge_et.llm import Context, LanguageModel
 from edge_et.manifest import LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -23,6 +23,7 @@ from edge_et.options import (
     default_threads,
 )
 from edge_et.pipeline import ExtractThink
+from edge_et.profile import Settings, tuned
 from edge_et.results import Answer
 from edge_et.tokenizer import Tokenizer
 from edge_et.vision import VisionTower
@@ -41,8 +42,9 @@ def load(
     threads: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
-    kv_type: KvType = "f16",
+    kv_type: KvType | None = None,
     max_kv_bytes: int | None = None,
+    use_profile: bool = True,
 ) -> ExtractThink:
     """Load a bundle.
 
@@ -52,9 +54,10 @@ def load(
             process may use.
         max_pixels: most pixels of a picture, at least 1.
         image_cache_bytes: most bytes of image tokens that are remembered; 0 remembers none.
-        kv_type: number type of the KV caches.
+        kv_type: number type of the KV caches; None: the profile's, else f16.
         max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
             allocated whole, for the context lengths of the manifest, whatever is asked.
+        use_profile: whether to use what `edge-et tune` found for this bundle on this machine.
 
     Returns:
         The pipeline: a context manager, to be closed.
@@ -65,28 +68,33 @@ def load(
         MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`; nothing was loaded.
         DecodeError: there is not enough memory for a KV cache.
     """
-    threads = default_threads() if threads is None else threads
-    check_at_least("threads", threads, 1)
+    if threads is not None:
+        check_at_least("threads", threads, 1)
     check_at_least("max_pixels", max_pixels, 1)
     check_at_least("image_cache_bytes", image_cache_bytes, 0)
-    if kv_type not in get_args(KvType):
+    if kv_type is not None and kv_type not in get_args(KvType):
         raise OptionError("kv_type", kv_type, f"one of {', '.join(get_args(KvType))}")
     if max_kv_bytes is not None:
         check_at_least("max_kv_bytes", max_kv_bytes, 1)
     bundle = load_bundle(find_bundle(name_or_path))
+    settings = Settings()
+    if use_profile:
+        bundle, settings = tuned(bundle)
+    threads = threads or settings.threads or default_threads()
+    settings = replace(settings, threads=threads, kv_type=kv_type or settings.kv_type)
     manifest = bundle.manifest
     if max_kv_bytes is not None:
-        needed_bytes = _cache_bytes(bundle, kv_type)
+        needed_bytes = _cache_bytes(bundle, settings.kv_type)
         if needed_bytes > max_kv_bytes:
             raise MemoryBudgetError(needed_bytes, max_kv_bytes)
     with ExitStack() as resources:
         vision = manifest.vision
         tower = VisionTower(bundle.path(vision.graph), vision, threads)
         resources.enter_context(closing(tower))
-        perceiver = thinker = _Opened(bundle, manifest.perceiver, threads, kv_type, resources)
+        perceiver = thinker = _Opened(bundle, manifest.perceiver, settings, resources)
         reasoner = hinter = None
         if manifest.reasoner is not None:
-            thinker = _Opened(bundle, manifest.reasoner, threads, kv_type, resources)
+            thinker = _Opened(bundle, manifest.reasoner, settings, resources)
             reasoner = thinker.speaker
         elif _has_own_cache(manifest):
             reasoner = thinker.beside()
@@ -197,14 +205,12 @@ class _Opened:
         self,
         bundle: Bundle,
         spec: LanguageModelSpec,
-        threads: int,
-        kv_type: KvType,
+        settings: Settings,
         resources: ExitStack,
     ) -> None:
         self._tokenizer_path = bundle.path(spec.tokenizer)
         self._context_length = spec.context_length
-        self._threads = threads
-        self._kv_type = kv_type
+        self._settings = settings
         tokenizer = Tokenizer(self._tokenizer_path)
         if tokenizer.size > spec.vocabulary_size:
             raise ModelFileError(
@@ -224,7 +230,7 @@ class _Opened:
         resources.enter_context(closing(self._model))
         self.speaker = Speaker(
             tokenizer=tokenizer,
-            context=self._model.new_context(spec.context_length, threads, kv_type),
+            context=self._new_context(spec.context_length),
             chat=spec.chat,
             stop_ids=stop_ids,
         )
@@ -232,8 +238,16 @@ class _Opened:
     def beside(self, most_positions: int | None = None) -> Speaker:
         """Return a further speaker over the same weights, with a cache of its own."""
         length = min(self._context_length, most_positions or self._context_length)
-        context = self._model.new_context(length, self._threads, self._kv_type)
-        return replace(self.speaker, context=context)
+        return replace(self.speaker, context=self._new_context(length))
+
+    def _new_context(self, length: int) -> Context:
+        settings = self._settings
+        return self._model.new_context(
+            length,
+            settings.threads or default_threads(),
+            settings.kv_type,
+            flash_attention=settings.flash_attention,
+        )
 
     def check_thoughts(self, spec: ThinkSpec) -> None:
         """Refuse a tokenizer that lacks the tokens around thoughts."""

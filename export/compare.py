@@ -1,4 +1,7 @@
-"""Numeric comparisons that the tools share. In: arrays. Out: plain floats or one value a row."""
+"""Numeric comparisons that the tools share. In: arrays. Out: plain floats, or one value a row."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +67,53 @@ def row_divergences(actual_logits: Floats, reference_logits: Floats) -> NDArray[
     reference = _log_softmax(reference_logits)
     divergence = np.sum(np.exp(reference) * (reference - actual), axis=-1)
     return np.asarray(np.nan_to_num(np.maximum(divergence, 0.0), nan=np.inf))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogitsDifference:
+    """How far the logits of two models are apart.
+
+    Attributes:
+        max_abs: largest absolute difference of one logit.
+        mean_kl: mean Kullback-Leibler divergence of the next token's distribution, nats.
+        mean_cosine: mean cosine between the logits of a position.
+        same_top: share of positions with the same most probable token, 0 to 1.
+        tokens: positions compared.
+    """
+
+    max_abs: float
+    mean_kl: float
+    mean_cosine: float
+    same_top: float
+    tokens: int
+
+
+def compare_logits(
+    actual: Iterable[NDArray[np.float32]], reference: Iterable[NDArray[np.float32]]
+) -> LogitsDifference:
+    """Compare two models' logits, one sequence after the other.
+
+    Args:
+        actual: `[T, V]` a sequence.
+        reference: the same shapes.
+    """
+    worst = 0.0
+    divergences: list[NDArray[np.float64]] = []
+    cosines: list[NDArray[np.float64]] = []
+    agreements: list[NDArray[np.bool_]] = []
+    for ours, theirs in zip(actual, reference, strict=True):
+        worst = max(worst, max_abs_error(ours, theirs))
+        divergences.append(row_divergences(ours, theirs))
+        cosines.append(row_cosines(ours, theirs))
+        agreements.append(ours.argmax(axis=-1) == theirs.argmax(axis=-1))
+    every = np.concatenate(divergences)
+    return LogitsDifference(
+        max_abs=worst,
+        mean_kl=float(every.mean()),
+        mean_cosine=float(np.concatenate(cosines).mean()),
+        same_top=float(np.concatenate(agreements).mean()),
+        tokens=len(every),
+    )
 
 
 def _log_softmax(logits: Floats) -> NDArray[np.float64]:

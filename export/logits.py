@@ -4,8 +4,7 @@ In: a checkpoint folder, a GGUF made from it, optionally a PEFT adapter and its 
 largest logit difference and the mean divergence on a few prompts.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from edge_et.export.compare import max_abs_error, row_cosines, row_divergences
+from edge_et.export.compare import LogitsDifference, compare_logits
 from edge_et.export.errors import UnreadableCheckpointError, VocabularyError
 from edge_et.export.layouts import read_llm
 from edge_et.export.llama_logits import llama_logits
@@ -27,53 +26,6 @@ PROMPTS = (
     "Question: how many birds sit on the wire?\nThere are 12 birds: 7 left, 5 right.\nAnswer:",
     "def area(width, height):\n    return width * height  # na\u00efve caf\u00e9, \u6771\u4eac",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogitsDifference:
-    """How far the logits of two models are apart.
-
-    Attributes:
-        max_abs: largest absolute difference of one logit.
-        mean_kl: mean Kullback-Leibler divergence of the next token's distribution, nats.
-        mean_cosine: mean cosine between the logits of a position.
-        same_top: share of positions with the same most probable token, 0 to 1.
-        tokens: positions compared.
-    """
-
-    max_abs: float
-    mean_kl: float
-    mean_cosine: float
-    same_top: float
-    tokens: int
-
-
-def compare_logits(
-    actual: Iterable[NDArray[np.float32]], reference: Iterable[NDArray[np.float32]]
-) -> LogitsDifference:
-    """Compare two models' logits, one sequence after the other.
-
-    Args:
-        actual: `[T, V]` a sequence.
-        reference: the same shapes.
-    """
-    worst = 0.0
-    divergences: list[NDArray[np.float64]] = []
-    cosines: list[NDArray[np.float64]] = []
-    agreements: list[NDArray[np.bool_]] = []
-    for ours, theirs in zip(actual, reference, strict=True):
-        worst = max(worst, max_abs_error(ours, theirs))
-        divergences.append(row_divergences(ours, theirs))
-        cosines.append(row_cosines(ours, theirs))
-        agreements.append(ours.argmax(axis=-1) == theirs.argmax(axis=-1))
-    every = np.concatenate(divergences)
-    return LogitsDifference(
-        max_abs=worst,
-        mean_kl=float(every.mean()),
-        mean_cosine=float(np.concatenate(cosines).mean()),
-        same_top=float(np.concatenate(agreements).mean()),
-        tokens=len(every),
-    )
 
 
 def gguf_against_checkpoint(

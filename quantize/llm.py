@@ -20,8 +20,9 @@ from edge_et.export.steps import (
 )
 
 with needing_extra("export"):
+    from edge_et.export.compare import compare_logits
     from edge_et.export.llama_logits import llama_tokens, prompt_logits
-    from edge_et.export.logits import PROMPTS, compare_logits
+    from edge_et.export.logits import PROMPTS
     from edge_et.export.native import native_errors, native_library
     from edge_et.prompt import Segment, TokenSegment
     from edge_et.quantize.importance import Importance

@@ -1,0 +1,164 @@
+"""Device profiles: what `edge-et tune` found out about a bundle on this machine.
+
+In: a bundle. Out: the settings to open it with, and the bundle with those weights that are faster
+here. A profile that was made for something else, or whose files were damaged, is passed over: a
+bundle opens without one as well, only slower.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+import platform
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edge_et.bundle import (
+    HASH_AT_LOAD_BYTES,
+    MANIFEST_NAME,
+    Bundle,
+    BundleFile,
+    file_ref,
+    resolve,
+)
+from edge_et.decoder import KvType
+from edge_et.errors import BundleError
+from edge_et.manifest import FileRef
+
+FORMAT: Final = "edge-et-profile"
+FORMAT_VERSION: Final = 1
+PROFILE_NAME = "profile.json"
+
+_LIBRARIES = ("llama-cpp-python", "onnxruntime")
+
+logger = logging.getLogger(__name__)
+
+
+class DeviceProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How to open one bundle on one machine; docs/tune.md explains the fields."""
+
+    bundle_sha256: Annotated[str, Meta(description="Of the bundle's bundle.json.")]
+    device: Annotated[str, Meta(description="`device_name()` of the machine.")]
+    versions: Annotated[dict[str, str], Meta(description="Of the libraries that run the models.")]
+    threads: Annotated[int, Meta(ge=1)]
+    kv_type: KvType
+    flash_attention: bool
+    perceiver: Annotated[
+        FileRef | None, Meta(description="Weights that hold the adapter too; null: the bundle's.")
+    ]
+    reasoner: Annotated[
+        FileRef | None, Meta(description="As perceiver, for a reasoner of its own.")
+    ]
+    format: Literal["edge-et-profile"] = FORMAT
+    format_version: Literal[1] = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How language models are opened, where the caller does not say it.
+
+    Attributes:
+        threads: None: the CPUs that this process may use.
+        kv_type: number type of the KV caches.
+        flash_attention: whether attention never makes its whole matrix.
+    """
+
+    threads: int | None = None
+    kv_type: KvType = "f16"
+    flash_attention: bool = False
+
+
+def tuned(bundle: Bundle) -> tuple[Bundle, Settings]:
+    """Return a bundle as its profile has it, and the settings found for it.
+
+    Args:
+        bundle: as `load_bundle` gave it.
+
+    Returns:
+        The same bundle and the defaults where there is no profile that fits.
+    """
+    path = profile_folder(bundle) / PROFILE_NAME
+    if not path.is_file():
+        return bundle, Settings()
+    try:
+        profile = msgspec.json.decode(path.read_bytes(), type=DeviceProfile)
+        _check_fits(profile, bundle)
+        found = _with_weights(bundle, profile, path.parent)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, BundleError, _UnfitError) as err:
+        logger.warning("%s is not used: %s; edge-et tune makes a new one", path, err)
+        return bundle, Settings()
+    return found, Settings(
+        threads=profile.threads,
+        kv_type=profile.kv_type,
+        flash_attention=profile.flash_attention,
+    )
+
+
+def profile_folder(bundle: Bundle) -> Path:
+    """Return where a bundle's profile and the files made for it lie: in the user's caches."""
+    caches = os.environ.get("XDG_CACHE_HOME")
+    root = Path(caches or Path.home() / ".cache") / "edge-et" / "profiles"
+    return root / manifest_sha256(bundle)[:16]
+
+
+def manifest_sha256(bundle: Bundle) -> str:
+    """Return the SHA-256 of a bundle's bundle.json, which holds those of all its files."""
+    return file_ref(bundle.folder / MANIFEST_NAME).sha256
+
+
+@functools.cache
+def device_name() -> str:
+    """Return what tells this machine's processor from others, as far as speed is concerned."""
+    name, features = platform.processor(), ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        fields: dict[str, str] = {}
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+        # x86 says the first of each, ARM the second.
+        name = fields.get("model name") or fields.get("CPU part") or name
+        features = fields.get("flags") or fields.get("Features") or ""
+    told = hashlib.sha256(features.encode()).hexdigest()[:8]
+    return f"{platform.machine()}, {os.cpu_count()} x {name}, features {told}"
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that run the models."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
+class _UnfitError(Exception):
+    """A profile was made for something else; the message says for what."""
+
+
+def _check_fits(profile: DeviceProfile, bundle: Bundle) -> None:
+    if profile.bundle_sha256 != manifest_sha256(bundle):
+        raise _UnfitError("it was made for another bundle")
+    if profile.device != device_name():
+        raise _UnfitError("it was made on another processor")
+    if profile.versions != library_versions():
+        raise _UnfitError(f"it was made with {profile.versions}")
+
+
+def _with_weights(bundle: Bundle, profile: DeviceProfile, folder: Path) -> Bundle:
+    """Put a profile's weights in the place of the bundle's."""
+    manifest = bundle.manifest
+    files = list(bundle.files)
+    new: list[BundleFile] = []
+    for role, ref in (("perceiver", profile.perceiver), ("reasoner", profile.reasoner)):
+        spec = getattr(manifest, role)
+        if ref is None or spec is None:
+            continue
+        gone = (f"{role}.weights", f"{role}.adapter")
+        files = [file for file in files if file.role not in gone]
+        new.append(BundleFile(role=gone[0], ref=ref, path=resolve(ref, folder)))
+        spec = msgspec.structs.replace(spec, weights=ref, adapter=None)
+        manifest = msgspec.structs.replace(manifest, **{role: spec})
+    replace(bundle, files=tuple(new)).verify(up_to_bytes=HASH_AT_LOAD_BYTES)
+    return replace(bundle, manifest=manifest, files=(*files, *new))
