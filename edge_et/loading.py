@@ -2,18 +2,21 @@
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Unpack, get_args
+from typing import Literal, Unpack, get_args
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.cost import CALIBRATION_POSITIONS, Calibration, calibrate
+from edge_et.deadline import Pace
 from edge_et.decoder import KvType
 from edge_et.errors import MemoryBudgetError, ModelFileError, OptionError
+from edge_et.evaluator import Evaluator
 from edge_et.hints import PLACE
 from edge_et.image import ImageSource
 from edge_et.llama import read_shape
-from edge_et.llm import Context, LanguageModel
+from edge_et.llm import LanguageModel
 from edge_et.manifest import LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -31,6 +34,9 @@ from edge_et.writing import Speaker
 
 _HINT_POSITIONS = 1024
 """Most positions of the cache that hints are asked for in: a question, its frame and the hint."""
+
+Role = Literal["perceiver", "reasoner", "hinter"]
+"""Whose cache it is."""
 
 _kept: dict[str | None, ExtractThink] = {}
 _keeping = threading.Lock()
@@ -82,29 +88,57 @@ def load(
         bundle, settings = tuned(bundle)
     threads = threads or settings.threads or default_threads()
     settings = replace(settings, threads=threads, kv_type=kv_type or settings.kv_type)
-    manifest = bundle.manifest
     if max_kv_bytes is not None:
         needed_bytes = _cache_bytes(bundle, settings.kv_type)
         if needed_bytes > max_kv_bytes:
             raise MemoryBudgetError(needed_bytes, max_kv_bytes)
+    return open_bundle(bundle, settings, max_pixels=max_pixels, image_cache_bytes=image_cache_bytes)
+
+
+def open_bundle(
+    bundle: Bundle,
+    settings: Settings,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
+    around: Callable[[Role, Evaluator], Evaluator] = lambda role, context: context,
+) -> ExtractThink:
+    """Open the models of a bundle; `load` does it with what the caller and the profile say.
+
+    Args:
+        bundle: from `edge_et.load_bundle`.
+        settings: how to open them.
+        max_pixels: as for `load`.
+        image_cache_bytes: as for `load`.
+        around: puts something around the contexts, for tools that watch them or write by script.
+
+    Returns:
+        The pipeline.
+
+    Raises:
+        ModelFileError: a model cannot be used.
+        DecodeError: there is not enough memory for a KV cache.
+    """
+    manifest = bundle.manifest
+    threads = settings.threads or default_threads()
     with ExitStack() as resources:
         vision = manifest.vision
         tower = VisionTower(bundle.path(vision.graph), vision, threads)
         resources.enter_context(closing(tower))
         perceiver = thinker = _Opened(bundle, manifest.perceiver, settings, resources)
+        reads = perceiver.speaker("perceiver", around)
         reasoner = hinter = None
         if manifest.reasoner is not None:
             thinker = _Opened(bundle, manifest.reasoner, settings, resources)
-            reasoner = thinker.speaker
-        elif _has_own_cache(manifest):
-            reasoner = thinker.beside()
+        if _has_own_cache(manifest):
+            reasoner = thinker.speaker("reasoner", around)
         thinker.check_thoughts(manifest.think)
         if _asks_for_hints(manifest):
-            hinter = thinker.beside(_HINT_POSITIONS)
+            hinter = thinker.speaker("hinter", around, _HINT_POSITIONS)
         return ExtractThink(
             manifest,
             tower=tower,
-            perceiver=perceiver.speaker,
+            perceiver=reads,
             reasoner=reasoner,
             hinter=hinter,
             bundle=bundle,
@@ -209,17 +243,17 @@ class _Opened:
         resources: ExitStack,
     ) -> None:
         self._tokenizer_path = bundle.path(spec.tokenizer)
-        self._context_length = spec.context_length
+        self._spec = spec
+        self._pace = Pace()
         self._settings = settings
-        tokenizer = Tokenizer(self._tokenizer_path)
+        self._tokenizer = tokenizer = Tokenizer(self._tokenizer_path)
         if tokenizer.size > spec.vocabulary_size:
             raise ModelFileError(
                 self._tokenizer_path,
                 f"it has {tokenizer.size} tokens, the manifest says {spec.vocabulary_size}",
             )
-        stop_ids = frozenset(
-            self._added_token(tokenizer, text, "a stop token of the chat")
-            for text in spec.chat.stop_tokens
+        self._stop_ids = frozenset(
+            self._added_token(text, "a stop token of the chat") for text in spec.chat.stop_tokens
         )
         self._model = LanguageModel(
             bundle.path(spec.weights),
@@ -228,35 +262,37 @@ class _Opened:
             token_count=tokenizer.size,
         )
         resources.enter_context(closing(self._model))
-        self.speaker = Speaker(
-            tokenizer=tokenizer,
-            context=self._new_context(spec.context_length),
-            chat=spec.chat,
-            stop_ids=stop_ids,
+
+    def speaker(
+        self,
+        role: Role,
+        around: Callable[[Role, Evaluator], Evaluator],
+        most_positions: int | None = None,
+    ) -> Speaker:
+        """Return somebody to talk to, with a cache of their own over these weights."""
+        length = self._spec.context_length
+        context = self._model.new_context(
+            min(length, most_positions or length),
+            self._settings.threads or default_threads(),
+            self._settings.kv_type,
+            flash_attention=self._settings.flash_attention,
         )
-
-    def beside(self, most_positions: int | None = None) -> Speaker:
-        """Return a further speaker over the same weights, with a cache of its own."""
-        length = min(self._context_length, most_positions or self._context_length)
-        return replace(self.speaker, context=self._new_context(length))
-
-    def _new_context(self, length: int) -> Context:
-        settings = self._settings
-        return self._model.new_context(
-            length,
-            settings.threads or default_threads(),
-            settings.kv_type,
-            flash_attention=settings.flash_attention,
+        return Speaker(
+            tokenizer=self._tokenizer,
+            context=around(role, context),
+            chat=self._spec.chat,
+            stop_ids=self._stop_ids,
+            pace=self._pace,
         )
 
     def check_thoughts(self, spec: ThinkSpec) -> None:
         """Refuse a tokenizer that lacks the tokens around thoughts."""
         if spec.thoughts is not None:
             for text in (spec.thoughts.start, spec.thoughts.end):
-                self._added_token(self.speaker.tokenizer, text, "a mark of thoughts")
+                self._added_token(text, "a mark of thoughts")
 
-    def _added_token(self, tokenizer: Tokenizer, text: str, role: str) -> int:
-        token = tokenizer.special_id(text)
+    def _added_token(self, text: str, role: str) -> int:
+        token = self._tokenizer.special_id(text)
         if token is None:
             raise ModelFileError(self._tokenizer_path, f"it has no added token {text!r}, {role}")
         return token
