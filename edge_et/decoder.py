@@ -13,8 +13,8 @@ from edge_et.errors import ModelFileError
 
 KvType = Literal["f16", "f32", "q8_0"]
 """Number type of a cache. F16 takes half the memory of F32 and decodes no slower; quantized weights
-make more noise than either. Q8_0 takes half of F16, and flash attention with it; small models may
-write nonsense over it, so `edge-et tune` takes it on evidence alone."""
+make more noise than either. Q8_0 takes half of F16, and flash attention with it: small models may
+write nonsense over it, and what was cached may change a text."""
 
 _KV_BLOCK_VALUES = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}

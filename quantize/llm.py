@@ -4,8 +4,6 @@ In: a GGUF in F32, F16 or BF16. Out: the same model in fewer bits, and how far i
 distributions are from the source's.
 """
 
-import ctypes
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,9 +21,9 @@ with needing_extra("export"):
     from edge_et.export.compare import compare_logits
     from edge_et.export.llama_logits import llama_tokens, prompt_logits
     from edge_et.export.logits import PROMPTS
-    from edge_et.export.native import native_errors, native_library
     from edge_et.prompt import Segment, TokenSegment
     from edge_et.quantize.importance import Importance
+    from edge_et.quantize.native import run_quantizer
 
 TYPES = (
     "Q2_K",
@@ -61,8 +59,6 @@ TYPES_BY_IMPORTANCE = (
     "IQ3_XS",
 )
 """Those that are useless without one."""
-
-_BUFFER_BYTES = 2**28  # of a tensor's rows at once, as read, in float32 and quantized; else 8 GiB
 
 
 def quantize_llm(
@@ -101,7 +97,7 @@ def quantize_llm(
     watch = Stopwatch()
     with atomic_output(out) as temporary:
         progress(f"quantize to {quantization}", 0, 2)
-        _quantize(source, temporary, quantization, importance, threads)
+        run_quantizer(source, temporary, quantization, importance=importance, threads=threads)
         progress("compare logits", 1, 2)
         read = prompts or [(TokenSegment(tuple(ids)),) for ids in llama_tokens(source, PROMPTS)]
         reference = list(prompt_logits(source, read))  # only one model is mapped at a time
@@ -143,29 +139,3 @@ def require_type(quantization: str, *, with_importance: bool) -> None:
         raise QuantizationError(f"{quantization} needs an importance matrix")
     if quantization not in TYPES + TYPES_BY_IMPORTANCE:
         raise UnknownQuantizationError(quantization, TYPES + TYPES_BY_IMPORTANCE)
-
-
-def _quantize(
-    source: Path, out: Path, quantization: str, importance: Importance | None, threads: int
-) -> None:
-    if not source.is_file():
-        raise QuantizationError(f"{source} does not exist")
-    llama_cpp = native_library()
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")
-    params.nthread = threads
-    params.max_buf_size = _BUFFER_BYTES
-    if importance is not None:
-        # A list that ends with an entry without a name; llama.cpp copies it.
-        entries = (llama_cpp.llama_model_imatrix_data * (len(importance) + 1))()
-        for entry, (name, means) in zip(entries, importance.items(), strict=False):
-            entry.name = name.encode()
-            entry.data = means.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-            entry.size = len(means)
-        params.imatrix = entries
-    code = llama_cpp.llama_model_quantize(
-        os.fsencode(source), os.fsencode(out), ctypes.byref(params)
-    )
-    if code:
-        reason = native_errors()
-        raise QuantizationError(f"llama.cpp cannot quantize {source} to {quantization}{reason}")

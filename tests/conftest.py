@@ -1,10 +1,19 @@
 """What tests of every kind share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny.anyres import build_tiled_bundle
 from tiny.bundle import build_bundle
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_profiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what was tuned or cached on this machine out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def tune_own(
     prompts = (manifest.extract.prompt, manifest.think.prompt)
     if adapter_ref is None or prompts != (recipe.EXTRACT_PROMPT, recipe.THINK_PROMPT):
         raise TuningError(f"{bundle.folder} is no bundle of the mini recipe, with its LoRA adapter")
-    with edge_et.load(bundle.folder) as pipe:
+    with edge_et.load(bundle.folder, use_profile=False) as pipe:
         before = score(pipe, pictures.held_out, pictures.labels)
         say(f"before: {_told(before)}")
         source = _OwnSource(pipe, pictures, bundle)
@@ -115,7 +115,7 @@ def tune_own(
         save_peft_adapter(state["adapter"], work / "adapter"), base, work / "lora.gguf"
     )
     _assemble(bundle, adapter.path, out, pictures)
-    with edge_et.load(out) as pipe:
+    with edge_et.load(out, use_profile=False) as pipe:
         after = score(pipe, pictures.held_out, pictures.labels)
     say(f"after: {_told(after)}")
     return before, after

@@ -8,6 +8,7 @@ from edge_et.cli.build import build
 from edge_et.cli.export import export
 from edge_et.cli.info import info
 from edge_et.cli.quantize import quantize
+from edge_et.cli.tune import tune
 from edge_et.cli.tuning import tuning
 
 
@@ -17,5 +18,5 @@ def app() -> None:
     """Answer questions about images on a small CPU: extract first, then think."""
 
 
-for command in (answer, info, build, bench, export, quantize, tuning):
+for command in (answer, info, build, bench, tune, export, quantize, tuning):
     app.add_command(command)

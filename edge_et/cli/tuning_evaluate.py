@@ -92,7 +92,7 @@ def _ask(
 
     chosen = [find_exam(name) for name in exams] or list(EXAMS)
     kit = dataclasses.replace(scene_kit(assets, held_out=style == "held-out"), held_out=True)
-    with edge_et.load(model, threads=threads) as pipe, progress_bar() as show:
+    with edge_et.load(model, threads=threads, use_profile=False) as pipe, progress_bar() as show:
         for exam in chosen:
             sit_exam(pipe, exam, each, kit, style, ways, results, _counting(show, exam.name, each))
 

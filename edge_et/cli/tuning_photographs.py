@@ -39,7 +39,7 @@ def photographs(model: str | None, sheet: Path | None, threads: int | None, asse
         done += 1
         show("photographs", done, len(pictures))
 
-    with edge_et.load(model, threads=threads) as pipe, progress_bar() as show:
+    with edge_et.load(model, threads=threads, use_profile=False) as pipe, progress_bar() as show:
         namings = name_photographs(pipe, pictures, count)
     print(printable(photograph_table(namings)))
     if sheet is not None:

@@ -49,6 +49,7 @@ ORDER = (
     "course",
     "turns",
     "pipeline",
+    "profile",
     "loading",
 )
 NATIVE = {"onnxruntime": "vision", "llama_cpp": "llama"}

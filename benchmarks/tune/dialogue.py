@@ -1,0 +1,224 @@
+"""Dialogues: what a bundle's own answers asked of its language models, to be asked of others.
+
+In: a bundle. Out: by role, the prompts that were read and the tokens that were written, with the
+logits behind each. A context in other settings that is taken through the same dialogue, token by
+token, shows what the settings do to every next token: nonsense too, which speed does not show.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_et.bundle import Bundle
+from edge_et.decoder import DecoderShape, KvType
+from edge_et.evaluator import Evaluation, Evaluator
+from edge_et.export.compare import LogitsDifference, compare_logits, max_abs_error
+from edge_et.image import ImageSource
+from edge_et.loading import Role, open_bundle
+from edge_et.profile import Settings
+from edge_et.prompt import Segment, TokenSegment
+
+QUESTIONS = (
+    "What is in the picture, and where?",
+    "What colour is the largest thing?",
+    "How many things are there?",
+)
+"""Asked about every picture."""
+
+MAX_WRITTEN = 48
+"""Most tokens that a stage writes: the logits of each are kept."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Dialogue:
+    """One prompt, and what was written behind it.
+
+    Attributes:
+        prompt: what was read.
+        written: ids, each evaluated alone.
+        logits: [1 + written, V] float32: behind the prompt and behind each of them.
+    """
+
+    prompt: tuple[Segment, ...]
+    written: list[int] = field(default_factory=list)
+    logits: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+class WatchedContext:
+    """An `Evaluator` around another that writes down what goes through it."""
+
+    def __init__(self, inner: Evaluator) -> None:
+        """Begin with nothing written down; `inner` is closed together with this one."""
+        self._inner = inner
+        self.dialogues: list[Dialogue] = []
+
+    @property
+    def shape(self) -> DecoderShape:
+        """Sizes of the model."""
+        return self._inner.shape
+
+    @property
+    def kv_type(self) -> KvType:
+        """Number type of the cache."""
+        return self._inner.kv_type
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the cache can hold."""
+        return self._inner.context_length
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Logits [V] float32 behind the last position."""
+        return self._inner.logits
+
+    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Make the cache hold exactly these segments; tell before each batch how far it is."""
+        yield from self._inner.steps(segments)
+        dialogue = Dialogue(prompt=tuple(segments))
+        dialogue.logits.append(self._inner.logits)
+        self.dialogues.append(dialogue)
+
+    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Make the cache begin with these segments, the last of which will go on; as `steps`."""
+        return self._inner.feed(segments)
+
+    def append(self, token: int) -> None:
+        """Evaluate one token, just written, behind what the cache holds."""
+        self._inner.append(token)
+        self.dialogues[-1].written.append(token)
+        self.dialogues[-1].logits.append(self._inner.logits)
+
+    def clear(self) -> None:
+        """Forget what the cache holds."""
+        self._inner.clear()
+
+    def close(self) -> None:
+        """Free what is held; may be called again."""
+        self._inner.close()
+
+
+def record(
+    bundle: Bundle, settings: Settings, pictures: Sequence[ImageSource]
+) -> dict[Role, list[Dialogue]]:
+    """Let a bundle answer, and write down what its language models read and write.
+
+    Args:
+        bundle: as it was made.
+        settings: how to open it.
+        pictures: to ask about.
+
+    Returns:
+        Dialogues by role; roles without a cache of their own are not there.
+
+    Raises:
+        EdgeETError: as for `edge_et.load` and `ExtractThink.answer`.
+    """
+    watched: dict[Role, WatchedContext] = {}
+
+    def watch(role: Role, context: Evaluator) -> Evaluator:
+        watched[role] = WatchedContext(context)
+        return watched[role]
+
+    with open_bundle(bundle, settings, around=watch) as pipeline:
+        for picture in pictures:
+            for question in QUESTIONS:
+                pipeline.answer(
+                    picture,
+                    question,
+                    max_extraction_tokens=MAX_WRITTEN,
+                    max_thinking_tokens=MAX_WRITTEN,
+                    temperature=0.0,
+                )
+    return {role: context.dialogues for role, context in watched.items()}
+
+
+def compare(context: Evaluator, dialogues: Sequence[Dialogue]) -> LogitsDifference:
+    """Take a context through dialogues and compare its logits with those written down.
+
+    Args:
+        context: over the same vocabulary; its cache is emptied first.
+        dialogues: from `record`.
+
+    Raises:
+        DecodeError: llama.cpp failed, or its logits are not finite.
+    """
+    context.clear()
+    return compare_logits(
+        (_replay(context, dialogue) for dialogue in dialogues),
+        (np.stack(dialogue.logits) for dialogue in dialogues),
+    )
+
+
+def reuse_error(context: Evaluator, ids: Sequence[int]) -> float:
+    """Tell what it changes that the beginning of a text is in the cache already.
+
+    The runtime promises that it changes nothing (see `edge_et.kv`); there are kernels with which it
+    does: flash attention on x86 moves logits of SmolLM2-135M by 1.3.
+
+    Args:
+        context: its cache is emptied.
+        ids: tokens of a text, at least 32.
+
+    Returns:
+        The largest difference of a logit behind the text.
+
+    Raises:
+        DecodeError: llama.cpp failed, or its logits are not finite.
+    """
+    text = TokenSegment(tuple(ids))
+    fresh = _logits_behind(context, text)
+    worst = 0.0
+    for shared in range(16, len(ids) - 8, 16):
+        _logits_behind(context, TokenSegment((*ids[:shared], *ids[:8])))
+        for _ in context.steps((text,)):
+            pass
+        worst = max(worst, max_abs_error(context.logits, fresh))
+    return worst
+
+
+def _logits_behind(context: Evaluator, text: TokenSegment) -> NDArray[np.float32]:
+    context.clear()
+    for _ in context.steps((text,)):
+        pass
+    return context.logits
+
+
+def _replay(context: Evaluator, dialogue: Dialogue) -> NDArray[np.float32]:
+    for _ in context.steps(dialogue.prompt):
+        pass
+    logits = [context.logits]
+    for token in dialogue.written:
+        context.append(token)
+        logits.append(context.logits)
+    return np.stack(logits)
+
+
+def draw_pictures() -> list[Image.Image]:
+    """Draw what is asked about where no pictures are given: shapes on coloured grounds."""
+    drawn = []
+    for seed in range(2):
+        numbers = np.random.default_rng(seed)
+        picture = Image.new("RGB", (448, 336), tuple(numbers.integers(150, 256, 3).tolist()))
+        for _ in range(2 + seed):
+            side = int(numbers.integers(60, 140))
+            shape = Image.new("RGB", (side, side), tuple(numbers.integers(0, 200, 3).tolist()))
+            mask = Image.fromarray(_disc(side)) if numbers.random() < 0.5 else None
+            place = (int(numbers.integers(0, 448 - side)), int(numbers.integers(0, 336 - side)))
+            picture.paste(shape, place, mask)
+        drawn.append(picture)
+    return drawn
+
+
+def _disc(side: int) -> NDArray[np.uint8]:
+    y, x = np.mgrid[:side, :side] - side / 2
+    return np.where(x**2 + y**2 < side**2 / 4, 255, 0).astype(np.uint8)
+
+
+def read_pictures(paths: Sequence[Path]) -> list[ImageSource]:
+    """Return the pictures to ask about: those given, or drawn ones."""
+    return list(paths) or list(draw_pictures())
