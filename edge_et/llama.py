@@ -6,12 +6,16 @@ In: a GGUF. Out: an opened model, or what its metadata says. Nothing else import
 import ctypes
 import functools
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from edge_et.decoder import DecoderShape
 from edge_et.errors import ModelFileError
 from edge_et.native_log import NativeLog
+
+_MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
+_MADV_DONTNEED = 4
 
 native_log = NativeLog()
 
@@ -44,7 +48,24 @@ def open_model(weights: Path, *, vocab_only: bool = False) -> Any:
     model = library.llama_model_load_from_file(os.fsencode(weights), params)
     if not model:
         raise ModelFileError(weights, f"llama.cpp cannot open it{native_log.last_errors()}")
+    if sys.platform == "linux":
+        _release_pages(weights)
     return model
+
+
+def _release_pages(weights: Path) -> None:
+    """Give back the memory of a mapped file's pages; those that are read again come back.
+
+    llama.cpp reads the whole file when it maps it, and copies the matrices for which it has faster
+    layouts: of Qwen3-0.6B in Q4_0 that leaves 250 MB of pages that nobody needs.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    target = os.fsencode(weights.resolve())
+    for line in Path("/proc/self/maps").read_bytes().splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == _MAPS_FIELDS and fields[-1] == target:
+            start, end = (int(address, 16) for address in fields[0].split(b"-"))
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
 
 def read_metadata(model: Any, key: str) -> str:

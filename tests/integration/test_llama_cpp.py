@@ -2,6 +2,8 @@
 
 import ctypes
 import logging
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tiny.tokenizer import write_tokenizer
 
 from edge_et.bundle import LanguageModelSpec, read_manifest
 from edge_et.errors import ClosedError, DecodeError, ModelFileError, PromptTooLongError
+from edge_et.llama import load_library, open_model
 from edge_et.llm import Context, Evaluation, LanguageModel
 from edge_et.prompt import ImageSegment, Segment, TokenSegment
 from edge_et.tokenizer import Tokenizer
@@ -360,3 +363,15 @@ def _first(segments: list[Segment], count: int) -> list[Segment]:
         if len(part):
             parts.append(part)
     return parts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_pages_that_were_read_while_opening_are_given_back(tiny_bundle: Path):
+    weights = tiny_bundle / "perceiver.gguf"
+    model = open_model(weights)
+    try:
+        _, found, rest = Path("/proc/self/smaps").read_text().partition(str(weights.resolve()))
+        assert found
+        assert int(re.search(r"^Rss: +(\d+) kB", rest, re.MULTILINE)[1]) == 0  # type: ignore[index]
+    finally:
+        load_library().llama_model_free(model)
