@@ -71,6 +71,7 @@ class Measured(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     first: tuple[Sample, ...]
     second: tuple[Sample, ...]
     peak_memory_bytes: Count
+    versions: dict[str, str]
 
 
 class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,7 +150,7 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     commit: Annotated[
         str | None, Meta(description="Of edge-et's checkout, '+' behind it if changed; null: none.")
     ]
-    versions: Annotated[dict[str, str], Meta(description="Of Python and packages, by name.")]
+    versions: Annotated[dict[str, str], Meta(description="Of Python, packages, programs.")]
     machine: Machine
     bundle: BundleInfo
     threads: int

@@ -15,10 +15,9 @@ import msgspec
 
 from edge_et.benchmarks.bounds import describe_bundle, measure_bounds
 from edge_et.benchmarks.document import Configuration, Document, Measured, Work
-from edge_et.benchmarks.engines import Engine
-from edge_et.benchmarks.measure import Job
 from edge_et.benchmarks.picture import draw_picture
 from edge_et.benchmarks.sensors import commit, describe_machine, versions
+from edge_et.benchmarks.subject import Job
 from edge_et.bundle import Bundle, file_ref
 from edge_et.errors import BenchError
 from edge_et.image import load_image
@@ -37,14 +36,15 @@ class Setup:
         key: for the command line.
         name: for tables.
         note: what it does.
-        engine: what runs the language models.
-        reuse: whether anything is kept from stage to stage and from question to question.
+        engine: a key of `edge_et.benchmarks.engines.ENGINES`.
+        reuse: whether anything is kept from stage to stage and from question to question; rivals
+            do it their own way.
     """
 
     key: str
     name: str
     note: str
-    engine: Engine
+    engine: str
     reuse: bool
 
 
@@ -72,7 +72,14 @@ BASELINES = (
             "while they load, and keeps nothing between stages and questions, as generate() does "
             "not; the vision tower runs in ONNX Runtime as in the others"
         ),
-        engine="torch",
+        engine="torch-float32",
+        reuse=False,
+    ),
+    Setup(
+        key="torch-bf16",
+        name="PyTorch bfloat16",
+        note="the same in bfloat16, loaded as float32 first; processors with instructions for it",
+        engine="torch-bfloat16",
         reuse=False,
     ),
 )
@@ -88,6 +95,7 @@ def run_latency(
     answer_tokens: int,
     picture: Path | None = None,
     baselines: Sequence[Setup] = BASELINES,
+    llama_server: Path | None = None,
     arguments: Sequence[str] = (),
     tell: Tell = lambda what, done, total: None,
 ) -> Document:
@@ -102,6 +110,7 @@ def run_latency(
         answer_tokens: to write as the answer, at least 1.
         picture: a file; None: one of 640 x 480 pixels, drawn here.
         baselines: measured behind this runtime itself.
+        llama_server: the program that is a baseline of this name; None: there is none.
         arguments: of the command line, for the document.
         tell: told about the progress.
 
@@ -123,6 +132,19 @@ def run_latency(
             thinking_tokens=thinking_tokens,
             answer_tokens=answer_tokens,
         )
+
+        def new_job(setup: Setup) -> Job:
+            return Job(
+                bundle=str(bundle.folder),
+                engine=setup.engine,
+                threads=threads,
+                reuse=setup.reuse,
+                samples=samples,
+                work=work,
+                llama_server=None if llama_server is None else str(llama_server),
+            )
+
+        known = versions()
         total = len(setups) * (samples + 1) + 1
         tell("bounds of the machine", 0, total)
         bounds = measure_bounds(threads)
@@ -134,7 +156,7 @@ def run_latency(
                 tell(f"{name}, {what}", done + step, total)
 
             try:
-                found = _measure(setup, bundle, threads, samples, work, progress)
+                found = _measure(setup, new_job(setup), progress, known)
             except BenchError as err:
                 if index == 0:
                     raise
@@ -143,7 +165,7 @@ def run_latency(
     return Document(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=commit(),
-        versions=versions(),
+        versions=known,
         machine=machine,
         bundle=describe_bundle(bundle),
         threads=threads,
@@ -155,31 +177,26 @@ def run_latency(
 
 
 def _measure(
-    setup: Setup,
-    bundle: Bundle,
-    threads: int,
-    samples: int,
-    work: Work,
-    progress: Callable[[str, int], None],
+    setup: Setup, job: Job, progress: Callable[[str, int], None], known: dict[str, str]
 ) -> Configuration:
-    """Measure one configuration: a process for each cold sample, one for all warm ones."""
+    """Measure one configuration: a process for each cold sample, one for all warm ones.
 
-    def run(warm_samples: int) -> Measured:
-        job = Job(
-            bundle=str(bundle.folder),
-            threads=threads,
-            reuse=setup.reuse,
-            samples=warm_samples,
-            work=work,
-        )
-        return _run_worker(setup.engine, job)
+    Args:
+        setup: the configuration.
+        job: of the warm process.
+        progress: told what is done, and how much of it.
+        known: versions, to which those are added that the processes tell.
 
+    Raises:
+        BenchError: a process failed.
+    """
     cold = []
-    for index in range(samples):
+    for index in range(job.samples):
         progress("cold", index)
-        cold.append(run(0))
-    progress("warm", samples)
-    warm = run(samples)
+        cold.append(_run_worker(msgspec.structs.replace(job, samples=0)))
+    progress("warm", job.samples)
+    warm = _run_worker(job)
+    known |= warm.versions
     return Configuration(
         name=setup.name,
         note=setup.note,
@@ -191,14 +208,14 @@ def _measure(
     )
 
 
-def _run_worker(engine: Engine, job: Job) -> Measured:
+def _run_worker(job: Job) -> Measured:
     """Run a worker process to its end.
 
     Raises:
         BenchError: it failed; the message is what it said last.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "edge_et.benchmarks.worker", engine],
+        [sys.executable, "-m", "edge_et.benchmarks.worker"],
         input=msgspec.json.encode(job),
         capture_output=True,
     )

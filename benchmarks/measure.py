@@ -1,160 +1,100 @@
 """Measuring answers inside a worker: from a job to samples.
 
-Phases are the times between the events of `ExtractThink.stream`, as a program sees them; those of
-picture and tower are told by the answer's usage.
+Phases are the times between what a program hears; those of picture and tower are told by who
+answers, where they can be told apart.
 """
 
-from collections.abc import Callable
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
-from msgspec import Struct
-
-from edge_et.benchmarks.document import Measured, Sample, Tokens, Work
-from edge_et.benchmarks.engines import Engine, Opened, open_bundle
-from edge_et.benchmarks.sensors import EnergyMeter, peak_memory_bytes, temperature_c
+from edge_et.benchmarks.document import Measured, Sample
+from edge_et.benchmarks.engines import open_subject
+from edge_et.benchmarks.sensors import EnergyMeter, temperature_c
+from edge_et.benchmarks.subject import Heard, Job, Subject
 from edge_et.bundle import load_bundle
 from edge_et.errors import BenchError
-from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
 
 
-class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What one process is to do.
-
-    Attributes:
-        bundle: its folder.
-        threads: threads of tower and language models.
-        reuse: whether KV caches and image tokens are kept from stage to stage and from question to
-            question.
-        samples: of a warm process, behind one pass that does not count; 0: one question to a cold
-            one.
-        work: the same for every configuration.
-    """
-
-    bundle: str
-    threads: int
-    reuse: bool
-    samples: int
-    work: Work
-
-
-def measure(job: Job, engine: Engine, import_s: float) -> Measured:
+def measure(job: Job, import_s: float | None) -> Measured:
     """Do a job.
 
     Args:
         job: the job.
-        engine: what runs the language models.
-        import_s: what importing the engine took; belongs to a cold answer.
+        import_s: what importing the engine took; belongs to a cold answer. None: it has no such
+            phase.
 
     Raises:
         EdgeETError: the bundle cannot be opened or used by this engine, or does not fit the work.
     """
     start = perf_counter()
-    opened = open_bundle(
-        load_bundle(Path(job.bundle)), engine, job.threads, job.work, reuse=job.reuse
-    )
+    opened = open_subject(load_bundle(Path(job.bundle)), job)
     load_s = perf_counter() - start
     first: list[Sample] = []
     second: list[Sample] = []
-    with opened.pipeline as pipeline:
+    with closing(opened) as subject:
         if not job.samples:
-            before = {"import": import_s, "load": load_s}
-            first.append(_ask(opened, job, job.work.questions[0], before))
+            before = {} if import_s is None else {"import": import_s}
+            before["load"] = load_s
+            first.append(_sample(subject, job, before, 0))
         for index in range(job.samples + 1 if job.samples else 0):
-            pipeline.clear()
-            samples = []
-            for question in job.work.questions:
-                if not job.reuse:
-                    pipeline.clear()
-                samples.append(_ask(opened, job, question, {}))
+            samples = [_sample(subject, job, {}, number) for number in range(2)]
             if index:  # the pass before warms up
                 first.append(samples[0])
                 second.append(samples[1])
-    return Measured(first=tuple(first), second=tuple(second), peak_memory_bytes=peak_memory_bytes())
+        return Measured(
+            first=tuple(first),
+            second=tuple(second),
+            peak_memory_bytes=subject.peak_memory_bytes(),
+            versions=dict(subject.versions),
+        )
 
 
-def _ask(opened: Opened, job: Job, question: str, before: dict[str, float]) -> Sample:
-    """Answer one question.
+def _sample(subject: Subject, job: Job, before: dict[str, float], number: int) -> Sample:
+    """Have one question answered.
 
     Args:
-        opened: the bundle.
+        subject: who answers.
         job: the job.
-        question: the question.
         before: phases that came before it, and count.
+        number: of the question; 0 is the first one about its picture.
     """
-    for context in opened.contexts:
-        context.rewind()
     meter = EnergyMeter()
-    forget = (lambda: None) if job.reuse else opened.forget_prompts
-    start = perf_counter()
-    times, answer = _listen(opened, job.work, question, forget)
-    end = perf_counter()
-    extraction, reasoning = times[ExtractionToken], times[ReasoningToken]
-    usage = answer.usage
-    until_tokens = usage["image"].seconds + usage["vision"].seconds
-    phases = before | {
-        "image": usage["image"].seconds,
-        "vision": usage["vision"].seconds,
-        "prefill": extraction[0] - start - until_tokens,
-        "extract": extraction[-1] - extraction[0],
-        "handover": reasoning[0] - extraction[-1],
-        "think": reasoning[-1] - reasoning[0],
-        "answer": end - reasoning[-1],
+    heard = subject.ask(job.work.questions[number], fresh=number == 0)
+    energy_j = meter.joules()
+    _check(heard, job)
+    phases = before | dict(heard.seconds)
+    marks = {
+        "prefill": heard.extraction[0],
+        "extract": heard.extraction[-1],
+        "handover": heard.thinking[0],
+        "think": heard.thinking[-1],
+        "answer": heard.answered,
     }
+    since = heard.asked + sum(heard.seconds.values())
+    for phase, (begin, end) in zip(marks, pairwise((since, *marks.values())), strict=True):
+        phases[phase] = end - begin
     earlier = sum(before.values())
     return Sample(
         phases_s=phases,
-        first_extraction_s=earlier + extraction[0] - start,
-        first_thinking_s=earlier + reasoning[0] - start,
-        total_s=earlier + end - start,
-        tokens=Tokens(
-            image=usage["vision"].evaluated_tokens + usage["vision"].reused_tokens,
-            prompt_evaluated=usage["extract"].evaluated_tokens,
-            prompt_reused=usage["extract"].reused_tokens,
-            extraction=len(extraction),
-            handover_evaluated=usage["think"].evaluated_tokens,
-            handover_reused=usage["think"].reused_tokens,
-            thinking=len(reasoning),
-            answer=len(times[AnswerToken]),
-        ),
-        energy_j=meter.joules(),
+        first_extraction_s=earlier + heard.extraction[0] - heard.asked,
+        first_thinking_s=earlier + heard.thinking[0] - heard.asked,
+        total_s=earlier + heard.answered - heard.asked,
+        tokens=heard.tokens,
+        energy_j=energy_j,
         temperature_c=temperature_c(),
     )
 
 
-def _listen(
-    opened: Opened, work: Work, question: str, forget: Callable[[], None]
-) -> tuple[dict[type, list[float]], Answer]:
-    """Return when each event of an answer came, by its kind, and the answer.
-
-    Args:
-        opened: the bundle.
-        work: picture and numbers of tokens.
-        question: the question.
-        forget: called between the stages.
+def _check(heard: Heard, job: Job) -> None:
+    """Refuse an answer of another length than the work has.
 
     Raises:
-        BenchError: other numbers of tokens were written than the script has.
+        BenchError: it has.
     """
-    times: dict[type, list[float]] = {ExtractionToken: [], ReasoningToken: [], AnswerToken: []}
-    events = opened.pipeline.stream(
-        work.picture,
-        question,
-        max_extraction_tokens=work.extraction_tokens,
-        max_thinking_tokens=work.thinking_tokens,
-        max_answer_tokens=work.answer_tokens,
-        temperature=0.0,
-    )
-    for event in events:
-        if isinstance(event, Answer):
-            written = tuple(len(found) for found in times.values())
-            wanted = (work.extraction_tokens, work.thinking_tokens, work.answer_tokens)
-            if written != wanted:
-                raise BenchError(f"wrote {written} tokens in the three phases, not {wanted}")
-            return times, event
-        times[type(event)].append(perf_counter())
-        if isinstance(event, ExtractionToken) and (
-            len(times[ExtractionToken]) == work.extraction_tokens
-        ):
-            forget()
-    raise AssertionError("a stream ends with an answer")
+    work = job.work
+    written = len(heard.extraction), len(heard.thinking), heard.tokens.answer
+    wanted = work.extraction_tokens, work.thinking_tokens, work.answer_tokens
+    if written != wanted:
+        raise BenchError(f"wrote {written} tokens in the three phases, not {wanted}")

@@ -1,13 +1,12 @@
 """PyTorch in llama.cpp's place: a transformers model as a context of the pipeline.
 
-In: a GGUF and its adapter, dequantized to float32 when they are loaded. Out: an `Evaluator`, so
-that prompts, picture and tokens are those of the runtime.
+In: a GGUF and its adapter, dequantized when they are loaded. Out: an `Evaluator`, so that prompts,
+picture and tokens are those of the runtime.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,33 +31,83 @@ with needing_extra("tuning"):
 _ADAPTER_PREFIX = "base_model.model."
 
 
-class TorchContext:
-    """One cache over one model, float32, attention by `scaled_dot_product_attention`."""
+Number = Literal["float32", "bfloat16"]
+"""What weights, activations and caches are kept in."""
 
-    kv_type: KvType = "f32"
 
-    def __init__(self, weights: Path, adapter: Path | None, context_length: int, tokens: int):
+class TorchModel:
+    """Weights, with the adapter that goes with them added."""
+
+    def __init__(
+        self, weights: Path, adapter: Path | None, token_count: int, number: Number = "float32"
+    ) -> None:
         """Load the model.
 
         Args:
             weights: GGUF file.
             adapter: LoRA as a GGUF file, added to the weights.
-            context_length: positions that the cache may hold.
-            tokens: ids that the tokenizer knows.
+            token_count: ids that the tokenizer knows.
+            number: what it computes in.
 
         Raises:
-            BenchError: transformers cannot load it.
+            BenchError: transformers cannot load it, or the processor has no such numbers.
         """
+        if number == "bfloat16" and not has_bfloat16():
+            raise BenchError(
+                "this processor has no instructions for bfloat16 "
+                "(avx512_bf16, amx_bf16, or bf16 of Armv8.6)"
+            )
         self.shape = read_shape(weights)
-        self.context_length = context_length
-        self._token_count = tokens
+        self.token_count = token_count
+        self.number = number
         try:
-            self._model: Any = load_llm(weights)
+            self.module: Any = load_llm(weights)
         except (ImportError, KeyError, OSError, RuntimeError, ValueError) as err:
             reason = str(err).partition("\n")[0]
             raise BenchError(f"transformers cannot load {weights.name}: {reason}") from err
         if adapter is not None:
-            _merge(self._model, adapter, weights)
+            _merge(self.module, adapter, weights)
+        self.module.to(getattr(torch, number))
+
+    @classmethod
+    def of(cls, bundle: Bundle, spec: LanguageModelSpec, token_count: int, number: Number) -> Self:
+        """Load a model of a bundle."""
+        adapter = None if spec.adapter is None else bundle.path(spec.adapter)
+        return cls(bundle.path(spec.weights), adapter, token_count, number)
+
+    def new_context(
+        self,
+        context_length: int,
+        threads: int,
+        kv_type: KvType,
+        *,
+        flash_attention: bool = False,
+    ) -> "TorchContext":
+        """Make a cache over it.
+
+        Args:
+            context_length: positions that the cache may hold.
+            threads: of all that torch computes.
+            kv_type: not used: the cache has the numbers of the model.
+            flash_attention: not used: torch chooses its kernel.
+        """
+        torch.set_num_threads(threads)
+        return TorchContext(self, context_length)
+
+    def close(self) -> None:
+        """Free what is held; may be called again."""
+        self.module = None
+
+
+class TorchContext:
+    """One cache over one model, attention by `scaled_dot_product_attention`."""
+
+    def __init__(self, model: TorchModel, context_length: int) -> None:
+        """Make an empty cache; see `TorchModel.new_context`."""
+        self._model = model
+        self.shape = model.shape
+        self.context_length = context_length
+        self.kv_type: KvType = "f32" if model.number == "float32" else "f16"  # by size
         self.clear()
 
     @property
@@ -117,17 +166,17 @@ class TorchContext:
     def close(self) -> None:
         """Free what is held; may be called again."""
         self.clear()
-        self._model = None
 
     def _rows(self, segment: Segment) -> torch.Tensor:
+        embed = self._model.module.get_input_embeddings()
         if isinstance(segment, TokenSegment):
-            embeddings: torch.Tensor = self._model.get_input_embeddings()(torch.tensor(segment.ids))
+            embeddings: torch.Tensor = embed(torch.tensor(segment.ids))
             return embeddings
-        return torch.from_numpy(np.array(segment.image.rows))
+        return torch.from_numpy(np.array(segment.image.rows)).to(embed.weight.dtype)
 
     def _run(self, rows: torch.Tensor, held: Sequence[Position], start: int) -> None:
-        """Evaluate rows [n,D] float32 behind the first positions of the cache."""
-        output = self._model(
+        """Evaluate rows [n,D] behind the first positions of the cache."""
+        output = self._model.module(
             inputs_embeds=rows[None],
             past_key_values=self._cache,
             cache_position=torch.arange(start, start + len(rows)),
@@ -135,22 +184,13 @@ class TorchContext:
             logits_to_keep=1,
         )
         self._cached[start:] = held
-        self._logits = output.logits[0, -1, : self._token_count].numpy()
+        self._logits = output.logits[0, -1, : self._model.token_count].float().numpy()
 
 
-def torch_context(
-    bundle: Bundle, spec: LanguageModelSpec, token_count: int, threads: int, resources: ExitStack
-) -> TorchContext:
-    """Open a model of a bundle; see `edge_et.benchmarks.engines.NewContext`."""
-    torch.set_num_threads(threads)
-    context = TorchContext(
-        bundle.path(spec.weights),
-        None if spec.adapter is None else bundle.path(spec.adapter),
-        spec.context_length,
-        token_count,
-    )
-    resources.callback(context.close)
-    return context
+def has_bfloat16() -> bool:
+    """Return whether torch sees that the processor has instructions for bfloat16."""
+    told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in old ones
+    return any(told.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _merge(model: Any, adapter: Path, weights: Path) -> None:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Literal, Unpack, get_args
+from typing import Protocol, Unpack, get_args
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.cost import CALIBRATION_POSITIONS, Calibration, calibrate
@@ -34,9 +34,6 @@ from edge_et.writing import Speaker
 
 _HINT_POSITIONS = 1024
 """Most positions of the cache that hints are asked for in: a question, its frame and the hint."""
-
-Role = Literal["perceiver", "reasoner", "hinter"]
-"""Whose cache it is."""
 
 _kept: dict[str | None, ExtractThink] = {}
 _keeping = threading.Lock()
@@ -92,28 +89,67 @@ def load(
         needed_bytes = _cache_bytes(bundle, settings.kv_type)
         if needed_bytes > max_kv_bytes:
             raise MemoryBudgetError(needed_bytes, max_kv_bytes)
-    return open_bundle(bundle, settings, max_pixels=max_pixels, image_cache_bytes=image_cache_bytes)
+    return open_pipeline(
+        bundle, settings, max_pixels=max_pixels, image_cache_bytes=image_cache_bytes
+    )
 
 
-def open_bundle(
+class Model(Protocol):
+    """What a pipeline needs of an opened language model; `edge_et.llm.LanguageModel` is one."""
+
+    def new_context(
+        self,
+        context_length: int,
+        threads: int,
+        kv_type: KvType,
+        *,
+        flash_attention: bool = False,
+    ) -> Evaluator:
+        """Make a KV cache over it."""
+
+    def close(self) -> None:
+        """Free it and its KV caches."""
+
+
+OpenModel = Callable[[Bundle, LanguageModelSpec, Tokenizer], Model]
+"""Opens a language model of a bundle, given its tokenizer."""
+
+
+def open_model(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> LanguageModel:
+    """Open a language model of a bundle with llama.cpp.
+
+    Args:
+        bundle: a bundle.
+        spec: one of its models.
+        tokenizer: the model's.
+
+    Raises:
+        ModelFileError: it cannot be used.
+    """
+    return _open_weights(bundle, spec, tokenizer.size)
+
+
+def open_pipeline(
     bundle: Bundle,
     settings: Settings,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
-    around: Callable[[Role, Evaluator], Evaluator] = lambda role, context: context,
+    open_model: OpenModel = open_model,
 ) -> ExtractThink:
-    """Open the models of a bundle; `load` does it with what the caller and the profile say.
+    """Open the parts of a bundle and put them together.
+
+    `load` does it with what the caller and the profile say; tools put other models in.
 
     Args:
         bundle: from `edge_et.load_bundle`.
         settings: how to open them.
         max_pixels: as for `load`.
         image_cache_bytes: as for `load`.
-        around: puts something around the contexts, for tools that watch them or write by script.
+        open_model: opens its language models.
 
     Returns:
-        The pipeline.
+        The pipeline: a context manager, to be closed.
 
     Raises:
         ModelFileError: a model cannot be used.
@@ -122,19 +158,22 @@ def open_bundle(
     manifest = bundle.manifest
     threads = settings.threads or default_threads()
     with ExitStack() as resources:
-        vision = manifest.vision
-        tower = VisionTower(bundle.path(vision.graph), vision, threads)
+        tower = VisionTower(bundle.path(manifest.vision.graph), manifest.vision, threads)
         resources.enter_context(closing(tower))
-        perceiver = thinker = _Opened(bundle, manifest.perceiver, settings, resources)
-        reads = perceiver.speaker("perceiver", around)
+
+        def opened(spec: LanguageModelSpec) -> _Opened:
+            return _Opened(bundle, spec, settings, open_model, resources)
+
+        perceiver = thinker = opened(manifest.perceiver)
+        reads = perceiver.speaker()
         reasoner = hinter = None
         if manifest.reasoner is not None:
-            thinker = _Opened(bundle, manifest.reasoner, settings, resources)
+            thinker = opened(manifest.reasoner)
         if _has_own_cache(manifest):
-            reasoner = thinker.speaker("reasoner", around)
+            reasoner = thinker.speaker()
         thinker.check_thoughts(manifest.think)
         if _asks_for_hints(manifest):
-            hinter = thinker.speaker("hinter", around, _HINT_POSITIONS)
+            hinter = thinker.speaker(_HINT_POSITIONS)
         return ExtractThink(
             manifest,
             tower=tower,
@@ -197,15 +236,19 @@ def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
     with ExitStack() as resources:
         tower = VisionTower(bundle.path(vision.graph), vision, threads)
         resources.enter_context(closing(tower))
-        model = LanguageModel(
-            bundle.path(spec.weights),
-            spec,
-            adapter=None if spec.adapter is None else bundle.path(spec.adapter),
-            token_count=spec.vocabulary_size,
-        )
+        model = _open_weights(bundle, spec, spec.vocabulary_size)
         resources.enter_context(closing(model))
         context = model.new_context(CALIBRATION_POSITIONS, threads, "f16")
         return calibrate(tower, context, vision.processing)
+
+
+def _open_weights(bundle: Bundle, spec: LanguageModelSpec, token_count: int) -> LanguageModel:
+    return LanguageModel(
+        bundle.path(spec.weights),
+        spec,
+        adapter=None if spec.adapter is None else bundle.path(spec.adapter),
+        token_count=token_count,
+    )
 
 
 def _cache_bytes(bundle: Bundle, kv_type: KvType) -> int:
@@ -240,6 +283,7 @@ class _Opened:
         bundle: Bundle,
         spec: LanguageModelSpec,
         settings: Settings,
+        open_model: OpenModel,
         resources: ExitStack,
     ) -> None:
         self._tokenizer_path = bundle.path(spec.tokenizer)
@@ -255,20 +299,10 @@ class _Opened:
         self._stop_ids = frozenset(
             self._added_token(text, "a stop token of the chat") for text in spec.chat.stop_tokens
         )
-        self._model = LanguageModel(
-            bundle.path(spec.weights),
-            spec,
-            adapter=None if spec.adapter is None else bundle.path(spec.adapter),
-            token_count=tokenizer.size,
-        )
+        self._model = open_model(bundle, spec, tokenizer)
         resources.enter_context(closing(self._model))
 
-    def speaker(
-        self,
-        role: Role,
-        around: Callable[[Role, Evaluator], Evaluator],
-        most_positions: int | None = None,
-    ) -> Speaker:
+    def speaker(self, most_positions: int | None = None) -> Speaker:
         """Return somebody to talk to, with a cache of their own over these weights."""
         length = self._spec.context_length
         context = self._model.new_context(
@@ -279,7 +313,7 @@ class _Opened:
         )
         return Speaker(
             tokenizer=self._tokenizer,
-            context=around(role, context),
+            context=context,
             chat=self._spec.chat,
             stop_ids=self._stop_ids,
             pace=self._pace,

@@ -8,19 +8,23 @@ token, shows what the settings do to every next token: nonsense too, which speed
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_et.benchmarks.wrapped import WrappedModel
 from edge_et.bundle import Bundle
 from edge_et.decoder import DecoderShape, KvType
 from edge_et.evaluator import Evaluation, Evaluator
 from edge_et.export.compare import LogitsDifference, compare_logits, max_abs_error
 from edge_et.image import ImageSource
-from edge_et.loading import Role, open_bundle
+from edge_et.loading import Model, open_model, open_pipeline
+from edge_et.manifest import LanguageModelSpec
 from edge_et.profile import Settings
 from edge_et.prompt import Segment, TokenSegment
+from edge_et.tokenizer import Tokenizer
 
 QUESTIONS = (
     "What is in the picture, and where?",
@@ -28,6 +32,9 @@ QUESTIONS = (
     "How many things are there?",
 )
 """Asked about every picture."""
+
+Role = Literal["perceiver", "reasoner"]
+"""Whose weights."""
 
 MAX_WRITTEN = 48
 """Most tokens that a stage writes: the logits of each are kept."""
@@ -113,18 +120,24 @@ def record(
         pictures: to ask about.
 
     Returns:
-        Dialogues by role; roles without a cache of their own are not there.
+        Dialogues by model; there is no reasoner where the perceiver's weights do its work.
 
     Raises:
         EdgeETError: as for `edge_et.load` and `ExtractThink.answer`.
     """
-    watched: dict[Role, WatchedContext] = {}
+    watched: dict[Role, list[WatchedContext]] = {}
 
-    def watch(role: Role, context: Evaluator) -> Evaluator:
-        watched[role] = WatchedContext(context)
-        return watched[role]
+    def open_watched(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
+        role: Role = "perceiver" if spec is bundle.manifest.perceiver else "reasoner"
+        contexts = watched.setdefault(role, [])
 
-    with open_bundle(bundle, settings, around=watch) as pipeline:
+        def watch(context: Evaluator) -> Evaluator:
+            contexts.append(WatchedContext(context))
+            return contexts[-1]
+
+        return WrappedModel(open_model(bundle, spec, tokenizer), watch)
+
+    with open_pipeline(bundle, settings, open_model=open_watched) as pipeline:
         for picture in pictures:
             for question in QUESTIONS:
                 pipeline.answer(
@@ -134,7 +147,10 @@ def record(
                     max_thinking_tokens=MAX_WRITTEN,
                     temperature=0.0,
                 )
-    return {role: context.dialogues for role, context in watched.items()}
+    return {
+        role: [dialogue for context in contexts for dialogue in context.dialogues]
+        for role, contexts in watched.items()
+    }
 
 
 def compare(context: Evaluator, dialogues: Sequence[Dialogue]) -> LogitsDifference:

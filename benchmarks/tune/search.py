@@ -14,14 +14,20 @@ from time import perf_counter
 
 import msgspec
 
-from edge_et.benchmarks.tune.dialogue import Dialogue, compare, record, reuse_error
+from edge_et.benchmarks.tune.dialogue import (
+    QUESTIONS,
+    Dialogue,
+    Role,
+    compare,
+    record,
+    reuse_error,
+)
 from edge_et.benchmarks.tune.weights import FORMATS, convert
 from edge_et.bundle import Bundle, file_ref
 from edge_et.errors import BenchError, DecodeError
 from edge_et.export.compare import LogitsDifference
 from edge_et.image import ImageSource
 from edge_et.llm import Context, LanguageModel
-from edge_et.loading import Role
 from edge_et.manifest import FileRef, LanguageModelSpec
 from edge_et.options import default_threads
 from edge_et.profile import (
@@ -114,22 +120,17 @@ def tune(bundle: Bundle, pictures: Sequence[ImageSource], tell: Tell) -> list[Tr
     manifest = bundle.manifest
     tell("what the bundle itself writes", 0, 1)
     dialogues = record(bundle, settings, pictures)
-    answers = len(dialogues["perceiver"])
-    models: list[tuple[Role, LanguageModelSpec, list[Dialogue]]] = []
-    if manifest.reasoner is None:
-        models.append(
-            ("perceiver", manifest.perceiver, [d for spoken in dialogues.values() for d in spoken])
-        )
-    else:
-        models.append(("perceiver", manifest.perceiver, dialogues["perceiver"]))
-        models.append(("reasoner", manifest.reasoner, dialogues["reasoner"]))
+    answers = len(pictures) * len(QUESTIONS)
+    models: list[tuple[Role, LanguageModelSpec]] = [("perceiver", manifest.perceiver)]
+    if manifest.reasoner is not None:
+        models.append(("reasoner", manifest.reasoner))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".trial-") as name:
             chosen: dict[Role, FileRef | None] = {}
             trials: list[Trial] = []
-            for role, spec, spoken in models:
-                search = _Search(role, spec, spoken, answers, Path(name), tell)
+            for role, spec in models:
+                search = _Search(role, spec, dialogues[role], answers, Path(name), tell)
                 best = _Choice(
                     bundle.path(spec.weights),
                     None if spec.adapter is None else bundle.path(spec.adapter),

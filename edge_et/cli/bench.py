@@ -34,9 +34,9 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--baseline",
     "baselines",
-    type=click.Choice(["reuse-off", "torch"]),
+    type=click.Choice(["reuse-off", "torch", "torch-bf16"]),
     multiple=True,
-    default=["reuse-off", "torch"],
+    default=["reuse-off", "torch", "torch-bf16"],
     help="What is measured beside it; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -16,12 +16,13 @@ from tiny.fakes import new_tokenizer
 
 from edge_et.benchmarks import latency
 from edge_et.benchmarks.document import PHASES, Bounds, Document, Sample, read_document
-from edge_et.benchmarks.engines import open_bundle
 from edge_et.benchmarks.latency import BASELINES, OURS, Setup, run_latency
-from edge_et.benchmarks.measure import Job, measure
+from edge_et.benchmarks.measure import measure
+from edge_et.benchmarks.ours import open_subject
 from edge_et.benchmarks.picture import draw_picture
 from edge_et.benchmarks.script import ScriptedContext, new_script, read_again
 from edge_et.benchmarks.sensors import EnergyMeter, peak_memory_bytes
+from edge_et.benchmarks.subject import Job
 from edge_et.bundle import load_bundle
 from edge_et.cli.bench import bench
 from edge_et.errors import BenchError, ImageFileError
@@ -38,7 +39,7 @@ def document(tiny_bundle: Path) -> Document:
     return run_latency(load_bundle(tiny_bundle), threads=1, samples=1, **COUNTS)
 
 
-BROKEN = Setup(key="broken", name="broken", note="", engine="nothing", reuse=True)  # type: ignore[arg-type]
+BROKEN = Setup(key="broken", name="broken", note="", engine="nothing", reuse=True)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_a_picture_that_is_not_there_starts_no_process(tiny_bundle: Path, tmp_pa
 def test_a_baseline_that_cannot_run_is_absent_and_says_why(pair_document: Document):
     *others, broken = pair_document.configurations
     assert [found.absent for found in others] == [None, None]
-    assert "ValueError" in (broken.absent or "")
+    assert "KeyError" in (broken.absent or "")
     assert broken.cold == ()
 
 
@@ -154,6 +155,7 @@ def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_pat
     job = msgspec.convert(
         {
             "bundle": str(tiny_bundle),
+            "engine": "llama.cpp",
             "threads": 1,
             "reuse": True,
             "samples": 1,
@@ -166,9 +168,8 @@ def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_pat
         },
         Job,
     )
-    assert measure(job, "llama.cpp", 0.0).first[0].tokens.extraction == 6
-    opened = open_bundle(bundle, "llama.cpp", 1, job.work, reuse=True)
-    with opened.pipeline as pipeline:
+    assert measure(job, 0.0).first[0].tokens.extraction == 6
+    with open_subject(bundle, job).pipeline as pipeline:
         answer = pipeline.answer(
             picture, "What?", max_extraction_tokens=6, max_thinking_tokens=5, max_answer_tokens=3
         )

@@ -1,13 +1,13 @@
 """PyTorch as a baseline: the same model, the same prompts, the same counts."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_et.benchmarks.torch_context import TorchContext, torch_context
+from edge_et.benchmarks.torch_context import TorchContext, TorchModel
 from edge_et.bundle import Bundle, load_bundle
 from edge_et.errors import BenchError, DecodeError, PromptTooLongError
 from edge_et.llm import Context, LanguageModel
@@ -36,8 +36,8 @@ def bundle(tiny_bundle: Path) -> Bundle:
 def torch_one(bundle: Bundle) -> Iterator[TorchContext]:
     spec = bundle.manifest.perceiver
     tokens = Tokenizer(bundle.path(spec.tokenizer)).size
-    with ExitStack() as resources:
-        yield torch_context(bundle, spec, tokens, 1, resources)
+    with closing(TorchModel.of(bundle, spec, tokens, "float32")) as model:
+        yield model.new_context(spec.context_length, 1, "f32")
 
 
 @pytest.fixture(scope="module")
@@ -95,5 +95,5 @@ def test_a_file_that_transformers_cannot_load_is_told(bundle: Bundle, tmp_path: 
     content = bundle.path(bundle.manifest.perceiver.weights).read_bytes()
     weights.write_bytes(content.replace(b"llama", b"plamo"))
     with pytest.raises(BenchError, match="transformers cannot load") as caught:
-        TorchContext(weights, None, 10, 10)
+        TorchModel(weights, None, 10)
     assert "\n" not in str(caught.value)

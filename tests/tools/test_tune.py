@@ -21,7 +21,7 @@ from edge_et.benchmarks.tune.weights import convert, merge
 from edge_et.bundle import Bundle, load_bundle
 from edge_et.errors import BenchError
 from edge_et.export.llama_logits import llama_logits
-from edge_et.loading import open_bundle
+from edge_et.loading import open_pipeline
 from edge_et.profile import (
     PROFILE_NAME,
     DeviceProfile,
@@ -191,7 +191,7 @@ def test_dialogues_hold_the_logits_behind_every_token(bundle: Bundle):
     dialogues = record(bundle, Settings(threads=1), draw_pictures()[:1])
     for dialogue in dialogues["perceiver"]:
         assert len(dialogue.logits) == len(dialogue.written) + 1
-    with open_bundle(bundle, Settings(threads=1)) as pipeline:
+    with open_pipeline(bundle, Settings(threads=1)) as pipeline:
         context = pipeline._cast.perceiver.context
         assert search.compare(context, dialogues["perceiver"]).max_abs == 0
 

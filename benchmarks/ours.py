@@ -1,0 +1,134 @@
+"""edge-et's own pipeline, over one engine or another for the models.
+
+Everything around the models is the runtime's own code in every case.
+"""
+
+from collections.abc import Mapping
+from time import perf_counter
+
+from edge_et.benchmarks.document import Tokens
+from edge_et.benchmarks.script import ScriptedContext, new_script
+from edge_et.benchmarks.sensors import peak_memory_bytes
+from edge_et.benchmarks.subject import Heard, Job
+from edge_et.benchmarks.wrapped import WrappedModel
+from edge_et.bundle import Bundle
+from edge_et.evaluator import Evaluator
+from edge_et.hints import PLACE
+from edge_et.loading import Model, OpenModel, open_model, open_pipeline
+from edge_et.manifest import LanguageModelSpec
+from edge_et.pipeline import ExtractThink
+from edge_et.profile import Settings
+from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
+from edge_et.tokenizer import Tokenizer
+
+
+class Ours:
+    """An opened bundle, whose contexts write by script."""
+
+    versions: Mapping[str, str] = {}
+
+    def __init__(self, bundle: Bundle, job: Job) -> None:
+        """Open a bundle as `edge_et.load` does; see `open_subject`."""
+        self._job = job
+        self.contexts: list[ScriptedContext] = []
+        work = job.work
+        count = work.extraction_tokens + work.thinking_tokens + work.answer_tokens
+        opens = _OPENS[job.engine]
+
+        def open_scripted(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
+            script = new_script(tokenizer, bundle.manifest.think.answer_marker, count)
+            model = opens(bundle, spec, tokenizer)
+
+            def wrap(context: Evaluator) -> Evaluator:
+                self.contexts.append(ScriptedContext(context, script, reads_ahead=job.reuse))
+                return self.contexts[-1]
+
+            return WrappedModel(model, wrap)
+
+        self.pipeline: ExtractThink = open_pipeline(
+            bundle, Settings(threads=job.threads), open_model=open_scripted
+        )
+
+    def ask(self, question: str, *, fresh: bool) -> Heard:
+        """Answer a question; nobody is asked for a hint.
+
+        Args:
+            question: the question; where the prompt has a place for a hint, it is that too.
+            fresh: whether nothing may be found in a cache.
+        """
+        work = self._job.work
+        if fresh or not self._job.reuse:
+            self.pipeline.clear()
+        for context in self.contexts:
+            context.rewind()
+        times: dict[type, list[float]] = {ExtractionToken: [], ReasoningToken: [], AnswerToken: []}
+        asked = perf_counter()
+        event: Event | None = None
+        for event in self.pipeline.stream(
+            work.picture,
+            question,
+            hint=question if PLACE in self.pipeline.manifest.extract.prompt else None,
+            max_extraction_tokens=work.extraction_tokens,
+            max_thinking_tokens=work.thinking_tokens,
+            max_answer_tokens=work.answer_tokens,
+            temperature=0.0,
+        ):
+            if isinstance(event, Answer):
+                break
+            times[type(event)].append(perf_counter())
+            extracted = len(times[ExtractionToken]) == work.extraction_tokens
+            if isinstance(event, ExtractionToken) and extracted and not self._job.reuse:
+                for context in self.contexts:
+                    context.forget()
+        answered = perf_counter()
+        assert isinstance(event, Answer)
+        usage = event.usage
+        return Heard(
+            asked=asked,
+            seconds={phase: usage[phase].seconds for phase in ("image", "vision")},
+            extraction=times[ExtractionToken],
+            thinking=times[ReasoningToken],
+            answered=answered,
+            tokens=Tokens(
+                image=usage["vision"].evaluated_tokens + usage["vision"].reused_tokens,
+                prompt_evaluated=usage["extract"].evaluated_tokens,
+                prompt_reused=usage["extract"].reused_tokens,
+                extraction=len(times[ExtractionToken]),
+                handover_evaluated=usage["think"].evaluated_tokens,
+                handover_reused=usage["think"].reused_tokens,
+                thinking=len(times[ReasoningToken]),
+                answer=len(times[AnswerToken]),
+            ),
+        )
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most resident memory that this process had so far."""
+        return peak_memory_bytes()
+
+    def close(self) -> None:
+        """Close the pipeline."""
+        self.pipeline.close()
+
+
+def open_subject(bundle: Bundle, job: Job) -> Ours:
+    """Open a bundle; see `edge_et.benchmarks.engines.open_subject`."""
+    return Ours(bundle, job)
+
+
+def _open_float32(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
+    from edge_et.benchmarks.torch_context import TorchModel
+
+    return TorchModel.of(bundle, spec, tokenizer.size, "float32")
+
+
+def _open_bfloat16(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
+    from edge_et.benchmarks.torch_context import TorchModel
+
+    return TorchModel.of(bundle, spec, tokenizer.size, "bfloat16")
+
+
+_OPENS: dict[str, OpenModel] = {
+    "llama.cpp": open_model,
+    "torch-float32": _open_float32,
+    "torch-bfloat16": _open_bfloat16,
+}

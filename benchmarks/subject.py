@@ -1,0 +1,84 @@
+"""What can be measured: something that answers both questions about the picture, by script.
+
+In: a `Job`. Out: a `Heard` for each question. The runtime itself is in `edge_et.benchmarks.ours`,
+other programs are in `edge_et.benchmarks.rivals`; `edge_et.benchmarks.engines` lists them all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import Struct
+
+from edge_et.benchmarks.document import Tokens, Work
+
+
+class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one process is to do.
+
+    Attributes:
+        bundle: its folder.
+        engine: a key of `edge_et.benchmarks.engines.ENGINES`.
+        threads: threads of tower and language models.
+        reuse: whether anything is kept from stage to stage and from question to question.
+        samples: of a warm process, behind one pass that does not count; 0: one question to a cold
+            one.
+        work: the same for every configuration.
+        llama_server: path of the program; None: there is none.
+    """
+
+    bundle: str
+    engine: str
+    threads: int
+    reuse: bool
+    samples: int
+    work: Work
+    llama_server: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """One answer, as a program hears it; times are those of `perf_counter`, seconds.
+
+    Attributes:
+        asked: when the question was put.
+        seconds: phases before the prefill that can be told apart: image and vision, or none; they
+            began at `asked`.
+        extraction: when each token of stage 1 came.
+        thinking: when each token of stage 2 came that stands before the answer.
+        answered: when the last token of the answer was there.
+        tokens: how much work it was.
+    """
+
+    asked: float
+    seconds: Mapping[str, float]
+    extraction: Sequence[float]
+    thinking: Sequence[float]
+    answered: float
+    tokens: Tokens
+
+
+class Subject(Protocol):
+    """Something opened over a bundle."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of programs that take part, by name; those of packages are known anyway."""
+
+    def ask(self, question: str, *, fresh: bool) -> Heard:
+        """Answer a question about the picture of the work.
+
+        Args:
+            question: the question.
+            fresh: whether nothing may be found in a cache, as if the picture were a new one.
+                Emptying the caches is no part of the answer's time.
+
+        Raises:
+            EdgeETError: it cannot.
+        """
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most resident memory that the process which does the work had so far."""
+
+    def close(self) -> None:
+        """End it."""
