@@ -31,6 +31,8 @@ ENGINES = {
     "llama.cpp": Engine("edge_et.benchmarks.ours", _LLAMA),
     "torch-float32": Engine("edge_et.benchmarks.ours", _TORCH),
     "torch-bfloat16": Engine("edge_et.benchmarks.ours", _TORCH),
+    "mtmd": Engine("edge_et.benchmarks.rivals.mtmd", ("llama_cpp",)),
+    "llama-server": Engine("edge_et.benchmarks.rivals.server", ()),
 }
 
 

@@ -110,11 +110,13 @@ def rates(document: Document, configuration: Configuration) -> Iterator[Rate]:
     tokens = samples[0].tokens
     read = tokens.prompt_reused + tokens.prompt_evaluated
     stage_2 = tokens.handover_reused + tokens.handover_evaluated
-    yield Rate(
-        work="prefill",
-        tokens_per_s=_rate(samples, "prefill", tokens.prompt_evaluated),
-        bound_per_s=prefill_bound(bounds, perceiver, tokens.prompt_reused, tokens.prompt_evaluated),
-    )
+    if "vision" in samples[0].phases_s:  # otherwise the prefill has the tower in it
+        bound = prefill_bound(bounds, perceiver, tokens.prompt_reused, tokens.prompt_evaluated)
+        yield Rate(
+            work="prefill",
+            tokens_per_s=_rate(samples, "prefill", tokens.prompt_evaluated),
+            bound_per_s=bound,
+        )
     # Between n tokens the model runs n - 1 times.
     yield Rate(
         work="extract",

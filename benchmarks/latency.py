@@ -82,6 +82,27 @@ BASELINES = (
         engine="torch-bfloat16",
         reuse=False,
     ),
+    Setup(
+        key="mtmd",
+        name="llama-cpp-python MTMD",
+        note=(
+            "MTMDChatHandler in one process: the tower in llama.cpp, float32; flash attention on, "
+            "batches of 512; it reads the whole conversation in every call, picture included"
+        ),
+        engine="mtmd",
+        reuse=True,
+    ),
+    Setup(
+        key="llama-server",
+        name="llama-server",
+        note=(
+            "over HTTP on this machine: the tower in llama.cpp, float32; one slot with its prompt "
+            "cache, flash attention as it chooses itself, no warm-up; load is from its start until "
+            "it answers /health"
+        ),
+        engine="llama-server",
+        reuse=True,
+    ),
 )
 
 

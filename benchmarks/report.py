@@ -122,7 +122,7 @@ def _speeds(document: Document) -> Table:
         for configuration in measured
     ]
     for work in columns[0]:
-        table.add_row(work, *(column[work] for column in columns))
+        table.add_row(work, *(column.get(work, "") for column in columns))
     table.add_section()
     table.add_row("peak memory", *(_peak(configuration) for configuration in measured))
     if any(sample.energy_j is not None for found in measured for sample in found.first):

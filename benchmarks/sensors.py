@@ -26,7 +26,7 @@ _PACKAGES = (
 )
 
 _POWERCAP = Path("/sys/class/powercap")
-_PROCESS_STATUS = Path("/proc/self/status")
+_PROCESSES = Path("/proc")
 
 
 def describe_machine() -> Machine:
@@ -68,17 +68,25 @@ def commit() -> str | None:
     return found.stdout.strip()
 
 
-def peak_memory_bytes() -> int:
-    """Return the most resident memory that this process had so far."""
+def peak_memory_bytes(process: int | None = None) -> int:
+    """Return the most resident memory that a process had so far.
+
+    Args:
+        process: its number; None: this one. Of another, systems other than Linux and Windows tell
+            what it has now.
+    """
     # Linux hands ru_maxrss of getrusage from a parent on to the program that it starts, so that a
     # small child of a large parent would seem large; VmHWM belongs to the program alone.
-    if _PROCESS_STATUS.exists():
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", _PROCESS_STATUS.read_text(), re.MULTILINE)
+    status = _PROCESSES / str(process or "self") / "status"
+    if status.exists():
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
         if found:
             return int(found[1]) * 1024
-    memory = psutil.Process().memory_info()
+    memory = psutil.Process(process).memory_info()
     if hasattr(memory, "peak_wset"):  # Windows
         return int(memory.peak_wset)
+    if process is not None:
+        return int(memory.rss)
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes

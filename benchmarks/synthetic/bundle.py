@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_et.benchmarks.synthetic.llm import tensors_of, write_llm
+from edge_et.benchmarks.synthetic.mmproj import MMPROJ_NAME, write_mmproj
 from edge_et.benchmarks.synthetic.shapes import BundleShape, LlmShape
 from edge_et.benchmarks.synthetic.tokenizer import SPECIAL, new_tokenizer, write_tokenizer
 from edge_et.benchmarks.synthetic.tower import tower_bytes, write_tower
@@ -31,8 +32,10 @@ from edge_et.bundle import (
 from edge_et.errors import BenchError, BundleError
 from edge_et.export.steps import Progress, no_progress
 
-VERSION = "1"
+VERSION = "2"
 """Of what is made; bundles of another version are made anew."""
+
+_TOWER_SEED = 1
 
 _CHAT = ChatSpec(
     turn_start="<|im_start|>{role}\n",
@@ -86,7 +89,7 @@ def size_bytes(shape: BundleShape) -> int:
     models = (
         tensor.size_bytes for model in _models(shape).values() for tensor in tensors_of(model)
     )
-    return tower_bytes(shape.tower, shape.perceiver.width) + sum(models)
+    return 2 * tower_bytes(shape.tower, shape.perceiver.width) + sum(models)
 
 
 def _check_room(shape: BundleShape, folder: Path) -> None:
@@ -105,7 +108,9 @@ def _models(shape: BundleShape) -> dict[str, LlmShape]:
 
 def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
     """Write the files of a bundle but for its manifest, and return that."""
-    write_tower(folder / "vision.onnx", shape.tower, shape.perceiver.width, 1, progress)
+    width = shape.perceiver.width
+    write_tower(folder / "vision.onnx", shape.tower, width, _TOWER_SEED, progress)
+    write_mmproj(folder / MMPROJ_NAME, shape.tower, width, _TOWER_SEED, progress)
     specs = dict(_write_models(shape, folder, progress))
     think = "Description: {extraction}\nQuestion: {question}\nThink step by step, then answer."
     side = shape.tower.image
@@ -173,7 +178,7 @@ def _write_models(
                 weights=file_ref(folder / f"{role}.gguf"),
                 adapter=None,
                 tokenizer=file_ref(folder / f"{role}-tokenizer.json"),
-                architecture="qwen3",
+                architecture=model.architecture,
                 embedding_width=model.width,
                 vocabulary_size=model.rows,
                 context_length=shape.context_length,

@@ -1,4 +1,6 @@
-"""A Qwen3 of random weights as a GGUF: matrices in Q4_0, embeddings in Q6_K, as llama.cpp's Q4_0.
+"""A model of random weights as a GGUF: matrices in Q4_0, embeddings in Q6_K, as llama.cpp's Q4_0.
+
+Rows that are no whole blocks of Q6_K become Q8_0, as llama.cpp's quantizer has it.
 
 Quantized blocks are drawn at random as they are stored, with scales that keep the activations in
 range, so that nothing has to be quantized.
@@ -19,15 +21,17 @@ from edge_et.export.steps import Progress, needing_extra
 with needing_extra("bench"):
     import gguf
 
-Storage = Literal["F32", "Q4_0", "Q6_K"]
+Storage = Literal["F32", "Q4_0", "Q6_K", "Q8_0"]
 
-# What a block holds (ggml-common.h, block_q4_0 and block_q6_K), and the standard deviation of the
-# numbers that random bits mean: uniform over 16 and over 64 values.
+# What a block holds (ggml-common.h, block_q4_0, block_q6_K, block_q8_0), and the standard deviation
+# of the numbers that random bits mean: uniform over 16, 64 and 256 values.
 _Q4_0 = np.dtype([("scale", "<f2"), ("bits", "u1", 16)])
 _Q6_K = np.dtype([("bits", "u1", 192), ("scales", "i1", 16), ("scale", "<f2")])
+_Q8_0 = np.dtype([("scale", "<f2"), ("bits", "u1", 32)])
 _Q4_0_DEVIATION = sqrt((16**2 - 1) / 12)
 _Q6_K_DEVIATION = sqrt((64**2 - 1) / 12)
 _Q6_K_SCALE = 32
+_Q8_0_DEVIATION = sqrt((256**2 - 1) / 12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,9 @@ def tensors_of(shape: LlmShape) -> Iterator[Tensor]:
     """Yield the tensors of a model, in the order of its file."""
     width, queries = shape.width, shape.heads * shape.head_width
     keys = shape.kv_heads * shape.head_width
-    yield Tensor(name="token_embd.weight", shape=(shape.rows, width), storage="Q6_K")
+    block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q6_K][0]
+    embeddings: Storage = "Q8_0" if width % block else "Q6_K"
+    yield Tensor(name="token_embd.weight", shape=(shape.rows, width), storage=embeddings)
     yield Tensor(name="output_norm.weight", shape=(width,), storage="F32")
     matrices = {
         "attn_q": (queries, width),
@@ -71,12 +77,9 @@ def tensors_of(shape: LlmShape) -> Iterator[Tensor]:
         "ffn_up": (shape.feed_forward, width),
         "ffn_down": (width, shape.feed_forward),
     }
-    norms = {
-        "attn_norm": width,
-        "attn_q_norm": shape.head_width,
-        "attn_k_norm": shape.head_width,
-        "ffn_norm": width,
-    }
+    norms = {"attn_norm": width, "ffn_norm": width}
+    if shape.architecture == "qwen3":
+        norms |= {"attn_q_norm": shape.head_width, "attn_k_norm": shape.head_width}
     for layer in range(shape.layers):
         for name, size in norms.items():
             yield Tensor(name=f"blk.{layer}.{name}.weight", shape=(size,), storage="F32")
@@ -100,7 +103,7 @@ def write_llm(
     total = sum(tensor.size_bytes for tensor in tensors)
     done = 0
     random = np.random.default_rng(seed)
-    writer = gguf.GGUFWriter(path, "qwen3")
+    writer = gguf.GGUFWriter(path, shape.architecture)
     try:
         _add_metadata(writer, shape)
         _add_tokenizer(writer, shape, tokenizer)
@@ -133,7 +136,8 @@ def _add_metadata(writer: gguf.GGUFWriter, shape: LlmShape) -> None:
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_key_length(shape.head_width)
     writer.add_value_length(shape.head_width)
-    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_dimension_count(shape.head_width)
+    writer.add_layer_norm_rms_eps(shape.norm_epsilon)
     writer.add_rope_freq_base(shape.rope_base)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
 
@@ -157,6 +161,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, shape: LlmShape, tokenizer: dict[str
     writer.add_token_types(kinds)
     writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
     writer.add_eos_token_id(max(special))
+    writer.add_add_bos_token(False)
 
 
 def _draw(tensor: Tensor, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -168,6 +173,8 @@ def _draw(tensor: Tensor, random: np.random.Generator) -> NDArray[np.uint8]:
     deviation = 1 / sqrt(tensor.shape[-1])
     if tensor.storage == "Q4_0":
         stored.view(_Q4_0)["scale"] = deviation / _Q4_0_DEVIATION
+    elif tensor.storage == "Q8_0":
+        stored.view(_Q8_0)["scale"] = deviation / _Q8_0_DEVIATION
     else:
         blocks = stored.view(_Q6_K)
         blocks["scales"] = _Q6_K_SCALE

@@ -31,7 +31,7 @@ class Constant:
         name: what nodes call it.
         shape: its shape.
         dtype: its little-endian number type.
-        make: gives the values; called once.
+        make: gives the values, the same ones each time.
     """
 
     name: str

@@ -1,16 +1,18 @@
 """The dimensions of the models that can be imitated."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlmShape:
-    """A Qwen3 whose input embeddings are its output matrix too.
+    """A Llama or a Qwen3 whose input embeddings are its output matrix too.
 
     Attributes:
         name: of the model.
+        architecture: a Qwen3 normalises queries and keys, head by head.
         layers: transformer blocks.
-        width: D, of an embedding; a multiple of 256.
+        width: D, of an embedding; a multiple of 32.
         heads: of the queries.
         kv_heads: of keys and values.
         head_width: of one head, even.
@@ -18,9 +20,11 @@ class LlmShape:
         vocabulary: tokens of the tokenizer that are no special ones.
         rows: V, of the embedding table.
         rope_base: of the rotary positions.
+        norm_epsilon: of the RMS norms.
     """
 
     name: str
+    architecture: Literal["llama", "qwen3"]
     layers: int
     width: int
     heads: int
@@ -30,6 +34,7 @@ class LlmShape:
     vocabulary: int
     rows: int
     rope_base: float = 1e6
+    norm_epsilon: float = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +96,37 @@ SIGLIP_SO400M = TowerShape(
     image=384,
 )
 
+# google/siglip-base-patch16-224, config.json; all of its layers.
+SIGLIP_BASE = TowerShape(
+    name="siglip-base",
+    layers=12,
+    width=768,
+    heads=12,
+    feed_forward=3072,
+    patch=16,
+    image=224,
+)
+
+# HuggingFaceTB/SmolLM2-135M-Instruct, config.json; three of its tokens are special here.
+SMOLLM2_135M = LlmShape(
+    name="smollm2-135m",
+    architecture="llama",
+    layers=30,
+    width=576,
+    heads=9,
+    kv_heads=3,
+    head_width=64,
+    feed_forward=1536,
+    vocabulary=49_149,
+    rows=49_152,
+    rope_base=1e5,
+    norm_epsilon=1e-5,
+)
+
 # Qwen/Qwen3-0.6B and Qwen/Qwen3-1.7B, config.json and tokenizer.json.
 QWEN3_0_6B = LlmShape(
     name="qwen3-0.6b",
+    architecture="qwen3",
     layers=28,
     width=1024,
     heads=16,
@@ -105,6 +138,7 @@ QWEN3_0_6B = LlmShape(
 )
 QWEN3_1_7B = LlmShape(
     name="qwen3-1.7b",
+    architecture="qwen3",
     layers=28,
     width=2048,
     heads=16,
@@ -118,6 +152,7 @@ QWEN3_1_7B = LlmShape(
 SHAPES = {
     shape.name: shape
     for shape in (
+        BundleShape(name="smollm2-135m+siglip-base", tower=SIGLIP_BASE, perceiver=SMOLLM2_135M),
         BundleShape(name="qwen3-0.6b+siglip-so400m", tower=SIGLIP_SO400M, perceiver=QWEN3_0_6B),
         BundleShape(name="qwen3-1.7b+siglip-so400m", tower=SIGLIP_SO400M, perceiver=QWEN3_1_7B),
         BundleShape(

@@ -1,7 +1,8 @@
 """A SigLIP tower with a projector of two linears, of random weights, as one ONNX graph.
 
 ``pixel_values [N,3,H,W]`` to ``image_tokens [N,S,D]``, float32, N free. The operators are those of
-edge-et's own export: what ONNX Runtime fuses there it fuses here.
+edge-et's own export: what ONNX Runtime fuses there it fuses here. Weights have the names that
+llama.cpp gives them (tools/mtmd/clip-impl.h), so that another file may hold the same numbers.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,8 @@ with needing_extra("bench"):
 
 _OPSET = 20  # the first with Gelu as one operator
 _IR_VERSION = 10
+
+NORM_EPSILON = 1e-6
 
 
 def tower_bytes(shape: TowerShape, llm_width: int) -> int:
@@ -44,12 +47,7 @@ def write_tower(
         seed: of the weights.
         progress: told the bytes of the weights.
     """
-    graph = _Graph(seed)
-    hidden = _embed(graph, shape)
-    for _ in range(shape.layers):
-        hidden = _block(graph, shape, hidden)
-    hidden = graph.add("Gelu", graph.linear(hidden, shape.width, llm_width))
-    graph.linear(hidden, llm_width, llm_width, name="image_tokens")
+    graph = new_tower(shape, llm_width, seed)
     pixels: list[str | int | None] = ["N", 3, shape.image, shape.image]
     tokens: list[str | int | None] = ["N", shape.patches, llm_width]
     model = helper.make_model(
@@ -65,86 +63,110 @@ def write_tower(
     write_onnx(path, model, graph.constants, progress)
 
 
-def _embed(graph: "_Graph", shape: TowerShape) -> str:
+def new_tower(shape: TowerShape, llm_width: int, seed: int) -> "Graph":
+    """Make the graph; its weights are drawn when they are asked for.
+
+    Args:
+        shape: the tower's dimensions.
+        llm_width: D, width of an image token.
+        seed: of the weights.
+    """
+    graph = Graph(seed)
+    hidden = _embed(graph, shape)
+    for layer in range(shape.layers):
+        hidden = _block(graph, shape, hidden, f"v.blk.{layer}")
+    hidden = graph.add("Gelu", graph.linear("mm.0", hidden, shape.width, llm_width))
+    graph.linear("mm.2", hidden, llm_width, llm_width, output="image_tokens")
+    return graph
+
+
+def _embed(graph: "Graph", shape: TowerShape) -> str:
     """Add patches and places: `[N,3,H,W]` to `[N,S,C]`."""
     width, patch = shape.width, shape.patch
-    kernel = graph.normal((width, 3, patch, patch), 1 / sqrt(3 * patch**2))
+    kernel = graph.normal("v.patch_embd.weight", (width, 3, patch, patch), 1 / sqrt(3 * patch**2))
     found = graph.add(
         "Conv", "pixel_values", kernel, strides=[patch, patch], kernel_shape=[patch, patch]
     )
     flat = graph.add("Reshape", found, graph.constant(np.array([0, width, -1])))
     rows = graph.add("Transpose", flat, perm=[0, 2, 1])
-    return graph.add("Add", rows, graph.normal((shape.patches, width), 1.0))
+    places = graph.normal("v.position_embd.weight", (shape.patches, width), 1.0)
+    return graph.add("Add", rows, places)
 
 
-def _block(graph: "_Graph", shape: TowerShape, hidden: str) -> str:
-    """Add one transformer block, `[N,S,C]` to the same."""
+def _block(graph: "Graph", shape: TowerShape, hidden: str, name: str) -> str:
+    """Add one transformer block, `[N,S,C]` to the same; its weights' names begin with its own."""
     width, heads = shape.width, shape.heads
     split = graph.constant(np.array([0, shape.patches, heads, width // heads]))
-    normed = graph.norm(hidden, width)
+    normed = graph.norm(f"{name}.ln1", hidden, width)
     scale = graph.constant(np.array(sqrt(heads / width), np.float32))
+    scaled = graph.add("Mul", graph.linear(f"{name}.attn_q", normed, width, width), scale)
     query, key, value = (
         graph.add("Transpose", graph.add("Reshape", part, split), perm=perm)
         for part, perm in (
-            (graph.add("Mul", graph.linear(normed, width, width), scale), [0, 2, 1, 3]),
-            (graph.linear(normed, width, width), [0, 2, 3, 1]),
-            (graph.linear(normed, width, width), [0, 2, 1, 3]),
+            (scaled, [0, 2, 1, 3]),
+            (graph.linear(f"{name}.attn_k", normed, width, width), [0, 2, 3, 1]),
+            (graph.linear(f"{name}.attn_v", normed, width, width), [0, 2, 1, 3]),
         )
     )
     weights = graph.add("Softmax", graph.add("MatMul", query, key), axis=-1)
     mixed = graph.add("Transpose", graph.add("MatMul", weights, value), perm=[0, 2, 1, 3])
     joined = graph.add("Reshape", mixed, graph.constant(np.array([0, shape.patches, width])))
-    hidden = graph.add("Add", hidden, graph.linear(joined, width, width))
-    inner = graph.linear(graph.norm(hidden, width), width, shape.feed_forward)
+    hidden = graph.add("Add", hidden, graph.linear(f"{name}.attn_out", joined, width, width))
+    normed = graph.norm(f"{name}.ln2", hidden, width)
+    inner = graph.linear(f"{name}.ffn_up", normed, width, shape.feed_forward)
     inner = graph.add("Gelu", inner, approximate="tanh")
-    return graph.add("Add", hidden, graph.linear(inner, shape.feed_forward, width))
+    inner = graph.linear(f"{name}.ffn_down", inner, shape.feed_forward, width)
+    return graph.add("Add", hidden, inner)
 
 
-class _Graph:
-    """Nodes and constants, named by their numbers."""
+class Graph:
+    """Nodes, named by their numbers, and constants; weights have names of their own."""
 
     def __init__(self, seed: int) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[Constant] = []
-        self._random = np.random.default_rng(seed)
+        self._seed = seed
 
-    def add(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Add a node and return the name of its output."""
-        output = name or f"v{len(self.nodes)}"
+        output = output or f"n{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
-    def constant(self, values: NDArray[np.generic]) -> str:
+    def constant(self, values: NDArray[np.generic], name: str | None = None) -> str:
         """Add a constant and return its name."""
-        return self._keep(values.shape, values.dtype, lambda: values)
+        name = name or f"c{len(self.constants)}"
+        return self._keep(name, values.shape, values.dtype, lambda: values)
 
-    def normal(self, shape: tuple[int, ...], deviation: float) -> str:
-        """Add a constant of normal numbers, float32."""
-        dtype = np.dtype(np.float32)
+    def normal(self, name: str, shape: tuple[int, ...], deviation: float) -> str:
+        """Add a constant of normal numbers, float32; they are the same whenever they are drawn."""
+        seed = (self._seed, len(self.constants))
 
         def draw() -> NDArray[np.generic]:
-            return self._random.standard_normal(shape, np.float32) * np.float32(deviation)
+            drawn = np.random.default_rng(seed).standard_normal(shape, np.float32)
+            return drawn * np.float32(deviation)
 
-        return self._keep(shape, dtype, draw)
+        return self._keep(name, shape, np.dtype(np.float32), draw)
 
     def _keep(
         self,
+        name: str,
         shape: tuple[int, ...],
         dtype: np.dtype[np.generic],
         make: Callable[[], NDArray[np.generic]],
     ) -> str:
-        name = f"c{len(self.constants)}"
         constant = Constant(name=name, shape=shape, dtype=dtype.newbyteorder("<"), make=make)
         self.constants.append(constant)
         return name
 
-    def linear(self, rows: str, width: int, out: int, name: str | None = None) -> str:
+    def linear(self, name: str, rows: str, width: int, out: int, output: str | None = None) -> str:
         """Multiply rows `[...,width]` with a matrix and add a vector: `[...,out]`."""
-        product = self.add("MatMul", rows, self.normal((width, out), 1 / sqrt(width)))
-        return self.add("Add", product, self.normal((out,), 0.02), name=name)
+        matrix = self.normal(f"{name}.weight", (width, out), 1 / sqrt(width))
+        product = self.add("MatMul", rows, matrix)
+        return self.add("Add", product, self.normal(f"{name}.bias", (out,), 0.02), output=output)
 
-    def norm(self, rows: str, width: int) -> str:
+    def norm(self, name: str, rows: str, width: int) -> str:
         """Normalise rows `[...,width]`."""
-        one = self.constant(np.ones(width, np.float32))
-        zero = self.constant(np.zeros(width, np.float32))
-        return self.add("LayerNormalization", rows, one, zero, axis=-1, epsilon=1e-6)
+        one = self.constant(np.ones(width, np.float32), f"{name}.weight")
+        zero = self.constant(np.zeros(width, np.float32), f"{name}.bias")
+        return self.add("LayerNormalization", rows, one, zero, axis=-1, epsilon=NORM_EPSILON)

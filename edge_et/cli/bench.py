@@ -1,5 +1,6 @@
 """`edge-et bench`: what an answer takes on this machine, phase by phase."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from edge_et.export.steps import Progress
 
 PATH = click.Path(path_type=Path)
+_BASELINES = ("reuse-off", "torch", "torch-bf16", "mtmd", "llama-server")
 
 
 @click.command()
@@ -34,10 +36,15 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--baseline",
     "baselines",
-    type=click.Choice(["reuse-off", "torch", "torch-bf16"]),
+    type=click.Choice(_BASELINES),
     multiple=True,
-    default=["reuse-off", "torch", "torch-bf16"],
+    default=_BASELINES,
     help="What is measured beside it; may be repeated.",
+)
+@click.option(
+    "--llama-server",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Program of the baseline of this name; the one on PATH if omitted.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all samples as CSV.")
@@ -59,6 +66,7 @@ def bench(
     thinking_tokens: int,
     answer_tokens: int,
     baselines: tuple[str, ...],
+    llama_server: Path | None,
     as_json: bool,
     as_csv: bool,
     plot: Path | None,
@@ -104,6 +112,7 @@ def bench(
             answer_tokens=answer_tokens,
             picture=image,
             baselines=[baseline for baseline in BASELINES if baseline.key in baselines],
+            llama_server=llama_server or _on_path("llama-server"),
             arguments=sys.argv[1:],
             tell=progress,
         )
@@ -115,6 +124,11 @@ def bench(
         print_report(document, Console())
     if plot is not None:
         write_plot(document, plot)
+
+
+def _on_path(program: str) -> Path | None:
+    found = shutil.which(program)
+    return None if found is None else Path(found)
 
 
 def _find(

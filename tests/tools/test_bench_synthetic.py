@@ -16,6 +16,7 @@ import edge_et
 from edge_et.benchmarks import latency
 from edge_et.benchmarks.document import Bounds
 from edge_et.benchmarks.latency import run_latency
+from edge_et.benchmarks.rivals.conversation import find_mmproj
 from edge_et.benchmarks.synthetic.bundle import default_folder, size_bytes, synthetic_bundle
 from edge_et.benchmarks.synthetic.llm import Tensor, tensors_of
 from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape, LlmShape, TowerShape
@@ -28,6 +29,7 @@ from edge_et.tokenizer import Tokenizer
 
 LLM = LlmShape(
     name="miniature",
+    architecture="qwen3",
     layers=2,
     width=256,
     heads=4,
@@ -109,6 +111,36 @@ def test_its_graph_is_valid_onnx(bundle: Bundle):
     assert stored == pytest.approx(tower_bytes(TOWER, 256), rel=0.1)
 
 
+def test_it_has_the_tower_for_llama_cpp_too(bundle: Bundle):
+    graph = onnx.load(bundle.folder / "vision.onnx").graph
+    expected = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    tensors = {found.name: found.data for found in gguf.GGUFReader(find_mmproj(bundle)).tensors}
+    assert {name for name in expected if "." in name} == set(tensors)
+    for name, values in tensors.items():
+        turned = values.ndim == 2 and name != "v.position_embd.weight"
+        np.testing.assert_array_equal(values.T if turned else values, expected[name])
+
+
+def test_a_llama_has_no_norms_of_heads_and_other_embeddings(tmp_path: Path):
+    llama = replace(LLM, name="llama", architecture="llama", width=96, heads=3, kv_heads=1)
+    made = synthetic_bundle(
+        BundleShape(name="llama+tower", tower=TOWER, perceiver=llama, context_length=512), tmp_path
+    )
+    assert made.manifest.perceiver.architecture == "llama"
+    stored = {
+        found.name: found
+        for found in gguf.GGUFReader(made.path(made.manifest.perceiver.weights)).tensors
+    }
+    assert "blk.0.attn_q_norm.weight" not in stored
+    embeddings = stored["token_embd.weight"]
+    assert embeddings.tensor_type == gguf.GGMLQuantizationType.Q8_0
+    values = gguf.quants.dequantize(embeddings.data, embeddings.tensor_type)
+    assert float(values.std()) == pytest.approx(1 / np.sqrt(96), rel=0.1)
+    picture = np.zeros((40, 50, 3), np.uint8)
+    with edge_et.load(made.folder, threads=1) as pipe:
+        assert pipe.extract(picture, "What?", max_extraction_tokens=2).tokens
+
+
 def test_it_is_made_once(bundle: Bundle, folder: Path):
     graph = bundle.folder / "vision.onnx"
     made = graph.stat().st_mtime_ns
@@ -174,22 +206,27 @@ def test_words_become_few_tokens(tmp_path: Path):
     assert len(Tokenizer(path).encode(" what is the red car")) == 6  # "what" is not among them
 
 
-def test_the_paper_s_models_have_their_true_dimensions():
+def test_models_have_their_true_dimensions():
     assert {
         name: (shape.perceiver.width, shape.reasoner and shape.reasoner.width)
         for name, shape in SHAPES.items()
     } == {
+        "smollm2-135m+siglip-base": (576, None),
         "qwen3-0.6b+siglip-so400m": (1024, None),
         "qwen3-1.7b+siglip-so400m": (2048, None),
         "qwen3-0.6b+siglip-so400m+qwen3-1.7b": (1024, 2048),
     }
-    for shape, weights in (("qwen3-0.6b", 596_049_920), ("qwen3-1.7b", 1_720_574_976)):
-        llm = SHAPES[f"{shape}+siglip-so400m"].perceiver
+    for name, weights, end in (
+        ("smollm2-135m+siglip-base", 134_515_008, 49_151),
+        ("qwen3-0.6b+siglip-so400m", 596_049_920, 151_645),
+        ("qwen3-1.7b+siglip-so400m", 1_720_574_976, 151_645),
+    ):
+        llm = SHAPES[name].perceiver
         # As the model cards count them; embeddings are tied.
         assert sum(int(np.prod(tensor.shape)) for tensor in tensors_of(llm)) == weights
-        assert new_tokenizer(llm.vocabulary)["added_tokens"][2]["id"] == 151_645  # <|im_end|>
-    tower = SHAPES["qwen3-0.6b+siglip-so400m"].tower
-    assert tower.patches == 729
+        assert new_tokenizer(llm.vocabulary)["added_tokens"][2]["id"] == end  # <|im_end|>
+    assert SHAPES["qwen3-0.6b+siglip-so400m"].tower.patches == 729
+    assert SHAPES["smollm2-135m+siglip-base"].tower.patches == 196
 
 
 def test_stored_sizes_are_those_of_whole_blocks():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_et.benchmarks import torch_context
 from edge_et.benchmarks.torch_context import TorchContext, TorchModel
 from edge_et.bundle import Bundle, load_bundle
 from edge_et.errors import BenchError, DecodeError, PromptTooLongError
@@ -76,6 +77,30 @@ def test_a_prefix_is_kept_and_changes_nothing(torch_one: TorchContext):
     assert (found.reused, found.evaluated) == (27, 2)
     np.testing.assert_allclose(torch_one.logits, expected, atol=TOLERANCE)
     assert torch_one.evaluate(PROMPT[:2]).reused == 19
+
+
+def test_bfloat16_is_about_the_same_model(
+    torch_one: TorchContext, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch_context, "has_bfloat16", lambda: True)
+    spec = bundle.manifest.perceiver
+    tokens = Tokenizer(bundle.path(spec.tokenizer)).size
+    torch_one.clear()
+    torch_one.evaluate(PROMPT)
+    with closing(TorchModel.of(bundle, spec, tokens, "bfloat16")) as model:
+        context = model.new_context(spec.context_length, 1, "f32")
+        context.evaluate(PROMPT)
+    found, expected = context.logits, torch_one.logits
+    assert found.dtype == np.float32
+    assert 1e-6 < float(np.abs(found - expected).max()) < 0.1 * float(expected.std())
+
+
+def test_bfloat16_is_absent_where_the_processor_lacks_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch_context, "has_bfloat16", lambda: False)
+    with pytest.raises(BenchError, match="no instructions for bfloat16"):
+        TorchModel.of(bundle, bundle.manifest.perceiver, 10, "bfloat16")
 
 
 def test_its_limits_are_those_of_a_context(torch_one: TorchContext, bundle: Bundle):

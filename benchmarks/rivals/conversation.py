@@ -1,0 +1,123 @@
+"""What rivals are told: the runtime's own prompts as text, with a place for the picture."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_et.benchmarks.script import new_script
+from edge_et.benchmarks.subject import Job
+from edge_et.benchmarks.synthetic.mmproj import MMPROJ_NAME
+from edge_et.bundle import Bundle
+from edge_et.errors import BenchError
+from edge_et.hints import fit_hint
+from edge_et.manifest import LanguageModelSpec
+from edge_et.prompt import (
+    Part,
+    Plain,
+    Trusted,
+    count_positions,
+    end_turn,
+    fill,
+    system_turn,
+    to_segments,
+    user_turn,
+)
+from edge_et.request import Request
+from edge_et.tokenizer import Tokenizer
+
+_PICTURE = "{image}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation up to where the model goes on writing, as text.
+
+    Attributes:
+        before: what stands before the picture; None: there is no picture.
+        text: what stands behind it.
+    """
+
+    before: str | None
+    text: str
+
+    def with_picture(self, marker: str) -> str:
+        """Return the whole text; a marker stands for the picture."""
+        return self.text if self.before is None else self.before + marker + self.text
+
+
+class Conversation:
+    """The two turns of a bundle, without a hint and without a marked thought."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Read what the bundle's manifest says."""
+        self._manifest = bundle.manifest
+        self.thinker: LanguageModelSpec = bundle.manifest.reasoner or bundle.manifest.perceiver
+        self.goes_on = (
+            bundle.manifest.reasoner is None and bundle.manifest.think.sees == "conversation"
+        )
+        """Whether stage 2 is a further turn behind stage 1."""
+
+    def extract(self, question: str) -> Prompt:
+        """Return the prompt of stage 1.
+
+        Args:
+            question: the question; it is the hint too.
+        """
+        chat, template = self._manifest.perceiver.chat, self._manifest.extract.prompt
+        content = fill(template, {"question": question, "hint": fit_hint(template, question)})
+        parts = [*system_turn(chat), *user_turn(chat, content)]
+        before, _, behind = _text(parts).partition(_PICTURE)
+        return Prompt(before, behind)
+
+    def think(self, question: str, extraction: str) -> Prompt:
+        """Return the prompt of stage 2.
+
+        Args:
+            question: the question.
+            extraction: what stage 1 wrote, as it was written.
+        """
+        thinking = replace(Request.of(question, {}, self._manifest).thinking, marked=False)
+        chat = self.thinker.chat
+        values = {"question": question, "extraction": extraction.strip()}
+        turn = user_turn(chat, fill(thinking.template, values), thinking.opening)
+        if not self.goes_on:
+            return Prompt(None, _text([*system_turn(chat), *turn]))
+        earlier = self.extract(question)
+        return Prompt(earlier.before, earlier.text + extraction + _text([*end_turn(chat), *turn]))
+
+
+def text_tokens(prompt: Prompt, tokenizer: Tokenizer) -> int:
+    """Return how many tokens a prompt has besides those of the picture."""
+    texts = [prompt.text] if prompt.before is None else [prompt.before, prompt.text]
+    return sum(count_positions(to_segments([Trusted(text)], tokenizer)) for text in texts)
+
+
+def find_mmproj(bundle: Bundle) -> Path:
+    """Return the file that holds a bundle's tower for llama.cpp.
+
+    Raises:
+        BenchError: the bundle has none.
+    """
+    path = bundle.folder / MMPROJ_NAME
+    if not path.is_file():
+        raise BenchError(
+            f"{bundle.manifest.name} has no {MMPROJ_NAME} in its folder: llama.cpp runs towers of "
+            "such a file alone, and only synthetic bundles have one"
+        )
+    return path
+
+
+def scripts_of(bundle: Bundle, tokenizer: Tokenizer, job: Job) -> tuple[list[int], list[int]]:
+    """Return the tokens to write in stage 1, and in stage 2; no answer marker is among them.
+
+    Raises:
+        BenchError: there are no words to write.
+    """
+    work = job.work
+    count = work.extraction_tokens + work.thinking_tokens + work.answer_tokens
+    script = new_script(tokenizer, bundle.manifest.think.answer_marker, count)
+    return script[: work.extraction_tokens], script[work.extraction_tokens :]
+
+
+def _text(parts: Iterable[Part]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, Trusted | Plain))
