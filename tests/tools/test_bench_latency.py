@@ -267,6 +267,17 @@ def test_peak_memory_is_that_of_the_process_alone():
     assert 5e6 < int(done.stdout) < ballast.nbytes < peak_memory_bytes()
 
 
+def test_peak_memory_of_another_process_is_its_own():
+    code = "ballast = bytearray(60_000_000); print('ready', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert 60e6 < peak_memory_bytes(child.pid) < 200e6
+        child.communicate(b"\n")
+
+
 def test_the_command_line_prints_one_document(tiny_bundle: Path, tmp_path: Path):
     command = [sys.executable, "-m", "edge_et", "bench", "--model", str(tiny_bundle)]
     command += ["--samples", "1", "--extraction-tokens", "2", "--thinking-tokens", "2", "--json"]

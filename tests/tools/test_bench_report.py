@@ -152,6 +152,29 @@ def test_the_tables_hold_what_was_measured_and_what_was_not():
     assert "WARNING" not in text
 
 
+def test_a_rival_that_cannot_tell_the_tower_from_the_prefill_has_no_rate_of_it(tmp_path: Path):
+    warm = tuple(phase for phase in PHASES[2:] if phase not in ("image", "vision"))
+    rival = configuration(
+        name="a rival",
+        cold=(sample(1.0, ("load", *warm)),),
+        first=(sample(1.0, warm),),
+        second=(sample(1.0, warm),),
+        peak_memory_bytes=(1, 2),
+    )
+    both = document(configuration(1.0), rival)
+    assert [rate.work for rate in rates(both, rival)] == ["extract", "think"]
+    rows = printed(print_report, both).splitlines()
+    cells = [[cell.strip() for cell in row.split("│")[1:-1]] for row in rows if "│" in row]
+    assert ["import", "100.0", ""] in cells
+    assert ["load", "100.0", "100.0"] in cells
+    assert [found[2] == "" for found in cells if found[0] == "vision"] == [True] * 3
+    write_plot(both, tmp_path / "phases.svg")
+    assert "a rival" in (tmp_path / "phases.svg").read_text()
+    io_text = io.StringIO()
+    write_csv(both, io_text)
+    assert "a rival,cold,phase load,s,0,0.1" in io_text.getvalue()
+
+
 def test_a_busy_machine_is_told():
     busy = msgspec.structs.replace(document().machine, load_average=1.5)
     text = printed(print_report, document(configuration(1.0), machine=busy))
