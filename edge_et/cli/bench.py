@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from edge_et.cli.console import progress_bar
 
@@ -17,7 +18,7 @@ PATH = click.Path(path_type=Path)
 _BASELINES = ("reuse-off", "torch", "torch-bf16", "mtmd", "llama-server")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--model", help="A bundle's name or folder; the installed mini if omitted.")
 @click.option("--synthetic", help="Measure random weights with the dimensions of this model.")
 @click.option(
@@ -55,7 +56,9 @@ _BASELINES = ("reuse-off", "torch", "torch-bf16", "mtmd", "llama-server")
     nargs=2,
     help="Measure nothing; tell what changed from one --json document to another.",
 )
+@click.pass_context
 def bench(
+    context: click.Context,
     model: str | None,
     synthetic: str | None,
     synthetic_folder: Path | None,
@@ -76,7 +79,12 @@ def bench(
 
     Every configuration runs in fresh processes and does the same work: what is written is fixed, so
     that it does not depend on the weights. docs/benchmarks.md explains the figures.
+
+    A command measures something else, with options of its own behind its name.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
     if as_json and as_csv:
         raise click.UsageError("--json and --csv both print to stdout; give one of them")
     if model is not None and synthetic is not None:
@@ -129,6 +137,18 @@ def bench(
 def _on_path(program: str) -> Path | None:
     found = shutil.which(program)
     return None if found is None else Path(found)
+
+
+def _refuse_options(context: click.Context) -> None:
+    """Refuse options of latency before the name of another measurement, which would not see them.
+
+    Raises:
+        click.UsageError: there are some.
+    """
+    given = ParameterSource.COMMANDLINE
+    if any(context.get_parameter_source(name) is given for name in context.params):
+        command = context.invoked_subcommand
+        raise click.UsageError(f"options of {command!r} stand behind its name")
 
 
 def _find(
