@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from edge_et.tuning.evaluate import WAYS, Trial, accuracy
+from edge_et.benchmarks.quality.accuracy import mean_gain
+from edge_et.benchmarks.quality.ways import WAYS
+from edge_et.tuning.evaluate import Trial, accuracy
 from edge_et.tuning.exams import EXAMS
-
-_RESAMPLES = 4000
-_SEED = 0
 
 
 def paired_difference(
@@ -27,11 +24,8 @@ def paired_difference(
         By how much the first is right more often, and the 95% interval of that (bootstrap over
         questions, percentiles).
     """
-    gains = np.array([int(t.is_right(way)) - int(t.is_right(other)) for t in trials])
-    rng = np.random.default_rng(_SEED)
-    means = rng.choice(gains, size=(_RESAMPLES, len(gains))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(gains.mean()), (float(low), float(high))
+    gain = mean_gain([float(t.is_right(way)) - float(t.is_right(other)) for t in trials])
+    return gain.value, gain.interval
 
 
 def comparison(trials: Sequence[Trial]) -> str:

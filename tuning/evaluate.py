@@ -6,45 +6,22 @@ comes, so that a stopped evaluation goes on, and several may share the work.
 
 from __future__ import annotations
 
-import copy
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge_et.benchmarks.quality.accuracy import Accuracy
+from edge_et.benchmarks.quality.ways import WAYS, Reply, ask, is_reply_right
 from edge_et.errors import TuningError
-from edge_et.tuning import recipe
 from edge_et.tuning.exams import EXAMS, Exam, questions
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
     from edge_et.tuning.scenes.mix import SceneKit
-    from edge_et.vision import ImageTokens
-
-_ARTICLE = re.compile(r"^(a|an|the) ")
-_ABSENT = re.compile(r"^(there is|there are|i see) no\b")
-
-
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What one way of answering said.
-
-    Attributes:
-        text: The answer.
-        extraction: What stage 1 wrote; empty for direct answers.
-        reasoning: What stage 2 thought.
-        seconds: Of the language model, without the vision tower.
-    """
-
-    text: str
-    extraction: str
-    reasoning: str
-    seconds: float
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,75 +49,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_right(self, way: str) -> bool:
         """Says whether a way of answering was right."""
-        return is_right(self.replies[way].text, self.expected)
-
-
-def extract_then_think(pipe: ExtractThink, image: ImageTokens, question: str) -> Reply:
-    """Answers as the paper does: extraction for the question, reasoning, answer."""
-    answer = pipe.answer(image, question)
-    seconds = sum(phase.seconds for phase in answer.usage.values())
-    return Reply(
-        text=answer.text, extraction=answer.extraction, reasoning=answer.reasoning, seconds=seconds
-    )
-
-
-def extract_then_answer(pipe: ExtractThink, image: ImageTokens, question: str) -> Reply:
-    """Answers from the extraction, without reasoning."""
-    answer = pipe.answer(image, question, max_thinking_tokens=0)
-    seconds = sum(phase.seconds for phase in answer.usage.values())
-    return Reply(text=answer.text, extraction=answer.extraction, reasoning="", seconds=seconds)
-
-
-def caption_then_think(pipe: ExtractThink, image: ImageTokens, question: str) -> Reply:
-    """Answers from a description that was written without knowing the question."""
-    captioning = copy.copy(pipe)
-    extract = msgspec.structs.replace(pipe.manifest.extract, prompt=recipe.CAPTION_PROMPT)
-    captioning.manifest = msgspec.structs.replace(pipe.manifest, extract=extract)
-    return extract_then_think(captioning, image, question)
-
-
-def direct(pipe: ExtractThink, image: ImageTokens, question: str) -> Reply:
-    """Answers at once."""
-    answer = pipe.answer_directly(image, question)
-    return Reply(
-        text=answer.text, extraction="", reasoning="", seconds=answer.usage["think"].seconds
-    )
-
-
-WAYS: Mapping[str, Callable[[ExtractThink, ImageTokens, str], Reply]] = {
-    "extract-think": extract_then_think,
-    "direct": direct,
-    "caption-think": caption_then_think,
-    "extract-answer": extract_then_answer,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accuracy:
-    """Right answers among questions.
-
-    Attributes:
-        right: Questions answered right.
-        asked: Questions asked.
-    """
-
-    right: int
-    asked: int
-
-    @property
-    def share(self) -> float:
-        """Right answers a question, 0 to 1."""
-        return self.right / self.asked
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95% interval of the share (Wilson, 1927)."""
-        z, n = 1.96, self.asked
-        middle = (self.share + z * z / (2 * n)) / (1 + z * z / n)
-        half = (
-            z / (1 + z * z / n) * math.sqrt(self.share * (1 - self.share) / n + (z / (2 * n)) ** 2)
-        )
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return is_reply_right(way, self.replies[way], (self.expected,))
 
 
 def sit_exam(
@@ -185,7 +94,7 @@ def sit_exam(
                 question=example.question,
                 expected=example.answer,
                 expected_extraction=example.extraction,
-                replies={way: WAYS[way](pipe, image, example.question) for way in ways},
+                replies=ask(pipe, image, example.question, ways),
             )
             with results.open("ab") as file:
                 file.write(msgspec.json.encode(trial) + b"\n")
@@ -218,16 +127,6 @@ def read_trials(paths: Sequence[Path]) -> list[Trial]:
     return trials
 
 
-def is_right(answered: str, expected: str) -> bool:
-    """Says whether two answers agree, apart from case, an article and closing punctuation.
-
-    Where something is not there, any sentence that says so is right.
-    """
-    if _ABSENT.match(expected.lower()):
-        return _ABSENT.match(answered.strip().lower()) is not None
-    return _plain(answered) == _plain(expected)
-
-
 def accuracy(trials: Sequence[Trial], way: str) -> Accuracy:
     """Counts the right answers of a way of answering."""
     return Accuracy(right=sum(trial.is_right(way) for trial in trials), asked=len(trials))
@@ -249,16 +148,7 @@ def table(trials: Sequence[Trial]) -> str:
     for exam in EXAMS:
         some = [trial for trial in trials if trial.exam == exam.name]
         if some:
-            cells = [_cell(accuracy(some, way)) for way in ways]
+            cells = [str(accuracy(some, way)) for way in ways]
             row = [exam.name, str(len(some)), *cells, f"{guessing(some):.0%}"]
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
-
-
-def _cell(found: Accuracy) -> str:
-    low, high = found.interval
-    return f"{found.share:.0%} ({low:.0%} to {high:.0%})"
-
-
-def _plain(text: str) -> str:
-    return _ARTICLE.sub("", text.strip().strip(".!?\"'").lower())

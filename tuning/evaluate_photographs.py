@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_et.benchmarks.quality.accuracy import Accuracy
+from edge_et.benchmarks.quality.scoring import is_right
 from edge_et.export.steps import atomic_output
-from edge_et.tuning.evaluate import Accuracy, is_right
 from edge_et.tuning.sheets import Card, draw_sheet
 
 if TYPE_CHECKING:

@@ -18,6 +18,8 @@ import torch
 from tokenizers import Tokenizer
 
 import edge_et
+from edge_et.benchmarks.quality.accuracy import Accuracy
+from edge_et.benchmarks.quality.scoring import is_right
 from edge_et.bundle import Bundle, Manifest, Source, find_bundle, load_bundle
 from edge_et.errors import TuningError
 from edge_et.export.assemble import (
@@ -31,7 +33,6 @@ from edge_et.export.lora import export_lora
 from edge_et.tuning import recipe
 from edge_et.tuning.adapter_file import read_adapter, save_peft_adapter
 from edge_et.tuning.checkpoint import load_checkpoint
-from edge_et.tuning.evaluate import Accuracy, is_right
 from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
 from edge_et.tuning.language_model import load_llm
 from edge_et.tuning.own_pictures import OwnPicture, OwnPictures, vary

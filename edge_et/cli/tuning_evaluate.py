@@ -38,7 +38,7 @@ PATH = click.Path(path_type=Path)
     "ways",
     multiple=True,
     default=["extract-think", "direct"],
-    help="Of answering: extract-think, direct, caption-think, extract-answer.",
+    help="Of answering: extract-think, extract-answer, extraction, caption-think, direct.",
 )
 @click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
 @click.option("--assets", type=PATH, default=Path("runs/assets"), help="Folder of downloads.")
@@ -58,8 +58,9 @@ def evaluate(
     MODEL is a bundle's name or folder; the installed mini if omitted. Scenes are always of seeds,
     words and pairs of things that training never saw.
     """
+    from edge_et.benchmarks.quality.ways import WAYS
     from edge_et.tuning.compare import comparison
-    from edge_et.tuning.evaluate import WAYS, read_trials, table
+    from edge_et.tuning.evaluate import read_trials, table
 
     if not report:
         if len(results) != 1:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edge_et.tuning.evaluate import Accuracy
+    pass
 
 PATH = click.Path(path_type=Path)
 
@@ -43,9 +43,4 @@ def own(pictures: Path, out: Path, bundle: str | None, steps: int, work: Path | 
         ("what is this", before.naming, after.naming),
         ("is it there", before.existence, after.existence),
     ):
-        print(f"| {name} | {first.asked} | {_share(first)} | {_share(last)} |")
-
-
-def _share(found: "Accuracy") -> str:
-    low, high = found.interval
-    return f"{found.share:.0%} ({low:.0%} to {high:.0%})"
+        print(f"| {name} | {first.asked} | {first} | {last} |")

@@ -10,21 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_et.benchmarks.quality.ways import Reply
 from edge_et.errors import TuningError
 from edge_et.tuning import recipe
 from edge_et.tuning.assets.photographs import Photograph
 from edge_et.tuning.compare import comparison, paired_difference
-from edge_et.tuning.evaluate import (
-    WAYS,
-    Accuracy,
-    Reply,
-    Trial,
-    guessing,
-    is_right,
-    read_trials,
-    sit_exam,
-    table,
-)
+from edge_et.tuning.evaluate import Trial, guessing, read_trials, sit_exam, table
 from edge_et.tuning.evaluate_photographs import (
     name_photographs,
     photograph_table,
@@ -77,16 +68,20 @@ class Pipe:
     def encode_image(self, picture: Image.Image) -> Image.Image:
         return picture
 
-    def answer(self, image: object, question: str, **options: int) -> SimpleNamespace:
+    def extract(self, image: object, question: str) -> SimpleNamespace:
         self.asked.append((self.manifest.extract.prompt, question))
-        usage = {"extract": SimpleNamespace(seconds=0.5), "think": SimpleNamespace(seconds=0.25)}
-        reasoning = "" if options.get("max_thinking_tokens") == 0 else "I think."
-        return SimpleNamespace(
-            text=self.text, extraction="The picture shows dog.", reasoning=reasoning, usage=usage
-        )
+        usage = SimpleNamespace(generated_tokens=5)
+        return SimpleNamespace(text="The picture shows dog.", usage=usage)
+
+    def think(self, question: str, extraction: object, **options: object) -> SimpleNamespace:
+        usage = SimpleNamespace(seconds=0.25, generated_tokens=2)
+        return SimpleNamespace(text=self.text, reasoning="I think.", usage=usage)
+
+    def answer(self, image: object, question: str) -> SimpleNamespace:
+        return SimpleNamespace(text=self.text)
 
     def answer_directly(self, image: object, question: str) -> SimpleNamespace:
-        usage = {"think": SimpleNamespace(seconds=0.125)}
+        usage = {"think": SimpleNamespace(seconds=0.125, generated_tokens=2)}
         return SimpleNamespace(text=self.text.upper(), usage=usage)
 
 
@@ -105,30 +100,6 @@ def trial(exam: str, index: int, expected: str, **answers: str) -> Trial:
         expected_extraction="",
         replies=replies,
     )
-
-
-@pytest.mark.parametrize(
-    ("answered", "expected", "right"),
-    [
-        ("dog", "dog", True),
-        ("A dog.", "dog", True),
-        (" The Top Left ", "top left", True),
-        ("hot dog", "dog", False),
-        ("", "dog", False),
-        ("2", "3", False),
-        ("There is no red dog.", "There is no dog.", True),
-        ("red", "There is no dog.", False),
-        ("There is no dog.", "red", False),
-    ],
-)
-def test_answers_agree_apart_from_case_article_and_stop(answered, expected, right):
-    assert is_right(answered, expected) is right
-
-
-def test_the_interval_is_wilsons():
-    low, high = Accuracy(right=81, asked=263).interval
-    assert low == pytest.approx(0.2553, abs=1e-4)
-    assert high == pytest.approx(0.3662, abs=1e-4)
 
 
 def test_every_kind_of_question_is_in_an_exam():
@@ -169,25 +140,11 @@ def test_a_stopped_exam_goes_on_without_asking_twice(tmp_path: Path):
     trials = read_trials([results])
     assert [t.index for t in trials] == list(range(5))
     assert trials[0].replies["direct"].text == "DOG"
-    assert trials[0].replies["extract-think"].seconds == 0.75
+    assert trials[0].replies["extract-think"].seconds > 0.25
     other = Pipe()
     other.manifest.version = "2"
     sit_exam(other, exam, 2, KIT, "held-out", ways, results)
     assert len(other.asked) == 2
-
-
-def test_a_caption_is_written_without_the_question():
-    pipe = Pipe()
-    reply = WAYS["caption-think"](pipe, None, "What color is it?")
-    assert pipe.asked == [(recipe.CAPTION_PROMPT, "What color is it?")]
-    assert "{question}" not in recipe.CAPTION_PROMPT
-    assert reply.reasoning == "I think."
-    assert pipe.manifest.extract.prompt == recipe.EXTRACT_PROMPT
-
-
-def test_no_thinking_means_none():
-    pipe = Pipe()
-    assert WAYS["extract-answer"](pipe, None, "What?").reasoning == ""
 
 
 def test_damaged_results_are_named(tmp_path: Path):

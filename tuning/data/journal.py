@@ -73,7 +73,5 @@ class Journal:
         Raises:
             TuningError: If the disk is full, or the file cannot be written for another reason.
         """
-        self._journal.add(
-            Entry(key=key, statements=description.statements, text=description.text)
-        )
+        self._journal.add(Entry(key=key, statements=description.statements, text=description.text))
         self._entries[key] = description

@@ -1,0 +1,171 @@
+"""Ways of answering: a pipeline, a picture and a question in, a reply out.
+
+Stage 1 runs once for all ways that use the same extraction, so that they differ in nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge_et.benchmarks.quality.scoring import is_accepted, mentions
+from edge_et.tuning.recipe import CAPTION_PROMPT
+
+if TYPE_CHECKING:
+    from edge_et.pipeline import ExtractThink
+    from edge_et.results import Extraction
+    from edge_et.vision import ImageTokens
+
+EXTRACTION = "extraction"
+"""The way that answers nothing: right where the extraction mentions the answer."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What one way of answering said."""
+
+    text: Annotated[str, Meta(description="The answer; empty for an extraction alone.")]
+    extraction: Annotated[str, Meta(description="What stage 1 wrote; empty for direct answers.")]
+    reasoning: Annotated[str, Meta(description="What stage 2 thought.")]
+    seconds: Annotated[float, Meta(description="Of the language models, stage after stage.")]
+    tokens: Annotated[int, Meta(description="Written in all stages.")] = 0
+
+
+class Asking:
+    """One question about one picture; what several ways need is made once."""
+
+    def __init__(self, pipe: ExtractThink, image: ImageTokens, question: str) -> None:
+        """Begin to ask; nothing runs yet.
+
+        Args:
+            pipe: answers.
+            image: the picture, encoded by it.
+            question: not empty.
+        """
+        self.pipe = pipe
+        self.image = image
+        self.question = question
+
+    @cached_property
+    def extraction(self) -> tuple[Extraction, float]:
+        """What the bundle writes in stage 1, and the seconds it took, a hint included."""
+        return self._extract(self.pipe)
+
+    @cached_property
+    def caption(self) -> tuple[Extraction, float]:
+        """A description that is written without knowing the question, and the seconds it took."""
+        pipe = copy.copy(self.pipe)
+        extract = msgspec.structs.replace(pipe.manifest.extract, prompt=CAPTION_PROMPT, hint=None)
+        pipe.manifest = msgspec.structs.replace(pipe.manifest, extract=extract)
+        return self._extract(pipe)
+
+    def _extract(self, pipe: ExtractThink) -> tuple[Extraction, float]:
+        start = perf_counter()
+        extraction = pipe.extract(self.image, self.question)
+        return extraction, perf_counter() - start
+
+
+def extraction_only(asking: Asking) -> Reply:
+    """Write down what matters for the question, and answer nothing."""
+    extraction, seconds = asking.extraction
+    return Reply(
+        text="",
+        extraction=extraction.text,
+        reasoning="",
+        seconds=seconds,
+        tokens=extraction.usage.generated_tokens,
+    )
+
+
+def extract_then_think(asking: Asking) -> Reply:
+    """Answer as the paper does: extraction for the question, reasoning, answer."""
+    return _think(asking, asking.extraction)
+
+
+def extract_then_answer(asking: Asking) -> Reply:
+    """Answer from the extraction, without reasoning."""
+    return _think(asking, asking.extraction, max_thinking_tokens=0)
+
+
+def caption_then_think(asking: Asking) -> Reply:
+    """Answer from a description that was written without knowing the question."""
+    return _think(asking, asking.caption)
+
+
+def direct(asking: Asking) -> Reply:
+    """Answer at once."""
+    answer = asking.pipe.answer_directly(asking.image, asking.question)
+    usage = answer.usage["think"]
+    return Reply(
+        text=answer.text,
+        extraction="",
+        reasoning="",
+        seconds=usage.seconds,
+        tokens=usage.generated_tokens,
+    )
+
+
+def _think(
+    asking: Asking, extracted: tuple[Extraction, float], max_thinking_tokens: int | None = None
+) -> Reply:
+    extraction, seconds = extracted
+    thought = asking.pipe.think(
+        asking.question, extraction, max_thinking_tokens=max_thinking_tokens
+    )
+    return Reply(
+        text=thought.text,
+        extraction=extraction.text,
+        reasoning=thought.reasoning,
+        seconds=seconds + thought.usage.seconds,
+        tokens=extraction.usage.generated_tokens + thought.usage.generated_tokens,
+    )
+
+
+# Those that go on behind one extraction follow each other, which saves reading it again.
+WAYS: Mapping[str, Callable[[Asking], Reply]] = {
+    "extract-think": extract_then_think,
+    "extract-answer": extract_then_answer,
+    EXTRACTION: extraction_only,
+    "caption-think": caption_then_think,
+    "direct": direct,
+}
+
+
+def ask(
+    pipe: ExtractThink, image: ImageTokens, question: str, ways: Iterable[str]
+) -> dict[str, Reply]:
+    """Ask a question in several ways.
+
+    Args:
+        pipe: answers.
+        image: the picture, encoded by it.
+        question: not empty.
+        ways: keys of `WAYS`.
+
+    Raises:
+        EdgeETError: as for `ExtractThink.answer` and `ExtractThink.answer_directly`.
+    """
+    asking = Asking(pipe, image, question)
+    chosen = frozenset(ways)
+    return {name: way(asking) for name, way in WAYS.items() if name in chosen}
+
+
+def is_reply_right(
+    way: str, reply: Reply, accepted: Sequence[str], choices: Sequence[str] = ()
+) -> bool:
+    """Say whether a reply is right.
+
+    Args:
+        way: which one it comes from, a key of `WAYS`.
+        reply: what was said.
+        accepted: any of these answers is right.
+        choices: what could be chosen from, if it was told.
+    """
+    if way == EXTRACTION:
+        return mentions(reply.extraction, accepted)
+    return is_accepted(reply.text, accepted, choices)
