@@ -56,7 +56,19 @@ def write_plot(document: Document, path: Path) -> None:
     )
     axes.set_xlabel("seconds")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    # Equal documents give equal files.
+    save_plot(figure, path)
+
+
+def save_plot(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all; equal figures give equal files.
+
+    Args:
+        figure: what was drawn.
+        path: the file to write; its suffix tells the format.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
     with atomic_output(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "edge-et"}):
         figure.savefig(temporary, dpi=150, metadata=metadata)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from edge_et.cli.bench_quality import quality
 from edge_et.cli.console import progress_bar
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ def bench(
         print_report(document, Console())
     if plot is not None:
         write_plot(document, plot)
+
+
+bench.add_command(quality)
 
 
 def _on_path(program: str) -> Path | None:

@@ -1,0 +1,91 @@
+"""An evaluation as tables for people."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from edge_et.benchmarks.quality.document import (
+    Cost,
+    Grid,
+    Half,
+    QualityDocument,
+    Row,
+    Share,
+    Ways,
+)
+
+
+def print_quality(document: QualityDocument, console: Console) -> None:
+    """Print accuracies with 95% intervals, and what they cost.
+
+    Args:
+        document: an evaluation.
+        console: where to.
+    """
+    console.print(escape(f"{document.questions}, {document.created}"))
+    if document.ways is not None:
+        _print_ways(document.ways, console)
+    if document.grid is not None:
+        _print_grid(document.grid, console)
+
+
+def _print_ways(ways: Ways, console: Console) -> None:
+    names = list(ways.overall.ways)
+    table = Table("questions", "asked", *names, "guessing", title=escape(ways.model))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in ways.rows:
+        table.add_row(*_cells(row))
+    table.add_section()
+    table.add_row(*_cells(ways.overall))
+    table.add_row("median time\nand tokens", "", *(_cost(ways.costs[name]) for name in names), "")
+    console.print(table)
+    overall = [found for found in ways.differences if found.kind is None]
+    if overall:
+        table = Table(f"{overall[0].way} against", "gain in points", "95% interval")
+        for found in overall:
+            low, high = found.interval
+            table.add_row(
+                found.other,
+                f"{100 * found.gain:+.1f}",
+                f"{100 * low:+.1f} to {100 * high:+.1f}",
+            )
+        console.print(table)
+
+
+def _print_grid(grid: Grid, console: Console) -> None:
+    table = Table(
+        "perceiver \\ reasoner",
+        *(_half(half) for half in grid.reasoners),
+        title=f"{grid.asked} questions: right, 95% interval, weights, median time and tokens",
+    )
+    for half in grid.perceivers:
+        pairs = [pair for pair in grid.pairs if pair.perceiver == half.model]
+        cells = (
+            f"{share(pair.share)}\n{pair.weight_bytes / 1e6:.0f} MB\n{_cost(pair.cost)}"
+            for pair in pairs
+        )
+        table.add_row(_half(half), *cells, end_section=True)
+    console.print(table)
+    console.print(escape(grid.advice))
+
+
+def share(found: Share) -> str:
+    """Return a share and its interval in percent, on two lines."""
+    low, high = found.interval
+    return f"{found.share:.0%}\n{low:.0%} to {high:.0%}"
+
+
+def _cells(row: Row) -> Sequence[str]:
+    name = "all" if row.kind is None else escape(row.kind)
+    return (name, str(row.asked), *map(share, row.ways.values()), f"{row.guessing:.0%}")
+
+
+def _half(half: Half) -> str:
+    return escape(f"{half.model}\n{half.weight_bytes / 1e6:.0f} MB\n{_cost(half.cost)}")
+
+
+def _cost(cost: Cost) -> str:
+    return f"{cost.seconds:.2f} s\n{cost.tokens:g} tokens"
