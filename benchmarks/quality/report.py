@@ -33,14 +33,15 @@ def print_quality(document: QualityDocument, console: Console) -> None:
 
 def _print_ways(ways: Ways, console: Console) -> None:
     names = list(ways.overall.ways)
-    table = Table("questions", "asked", *names, "guessing", title=escape(ways.model))
+    heads = (name.replace("-", "-\n") for name in names)
+    table = Table("questions", "asked", *heads, "guessing", title=escape(ways.model))
     for column in table.columns[1:]:
         column.justify = "right"
     for row in ways.rows:
         table.add_row(*_cells(row))
     table.add_section()
     table.add_row(*_cells(ways.overall))
-    table.add_row("median time\nand tokens", "", *(_cost(ways.costs[name]) for name in names), "")
+    table.add_row("median", "", *(_cost(ways.costs[name]) for name in names), "")
     console.print(table)
     overall = [found for found in ways.differences if found.kind is None]
     if overall:

@@ -18,6 +18,7 @@ from edge_et.benchmarks.quality.scoring import is_accepted, mentions
 from edge_et.tuning.recipe import CAPTION_PROMPT
 
 if TYPE_CHECKING:
+    from edge_et.options import OptionValues
     from edge_et.pipeline import ExtractThink
     from edge_et.results import Extraction
     from edge_et.vision import ImageTokens
@@ -39,17 +40,25 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 class Asking:
     """One question about one picture; what several ways need is made once."""
 
-    def __init__(self, pipe: ExtractThink, image: ImageTokens, question: str) -> None:
+    def __init__(
+        self,
+        pipe: ExtractThink,
+        image: ImageTokens,
+        question: str,
+        options: OptionValues | None = None,
+    ) -> None:
         """Begin to ask; nothing runs yet.
 
         Args:
             pipe: answers.
             image: the picture, encoded by it.
             question: not empty.
+            options: of every stage; None: the bundle's defaults.
         """
         self.pipe = pipe
         self.image = image
         self.question = question
+        self.options: OptionValues = options or {}
 
     @cached_property
     def extraction(self) -> tuple[Extraction, float]:
@@ -66,7 +75,7 @@ class Asking:
 
     def _extract(self, pipe: ExtractThink) -> tuple[Extraction, float]:
         start = perf_counter()
-        extraction = pipe.extract(self.image, self.question)
+        extraction = pipe.extract(self.image, self.question, **self.options)
         return extraction, perf_counter() - start
 
 
@@ -89,7 +98,7 @@ def extract_then_think(asking: Asking) -> Reply:
 
 def extract_then_answer(asking: Asking) -> Reply:
     """Answer from the extraction, without reasoning."""
-    return _think(asking, asking.extraction, max_thinking_tokens=0)
+    return _think(asking, asking.extraction, {"max_thinking_tokens": 0})
 
 
 def caption_then_think(asking: Asking) -> Reply:
@@ -99,7 +108,7 @@ def caption_then_think(asking: Asking) -> Reply:
 
 def direct(asking: Asking) -> Reply:
     """Answer at once."""
-    answer = asking.pipe.answer_directly(asking.image, asking.question)
+    answer = asking.pipe.answer_directly(asking.image, asking.question, **asking.options)
     usage = answer.usage["think"]
     return Reply(
         text=answer.text,
@@ -111,12 +120,11 @@ def direct(asking: Asking) -> Reply:
 
 
 def _think(
-    asking: Asking, extracted: tuple[Extraction, float], max_thinking_tokens: int | None = None
+    asking: Asking, extracted: tuple[Extraction, float], budgets: OptionValues | None = None
 ) -> Reply:
     extraction, seconds = extracted
-    thought = asking.pipe.think(
-        asking.question, extraction, max_thinking_tokens=max_thinking_tokens
-    )
+    options: OptionValues = {**asking.options, **(budgets or {})}
+    thought = asking.pipe.think(asking.question, extraction, **options)
     return Reply(
         text=thought.text,
         extraction=extraction.text,
