@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_et.benchmarks.quality import scenes
 from edge_et.benchmarks.quality.ways import Reply
 from edge_et.errors import TuningError
+from edge_et.image import load_image
 from edge_et.tuning import recipe
 from edge_et.tuning.assets.photographs import Photograph
 from edge_et.tuning.compare import comparison, paired_difference
@@ -126,6 +128,20 @@ def test_the_largest_bar_is_asked_of_bar_charts_alone():
     line = ChartFacts("line", ())
     assert not exam.counts(line, "a")
     assert exam.counts(msgspec.structs.replace(line, kind="bar"), "a")
+
+
+def test_the_benchmark_asks_the_same_questions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(scenes, "scene_kit", lambda assets, *, held_out: KIT)
+    names = ("colour", "yes or no")
+    asked = list(scenes.scene_questions(names, 2, tmp_path))
+    assert [question.kind for question in asked] == ["colour", "colour", "yes or no", "yes or no"]
+    assert [question.where for question in asked][1] == "colour, question 2"
+    assert asked == list(scenes.scene_questions(names, 2, tmp_path))
+    assert len({question.key for question in asked}) == 4
+    picture, example = next(questions(find_exam("colour"), KIT))
+    assert (asked[0].text, asked[0].accepted) == (example.question, (example.answer,))
+    assert isinstance(asked[0].picture, bytes)
+    assert np.array_equal(load_image(asked[0].picture), picture)
 
 
 def test_a_stopped_exam_goes_on_without_asking_twice(tmp_path: Path):
