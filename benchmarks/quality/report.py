@@ -34,14 +34,14 @@ def print_quality(document: QualityDocument, console: Console) -> None:
 def _print_ways(ways: Ways, console: Console) -> None:
     names = list(ways.overall.ways)
     heads = (name.replace("-", "-\n") for name in names)
-    table = Table("questions", "asked", *heads, "guessing", title=escape(ways.model))
+    table = Table("questions", *heads, "guessing", title=escape(ways.model))
     for column in table.columns[1:]:
         column.justify = "right"
     for row in ways.rows:
         table.add_row(*_cells(row))
     table.add_section()
     table.add_row(*_cells(ways.overall))
-    table.add_row("median", "", *(_cost(ways.costs[name]) for name in names), "")
+    table.add_row("median", *(_cost(ways.costs[name]) for name in names), "")
     console.print(table)
     overall = [found for found in ways.differences if found.kind is None]
     if overall:
@@ -76,12 +76,12 @@ def _print_grid(grid: Grid, console: Console) -> None:
 def share(found: Share) -> str:
     """Return a share and its interval in percent, on two lines."""
     low, high = found.interval
-    return f"{found.share:.0%}\n{low:.0%} to {high:.0%}"
+    return f"{found.share:.0%}\n{100 * low:.0f} to {high:.0%}"
 
 
 def _cells(row: Row) -> Sequence[str]:
     name = "all" if row.kind is None else escape(row.kind)
-    return (name, str(row.asked), *map(share, row.ways.values()), f"{row.guessing:.0%}")
+    return (f"{name}\n{row.asked} asked", *map(share, row.ways.values()), f"{row.guessing:.0%}")
 
 
 def _half(half: Half) -> str:

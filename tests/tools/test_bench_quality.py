@@ -23,6 +23,7 @@ from edge_et.benchmarks.quality.ways import EXTRACTION, WAYS, Asking, Reply, ask
 from edge_et.bundle import load_bundle
 from edge_et.cli.bench_quality import quality
 from edge_et.errors import BenchError, ImageDecodeError, OptionError, PromptTooLongError
+from edge_et.loading import load
 from edge_et.tuning import recipe
 
 ROOT = Path(__file__).parents[2]
@@ -194,6 +195,23 @@ def test_one_extraction_serves_all_ways_that_use_it():
     assert replies["extract-think"].tokens == 5 + 3
     assert replies[EXTRACTION].text == ""
     assert replies["direct"].extraction == ""
+
+
+@pytest.mark.parametrize("name", ["tiny_bundle", "tiny_pair"])
+def test_ways_say_what_programs_are_told(name: str, request: pytest.FixtureRequest):
+    picture = Image.new("RGB", (40, 30), "green")
+    with load(request.getfixturevalue(name), threads=1) as pipe:
+        image = pipe.encode_image(picture)
+        replies = ask(pipe, image, "What is it?", WAYS)
+        whole = pipe.answer(image, "What is it?")
+        hasty = pipe.answer(image, "What is it?", max_thinking_tokens=0)
+        at_once = pipe.answer_directly(image, "What is it?")
+    found = replies["extract-think"]
+    assert (found.text, found.reasoning) == (whole.text, whole.reasoning)
+    assert found.extraction == whole.extraction == replies[EXTRACTION].extraction
+    assert replies["extract-answer"].text == hasty.text
+    assert replies["direct"].text == at_once.text
+    assert replies["caption-think"].extraction != whole.extraction
 
 
 def test_a_caption_is_written_without_the_question():
