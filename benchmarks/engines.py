@@ -11,6 +11,7 @@ from edge_et.bundle import Bundle
 
 _LLAMA = ("edge_et.loading", "onnxruntime", "llama_cpp")
 _TORCH = ("edge_et.loading", "onnxruntime", "torch", "transformers")
+_OPENVINO = ("openvino", "openvino_genai")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ ENGINES = {
     "torch-bfloat16": Engine("edge_et.benchmarks.ours", _TORCH),
     "mtmd": Engine("edge_et.benchmarks.rivals.mtmd", ("llama_cpp",)),
     "llama-server": Engine("edge_et.benchmarks.rivals.server", ()),
+    "openvino-int8": Engine("edge_et.benchmarks.rivals.openvino", _OPENVINO),
+    "openvino-int4": Engine("edge_et.benchmarks.rivals.openvino", _OPENVINO),
 }
 
 

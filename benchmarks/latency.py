@@ -103,6 +103,27 @@ BASELINES = (
         engine="llama-server",
         reuse=True,
     ),
+    Setup(
+        key="openvino-int8",
+        name="OpenVINO GenAI int8",
+        note=(
+            "VLMPipeline on other random weights of the same dimensions, matrices of language "
+            "model and tower in int8, with its own settings, which keep the KV cache; the tower "
+            "runs for every question"
+        ),
+        engine="openvino-int8",
+        reuse=True,
+    ),
+    Setup(
+        key="openvino-int4",
+        name="OpenVINO GenAI int4",
+        note=(
+            "the same; matrices of the language model's layers in int4, its embeddings and the "
+            "tower in int8"
+        ),
+        engine="openvino-int4",
+        reuse=True,
+    ),
 )
 
 

@@ -23,6 +23,9 @@ _PACKAGES = (
     "msgspec",
     "torch",
     "transformers",
+    "openvino",
+    "openvino-genai",
+    "openvino-tokenizers",
 )
 
 _POWERCAP = Path("/sys/class/powercap")

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from edge_et.export.steps import Progress
 
 PATH = click.Path(path_type=Path)
-_BASELINES = ("reuse-off", "torch", "torch-bf16", "mtmd", "llama-server")
+_BASELINES = (
+    "reuse-off",
+    "torch",
+    "torch-bf16",
+    "mtmd",
+    "llama-server",
+    "openvino-int8",
+    "openvino-int4",
+)
 
 
 @click.group(invoke_without_command=True)
