@@ -34,7 +34,9 @@ class EdgeET(lmms):  # type: ignore[misc]  # lmms-eval has no types
         max_batch_size: object = None,
         device: object = None,
     ) -> None:
-        """Load a bundle; `--model_args bundle=DIR,way=direct` are the first three.
+        """Load a bundle, without what was tuned to this machine.
+
+        `--model_args bundle=DIR,way=direct,threads=4` of lmms-eval are the first three.
 
         Args:
             bundle: name or folder; None: the installed mini.
@@ -53,7 +55,7 @@ class EdgeET(lmms):  # type: ignore[misc]  # lmms-eval has no types
         if way not in answering:
             raise OptionError("way", way, f"one of {', '.join(answering)}")
         self._way = WAYS[way]
-        self._pipe = load(bundle, threads=threads)
+        self._pipe = load(bundle, threads=threads, use_profile=False)
         manifest = self._pipe.manifest
         if way == "direct" and manifest.direct is None:
             raise OptionError("way", way, "another one: this bundle has no prompt for it")

@@ -151,7 +151,9 @@ def evaluate_grid(
 
 
 def _model(bundle: Bundle, threads: int) -> Model:
-    return Model(key=model_key(bundle), open=partial(load, bundle.folder, threads=threads))
+    # Without what was tuned to this machine: results belong to the bundle, on any machine.
+    opener = partial(load, bundle.folder, threads=threads, use_profile=False)
+    return Model(key=model_key(bundle), open=opener)
 
 
 def _refuse_twice(side: str, bundles: Sequence[Bundle]) -> None:
