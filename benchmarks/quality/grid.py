@@ -199,7 +199,7 @@ def _is_gain(axis: _Axis) -> bool:
 
 def _tell(name: str, effect: Effect) -> str:
     return (
-        f"The larger {name} gains {_points(effect.gain, effect.interval)} "
+        f"The larger {name}, {effect.largest}, gains {_points(effect.gain, effect.interval)} "
         f"for {effect.extra_bytes / 1e6:.0f} MB more."
     )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 _SEVERAL = ("--perceivers", "--reasoners")
 _SHOWN = 5
+_EACH = 20
 
 
 class _Quality(click.Command):
@@ -48,7 +49,7 @@ class _Quality(click.Command):
 )
 @click.option("--exam", "exams", multiple=True, help="Of the scenes; all if omitted. Repeatable.")
 @click.option(
-    "--each", type=click.IntRange(min=1), default=20, help="Questions an exam of the scenes."
+    "--each", type=click.IntRange(min=1), help="Questions an exam of the scenes; 20 if omitted."
 )
 @click.option(
     "--assets", type=PATH, default=Path("runs/assets"), help="Folder of downloads for the scenes."
@@ -74,7 +75,7 @@ def quality(
     model: str | None,
     questions: Path | None,
     exams: tuple[str, ...],
-    each: int,
+    each: int | None,
     assets: Path,
     ways: tuple[str, ...],
     perceivers: tuple[str, ...],
@@ -91,12 +92,12 @@ def quality(
     """
     if bool(perceivers) != bool(reasoners):
         raise click.UsageError("--perceivers and --reasoners make a grid together; give both")
-    if perceivers and model is not None:
-        raise click.UsageError("--model is asked alone; --perceivers and --reasoners make a grid")
+    if perceivers and (model is not None or ways):
+        raise click.UsageError("--model and --way are for one bundle; leave them out for a grid")
     if plot is not None and not perceivers:
         raise click.UsageError("--plot draws the grid of --perceivers and --reasoners")
-    if questions is not None and exams:
-        raise click.UsageError("--exam chooses among the built-in scenes; --questions has its own")
+    if questions is not None and (exams or each is not None):
+        raise click.UsageError("--exam and --each are for the built-in scenes, not for --questions")
     import msgspec
     from rich.console import Console
 
@@ -115,7 +116,7 @@ def quality(
     bundles = [load_bundle(find_bundle(name)) for name in names]
     arguments = sys.argv[1:]
     with progress_bar() as progress, _results_file(results) as path:
-        asked = _questions(questions, exams, each, assets, progress)
+        asked = _questions(questions, exams, each or _EACH, assets, progress)
         if perceivers:
             seeing, thinking = bundles[: len(perceivers)], bundles[len(perceivers) :]
             document = evaluate_grid(

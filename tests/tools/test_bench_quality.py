@@ -480,9 +480,14 @@ def test_the_grid_is_drawn(tiny_bundle: Path, tiny_pair: Path, folder: Path, tmp
     ("arguments", "status", "said"),
     [
         (["--perceivers", "mini"], 2, "give both"),
-        (["--model", "mini", "--perceivers", "mini", "--reasoners", "mini"], 2, "--model is asked"),
+        (
+            ["--model", "mini", "--perceivers", "mini", "--reasoners", "mini"],
+            2,
+            "leave them out for a grid",
+        ),
         (["--plot", "grid.svg"], 2, "--plot draws the grid"),
-        (["--questions", "none.jsonl", "--exam", "colour"], 2, "--exam chooses"),
+        (["--questions", "none.jsonl", "--exam", "colour"], 2, "--exam and --each are for"),
+        (["--questions", "none.jsonl", "--each", "3"], 2, "--exam and --each are for"),
         (["--questions", "none.jsonl"], 1, "cannot read none.jsonl"),
         (["--way", "guess"], 2, "guess"),
         (["--perceivers", "mini", "--reasoners", "mini", "--plot", "a.gif"], 1, ".png or .svg"),
