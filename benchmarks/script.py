@@ -93,9 +93,9 @@ class ScriptedContext:
         """Make the cache begin with these segments, the last of which will go on; as `steps`."""
         return self._inner.feed(segments) if self._reads_ahead else iter(())
 
-    def append(self, token: int) -> None:
+    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds."""
-        self._inner.append(token)
+        return self._inner.append(token, guesses)
 
     def clear(self) -> None:
         """Forget everything."""

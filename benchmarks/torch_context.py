@@ -145,8 +145,8 @@ class TorchContext:
         """Evaluate the beginning of a prompt whose end is not known yet."""
         yield self.evaluate(segments)
 
-    def append(self, token: int) -> None:
-        """Evaluate one token, just written, behind what the cache holds.
+    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
+        """Evaluate one token, just written, behind what the cache holds; guesses never are.
 
         Raises:
             PromptTooLongError: the context is full.
@@ -156,6 +156,7 @@ class TorchContext:
         with torch.inference_mode():
             rows = self._rows(TokenSegment((token,)))
             self._run(rows, [generated(token)], len(self._cached))
+        return 1
 
     def clear(self) -> None:
         """Forget everything."""

@@ -49,8 +49,17 @@ class Evaluator(Protocol):
     def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
         """Make the cache begin with these segments, the last of which will go on; as `steps`."""
 
-    def append(self, token: int) -> None:
-        """Evaluate one token, just written, behind what the cache holds."""
+    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
+        """Evaluate one token, just written, behind what the cache holds.
+
+        Args:
+            token: the token.
+            guesses: what may be written next. They may be evaluated with it, or not; nothing shows
+                of them but that it is fast to append them.
+
+        Returns:
+            Tokens that were evaluated, 0 if this one was guessed before.
+        """
 
     def clear(self) -> None:
         """Forget everything."""

@@ -84,6 +84,7 @@ class LanguageModel:
         kv_type: KvType,
         *,
         flash_attention: bool = False,
+        most_guesses: int = 0,
     ) -> "Context":
         """Make an empty context over these weights.
 
@@ -94,6 +95,7 @@ class LanguageModel:
             flash_attention: whether attention never makes its whole matrix; q8_0 always has it. On
                 a CPU it rounds keys and values to F16 and, for few rows, sums in F16: logits of
                 SmolLM2-135M (F16 weights) move by 0.27, by 0.03 with an F16 cache alone.
+            most_guesses: guesses that `Context.append` evaluates; each takes memory for its logits.
 
         Raises:
             DecodeError: there is not enough memory, or the model has no such cache.
@@ -101,7 +103,7 @@ class LanguageModel:
         """
         if not self._free.alive:
             raise ClosedError("language model")
-        context = Context(self, context_length, threads, kv_type, flash_attention)
+        context = Context(self, context_length, threads, kv_type, flash_attention, most_guesses)
         self._contexts.add(context)
         return context
 
@@ -135,6 +137,7 @@ class Context:
         threads: int,
         kv_type: KvType,
         flash_attention: bool,
+        most_guesses: int,
     ) -> None:
         """Allocate the cache; see `LanguageModel.new_context`."""
         library = self._library = model._library
@@ -142,11 +145,13 @@ class Context:
         self.shape, self.kv_type = model.shape, kv_type
         self._context_length = context_length
         self._cached: list[Position] = []
+        self._most_guesses = most_guesses
+        self._guessed: list[int] = []  # in llama.cpp's cache behind `_cached`, with their logits
         self._logits: NDArray[np.float32] | None = None
         params = library.llama_context_default_params()
         params.n_ctx = context_length
         params.n_batch = params.n_ubatch = _BATCH_POSITIONS
-        params.n_seq_max = params.n_outputs_max = 1
+        params.n_seq_max, params.n_outputs_max = 1, 1 + most_guesses
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = (
             library.LLAMA_FLASH_ATTN_TYPE_ENABLED
@@ -255,11 +260,17 @@ class Context:
         else:
             yield from self._replace(segments, wanted, restart_at(segments, shared), logits=False)
 
-    def append(self, token: int) -> None:
+    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds.
 
         Args:
             token: an id that the tokenizer knows.
+            guesses: ids that may be appended next. They are evaluated in the same batch, as far as
+                there is room; a guess that comes true is not evaluated again, the others are
+                dropped when something else comes. A batch rounds differently: see `edge_et.kv`.
+
+        Returns:
+            How many tokens were evaluated; 0: this one had been guessed.
 
         Raises:
             PromptTooLongError: the context is full; nothing was changed.
@@ -267,9 +278,20 @@ class Context:
             ClosedError: the context was closed.
         """
         self._check_open()
-        if len(self._cached) == self._context_length:
-            raise PromptTooLongError(len(self._cached) + 1, self._context_length)
-        self._decode(np.array([token], np.int32), [generated(token)], last=True)
+        held = len(self._cached)
+        if self._guessed[:1] == [token]:
+            del self._guessed[0]
+            self._cached.append(generated(token))
+            self._take_logits()
+            return 0
+        if held == self._context_length:
+            raise PromptTooLongError(held + 1, self._context_length)
+        if self._guessed:
+            self._truncate(held)
+        room = min(self._most_guesses, self._context_length - held - 1)
+        tokens = [token, *guesses[:room]]
+        self._decode(np.array(tokens, np.int32), [generated(token)], outputs=len(tokens))
+        return len(tokens)
 
     def clear(self) -> None:
         """Forget everything.
@@ -289,7 +311,7 @@ class Context:
             raise ClosedError("context")
 
     def _forget(self) -> None:
-        self._cached, self._logits = [], None
+        self._cached, self._guessed, self._logits = [], [], None
         library = self._library
         library.llama_memory_clear(library.llama_get_memory(self._context), False)
 
@@ -307,40 +329,44 @@ class Context:
             start = len(self._cached)
             yield Evaluation(reused=keep, evaluated=start - keep)
             held = wanted[start : start + part.stop - part.start]
-            last = logits and start + len(held) == len(wanted)
+            outputs = int(logits and start + len(held) == len(wanted))
             if isinstance(segment, TokenSegment):
-                self._decode(np.array(segment.ids[part], np.int32), held, last)
+                self._decode(np.array(segment.ids[part], np.int32), held, outputs)
             else:
-                self._decode(segment.image.rows[part], held, last)
+                self._decode(segment.image.rows[part], held, outputs)
         yield Evaluation(reused=keep, evaluated=len(wanted) - keep)
 
     def _truncate(self, keep: int) -> None:
         library = self._library
         memory = library.llama_get_memory(self._context)
-        # Told even if nothing has to go: an interrupt between a decode and its bookkeeping leaves
-        # positions in llama.cpp's cache that are not known here.
+        # Told even if nothing has to go: guesses, and an interrupt between a decode and its
+        # bookkeeping, leave positions in llama.cpp's cache that are not listed here.
         if not library.llama_memory_seq_rm(memory, 0, keep, -1):
             self._forget()
             raise DecodeError("llama.cpp cannot drop the end of this model's cache")
         del self._cached[keep:]
-        self._logits = None
+        self._guessed, self._logits = [], None
 
     def _decode(
-        self, inputs: NDArray[np.int32] | NDArray[np.float32], held: Sequence[Position], last: bool
+        self,
+        inputs: NDArray[np.int32] | NDArray[np.float32],
+        held: Sequence[Position],
+        outputs: int,
     ) -> None:
         """Evaluate one batch behind what the cache holds.
 
         Args:
             inputs: token ids [n] int32, or embedding rows [n,D] float32, C-contiguous.
-            held: what the n positions will hold.
-            last: whether the logits behind the batch are wanted.
+            held: what the positions will hold; those behind them are guesses.
+            outputs: behind how many of the last positions logits are wanted; those behind what is
+                held are taken at once.
         """
         library = self._library
         are_tokens = inputs.ndim == 1
         start, count = len(self._cached), len(inputs)
         places = np.arange(start, start + count, dtype=np.int32)
-        outputs = np.zeros(count, np.int8)
-        outputs[-1] = last
+        wanted = np.zeros(count, np.int8)
+        wanted[count - outputs :] = 1
         batch = library.llama_batch(
             count,
             _pointer(inputs, ctypes.c_int32) if are_tokens else None,
@@ -348,7 +374,7 @@ class Context:
             _pointer(places, ctypes.c_int32),
             None,  # no sequence ids: everything belongs to sequence 0
             None,
-            _pointer(outputs, ctypes.c_int8),
+            _pointer(wanted, ctypes.c_int8),
         )
         self._logits = None
         status = library.llama_decode(self._context, batch)
@@ -356,10 +382,15 @@ class Context:
             self._forget()
             raise DecodeError(f"llama_decode returned {status}{native_log.last_errors()}")
         self._cached += held
-        if last:
-            values = library.llama_get_logits_ith(self._context, -1)
-            every = np.ctypeslib.as_array(values, shape=(self._model.vocabulary_size,))
-            self._logits = every[: self._model.token_count].copy()  # the next decode overwrites it
+        self._guessed = inputs[len(held) :].tolist()
+        if outputs:
+            self._take_logits()
+
+    def _take_logits(self) -> None:
+        """Copy the logits in front of the first guess; the next decode overwrites them."""
+        values = self._library.llama_get_logits_ith(self._context, -1 - len(self._guessed))
+        every = np.ctypeslib.as_array(values, shape=(self._model.vocabulary_size,))
+        self._logits = every[: self._model.token_count].copy()
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:

@@ -17,6 +17,7 @@ from edge_et.hints import PLACE
 from edge_et.image import ImageSource
 from edge_et.llama import read_shape
 from edge_et.llm import LanguageModel
+from edge_et.lookup import MOST_GUESSED, Lookup
 from edge_et.manifest import LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -48,6 +49,7 @@ def load(
     kv_type: KvType | None = None,
     max_kv_bytes: int | None = None,
     use_profile: bool = True,
+    lookup: bool = False,
 ) -> ExtractThink:
     """Load a bundle.
 
@@ -61,6 +63,10 @@ def load(
         max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
             allocated whole, for the context lengths of the manifest, whatever is asked.
         use_profile: whether to use what `edge-et tune` found for this bundle on this machine.
+        lookup: whether to guess tokens from what was read and written before and to evaluate some
+            at once, where that is faster; see `edge_et.lookup`. A batch rounds differently from
+            single steps, and what is guessed depends on measured times: where two tokens are nearly
+            as probable, the same call may go on with the one or the other.
 
     Returns:
         The pipeline: a context manager, to be closed.
@@ -84,7 +90,9 @@ def load(
     if use_profile:
         bundle, settings = tuned(bundle)
     threads = threads or settings.threads or default_threads()
-    settings = replace(settings, threads=threads, kv_type=kv_type or settings.kv_type)
+    settings = replace(
+        settings, threads=threads, kv_type=kv_type or settings.kv_type, lookup=lookup
+    )
     if max_kv_bytes is not None:
         needed_bytes = _cache_bytes(bundle, settings.kv_type)
         if needed_bytes > max_kv_bytes:
@@ -289,6 +297,7 @@ class _Opened:
         self._tokenizer_path = bundle.path(spec.tokenizer)
         self._spec = spec
         self._pace = Pace()
+        self._lookup = Lookup() if settings.lookup else None
         self._settings = settings
         self._tokenizer = tokenizer = Tokenizer(self._tokenizer_path)
         if tokenizer.size > spec.vocabulary_size:
@@ -310,6 +319,7 @@ class _Opened:
             self._settings.threads or default_threads(),
             self._settings.kv_type,
             flash_attention=self._settings.flash_attention,
+            most_guesses=0 if self._lookup is None else MOST_GUESSED,
         )
         return Speaker(
             tokenizer=self._tokenizer,
@@ -317,6 +327,7 @@ class _Opened:
             chat=self._spec.chat,
             stop_ids=self._stop_ids,
             pace=self._pace,
+            lookup=self._lookup,
         )
 
     def check_thoughts(self, spec: ThinkSpec) -> None:

@@ -282,7 +282,7 @@ class ExtractThink:
             self._encoder.clear()
             for speaker in (self._cast.perceiver, self._cast.reasoner, self._cast.hinter):
                 if speaker is not None:
-                    speaker.context.clear()
+                    speaker.forget()
 
     def close(self) -> None:
         """Free models and caches; may be called again.

@@ -66,11 +66,13 @@ class Settings:
         threads: None: the CPUs that this process may use.
         kv_type: number type of the KV caches.
         flash_attention: whether attention never makes its whole matrix.
+        lookup: whether tokens are guessed from what was read and written; see `edge_et.lookup`.
     """
 
     threads: int | None = None
     kv_type: KvType = "f16"
     flash_attention: bool = False
+    lookup: bool = False
 
 
 def tuned(bundle: Bundle) -> tuple[Bundle, Settings]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from edge_et.deadline import Deadline, Pace
 from edge_et.evaluator import Evaluator
+from edge_et.lookup import Lookup
 from edge_et.loops import LoopWatch
 from edge_et.manifest import ChatSpec
 from edge_et.prompt import Part, Segment, TokenSegment, count_positions, to_segments
@@ -34,6 +35,7 @@ class Speaker:
         chat: how turns are written.
         stop_ids: tokens that end what the model writes.
         pace: how fast the model is here; measured on the way.
+        lookup: guesses what comes next; None: every token is evaluated alone.
     """
 
     tokenizer: Tokenizer
@@ -41,6 +43,13 @@ class Speaker:
     chat: ChatSpec
     stop_ids: frozenset[int]
     pace: Pace = field(default_factory=Pace)
+    lookup: Lookup | None = None
+
+    def forget(self) -> None:
+        """Empty the cache, and forget all text."""
+        self.context.clear()
+        if self.lookup is not None:
+            self.lookup.clear()
 
 
 class Script:
@@ -104,6 +113,8 @@ class Script:
         """
         self._segments = self.segments
         self._run, self._put = [], []
+        if self.speaker.lookup is not None:
+            self.speaker.lookup.read(self._segments)
         wanted = count_positions(self._segments)
         start = self._clock()
         evaluated = 0
@@ -138,21 +149,21 @@ class Script:
         Yields:
             Ids, the stop token not among them.
         """
-        context = self.speaker.context
+        context, lookup = self.speaker.context, self.speaker.lookup
         watch = LoopWatch()
         token: int | None = None
         self.cut = None
-        for _ in range(budget):
+        for left in range(budget, 0, -1):
             if late():
                 self.cut = "deadline"
                 return
             start = self._clock()
-            appended = token is not None
-            if token is not None:
-                context.append(token)
+            rows = 0 if token is None else self._append(token, left - 1)
             token = choose(sampler, context.logits, refuses)
-            if appended:
+            if rows == 1:
                 self.speaker.pace.has_written(self._clock() - start)
+            if lookup is not None:
+                lookup.wrote(token)
             if token in self.speaker.stop_ids:
                 return
             self._run.append(token)
@@ -163,3 +174,17 @@ class Script:
                 return
         if budget:
             self.cut = "tokens"
+
+    def _append(self, token: int, most_guesses: int) -> int:
+        """Evaluate a token, with guesses where they may save steps; return how many rows it took.
+
+        Nothing was evaluated if the token had been guessed before.
+        """
+        lookup = self.speaker.lookup
+        if lookup is None:
+            return self.speaker.context.append(token)
+        start = self._clock()
+        rows = self.speaker.context.append(token, lookup.guess(most_guesses))
+        if rows:
+            lookup.evaluated(rows, self._clock() - start)
+        return rows

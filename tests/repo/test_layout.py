@@ -33,6 +33,7 @@ ORDER = (
     "llm",
     "cost",
     "sampling",
+    "lookup",
     "loops",
     "blocked_words",
     "deadline",
