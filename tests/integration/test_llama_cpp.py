@@ -10,16 +10,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from tiny.bundle import CHATML
 from tiny.llama import WIDTH, write_adapter, write_llama
 from tiny.tokenizer import write_tokenizer
 
-from edge_et.bundle import LanguageModelSpec, read_manifest
+from edge_et.bundle import LanguageModelSpec, Sampling, read_manifest
+from edge_et.deadline import Deadline
 from edge_et.errors import ClosedError, DecodeError, ModelFileError, PromptTooLongError
 from edge_et.llama import load_library, open_model
 from edge_et.llm import Context, Evaluation, LanguageModel
+from edge_et.lookup import Lookup
 from edge_et.prompt import ImageSegment, Segment, TokenSegment
+from edge_et.sampling import new_sampler
 from edge_et.tokenizer import Tokenizer
 from edge_et.vision import ImageTokens
+from edge_et.writing import Script, Speaker
 
 TOKENS = TokenSegment(tuple(range(20, 57)))
 OTHER = TokenSegment(tuple(range(90, 110)))
@@ -216,6 +221,93 @@ def test_written_tokens_kept_or_evaluated_anew_change_no_bit(context: Context) -
     assert context.evaluate([*prompt, written, TOKENS]).reused == 0
     assert np.array_equal(context.logits, expected)
     assert write(context, 20) == anew
+
+
+def test_a_guess_that_comes_true_is_not_evaluated_again(model: LanguageModel) -> None:
+    context = model.new_context(200, 1, "f32", most_guesses=3)
+    context.evaluate([TOKENS])
+    tokens = write(context, 9)
+    expected = context.logits
+    context.clear()
+    context.evaluate([TOKENS])
+    right, wrong = tokens[1:3], (tokens[3] + 1) % 100
+    taken = [context.append(tokens[0], [*right, wrong, 5, 6])]
+    taken += [context.append(token, [1, 2]) for token in tokens[1:4]]
+    assert taken == [4, 0, 0, 3]  # more guesses than there are logits for are left out
+    assert context.cached_positions == 37 + 4
+    for token in tokens[4:8]:
+        context.append(token)
+    np.testing.assert_allclose(context.logits, expected, atol=1e-3)
+    assert context.cached_positions == 37 + 8
+
+
+@pytest.mark.parametrize("confirmed", range(4))
+def test_guesses_leave_nothing_in_the_cache(model: LanguageModel, confirmed: int) -> None:
+    context = model.new_context(200, 1, "f32", most_guesses=3)
+    context.evaluate([TOKENS])
+    context.append(5, [6, 7, 8])
+    for token in (6, 7, 8)[:confirmed]:
+        assert context.append(token) == 0
+    held = context.cached_positions
+    written = TokenSegment((5, 6, 7, 8)[: 1 + confirmed], generated=True)
+    assert context.evaluate([TOKENS, written, OTHER]) == Evaluation(reused=held, evaluated=20)
+    found = context.logits
+    np.testing.assert_allclose(found, logits_of(context, [TOKENS, written, OTHER]), atol=1e-3)
+
+
+def test_guesses_are_evaluated_as_far_as_there_is_room(model: LanguageModel) -> None:
+    context = model.new_context(40, 1, "f32", most_guesses=15)
+    context.evaluate([TOKENS])
+    assert context.append(5, [6, 7, 8, 9]) == 3
+    assert [context.append(token) for token in (6, 7)] == [0, 0]
+    with pytest.raises(PromptTooLongError):
+        context.append(8)
+    plain = model.new_context(40, 1, "f32")
+    plain.evaluate([TOKENS])
+    assert plain.append(5, [6, 7]) == 1
+
+
+class Eager(Lookup):
+    """Guesses whenever a token was seen before."""
+
+    def guess(self, most: int) -> list[int]:
+        place, agreeing = self._match
+        return self._passages.at(place, min(most, 7)) if agreeing else []
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0])
+def test_guessing_changes_no_token(
+    model: LanguageModel, tiny_bundle: Path, temperature: float
+) -> None:
+    tokenizer = Tokenizer(tiny_bundle / "tokenizer.json")
+    texts, steps = [], []
+    for lookup in (None, Eager()):
+        context = model.new_context(400, 1, "f32", most_guesses=7)
+        speaker = Speaker(
+            tokenizer=tokenizer,
+            context=context,
+            chat=CHATML,
+            stop_ids=frozenset(),
+            lookup=lookup,
+        )
+        calls = []
+        append = context.append
+        context.append = lambda token, guesses=(), do=append, calls=calls: (
+            calls.append(  # type: ignore[method-assign]
+                do(token, guesses)
+            )
+            or calls[-1]
+        )
+        for seed in range(4):
+            script = Script(speaker, (TOKENS, image(16), OTHER), Deadline())
+            script.read()
+            sampler = new_sampler(Sampling(temperature=temperature, top_p=0.9, seed=seed))
+            texts.append(list(script.write(sampler, 60, lambda: False)))
+        steps.append(calls)
+    assert texts[:4] == texts[4:]
+    assert set(steps[0]) == {1}
+    assert max(steps[1]) == 8
+    assert 0 in steps[1]
 
 
 def test_the_cache_type_costs_little_precision(model: LanguageModel) -> None:

@@ -19,6 +19,7 @@ from edge_et.kv import (
     restart_at,
     whole_groups,
 )
+from edge_et.lookup import Lookup
 from edge_et.prompt import Segment, TokenSegment
 from edge_et.tokenizer import Tokenizer
 from edge_et.vision import TileFeatures
@@ -59,6 +60,7 @@ class ScriptedContext:
         clock: FakeClock | None = None,
         position_s: float = 0.0,
         token_s: float = 0.0,
+        guess_s: float | None = None,
     ) -> None:
         """Take the texts.
 
@@ -71,6 +73,7 @@ class ScriptedContext:
             clock: is moved on by what is done.
             position_s: what reading a position takes, seconds.
             token_s: what writing a token takes, seconds.
+            guess_s: what evaluating a guess takes; None: guesses are not evaluated.
         """
         self.context_length = context_length
         self.prompts: list[str] = []
@@ -86,6 +89,9 @@ class ScriptedContext:
         self._clock = clock or FakeClock()
         self._position_s = position_s
         self._token_s = token_s
+        self._guess_s = guess_s
+        self._guessed: list[int] = []
+        self.guesses: list[int] = []
         self._text: list[int] = []
         self._script: list[int] = []
 
@@ -120,12 +126,18 @@ class ScriptedContext:
         else:
             yield from self._read(segments, shared)
 
-    def append(self, token: int) -> None:
+    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
         if self._script and self._script[0] == token:
             del self._script[0]
         self.appended.append(token)
         self.cached.append(generated(token))
-        self._clock.now_s += self._token_s
+        if self._guessed[:1] == [token]:
+            del self._guessed[0]
+            return 0
+        self._guessed = [] if self._guess_s is None else list(guesses)
+        self.guesses.append(len(self._guessed))
+        self._clock.now_s += self._token_s + len(self._guessed) * (self._guess_s or 0.0)
+        return 1 + len(self._guessed)
 
     def clear(self) -> None:
         self._script = []
@@ -148,6 +160,7 @@ class ScriptedContext:
     def _read(self, segments: Sequence[Segment], shared: int) -> Iterator[Evaluation]:
         keep = restart_at(segments, shared)
         del self.cached[keep:]
+        self._guessed = []
         wanted = positions_of(segments)
         for _, part in chunks(segments, keep, self._batch):
             start = len(self.cached)
@@ -181,13 +194,16 @@ def new_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer(folder / "tokenizer.json")
 
 
-def new_speaker(tokenizer: Tokenizer, context: ScriptedContext) -> Speaker:
+def new_speaker(
+    tokenizer: Tokenizer, context: ScriptedContext, lookup: Lookup | None = None
+) -> Speaker:
     stop_ids = {tokenizer.special_id(text) for text in CHATML.stop_tokens}
     return Speaker(
         tokenizer=tokenizer,
         context=context,
         chat=CHATML,
         stop_ids=frozenset(number for number in stop_ids if number is not None),
+        lookup=lookup,
     )
 
 
