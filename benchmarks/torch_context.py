@@ -82,6 +82,7 @@ class TorchModel:
         kv_type: KvType,
         *,
         flash_attention: bool = False,
+        most_guesses: int = 0,
     ) -> "TorchContext":
         """Make a cache over it.
 
@@ -90,6 +91,7 @@ class TorchModel:
             threads: of all that torch computes.
             kv_type: not used: the cache has the numbers of the model.
             flash_attention: not used: torch chooses its kernel.
+            most_guesses: not used: nothing is guessed.
         """
         torch.set_num_threads(threads)
         return TorchContext(self, context_length)

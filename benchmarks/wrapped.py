@@ -27,11 +27,16 @@ class WrappedModel:
         kv_type: KvType,
         *,
         flash_attention: bool = False,
+        most_guesses: int = 0,
     ) -> Evaluator:
         """Make a KV cache, and put something around it."""
         return self._wrap(
             self._inner.new_context(
-                context_length, threads, kv_type, flash_attention=flash_attention
+                context_length,
+                threads,
+                kv_type,
+                flash_attention=flash_attention,
+                most_guesses=most_guesses,
             )
         )
 

@@ -112,6 +112,7 @@ class Model(Protocol):
         kv_type: KvType,
         *,
         flash_attention: bool = False,
+        most_guesses: int = 0,
     ) -> Evaluator:
         """Make a KV cache over it."""
 

@@ -94,11 +94,12 @@ class WatchedContext:
         """Make the cache begin with these segments, the last of which will go on; as `steps`."""
         return self._inner.feed(segments)
 
-    def append(self, token: int) -> None:
+    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds."""
-        self._inner.append(token)
+        rows = self._inner.append(token, guesses)
         self.dialogues[-1].written.append(token)
         self.dialogues[-1].logits.append(self._inner.logits)
+        return rows
 
     def clear(self) -> None:
         """Forget what the cache holds."""
