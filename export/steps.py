@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from edge_et.errors import MissingExtraError
 from edge_et.export.errors import OutputError
+from edge_et.files import written_whole
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
@@ -66,10 +66,7 @@ def needing_extra(extra: str) -> Iterator[None]:
 
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """Give a path to write to that becomes `path` at the end, or vanishes on any failure.
-
-    The temporary path lies in a folder of its own beside `path`, hence on the same file system,
-    and has the same name, since some writers put a suffix or the name itself to use.
+    """Do what `edge_et.files.written_whole` does, with an error of the tools.
 
     Args:
         path: where the finished file shall be; its folder is made if need be.
@@ -81,11 +78,8 @@ def atomic_output(path: Path) -> Iterator[Path]:
         OutputError: the operating system refuses.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-            temporary = Path(folder) / path.name
+        with written_whole(path) as temporary:
             yield temporary
-            temporary.replace(path)
     except OSError as err:
         raise OutputError(path, err.strerror or str(err)) from err
 

@@ -16,6 +16,7 @@ TOOLS = sorted(name for name in FOLDERS if name != "edge_et")
 # The way of the data; a module imports only what stands before it.
 ORDER = (
     "errors",
+    "files",
     "options",
     "manifest",
     "bundle",
