@@ -9,8 +9,8 @@ from time import perf_counter
 
 import numpy as np
 
+from edge_et.context import Context
 from edge_et.decoder import DecoderShape, KvType
-from edge_et.llm import Context
 from edge_et.manifest import Processing
 from edge_et.packing import ImagePlan
 from edge_et.prompt import ImageSegment

@@ -25,7 +25,7 @@ class Evaluation:
 
 
 class Evaluator(Protocol):
-    """One KV cache; `edge_et.llm.Context` is the real one, and says more."""
+    """One KV cache; `edge_et.context.Context` is the real one, and says more."""
 
     @property
     def shape(self) -> DecoderShape:

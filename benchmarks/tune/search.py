@@ -24,10 +24,11 @@ from edge_et.benchmarks.tune.dialogue import (
 )
 from edge_et.benchmarks.tune.weights import FORMATS, convert
 from edge_et.bundle import Bundle, file_ref
+from edge_et.context import Context
 from edge_et.errors import BenchError, DecodeError
 from edge_et.export.compare import LogitsDifference
 from edge_et.image import ImageSource
-from edge_et.llm import Context, LanguageModel
+from edge_et.llm import LanguageModel
 from edge_et.manifest import FileRef, LanguageModelSpec
 from edge_et.options import default_threads
 from edge_et.profile import (

@@ -15,10 +15,12 @@ from tiny.llama import WIDTH, write_adapter, write_llama
 from tiny.tokenizer import write_tokenizer
 
 from edge_et.bundle import LanguageModelSpec, Sampling, read_manifest
+from edge_et.context import Context
 from edge_et.deadline import Deadline
 from edge_et.errors import ClosedError, DecodeError, ModelFileError, PromptTooLongError
+from edge_et.evaluator import Evaluation
 from edge_et.llama import load_library, open_model
-from edge_et.llm import Context, Evaluation, LanguageModel
+from edge_et.llm import LanguageModel
 from edge_et.lookup import Lookup
 from edge_et.prompt import ImageSegment, Segment, TokenSegment
 from edge_et.sampling import new_sampler

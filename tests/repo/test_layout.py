@@ -32,6 +32,7 @@ ORDER = (
     "decoder",
     "evaluator",
     "llama",
+    "context",
     "llm",
     "cost",
     "sampling",

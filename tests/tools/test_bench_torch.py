@@ -10,8 +10,9 @@ import pytest
 from edge_et.benchmarks import torch_context
 from edge_et.benchmarks.torch_context import TorchContext, TorchModel
 from edge_et.bundle import Bundle, load_bundle
+from edge_et.context import Context
 from edge_et.errors import BenchError, DecodeError, PromptTooLongError
-from edge_et.llm import Context, LanguageModel
+from edge_et.llm import LanguageModel
 from edge_et.prompt import ImageSegment, Segment, TokenSegment
 from edge_et.tokenizer import Tokenizer
 from edge_et.vision import ImageTokens

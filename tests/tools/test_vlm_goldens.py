@@ -15,6 +15,7 @@ from tiny.anyres import GOLDEN, golden
 from tiny.vlm import LLAVA, write_onevision
 
 from edge_et.bundle import FileRef, LanguageModelSpec, Processing, Tiling, VisionSpec
+from edge_et.context import Context
 from edge_et.export.llm import export_llm
 from edge_et.export.onnx_graph import OUTPUT, open_session, run_outputs
 from edge_et.export.vision import MAX_TOKEN_ERROR
@@ -25,7 +26,7 @@ from edge_et.export.vlm import (
     load_tower,
     read_vlm,
 )
-from edge_et.llm import Context, LanguageModel
+from edge_et.llm import LanguageModel
 from edge_et.packing import pack, plan_image
 from edge_et.prompt import ImageSegment, Segment, TokenSegment
 from edge_et.tokenizer import Tokenizer
