@@ -25,7 +25,8 @@ from edge_et.kv import (
     restart_at,
     whole_groups,
 )
-from edge_et.llama import load_library, native_log
+from edge_et.llama import copy_state, load_library, load_state, native_log
+from edge_et.prefixes import ImagePrefixes
 from edge_et.prompt import Segment, TokenSegment
 
 # Positions that llama.cpp evaluates at once. Larger batches need more memory for activations.
@@ -41,6 +42,7 @@ class Weights(Protocol):
         shape: its sizes.
         vocabulary_size: rows of its embedding table, V and padding.
         token_count: V, ids that the tokenizer knows.
+        prefixes: keep on disk what contexts hold of images; None: nobody does.
     """
 
     model: Any
@@ -48,6 +50,7 @@ class Weights(Protocol):
     shape: DecoderShape
     vocabulary_size: int
     token_count: int
+    prefixes: ImagePrefixes | None
 
 
 class Context:
@@ -74,7 +77,9 @@ class Context:
         params = library.llama_context_default_params()
         params.n_ctx = context_length
         params.n_batch = params.n_ubatch = _BATCH_POSITIONS
-        params.n_seq_max, params.n_outputs_max = 1, 1 + most_guesses
+        # The second sequence is for `copy_state`; both share all cells.
+        params.n_seq_max, params.kv_unified = 2, True
+        params.n_outputs_max = max(params.n_seq_max, 1 + most_guesses)
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = (
             library.LLAMA_FLASH_ATTN_TYPE_ENABLED
@@ -154,6 +159,8 @@ class Context:
         if not wanted:
             raise DecodeError("an empty prompt has nothing to continue")
         shared = self._shared(wanted)
+        if self._weights.prefixes is not None:
+            shared = self._weights.prefixes.recall(self, segments, shared)
         if shared == len(wanted) == len(self._cached) and self._logits is not None:
             yield Evaluation(reused=shared, evaluated=0)
             return
@@ -215,6 +222,39 @@ class Context:
         tokens = [token, *guesses[:room]]
         self._decode(np.array(tokens, np.int32), [generated(token)], outputs=len(tokens))
         return len(tokens)
+
+    def save(self, positions: Sequence[Position]) -> NDArray[np.uint8] | None:
+        """Copy what is held at the first positions, for `restore` in another process.
+
+        Args:
+            positions: what they should hold, at least one.
+
+        Returns:
+            [n] uint8; None: they hold something else, or the context was closed.
+        """
+        if not self._free.alive or common_prefix(self._cached, positions) < len(positions):
+            return None
+        return copy_state(self._context, len(positions))
+
+    def restore(self, positions: Sequence[Position], data: NDArray[np.uint8]) -> bool:
+        """Hold exactly what was saved.
+
+        Args:
+            positions: what will be held, at most the context's length.
+            data: what `save` returned for them, of the same model and settings.
+
+        Returns:
+            Whether it is held; otherwise nothing is.
+
+        Raises:
+            ClosedError: the context was closed.
+        """
+        self.clear()
+        if not load_state(self._context, data, len(positions)):
+            self._forget()
+            return False
+        self._cached = list(positions)
+        return True
 
     def clear(self) -> None:
         """Forget everything.

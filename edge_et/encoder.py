@@ -6,6 +6,7 @@ language models are not known here.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 
@@ -19,6 +20,7 @@ from edge_et.manifest import VisionSpec
 from edge_et.options import AnswerOptions
 from edge_et.packing import ImagePlan, pack, plan_image
 from edge_et.results import PhaseUsage
+from edge_et.snapshots import Snapshots
 from edge_et.tiling import split_tiles, to_pixel_values
 from edge_et.vision import ImageTokenCache, ImageTokens, Tower
 
@@ -36,7 +38,13 @@ class ImageEncoder:
     """A vision tower with the bundle's rules and the image tokens made last."""
 
     def __init__(
-        self, spec: VisionSpec, tower: Tower, *, max_pixels: int, cache_bytes: int
+        self,
+        spec: VisionSpec,
+        tower: Tower,
+        *,
+        max_pixels: int,
+        cache_bytes: int,
+        snapshots: Snapshots | None = None,
     ) -> None:
         """Begin with nothing remembered.
 
@@ -45,11 +53,13 @@ class ImageEncoder:
             tower: makes features of tiles.
             max_pixels: most pixels of a picture.
             cache_bytes: most bytes of image tokens that are remembered.
+            snapshots: keep them on disk too; None: nobody does.
         """
         self._spec = spec
         self._tower = tower
         self._max_pixels = max_pixels
         self._images = ImageTokenCache(cache_bytes)
+        self._snapshots = snapshots
 
     def plan(self, image: ImageSource, options: AnswerOptions) -> ImagePlan:
         """Tell what a picture will become; the tower does not run.
@@ -94,10 +104,14 @@ class ImageEncoder:
         digest = self._digest(tiles, plan)
         prepared = perf_counter()
         tokens = self._images.get(digest)
-        made = tokens is None
+        made = False
         if tokens is None:
-            output = self._tower.encode(self._pixel_values(tiles))
-            rows = pack(output.features, output.newline, plan)
+            rows = self._recall(digest, plan)
+            if rows is None:
+                made = True
+                output = self._tower.encode(self._pixel_values(tiles))
+                rows = pack(output.features, output.newline, plan)
+                self._keep(digest, rows)
             rows.setflags(write=False)
             tokens = ImageTokens(rows, digest)
             self._images.put(tokens)
@@ -114,6 +128,25 @@ class ImageEncoder:
     def clear(self) -> None:
         """Forget the image tokens."""
         self._images.clear()
+
+    def _recall(self, digest: str, plan: ImagePlan) -> NDArray[np.float32] | None:
+        """Return the rows of a digest from the disk, or None where they are not kept."""
+        if self._snapshots is None:
+            return None
+        key = self._snapshots.key("image tokens", digest=digest)
+        data = self._snapshots.store.read(key)
+        if data is None:
+            return None
+        shape = (plan.image_tokens, self._spec.embedding_width)
+        if data.nbytes != math.prod(shape) * np.float32().nbytes:
+            self._snapshots.store.drop(key)
+            return None
+        return data.view(np.float32).reshape(shape)
+
+    def _keep(self, digest: str, rows: NDArray[np.float32]) -> None:
+        if self._snapshots is not None:
+            key = self._snapshots.key("image tokens", digest=digest)
+            self._snapshots.later(key, lambda: rows.reshape(-1).view(np.uint8))
 
     def _plan(self, image: Image.Image, options: AnswerOptions) -> ImagePlan:
         return plan_image(

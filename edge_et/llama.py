@@ -1,6 +1,7 @@
 """llama.cpp itself: the library, its log, and its model files.
 
-In: a GGUF. Out: an opened model, or what its metadata says. Nothing else imports llama_cpp.
+In: a GGUF. Out: an opened model, or what its metadata says. And what a context holds, as bytes.
+Nothing else imports llama_cpp.
 """
 
 import ctypes
@@ -10,12 +11,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_et.decoder import DecoderShape
 from edge_et.errors import ModelFileError
 from edge_et.native_log import NativeLog
 
 _MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
 _MADV_DONTNEED = 4
+
+# Everything is evaluated in the sequence 0. This one is only for `copy_state`.
+_COPIED = 1
 
 native_log = NativeLog()
 
@@ -89,3 +96,52 @@ def read_shape(weights: Path) -> DecoderShape:
         return DecoderShape.of(functools.partial(read_metadata, model), weights)
     finally:
         load_library().llama_model_free(model)
+
+
+def describe_build() -> str:
+    """Return which kernels llama.cpp was built with."""
+    text: bytes = load_library().llama_print_system_info()
+    return text.decode(errors="replace")
+
+
+def copy_state(context: Any, count: int) -> NDArray[np.uint8] | None:
+    """Copy what a context holds at its first positions, whatever lies behind them.
+
+    Args:
+        context: of two sequences that share their cells. llama.cpp copies a whole sequence or
+            nothing; so the positions are made one, which touches no numbers.
+        count: positions, at least 1.
+
+    Returns:
+        [n] uint8, for `load_state`; None: llama.cpp failed.
+    """
+    library = load_library()
+    memory = library.llama_get_memory(context)
+    library.llama_memory_seq_cp(memory, 0, _COPIED, 0, count)
+    try:
+        data = np.empty(library.llama_state_seq_get_size(context, _COPIED), np.uint8)
+        size = library.llama_state_seq_get_data(context, _bytes_of(data), len(data), _COPIED)
+    finally:
+        library.llama_memory_seq_rm(memory, _COPIED, -1, -1)
+    return data if size == len(data) else None
+
+
+def load_state(context: Any, data: NDArray[np.uint8], count: int) -> bool:
+    """Make an empty context hold what `copy_state` copied.
+
+    Args:
+        context: over the same weights, with the same number types.
+        data: exactly what was copied: llama.cpp is not made for damaged data.
+        count: positions that it has.
+
+    Returns:
+        Whether it does; otherwise it may hold anything.
+    """
+    library = load_library()
+    size = library.llama_state_seq_set_data(context, _bytes_of(data), len(data), 0)
+    last = library.llama_memory_seq_pos_max(library.llama_get_memory(context), 0)
+    return bool(size == len(data) and last == count - 1)
+
+
+def _bytes_of(data: NDArray[np.uint8]) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

@@ -13,13 +13,20 @@ from edge_et.decoder import DecoderShape, KvType
 from edge_et.errors import ClosedError, ModelFileError
 from edge_et.llama import load_library, native_log, open_model, read_metadata
 from edge_et.manifest import LanguageModelSpec
+from edge_et.prefixes import ImagePrefixes
 
 
 class LanguageModel:
     """Weights and, if there is one, the LoRA adapter that goes with them."""
 
     def __init__(
-        self, weights: Path, spec: LanguageModelSpec, *, adapter: Path | None, token_count: int
+        self,
+        weights: Path,
+        spec: LanguageModelSpec,
+        *,
+        adapter: Path | None,
+        token_count: int,
+        prefixes: ImagePrefixes | None = None,
     ) -> None:
         """Map the weights into memory.
 
@@ -29,6 +36,7 @@ class LanguageModel:
             adapter: LoRA as a GGUF file, applied with scale 1.
             token_count: ids that the tokenizer knows; rows behind them are padding, and their
                 logits are never shown to anyone.
+            prefixes: keep on disk what contexts hold of images; None: nobody does.
 
         Raises:
             ModelFileError: a file cannot be opened, or is not what the manifest says.
@@ -42,6 +50,7 @@ class LanguageModel:
             library.llama_model_get_vocab(self.model)
         )
         self.token_count = token_count
+        self.prefixes = prefixes
         self.adapter = None
         try:
             self._check(weights, spec)

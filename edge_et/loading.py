@@ -1,10 +1,12 @@
 """From a bundle to a pipeline: opens the models and checks that they are what the manifest says."""
 
+import functools
 import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol, Unpack, get_args
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
@@ -20,6 +22,7 @@ from edge_et.llm import LanguageModel
 from edge_et.lookup import MOST_GUESSED, Lookup
 from edge_et.manifest import LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.options import (
+    DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
     OptionValues,
@@ -27,8 +30,10 @@ from edge_et.options import (
     default_threads,
 )
 from edge_et.pipeline import ExtractThink
-from edge_et.profile import Settings, tuned
+from edge_et.prefixes import ImagePrefixes
+from edge_et.profile import Settings, rounding_facts, tuned
 from edge_et.results import Answer
+from edge_et.snapshots import Snapshots, SnapshotStore
 from edge_et.tokenizer import Tokenizer
 from edge_et.vision import VisionTower
 from edge_et.writing import Speaker
@@ -50,6 +55,8 @@ def load(
     max_kv_bytes: int | None = None,
     use_profile: bool = True,
     lookup: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> ExtractThink:
     """Load a bundle.
 
@@ -67,6 +74,12 @@ def load(
             at once, where that is faster; see `edge_et.lookup`. A batch rounds differently from
             single steps, and what is guessed depends on measured times: where two tokens are nearly
             as probable, the same call may go on with the one or the other.
+        cache_dir: a folder in which image tokens and the KV caches of images are kept, so that a
+            program that is started again runs neither tower nor prefill for a picture that it knew.
+            Processes and bundles may share it; it changes no answer, and where it cannot be used,
+            that is logged. None keeps nothing.
+        cache_bytes: most bytes in there, at least 0; what was unused for longest is deleted first.
+            What needs more than a quarter of them is not kept.
 
     Returns:
         The pipeline: a context manager, to be closed.
@@ -81,6 +94,7 @@ def load(
         check_at_least("threads", threads, 1)
     check_at_least("max_pixels", max_pixels, 1)
     check_at_least("image_cache_bytes", image_cache_bytes, 0)
+    check_at_least("cache_bytes", cache_bytes, 0)
     if kv_type is not None and kv_type not in get_args(KvType):
         raise OptionError("kv_type", kv_type, f"one of {', '.join(get_args(KvType))}")
     if max_kv_bytes is not None:
@@ -97,9 +111,29 @@ def load(
         needed_bytes = _cache_bytes(bundle, settings.kv_type)
         if needed_bytes > max_kv_bytes:
             raise MemoryBudgetError(needed_bytes, max_kv_bytes)
+    snapshots = None
+    if cache_dir is not None:
+        snapshots = open_snapshots(Path(cache_dir), cache_bytes, settings)
     return open_pipeline(
-        bundle, settings, max_pixels=max_pixels, image_cache_bytes=image_cache_bytes
+        bundle,
+        settings,
+        max_pixels=max_pixels,
+        image_cache_bytes=image_cache_bytes,
+        snapshots=snapshots,
+        open_model=functools.partial(open_model, snapshots=snapshots),
     )
+
+
+def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapshots:
+    """Return the snapshots in a folder, of which nothing is touched yet.
+
+    Args:
+        folder: see `load`, `cache_dir`.
+        limit_bytes: most bytes in there.
+        settings: how bundles are opened.
+    """
+    store = SnapshotStore(folder.absolute() / "snapshots", limit_bytes)
+    return Snapshots(store, rounding_facts(settings))
 
 
 class Model(Protocol):
@@ -124,18 +158,25 @@ OpenModel = Callable[[Bundle, LanguageModelSpec, Tokenizer], Model]
 """Opens a language model of a bundle, given its tokenizer."""
 
 
-def open_model(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> LanguageModel:
+def open_model(
+    bundle: Bundle,
+    spec: LanguageModelSpec,
+    tokenizer: Tokenizer,
+    snapshots: Snapshots | None = None,
+) -> LanguageModel:
     """Open a language model of a bundle with llama.cpp.
 
     Args:
         bundle: a bundle.
         spec: one of its models.
         tokenizer: the model's.
+        snapshots: keep what its KV caches hold of images; None: nobody does.
 
     Raises:
         ModelFileError: it cannot be used.
     """
-    return _open_weights(bundle, spec, tokenizer.size)
+    prefixes = None if snapshots is None else ImagePrefixes(snapshots, spec)
+    return _open_weights(bundle, spec, tokenizer.size, prefixes)
 
 
 def open_pipeline(
@@ -144,6 +185,7 @@ def open_pipeline(
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
+    snapshots: Snapshots | None = None,
     open_model: OpenModel = open_model,
 ) -> ExtractThink:
     """Open the parts of a bundle and put them together.
@@ -155,6 +197,7 @@ def open_pipeline(
         settings: how to open them.
         max_pixels: as for `load`.
         image_cache_bytes: as for `load`.
+        snapshots: keep image tokens; given to the models by whoever opens them. None: nobody does.
         open_model: opens its language models.
 
     Returns:
@@ -193,6 +236,7 @@ def open_pipeline(
             resources=resources.pop_all(),
             max_pixels=max_pixels,
             image_cache_bytes=image_cache_bytes,
+            snapshots=snapshots,
         )
 
 
@@ -251,12 +295,18 @@ def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
         return calibrate(tower, context, vision.processing)
 
 
-def _open_weights(bundle: Bundle, spec: LanguageModelSpec, token_count: int) -> LanguageModel:
+def _open_weights(
+    bundle: Bundle,
+    spec: LanguageModelSpec,
+    token_count: int,
+    prefixes: ImagePrefixes | None = None,
+) -> LanguageModel:
     return LanguageModel(
         bundle.path(spec.weights),
         spec,
         adapter=None if spec.adapter is None else bundle.path(spec.adapter),
         token_count=token_count,
+        prefixes=prefixes,
     )
 
 

@@ -4,8 +4,8 @@ It holds an image encoder and one or two speakers; it decides what has to run.
 How models are opened is not known here: see `edge_et.loading`.
 """
 
-from collections.abc import Generator
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import Self, Unpack
@@ -27,6 +27,7 @@ from edge_et.options import (
 )
 from edge_et.request import Request, check_text
 from edge_et.results import Answer, Event, Extraction, PhaseUsage, Thought
+from edge_et.snapshots import Snapshots
 from edge_et.stages import drain
 from edge_et.turns import Turn
 from edge_et.vision import ImageTokens, Tower
@@ -48,6 +49,7 @@ class ExtractThink:
         resources: AbstractContextManager[object] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
+        snapshots: Snapshots | None = None,
         clock: Clock = perf_counter,
     ) -> None:
         """Put the parts together; `edge_et.load` does it for a bundle.
@@ -63,13 +65,19 @@ class ExtractThink:
             resources: left when the pipeline is closed.
             max_pixels: most pixels of a picture.
             image_cache_bytes: most bytes of image tokens that are remembered.
+            snapshots: what is kept on disk; None: nothing is.
             clock: tells the time for deadlines.
         """
         self.manifest = manifest
         self.bundle = bundle
         self._encoder = ImageEncoder(
-            manifest.vision, tower, max_pixels=max_pixels, cache_bytes=image_cache_bytes
+            manifest.vision,
+            tower,
+            max_pixels=max_pixels,
+            cache_bytes=image_cache_bytes,
+            snapshots=snapshots,
         )
+        self._snapshots = snapshots
         self._cast = Cast(perceiver=perceiver, reasoner=reasoner, hinter=hinter)
         self._clock = clock
         self._resources = resources
@@ -153,8 +161,7 @@ class ExtractThink:
             check_length(self._cast.perceiver, len(tokens.rows) + 1)
 
         parsed = parse_image_options(options)
-        with self._turn:
-            self._check_open()
+        with self._call():
             return self._encoder.encode(image, parsed, check)[0]
 
     def image_cost(
@@ -192,8 +199,7 @@ class ExtractThink:
         """
         request = Request.of(question, options, self.manifest)
         course = self._course(request)
-        with self._turn:
-            self._check_open()
+        with self._call():
             tokens, _ = self._encoder.encode(image, request.options, course.check_fits)
             return drain(course.extract(tokens, course.find_hint(), read_ahead=False))
 
@@ -211,8 +217,7 @@ class ExtractThink:
             EdgeETError: as for `answer`.
         """
         course = self._course(Request.of(question, options, self.manifest))
-        with self._turn:
-            self._check_open()
+        with self._call():
             return drain(course.think(extraction))
 
     def rethink(self, question: str, extraction: str, **options: Unpack[OptionValues]) -> Answer:
@@ -232,8 +237,7 @@ class ExtractThink:
         """
         course = self._course(Request.of(question, options, self.manifest))
         told = course.retell(check_text("extraction", extraction))
-        with self._turn:
-            self._check_open()
+        with self._call():
             thought = drain(course.think(told))
         return _answer({"image": PhaseUsage(), "vision": PhaseUsage()}, told, thought)
 
@@ -263,22 +267,20 @@ class ExtractThink:
         def check(tokens: ImageTokens) -> None:
             course.check_fits_at_once(tokens, direct.prompt, budget)
 
-        with self._turn:
-            self._check_open()
+        with self._call():
             tokens, usage = self._encoder.encode(image, request.options, check)
             thought = drain(course.answer_at_once(tokens, direct.prompt, budget))
         nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
         return _answer(usage, nothing, thought)
 
     def clear(self) -> None:
-        """Forget all that was remembered: KV caches and image tokens.
+        """Forget KV caches and image tokens, but not what is kept on disk.
 
         Raises:
             BusyError: a stream that this thread began is not finished.
             ClosedError: the pipeline was closed.
         """
-        with self._turn:
-            self._check_open()
+        with self._call():
             self._encoder.clear()
             for speaker in (self._cast.perceiver, self._cast.reasoner, self._cast.hinter):
                 if speaker is not None:
@@ -294,6 +296,8 @@ class ExtractThink:
             if not self._closed:
                 self._closed = True
                 self._encoder.clear()
+                if self._snapshots is not None:
+                    self._snapshots.close()
                 if self._resources is not None:
                     self._resources.__exit__(None, None, None)
 
@@ -312,11 +316,21 @@ class ExtractThink:
         if self._closed:
             raise ClosedError("pipeline")
 
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Take the turn; when the work is done or given up, have snapshots written."""
+        with self._turn:
+            self._check_open()
+            try:
+                yield
+            finally:
+                if self._snapshots is not None and not self._closed:
+                    self._snapshots.settle()
+
     def _stream(
         self, image: AnyImage, request: Request, course: Course
     ) -> Generator[Event, None, None]:
-        with self._turn:
-            self._check_open()
+        with self._call():
             tokens, usage = self._encoder.encode(image, request.options, course.check_fits)
             hint = course.find_hint()
             if hint.usage is not None:

@@ -28,6 +28,7 @@ from edge_et.bundle import (
 )
 from edge_et.decoder import KvType
 from edge_et.errors import BundleError
+from edge_et.llama import describe_build
 from edge_et.manifest import FileRef
 
 FORMAT: Final = "edge-et-profile"
@@ -133,6 +134,23 @@ def device_name() -> str:
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that run the models."""
     return {name: version(name) for name in _LIBRARIES}
+
+
+def rounding_facts(settings: Settings) -> dict[str, object]:
+    """Return what the last bit of a number may depend on, models and their inputs aside.
+
+    Args:
+        settings: how the models are opened.
+    """
+    return {
+        "edge-et": version("edge-et"),
+        "numpy": version("numpy"),
+        **library_versions(),
+        "device": device_name(),
+        "llama.cpp": describe_build(),
+        "threads": settings.threads,
+        "flash_attention": settings.flash_attention,
+    }
 
 
 class _UnfitError(Exception):

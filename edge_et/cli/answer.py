@@ -28,6 +28,11 @@ _TITLES: dict[type[Event], str] = {
     "--show-stages", is_flag=True, help="Print extraction, reasoning, hint and what was cut too."
 )
 @click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep pictures in this folder, so that later runs need not encode them again.",
+)
 @click.option("--max-tiles", type=int, help="Most tiles of the picture, all of it included.")
 @click.option("--pooling", type=int, help="2: four tokens of a tile become one.")
 @click.option("--max-extraction-tokens", type=int, help="Budget of stage 1.")
@@ -50,12 +55,13 @@ def answer(
     as_json: bool,
     show_stages: bool,
     threads: int | None,
+    cache_dir: Path | None,
     **options: Unpack[OptionValues],
 ) -> None:
     """Answer QUESTION about the picture in the file IMAGE."""
     import edge_et
 
-    with edge_et.load(model, threads=threads) as pipe:
+    with edge_et.load(model, threads=threads, cache_dir=cache_dir) as pipe:
         events = pipe.stream(image, question, **options)
         if sys.stdout.isatty() and not as_json:
             _print_as_it_comes(events, show_stages)

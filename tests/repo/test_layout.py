@@ -30,6 +30,7 @@ ORDER = (
     "kv",
     "native_log",
     "decoder",
+    "prefixes",
     "evaluator",
     "llama",
     "context",

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from edge_et.encoder import Check, ImageEncoder
 from edge_et.errors import ImageInputError, OptionError, PromptTooLongError
 from edge_et.manifest import FileRef, Tiling, VisionSpec
 from edge_et.options import AnswerOptions
+from edge_et.snapshots import Snapshots, SnapshotStore
 from edge_et.vision import ImageTokens
 
 PICTURE = Image.fromarray(np.random.default_rng(4).integers(0, 256, (60, 91, 3), np.uint8))
@@ -85,6 +87,38 @@ def test_equal_work_is_remembered_however_it_was_asked_for() -> None:
     used.clear()
     used.encode(PICTURE, AnswerOptions(), anything)
     assert tower.runs == 3
+
+
+def test_what_is_on_disk_is_not_encoded_again(tmp_path: Path) -> None:
+    def restarted() -> tuple[ImageEncoder, FakeTower, Snapshots]:
+        snapshots = Snapshots(SnapshotStore(tmp_path, 10**6), {})
+        return *encoder(snapshots=snapshots), snapshots
+
+    used, tower, snapshots = restarted()
+    first, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    snapshots.close()
+    used, tower, _ = restarted()
+    again, usage = used.encode(PICTURE, AnswerOptions(), anything)
+    assert (again.rows.tobytes(), again.digest) == (first.rows.tobytes(), first.digest)
+    assert (again.rows.dtype, again.rows.shape) == (np.float32, first.rows.shape)
+    assert not again.rows.flags.writeable
+    assert (usage["vision"].evaluated_tokens, usage["vision"].reused_tokens) == (0, len(first.rows))
+    assert tower.runs == 0
+    assert used.encode(PICTURE, AnswerOptions(), anything)[0] is again
+    used.encode(PICTURE, AnswerOptions(max_tiles=3), anything)
+    assert tower.runs == 1
+
+
+def test_rows_of_another_number_are_not_taken(tmp_path: Path) -> None:
+    snapshots = Snapshots(SnapshotStore(tmp_path, 10**6), {})
+    used, tower = encoder(snapshots=snapshots)
+    tokens, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    key = snapshots.key("image tokens", digest=tokens.digest)
+    snapshots.store.write(key, np.zeros(tokens.rows.nbytes - 4, np.uint8))
+    used.clear()
+    again, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    assert np.array_equal(again.rows, tokens.rows)
+    assert tower.runs == 2
 
 
 def variants() -> Iterator[tuple[str, ImageTokens]]:

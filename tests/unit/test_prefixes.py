@@ -1,0 +1,162 @@
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny.fakes import ScriptedContext
+
+from edge_et.bundle import read_manifest
+from edge_et.decoder import KvType
+from edge_et.kv import Position, common_prefix, positions_of
+from edge_et.manifest import FileRef, LanguageModelSpec
+from edge_et.prefixes import ImagePrefixes
+from edge_et.prompt import ImageSegment, Segment, TokenSegment
+from edge_et.snapshots import Snapshots, SnapshotStore
+from edge_et.vision import ImageTokens
+
+BEFORE, BEHIND = TokenSegment((1, 2, 3)), TokenSegment((4, 5, 6, 7))
+
+
+class FakeCache:
+    """Knows its positions; what it copies is how many there are."""
+
+    shape = ScriptedContext.shape
+
+    def __init__(self, context_length: int = 64, kv_type: KvType = "f16") -> None:
+        self.context_length = context_length
+        self.kv_type: KvType = kv_type
+        self.held: list[Position] = []
+        self.refuses = False
+
+    def save(self, positions: Sequence[Position]) -> NDArray[np.uint8] | None:
+        if common_prefix(self.held, positions) < len(positions):
+            return None
+        return np.array([len(positions)], np.uint8)
+
+    def restore(self, positions: Sequence[Position], data: NDArray[np.uint8]) -> bool:
+        assert data.tolist() == [len(positions)]
+        self.held = [] if self.refuses else list(positions)
+        return not self.refuses
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_bundle: Path) -> LanguageModelSpec:
+    return read_manifest(tiny_bundle / "bundle.json").perceiver
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Iterator[Snapshots]:
+    snapshots = Snapshots(SnapshotStore(tmp_path, 10**6), {"threads": 1})
+    yield snapshots
+    snapshots.close()
+
+
+def image(value: float = 1.0, count: int = 4, digest: str = "a") -> ImageSegment:
+    return ImageSegment(ImageTokens(np.full((count, 8), value, np.float32), digest))
+
+
+def evaluate(prefixes: ImagePrefixes, cache: FakeCache, segments: list[Segment]) -> int:
+    """Do as a context does, and return how many positions it need not evaluate."""
+    wanted = positions_of(segments)
+    found = prefixes.recall(cache, segments, common_prefix(cache.held, wanted))
+    assert cache.held[:found] == wanted[:found]
+    cache.held = wanted
+    return found
+
+
+def after_a_call(
+    snapshots: Snapshots, spec: LanguageModelSpec, segments: list[Segment]
+) -> ImagePrefixes:
+    prefixes = ImagePrefixes(snapshots, spec)
+    evaluate(prefixes, FakeCache(), segments)
+    snapshots.close()
+    return prefixes
+
+
+def test_the_prompt_up_to_its_image_comes_back(
+    snapshots: Snapshots, spec: LanguageModelSpec
+) -> None:
+    after_a_call(snapshots, spec, [BEFORE, image(), BEHIND])
+    anew = ImagePrefixes(snapshots, spec)
+    for question in (BEHIND, BEFORE):
+        cache = FakeCache()
+        assert evaluate(anew, cache, [BEFORE, image(), question]) == 7
+        assert evaluate(anew, cache, [BEFORE, image(), BEHIND]) >= 7
+    cache = FakeCache()
+    evaluate(anew, cache, [BEFORE, image(2.0, digest="b"), BEHIND])
+    assert evaluate(anew, cache, [BEFORE, image(), BEHIND]) == 7  # instead of the other picture
+
+
+def test_what_is_written_behind_an_image_is_no_part_of_it(
+    snapshots: Snapshots, spec: LanguageModelSpec
+) -> None:
+    prefixes = ImagePrefixes(snapshots, spec)
+    cache = FakeCache()
+    evaluate(prefixes, cache, [BEFORE, image(), BEHIND])
+    cache.held = [*cache.held, ("generated", 9)]
+    snapshots.close()
+    assert evaluate(prefixes, FakeCache(), [BEFORE, image()]) == 7
+
+
+def test_every_other_content_and_setting_is_another_entry(
+    snapshots: Snapshots, spec: LanguageModelSpec, tmp_path: Path
+) -> None:
+    prefixes = after_a_call(snapshots, spec, [BEFORE, image(), BEHIND])
+    others: list[list[Segment]] = [
+        [image(), BEHIND],
+        [BEHIND, image()],
+        [TokenSegment(BEFORE.ids, generated=True), image()],
+        [BEFORE, image(2.0)],  # another content under the same name
+        [BEFORE, image(count=3), BEHIND],
+        [BEFORE, image(), BEHIND, image()],
+    ]
+    for segments in others:
+        assert evaluate(prefixes, FakeCache(), segments) == 0
+    for cache in (FakeCache(context_length=65), FakeCache(kv_type="f32")):
+        assert evaluate(prefixes, cache, [BEFORE, image()]) == 0
+    ref = FileRef(path="x.gguf", size_bytes=1, sha256="0" * 64)
+    for field in ("weights", "adapter"):
+        other = ImagePrefixes(snapshots, msgspec.structs.replace(spec, **{field: ref}))
+        assert evaluate(other, FakeCache(), [BEFORE, image()]) == 0
+    elsewhere = Snapshots(SnapshotStore(tmp_path, 10**6), {"threads": 2})
+    assert evaluate(ImagePrefixes(elsewhere, spec), FakeCache(), [BEFORE, image()]) == 0
+    assert evaluate(prefixes, FakeCache(), [BEFORE, image(digest="z")]) == 7  # the same content
+
+
+def test_prompts_without_an_image_are_not_kept(
+    snapshots: Snapshots, spec: LanguageModelSpec, tmp_path: Path
+) -> None:
+    prefixes = after_a_call(snapshots, spec, [BEFORE, BEHIND])
+    assert evaluate(prefixes, FakeCache(), [BEFORE, BEHIND]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_too_large_is_not_even_copied(tmp_path: Path, spec: LanguageModelSpec) -> None:
+    row_bytes = FakeCache.shape.kv_bytes(1, "f16")
+    snapshots = Snapshots(SnapshotStore(tmp_path, 4 * 6 * row_bytes), {})
+    after_a_call(snapshots, spec, [BEFORE, image(), BEHIND])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_gone_before_the_call_ends_is_not_kept(
+    snapshots: Snapshots, spec: LanguageModelSpec, tmp_path: Path
+) -> None:
+    prefixes, cache = ImagePrefixes(snapshots, spec), FakeCache()
+    evaluate(prefixes, cache, [BEFORE, image(), BEHIND])
+    cache.held = positions_of([BEFORE, image(count=2)])
+    snapshots.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_cache_refuses_is_made_again(
+    snapshots: Snapshots, spec: LanguageModelSpec, tmp_path: Path
+) -> None:
+    prefixes, cache = after_a_call(snapshots, spec, [BEFORE, image()]), FakeCache()
+    cache.held = positions_of([BEFORE])
+    cache.refuses = True
+    assert evaluate(prefixes, cache, [BEFORE, image()]) == 0
+    assert list(tmp_path.iterdir()) == []
+    snapshots.close()
+    assert evaluate(prefixes, FakeCache(), [BEFORE, image()]) == 7
