@@ -27,10 +27,11 @@ PHASES = (
 )
 """In the order in which they happen; the first two in a fresh process alone."""
 
-Temperature = Literal["cold", "first", "second"]
-"""A fresh process; a warm one and a new picture; a warm one and the picture asked about last."""
+Temperature = Literal["cold", "restart", "first", "second"]
+"""A fresh process; one that finds the picture in the folder of an earlier one; a warm one and a new
+picture; a warm one and the picture asked about last."""
 
-TEMPERATURES: tuple[Temperature, ...] = ("cold", "first", "second")
+TEMPERATURES: tuple[Temperature, ...] = ("cold", "restart", "first", "second")
 
 Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
@@ -81,6 +82,9 @@ class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     note: Annotated[str, Meta(description="What is done, and with what.")]
     absent: Annotated[str | None, Meta(description="Why nothing was measured; null: it was.")]
     cold: tuple[Sample, ...] = ()
+    restart: Annotated[
+        tuple[Sample, ...], Meta(description="Empty where nothing survives the process.")
+    ] = ()
     first: tuple[Sample, ...] = ()
     second: tuple[Sample, ...] = ()
     peak_memory_bytes: Annotated[

@@ -19,7 +19,7 @@ MILESTONES: dict[str, Callable[[Sample], float]] = {
     "first thinking token": lambda sample: sample.first_thinking_s,
     "answer": lambda sample: sample.total_s,
 }
-"""Times since the question was asked, or since a cold process began."""
+"""Times since the question was asked, or since a fresh process began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Figure:
 
     Attributes:
         configuration: its name.
-        temperature: cold, first or second; empty where it is of all processes together.
+        temperature: see `TEMPERATURES`; empty where it is of all processes together.
         measure: what it is; phases are called ``phase ...``.
         unit: s, bytes, J or C.
         values: all samples.
@@ -152,7 +152,7 @@ def _sampled(samples: tuple[Sample, ...]) -> Iterator[tuple[str, str, tuple[floa
 def samples_of(
     document: Document, temperature: Temperature
 ) -> Iterator[tuple[Configuration, tuple[Sample, ...]]]:
-    """Yield the configurations that were measured, with their samples of one temperature."""
+    """Yield the configurations that have samples of one temperature, and these."""
     for configuration in document.configurations:
-        if configuration.absent is None:
-            yield configuration, configuration.samples(temperature)
+        if samples := configuration.samples(temperature):
+            yield configuration, samples

@@ -39,6 +39,7 @@ class Setup:
         engine: a key of `edge_et.benchmarks.engines.ENGINES`.
         reuse: whether anything is kept from stage to stage and from question to question; rivals
             do it their own way.
+        restarts: whether something survives the process, so that a restart is worth measuring.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Setup:
     note: str
     engine: str
     reuse: bool
+    restarts: bool = False
 
 
 OURS = Setup(
@@ -54,6 +56,7 @@ OURS = Setup(
     note="this runtime: llama.cpp and ONNX Runtime, caches kept",
     engine="llama.cpp",
     reuse=True,
+    restarts=True,
 )
 
 BASELINES = (
@@ -221,7 +224,7 @@ def run_latency(
 def _measure(
     setup: Setup, job: Job, progress: Callable[[str, int], None], known: dict[str, str]
 ) -> Configuration:
-    """Measure one configuration: a process for each cold sample, one for all warm ones.
+    """Measure one configuration: a fresh process for each cold sample, one for all warm ones.
 
     Args:
         setup: the configuration.
@@ -236,6 +239,13 @@ def _measure(
     for index in range(job.samples):
         progress("cold", index)
         cold.append(_run_worker(msgspec.structs.replace(job, samples=0)))
+    restart = []
+    if setup.restarts:
+        progress("restart", job.samples)
+        with tempfile.TemporaryDirectory(prefix="edge-et-bench-") as folder:
+            again = msgspec.structs.replace(job, samples=0, cache_dir=folder)
+            _run_worker(again)  # leaves the picture there
+            restart = [_run_worker(again) for _ in range(job.samples)]
     progress("warm", job.samples)
     warm = _run_worker(job)
     known |= warm.versions
@@ -244,9 +254,10 @@ def _measure(
         note=setup.note,
         absent=None,
         cold=tuple(sample for measured in cold for sample in measured.first),
+        restart=tuple(sample for measured in restart for sample in measured.first),
         first=warm.first,
         second=warm.second,
-        peak_memory_bytes=tuple(measured.peak_memory_bytes for measured in (*cold, warm)),
+        peak_memory_bytes=tuple(measured.peak_memory_bytes for measured in (*cold, *restart, warm)),
     )
 
 

@@ -3,7 +3,9 @@
 Everything around the models is the runtime's own code in every case.
 """
 
+import functools
 from collections.abc import Mapping
+from pathlib import Path
 from time import perf_counter
 
 from edge_et.benchmarks.document import Tokens
@@ -14,8 +16,9 @@ from edge_et.benchmarks.wrapped import WrappedModel
 from edge_et.bundle import Bundle
 from edge_et.evaluator import Evaluator
 from edge_et.hints import PLACE
-from edge_et.loading import Model, OpenModel, open_model, open_pipeline
+from edge_et.loading import Model, OpenModel, open_model, open_pipeline, open_snapshots
 from edge_et.manifest import LanguageModelSpec
+from edge_et.options import DEFAULT_CACHE_BYTES
 from edge_et.pipeline import ExtractThink
 from edge_et.profile import Settings
 from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
@@ -34,6 +37,11 @@ class Ours:
         work = job.work
         count = work.extraction_tokens + work.thinking_tokens + work.answer_tokens
         opens = _OPENS[job.engine]
+        settings = Settings(threads=job.threads)
+        snapshots = None
+        if job.cache_dir is not None:
+            snapshots = open_snapshots(Path(job.cache_dir), DEFAULT_CACHE_BYTES, settings)
+            opens = functools.partial(open_model, snapshots=snapshots)
 
         def open_scripted(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
             script = new_script(tokenizer, bundle.manifest.think.answer_marker, count)
@@ -46,7 +54,7 @@ class Ours:
             return WrappedModel(model, wrap)
 
         self.pipeline: ExtractThink = open_pipeline(
-            bundle, Settings(threads=job.threads), open_model=open_scripted
+            bundle, settings, snapshots=snapshots, open_model=open_scripted
         )
 
     def ask(self, question: str, *, fresh: bool) -> Heard:

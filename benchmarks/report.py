@@ -20,6 +20,7 @@ from edge_et.benchmarks.figures import (
 
 _TITLES: dict[Temperature, str] = {
     "cold": "Fresh process, first question",
+    "restart": "Fresh process, a picture that an earlier one kept on disk",
     "first": "Warm process, new picture",
     "second": "Warm process, second question on the same picture",
 }
@@ -36,7 +37,8 @@ def print_report(document: Document, console: Console) -> None:
     """
     console.print("\n".join(_heading(document)), markup=False, highlight=False)
     for temperature in TEMPERATURES:
-        console.print(_times(document, temperature))
+        if any(samples_of(document, temperature)):
+            console.print(_times(document, temperature))
     console.print(_speeds(document))
     for configuration in document.configurations:
         told = f"{configuration.name}: {configuration.note}"

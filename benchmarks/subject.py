@@ -25,6 +25,7 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             one.
         work: the same for every configuration.
         llama_server: path of the program; None: there is none.
+        cache_dir: a folder for what survives the process; None: nothing does.
     """
 
     bundle: str
@@ -34,6 +35,7 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     samples: int
     work: Work
     llama_server: str | None = None
+    cache_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,14 @@ from tiny.fakes import ScriptedContext as FakeContext
 from tiny.fakes import new_tokenizer
 
 from edge_et.benchmarks import latency
-from edge_et.benchmarks.document import PHASES, Bounds, Document, Sample, read_document
+from edge_et.benchmarks.document import (
+    PHASES,
+    TEMPERATURES,
+    Bounds,
+    Document,
+    Sample,
+    read_document,
+)
 from edge_et.benchmarks.latency import BASELINES, OURS, Setup, run_latency
 from edge_et.benchmarks.measure import measure
 from edge_et.benchmarks.ours import open_subject
@@ -59,7 +66,8 @@ def all_samples(document: Document) -> list[Sample]:
     return [
         sample
         for found in document.configurations
-        for sample in (*found.cold, *found.first, *found.second)
+        for temperature in TEMPERATURES
+        for sample in found.samples(temperature)
     ]
 
 
@@ -70,13 +78,15 @@ def test_every_configuration_has_its_samples(document: Document):
     for found in document.configurations:
         assert found.absent is None
         assert (len(found.cold), len(found.first), len(found.second)) == (1, 1, 1)
-        assert len(found.peak_memory_bytes) == 2
+        restarts = int(found.name == OURS.name)
+        assert len(found.restart) == restarts
+        assert len(found.peak_memory_bytes) == 2 + restarts
         assert min(found.peak_memory_bytes) > 10e6
 
 
 def test_phases_follow_each_other_and_fill_the_time(document: Document):
     for found in document.configurations:
-        for sample in found.cold:
+        for sample in (*found.cold, *found.restart):
             assert tuple(sample.phases_s) == PHASES
         for sample in (*found.first, *found.second):
             assert tuple(sample.phases_s) == PHASES[2:]
@@ -108,6 +118,8 @@ def test_reuse_shows_in_what_is_evaluated(document: Document):
     kept, emptied = document.configurations[:2]
     assert kept.first[0].tokens.prompt_reused == 0
     assert kept.second[0].tokens.prompt_reused > 16
+    assert kept.cold[0].tokens.prompt_reused == 0
+    assert kept.restart[0].tokens.prompt_reused > 16
     assert kept.first[0].tokens.handover_reused > kept.first[0].tokens.handover_evaluated
     assert kept.second[0].tokens.prompt_evaluated < emptied.second[0].tokens.prompt_evaluated
 

@@ -152,6 +152,15 @@ def test_the_tables_hold_what_was_measured_and_what_was_not():
     assert "WARNING" not in text
 
 
+def test_restarts_have_a_table_where_there_are_any():
+    title = "a picture that an earlier one kept on disk"
+    rival = configuration(2.0, name="a rival")
+    kept = configuration(1.0, restart=(sample(0.5, PHASES),))
+    for measured, told in (((kept, rival), True), ((rival,), False)):
+        text = " ".join(printed(print_report, document(*measured)).split())
+        assert (title in text) == told
+
+
 def test_a_rival_that_cannot_tell_the_tower_from_the_prefill_has_no_rate_of_it(tmp_path: Path):
     warm = tuple(phase for phase in PHASES[2:] if phase not in ("image", "vision"))
     rival = configuration(
