@@ -35,7 +35,7 @@ from edge_et.profile import Settings, rounding_facts, tuned
 from edge_et.results import Answer
 from edge_et.snapshots import Snapshots, SnapshotStore
 from edge_et.tokenizer import Tokenizer
-from edge_et.vision import VisionTower
+from edge_et.vision import DeferredTower, VisionTower
 from edge_et.writing import Speaker
 
 _HINT_POSITIONS = 1024
@@ -77,7 +77,8 @@ def load(
         cache_dir: a folder in which image tokens and the KV caches of images are kept, so that a
             program that is started again runs neither tower nor prefill for a picture that it knew.
             Processes and bundles may share it; it changes no answer, and where it cannot be used,
-            that is logged. None keeps nothing.
+            that is logged. The tower is opened for the first picture that is not there, and its
+            `ModelFileError` comes then. None keeps nothing.
         cache_bytes: most bytes in there, at least 0; what was unused for longest is deleted first.
             What needs more than a quarter of them is not kept.
 
@@ -197,7 +198,8 @@ def open_pipeline(
         settings: how to open them.
         max_pixels: as for `load`.
         image_cache_bytes: as for `load`.
-        snapshots: keep image tokens; given to the models by whoever opens them. None: nobody does.
+        snapshots: keep image tokens; the tower is opened when it first has to run. Given to the
+            models by whoever opens them. None: nobody keeps anything.
         open_model: opens its language models.
 
     Returns:
@@ -210,7 +212,9 @@ def open_pipeline(
     manifest = bundle.manifest
     threads = settings.threads or default_threads()
     with ExitStack() as resources:
-        tower = VisionTower(bundle.path(manifest.vision.graph), manifest.vision, threads)
+        graph = bundle.path(manifest.vision.graph)
+        opened_tower = functools.partial(VisionTower, graph, manifest.vision, threads)
+        tower = opened_tower() if snapshots is None else DeferredTower(opened_tower)
         resources.enter_context(closing(tower))
 
         def opened(spec: LanguageModelSpec) -> _Opened:

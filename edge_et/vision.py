@@ -5,7 +5,7 @@ is `ImageTokens`, a small object that can be kept and used again. Nothing else i
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -150,6 +150,39 @@ class VisionTower:
     def close(self) -> None:
         """Free the session; may be called again."""
         self._session = None
+
+
+class DeferredTower:
+    """A tower that is opened when it first has to run, which may be never."""
+
+    def __init__(self, opened: Callable[[], Tower]) -> None:
+        """Open nothing.
+
+        Args:
+            opened: opens the tower.
+        """
+        self._opened: Callable[[], Tower] | None = opened
+        self._tower: Tower | None = None
+
+    def encode(self, tiles: Iterable[NDArray[np.float32]]) -> TileFeatures:
+        """Do as the tower does, which is opened if need be.
+
+        Raises:
+            ModelFileError: it cannot be opened.
+            VisionRunError: as for the tower.
+            ClosedError: the tower was closed.
+        """
+        if self._opened is None:
+            raise ClosedError("vision tower")
+        if self._tower is None:
+            self._tower = self._opened()
+        return self._tower.encode(tiles)
+
+    def close(self) -> None:
+        """Close the tower if it was opened; may be called again."""
+        self._opened = None
+        if self._tower is not None:
+            self._tower.close()
 
 
 class ImageTokenCache:

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from tiny.bundle import build_bundle
 
 import edge_et
-from edge_et.bundle import read_manifest
+from edge_et.bundle import read_manifest, save_manifest
 from edge_et.context import Context
+from edge_et.errors import ModelFileError
 from edge_et.kv import positions_of
 from edge_et.llm import LanguageModel
 from edge_et.prompt import ImageSegment, Segment, TokenSegment
@@ -152,6 +155,18 @@ def test_what_was_begun_and_given_up_is_kept(tiny_bundle: Path, tmp_path: Path) 
     assert texts(answer) == texts(expected)
     assert answer.usage["vision"].evaluated_tokens == 0
     assert answer.usage["extract"].reused_tokens > 16
+
+
+def test_a_tower_that_cannot_be_opened_is_told_when_it_is_needed(tmp_path: Path) -> None:
+    manifest = build_bundle(tmp_path / "bundle")
+    ask(tmp_path / "cache", QUESTION, model=tmp_path / "bundle")
+    vision = msgspec.structs.replace(manifest.vision, graph=manifest.perceiver.weights)
+    save_manifest(msgspec.structs.replace(manifest, vision=vision), tmp_path / "bundle")
+    with edge_et.load(tmp_path / "bundle", threads=1, cache_dir=tmp_path / "cache") as pipe:
+        for _ in range(2):
+            with pytest.raises(ModelFileError, match=r"perceiver\.gguf"):
+                pipe.answer(DEMO, QUESTION)
+        assert pipe.rethink(QUESTION, "A cat.").usage["think"].evaluated_tokens > 0
 
 
 def test_a_folder_that_cannot_be_used_fails_no_answer(

@@ -1,6 +1,9 @@
 import numpy as np
+import pytest
+from tiny.fakes import FakeTower
 
-from edge_et.vision import ImageTokenCache, ImageTokens
+from edge_et.errors import ClosedError
+from edge_et.vision import DeferredTower, ImageTokenCache, ImageTokens, Tower
 
 
 def image(digest: str, count: int = 4) -> ImageTokens:
@@ -32,3 +35,25 @@ def test_a_cleared_cache_has_room_again() -> None:
     cache.clear()
     cache.put(image("b"))
     assert (cache.get("a") is None, cache.get("b") is None) == (True, False)
+
+
+def test_a_deferred_tower_is_opened_once_and_not_before_it_runs() -> None:
+    towers: list[FakeTower] = []
+
+    def opened() -> Tower:
+        towers.append(FakeTower())
+        return towers[-1]
+
+    tile = np.ones((3, 4, 4), np.float32)
+    tower = DeferredTower(opened)
+    assert towers == []
+    for _ in range(2):
+        assert tower.encode([tile]).features.shape == (1, 16, 32)
+    assert [found.runs for found in towers] == [2]
+    tower.close()
+    tower.close()
+    assert towers[0].closed
+    with pytest.raises(ClosedError):
+        tower.encode([tile])
+    DeferredTower(opened).close()
+    assert len(towers) == 1
