@@ -19,12 +19,13 @@ import msgspec
 import numpy as np
 
 from edge_et.benchmarks.document import Bounds, BundleInfo, Model
-from edge_et.bundle import MANIFEST_NAME, Bundle, file_ref
+from edge_et.bundle import Bundle
 from edge_et.decoder import DecoderShape
 from edge_et.errors import BenchError
 from edge_et.export.steps import needing_extra
 from edge_et.llama import read_shape
 from edge_et.manifest import LanguageModelSpec
+from edge_et.profile import manifest_sha256
 
 _READ_BYTES = 256 * 2**20  # of one pass, all threads together; more than the caches of a server
 _MATRIX_SIDE = 1024
@@ -77,7 +78,7 @@ def describe_bundle(bundle: Bundle) -> BundleInfo:
     return BundleInfo(
         name=manifest.name,
         version=manifest.version,
-        sha256=file_ref(bundle.folder / MANIFEST_NAME).sha256,
+        sha256=manifest_sha256(bundle),
         models=tuple(models),
     )
 

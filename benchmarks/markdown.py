@@ -13,6 +13,7 @@ from statistics import median
 
 from edge_et.benchmarks.document import Configuration, Document, Sample, read_document
 from edge_et.errors import BenchError
+from edge_et.files import written_whole
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -111,7 +112,8 @@ def main() -> None:
     """Make the tables of the files on the command line anew."""
     for name in sys.argv[1:]:
         path = Path(name)
-        path.write_text(fill_marks(path, RESULTS))
+        with written_whole(path) as partial:
+            partial.write_text(fill_marks(path, RESULTS))
 
 
 if __name__ == "__main__":

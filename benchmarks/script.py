@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.decoder import DecoderShape, KvType
+from edge_et.benchmarks.wrapped import WrappedContext
 from edge_et.errors import BenchError
 from edge_et.evaluator import Evaluation, Evaluator
 from edge_et.prompt import Segment, TokenSegment
@@ -23,8 +23,8 @@ _SEED = 5
 _LEAST_WORDS = 8
 
 
-class ScriptedContext:
-    """An `Evaluator` around another; costs a copy of the logits a token."""
+class ScriptedContext(WrappedContext):
+    """Writes what it is told to; costs a copy of the logits a token."""
 
     def __init__(
         self, inner: Evaluator, script: Sequence[int], *, reads_ahead: bool = True
@@ -36,27 +36,12 @@ class ScriptedContext:
             script: the tokens to write, at least one; it is begun again when it ends.
             reads_ahead: whether a prompt is read before its end is known.
         """
-        self._inner = inner
+        super().__init__(inner)
         self._script = script
         self._reads_ahead = reads_ahead
         self._written = 0
         self._forgotten = False
         self._reread = 0
-
-    @property
-    def shape(self) -> DecoderShape:
-        """Sizes of the model."""
-        return self._inner.shape
-
-    @property
-    def kv_type(self) -> KvType:
-        """Number type of the cache."""
-        return self._inner.kv_type
-
-    @property
-    def context_length(self) -> int:
-        """Positions that the cache can hold."""
-        return self._inner.context_length
 
     @property
     def logits(self) -> NDArray[np.float32]:
@@ -92,18 +77,6 @@ class ScriptedContext:
     def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
         """Make the cache begin with these segments, the last of which will go on; as `steps`."""
         return self._inner.feed(segments) if self._reads_ahead else iter(())
-
-    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
-        """Evaluate one token, just written, behind what the cache holds."""
-        return self._inner.append(token, guesses)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._inner.clear()
-
-    def close(self) -> None:
-        """Free what is held; may be called again."""
-        self._inner.close()
 
 
 def read_again(segments: Sequence[Segment], count: int) -> tuple[Segment, ...]:

@@ -1,10 +1,66 @@
 """A language model whose contexts something is put around: a script, or a watch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-from edge_et.decoder import KvType
-from edge_et.evaluator import Evaluator
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.decoder import DecoderShape, KvType
+from edge_et.evaluator import Evaluation, Evaluator
 from edge_et.loading import Model
+from edge_et.prompt import Segment
+
+
+class WrappedContext:
+    """An `Evaluator` that passes everything on to another; others change a part of that."""
+
+    def __init__(self, inner: Evaluator) -> None:
+        """Begin with what the other one holds.
+
+        Args:
+            inner: does the work; closed together with this one.
+        """
+        self._inner = inner
+
+    @property
+    def shape(self) -> DecoderShape:
+        """Sizes of the model."""
+        return self._inner.shape
+
+    @property
+    def kv_type(self) -> KvType:
+        """Number type of the cache."""
+        return self._inner.kv_type
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the cache can hold."""
+        return self._inner.context_length
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Logits [V] float32 behind the last position."""
+        return self._inner.logits
+
+    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Make the cache hold exactly these segments; tell before each batch how far it is."""
+        return self._inner.steps(segments)
+
+    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+        """Make the cache begin with these segments, the last of which will go on; as `steps`."""
+        return self._inner.feed(segments)
+
+    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
+        """Evaluate one token, just written, behind what the cache holds."""
+        return self._inner.append(token, guesses)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._inner.clear()
+
+    def close(self) -> None:
+        """Free what is held; may be called again."""
+        self._inner.close()
 
 
 class WrappedModel:

@@ -1,5 +1,6 @@
-"""Files written whole or not at all."""
+"""Files: written whole or not at all, and where those lie that can be made again."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,12 @@ from pathlib import Path
 
 PARTIAL_PREFIX = ".partial-"
 """How the folders begin that a killed process leaves behind."""
+
+
+def user_cache() -> Path:
+    """Return edge-et's folder in the user's folder for caches; it need not exist."""
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return Path(caches or Path.home() / ".cache") / "edge-et"
 
 
 @contextmanager

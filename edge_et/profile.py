@@ -28,6 +28,7 @@ from edge_et.bundle import (
 )
 from edge_et.decoder import KvType
 from edge_et.errors import BundleError
+from edge_et.files import user_cache
 from edge_et.llama import describe_build
 from edge_et.manifest import FileRef
 
@@ -104,9 +105,7 @@ def tuned(bundle: Bundle) -> tuple[Bundle, Settings]:
 
 def profile_folder(bundle: Bundle) -> Path:
     """Return where a bundle's profile and the files made for it lie: in the user's caches."""
-    caches = os.environ.get("XDG_CACHE_HOME")
-    root = Path(caches or Path.home() / ".cache") / "edge-et" / "profiles"
-    return root / manifest_sha256(bundle)[:16]
+    return user_cache() / "profiles" / manifest_sha256(bundle)[:16]
 
 
 def manifest_sha256(bundle: Bundle) -> str:

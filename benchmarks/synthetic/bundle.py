@@ -3,7 +3,6 @@
 In: a shape, and the folder that such bundles are kept in. Out: a bundle.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from edge_et.bundle import (
 )
 from edge_et.errors import BenchError, BundleError
 from edge_et.export.steps import Progress, no_progress
+from edge_et.files import user_cache
 
 VERSION = "2"
 """Of what is made; bundles of another version are made anew."""
@@ -47,8 +47,7 @@ _CHAT = ChatSpec(
 
 def default_folder() -> Path:
     """Return where synthetic bundles are kept: in the user's folder for caches."""
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return Path(caches or Path.home() / ".cache") / "edge-et" / "synthetic"
+    return user_cache() / "synthetic"
 
 
 def synthetic_bundle(shape: BundleShape, folder: Path, progress: Progress = no_progress) -> Bundle:

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_et.benchmarks.wrapped import WrappedModel
+from edge_et.benchmarks.wrapped import WrappedContext, WrappedModel
 from edge_et.bundle import Bundle
-from edge_et.decoder import DecoderShape, KvType
 from edge_et.evaluator import Evaluation, Evaluator
 from edge_et.export.compare import LogitsDifference, compare_logits, max_abs_error
 from edge_et.image import ImageSource
@@ -55,33 +54,13 @@ class Dialogue:
     logits: list[NDArray[np.float32]] = field(default_factory=list)
 
 
-class WatchedContext:
-    """An `Evaluator` around another that writes down what goes through it."""
+class WatchedContext(WrappedContext):
+    """Writes down what goes through it."""
 
     def __init__(self, inner: Evaluator) -> None:
-        """Begin with nothing written down; `inner` is closed together with this one."""
-        self._inner = inner
+        """Begin with nothing written down; see `WrappedContext`."""
+        super().__init__(inner)
         self.dialogues: list[Dialogue] = []
-
-    @property
-    def shape(self) -> DecoderShape:
-        """Sizes of the model."""
-        return self._inner.shape
-
-    @property
-    def kv_type(self) -> KvType:
-        """Number type of the cache."""
-        return self._inner.kv_type
-
-    @property
-    def context_length(self) -> int:
-        """Positions that the cache can hold."""
-        return self._inner.context_length
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """Logits [V] float32 behind the last position."""
-        return self._inner.logits
 
     def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
         """Make the cache hold exactly these segments; tell before each batch how far it is."""
@@ -90,24 +69,12 @@ class WatchedContext:
         dialogue.logits.append(self._inner.logits)
         self.dialogues.append(dialogue)
 
-    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
-        """Make the cache begin with these segments, the last of which will go on; as `steps`."""
-        return self._inner.feed(segments)
-
     def append(self, token: int, guesses: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds."""
         rows = self._inner.append(token, guesses)
         self.dialogues[-1].written.append(token)
         self.dialogues[-1].logits.append(self._inner.logits)
         return rows
-
-    def clear(self) -> None:
-        """Forget what the cache holds."""
-        self._inner.clear()
-
-    def close(self) -> None:
-        """Free what is held; may be called again."""
-        self._inner.close()
 
 
 def record(

@@ -27,6 +27,7 @@ from edge_et.bundle import Bundle, file_ref
 from edge_et.context import Context
 from edge_et.errors import BenchError, DecodeError
 from edge_et.export.compare import LogitsDifference
+from edge_et.files import written_whole
 from edge_et.image import ImageSource
 from edge_et.llm import LanguageModel
 from edge_et.manifest import FileRef, LanguageModelSpec
@@ -154,7 +155,7 @@ def tune(bundle: Bundle, pictures: Sequence[ImageSource], tell: Tell) -> list[Tr
                 perceiver=chosen["perceiver"],
                 reasoner=chosen.get("reasoner"),
             )
-            _write(profile, folder, Path(name))
+            _write(profile, folder)
     except OSError as err:
         raise BenchError(f"{folder} cannot be written: {err.strerror or err}") from err
     return trials
@@ -306,11 +307,10 @@ def _keep(weights: Path, folder: Path, trial: Path) -> FileRef | None:
     return file_ref(path)
 
 
-def _write(profile: DeviceProfile, folder: Path, trial: Path) -> None:
+def _write(profile: DeviceProfile, folder: Path) -> None:
     """Write a profile, and drop the files of the one before."""
-    draft = trial / PROFILE_NAME
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
-    draft.replace(folder / PROFILE_NAME)
+    with written_whole(folder / PROFILE_NAME) as partial:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
     kept = {ref.path for ref in (profile.perceiver, profile.reasoner) if ref is not None}
     for path in folder.glob("*.gguf"):
         if path.name not in kept:

@@ -5,6 +5,7 @@ Neither is among the packages of the tests; docs/benchmarks.md tells how to meas
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from tiny import shapes
+from tiny.shapes import TOWER
 from tokenizers import Tokenizer as TokenizerOfFile
 
 from edge_et.benchmarks import latency
@@ -29,24 +32,12 @@ from edge_et.benchmarks.rivals.openvino_convert import (
 from edge_et.benchmarks.rivals.openvino_files import WEIGHTS, converted_folder
 from edge_et.benchmarks.subject import Job
 from edge_et.benchmarks.synthetic.bundle import synthetic_bundle
-from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape, LlmShape, TowerShape
+from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape
 from edge_et.benchmarks.synthetic.tokenizer import write_tokenizer
 from edge_et.bundle import Bundle
 from edge_et.errors import BenchError
 
-LLM = LlmShape(
-    name="miniature",
-    architecture="llama",
-    layers=2,
-    width=64,
-    heads=2,
-    kv_heads=1,
-    head_width=32,
-    feed_forward=96,
-    vocabulary=1277,
-    rows=1280,
-)
-TOWER = TowerShape(name="tower", layers=2, width=32, heads=2, feed_forward=64, patch=8, image=36)
+LLM = replace(shapes.LLM, vocabulary=1277)
 ONE = BundleShape(name="one", tower=TOWER, perceiver=LLM, context_length=512)
 RIVAL = "edge_et.benchmarks.rivals.openvino"
 QUESTIONS = ("What is the shape in the middle?", "Why?")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from tiny.shapes import LLM, TOWER
 
 import edge_et
 from edge_et.benchmarks import latency
@@ -26,26 +27,13 @@ from edge_et.benchmarks.rivals.conversation import Conversation
 from edge_et.benchmarks.rivals.server_process import Server
 from edge_et.benchmarks.subject import Job
 from edge_et.benchmarks.synthetic.bundle import synthetic_bundle
-from edge_et.benchmarks.synthetic.shapes import BundleShape, LlmShape, TowerShape
+from edge_et.benchmarks.synthetic.shapes import BundleShape
 from edge_et.bundle import Bundle, load_bundle, save_manifest
 from edge_et.errors import BenchError
 from edge_et.manifest import ThinkSpec
 from edge_et.marker import forced_marker
 from edge_et.tokenizer import Tokenizer
 
-LLM = LlmShape(
-    name="miniature",
-    architecture="llama",
-    layers=2,
-    width=64,
-    heads=2,
-    kv_heads=1,
-    head_width=32,
-    feed_forward=96,
-    vocabulary=1200,
-    rows=1280,
-)
-TOWER = TowerShape(name="tower", layers=2, width=32, heads=2, feed_forward=64, patch=8, image=36)
 ONE = BundleShape(name="one", tower=TOWER, perceiver=LLM, context_length=512)
 PAIR = replace(ONE, name="pair", reasoner=replace(LLM, name="larger", layers=3))
 COUNTS = {"extraction_tokens": 6, "thinking_tokens": 5, "answer_tokens": 3}

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from tiny.shapes import TOWER
 
 import edge_et
 from edge_et.benchmarks import latency
@@ -19,7 +20,7 @@ from edge_et.benchmarks.latency import run_latency
 from edge_et.benchmarks.rivals.conversation import find_mmproj
 from edge_et.benchmarks.synthetic.bundle import default_folder, size_bytes, synthetic_bundle
 from edge_et.benchmarks.synthetic.llm import Tensor, tensors_of
-from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape, LlmShape, TowerShape
+from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape, LlmShape
 from edge_et.benchmarks.synthetic.tokenizer import SPECIAL, new_tokenizer, write_tokenizer
 from edge_et.benchmarks.synthetic.tower import tower_bytes
 from edge_et.bundle import Bundle
@@ -39,7 +40,6 @@ LLM = LlmShape(
     vocabulary=1200,
     rows=1280,
 )
-TOWER = TowerShape(name="tower", layers=2, width=32, heads=2, feed_forward=64, patch=8, image=36)
 PAIR = BundleShape(
     name="perceiver+tower+reasoner",
     tower=TOWER,
