@@ -273,7 +273,7 @@ def read_manifest(path: Path) -> Manifest:
         envelope = msgspec.convert(content, _Envelope)
         if envelope.format != FORMAT or envelope.format_version not in READABLE_VERSIONS:
             found = f"{envelope.format!r} version {envelope.format_version}"
-            readable = " and ".join(map(str, READABLE_VERSIONS))
+            readable = ", ".join(map(str, READABLE_VERSIONS))
             raise BundleVersionError(path, found, f"{FORMAT!r} versions {readable}")
         return msgspec.convert(content, Manifest)
     except msgspec.ValidationError as err:
@@ -356,6 +356,8 @@ def resolve(ref: FileRef, folder: Path) -> Path:
 
 def _references(manifest: Manifest) -> list[tuple[str, FileRef]]:
     found = [("vision.graph", manifest.vision.graph)]
+    if manifest.vision.weights is not None:
+        found.append(("vision.weights", manifest.vision.weights))
     for role, spec in (("perceiver", manifest.perceiver), ("reasoner", manifest.reasoner)):
         if spec is not None:
             found.append((f"{role}.weights", spec.weights))

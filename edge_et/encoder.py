@@ -158,7 +158,8 @@ class ImageEncoder:
 
     def _digest(self, tiles: list[Image.Image], plan: ImagePlan) -> str:
         """Identify the rows that graph, pixel values and plan give, without making them."""
-        digest = hashlib.sha256(f"{self._spec.graph.sha256} {plan}".encode())
+        tower = " ".join(file.sha256 for file in self._spec.files)
+        digest = hashlib.sha256(f"{tower} {plan}".encode())
         for values in self._pixel_values(tiles):
             digest.update(values.data)
         return digest.hexdigest()

@@ -1,6 +1,6 @@
-"""The manifest of a bundle: the structs of bundle.json, format version 2.
+"""The manifest of a bundle: the structs of bundle.json, format version 3.
 
-Version 1 lacks the fields that have defaults here and is read as well.
+Versions 1 and 2 lack fields that have defaults here and are read as well.
 
 Decoding into them refuses unknown and missing fields by path. Reading, writing and checking files
 is done in `edge_et.bundle`, which also re-exports these names.
@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 FORMAT: Final = "edge-et-bundle"
-FORMAT_VERSION: Final = 2
-READABLE_VERSIONS: Final = (1, 2)
+FORMAT_VERSION: Final = 3
+READABLE_VERSIONS: Final = (1, 2, 3)
 
 _MAX_GRID_PIXELS: Final = 2**27  # as a picture in memory: 0.5 GB
 
@@ -107,6 +107,13 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The vision tower and its projector, in one ONNX graph."""
 
     graph: Annotated[FileRef, Meta(description="ONNX file, pixel_values to image_tokens.")]
+    weights: Annotated[
+        FileRef | None,
+        Meta(
+            description="The graph's external data, beside it under the name that it gives; "
+            "null: it holds all its weights itself."
+        ),
+    ] = None
     embedding_width: Annotated[Width, Meta(description="Width D of an image token.")]
     image_tokens_per_tile: Annotated[Tokens, Meta(description="Image tokens S of one tile.")]
     processing: Processing
@@ -121,6 +128,11 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Literal[1, 2], Meta(description="Side of the blocks of tokens that are averaged.")
     ] = 1
 
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """The graph, and its weights where they have a file of their own."""
+        return (self.graph,) if self.weights is None else (self.graph, self.weights)
+
     def __post_init__(self) -> None:
         square = math.isqrt(self.image_tokens_per_tile) ** 2 == self.image_tokens_per_tile
         if (self.arrangement != "flat" or self.pooling == 2) and not square:
@@ -128,6 +140,8 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 f"{self.image_tokens_per_tile} image tokens a tile are no square map, which "
                 f'arrangement "{self.arrangement}" with pooling {self.pooling} needs'
             )
+        if self.weights is not None and not _are_beside(self.graph, self.weights):
+            raise ValueError("`weights` must lie beside `graph`, where ONNX Runtime looks for them")
         if self.arrangement != "flat" and self.processing.height != self.processing.width:
             raise ValueError(f'arrangement "{self.arrangement}" needs tiles that are square')
 
@@ -298,7 +312,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """bundle.json."""
 
     format: Literal["edge-et-bundle"] = FORMAT
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3] = FORMAT_VERSION
     name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     version: Annotated[Text, Meta(description="Version of the bundle's content.")]
     description: str
@@ -325,6 +339,11 @@ def manifest_schema() -> dict[str, Any]:
         "title": f"{FORMAT} {FORMAT_VERSION}",
         **schema,
     }
+
+
+def _are_beside(one: FileRef, other: FileRef) -> bool:
+    folders = {(ref.package, ref.path.rpartition("/")[0]) for ref in (one, other)}
+    return len(folders) == 1
 
 
 def _check_placeholders(template: str, *, required: set[str], allowed: set[str]) -> None:

@@ -104,6 +104,9 @@ class VisionTower:
                 f'it makes {_NEWLINE}, which arrangement "{spec.arrangement}" has no place for',
             )
         self._session: Any = session
+        # What a run needs is given back: the language model works next, in as much.
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def encode(self, tiles: Iterable[NDArray[np.float32]]) -> TileFeatures:
         """Run the tower, tile by tile: memory and result do not depend on how many there are.
@@ -134,7 +137,9 @@ class VisionTower:
             )
         pixel_values = np.ascontiguousarray(tile[None], np.float32)
         try:
-            values = self._session.run(list(self._shapes), {_INPUT: pixel_values})
+            values = self._session.run(
+                list(self._shapes), {_INPUT: pixel_values}, self._run_options
+            )
         except Exception as err:  # as in __init__
             raise VisionRunError(str(err)) from err
         outputs = dict(zip(self._shapes, values, strict=True))

@@ -46,7 +46,8 @@ with needing_extra("export"):
     import gguf
 
     from edge_et.export.families import config_of_gguf, family_of
-    from edge_et.export.onnx_graph import OUTPUT, open_session
+    from edge_et.export.onnx_file import split_model
+    from edge_et.export.onnx_graph import OUTPUT, data_path, open_session
 
 
 class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -207,8 +208,10 @@ def require_no_other_folder(out: Path) -> None:
 
 def _vision_spec(place: "_Place", graph: Path, template: BundleTemplate) -> VisionSpec:
     tokens, width = token_shape(graph)
+    placed, weights = place.put_graph(graph)
     return VisionSpec(
-        graph=place.put(graph, "vision.onnx"),
+        graph=placed,
+        weights=weights,
         embedding_width=width,
         image_tokens_per_tile=tokens,
         processing=template.processing,
@@ -225,10 +228,8 @@ def token_shape(graph: Path) -> tuple[int, int]:
 
     Raises:
         GraphError: it cannot be read.
-        AssemblyError: it leaves a number open, or keeps its weights in another file.
+        AssemblyError: it leaves a number open.
     """
-    if graph.with_name(f"{graph.name}.data").exists():
-        raise AssemblyError(f"{graph} has weights beside it, which a bundle has no place for")
     output = open_session(graph).get_outputs()[0]
     tokens, width = output.shape[1:]
     if not isinstance(tokens, int) or not isinstance(width, int):
@@ -278,6 +279,19 @@ class _Place:
         else:
             shutil.copyfile(source, self.folder / name)
         return file_ref(self.folder / name, self.folder)
+
+    def put_graph(self, source: Path) -> tuple[FileRef, FileRef | None]:
+        """Copy or move a vision graph into the bundle, its weights beside it."""
+        graph = self.folder / "vision.onnx"
+        split_model(source, graph)
+        if source.parent == self.take_from:
+            source.unlink()
+            data_path(source).unlink(missing_ok=True)
+        weights = data_path(graph)
+        return (
+            file_ref(graph, self.folder),
+            file_ref(weights, self.folder) if weights.exists() else None,
+        )
 
 
 def _package_ref(file: PackageFile) -> FileRef:

@@ -14,6 +14,11 @@ OUTPUT = "image_tokens"
 NEWLINE = "image_newline"
 
 
+def data_path(path: Path) -> Path:
+    """Where the weights of a graph are that are not in its file."""
+    return path.with_name(f"{path.name}.data")
+
+
 def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """Open a graph on the CPU.
 

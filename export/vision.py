@@ -24,8 +24,15 @@ with needing_extra("export"):
     import torch
     from numpy.typing import NDArray
 
-    from edge_et.export.onnx_file import data_path, write_model
-    from edge_et.export.onnx_graph import INPUT, NEWLINE, OUTPUT, open_session, run_outputs
+    from edge_et.export.onnx_file import write_model
+    from edge_et.export.onnx_graph import (
+        INPUT,
+        NEWLINE,
+        OUTPUT,
+        data_path,
+        open_session,
+        run_outputs,
+    )
     from edge_et.export.projector_files import load_projector
     from edge_et.export.vision_modules import TowerWithProjector, load_backbone
 

@@ -102,9 +102,9 @@ def sit_exam(
 
 
 def bundle_key(pipe: ExtractThink) -> str:
-    """Names a bundle by its manifest: name, version, and the start of the vision graph's hash."""
+    """Names a bundle by its manifest: name, version, and the start of the tower's hash."""
     manifest = pipe.manifest
-    return f"{manifest.name} {manifest.version} {manifest.vision.graph.sha256[:8]}"
+    return f"{manifest.name} {manifest.version} {manifest.vision.files[-1].sha256[:8]}"
 
 
 def read_trials(paths: Sequence[Path]) -> list[Trial]:

@@ -47,7 +47,7 @@ class Weights:
 def perceiver_weights(bundle: Bundle) -> Weights:
     """Return what seeing takes: tower, language model, adapter."""
     manifest = bundle.manifest
-    return _weights(bundle, [manifest.vision.graph, *_files_of(manifest.perceiver)])
+    return _weights(bundle, [*manifest.vision.files, *_files_of(manifest.perceiver)])
 
 
 def reasoner_weights(bundle: Bundle) -> Weights:

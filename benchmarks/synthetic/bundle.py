@@ -29,10 +29,11 @@ from edge_et.bundle import (
     save_manifest,
 )
 from edge_et.errors import BenchError, BundleError
+from edge_et.export.onnx_graph import data_path
 from edge_et.export.steps import Progress, no_progress
 from edge_et.files import user_cache
 
-VERSION = "2"
+VERSION = "3"
 """Of what is made; bundles of another version are made anew."""
 
 _TOWER_SEED = 1
@@ -108,7 +109,8 @@ def _models(shape: BundleShape) -> dict[str, LlmShape]:
 def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
     """Write the files of a bundle but for its manifest, and return that."""
     width = shape.perceiver.width
-    write_tower(folder / "vision.onnx", shape.tower, width, _TOWER_SEED, progress)
+    graph = folder / "vision.onnx"
+    write_tower(graph, shape.tower, width, _TOWER_SEED, progress)
     write_mmproj(folder / MMPROJ_NAME, shape.tower, width, _TOWER_SEED, progress)
     specs = dict(_write_models(shape, folder, progress))
     think = "Description: {extraction}\nQuestion: {question}\nThink step by step, then answer."
@@ -118,7 +120,8 @@ def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
         version=VERSION,
         description="Random weights with true dimensions, to measure speed and memory alone.",
         vision=VisionSpec(
-            graph=file_ref(folder / "vision.onnx"),
+            graph=file_ref(graph),
+            weights=file_ref(data_path(graph)),
             embedding_width=shape.perceiver.width,
             image_tokens_per_tile=shape.tower.patches,
             processing=Processing(

@@ -36,13 +36,26 @@ def test_tiles_go_through_one_by_one(tiny_bundle: Path, spec: VisionSpec) -> Non
     run = tower._session.run
 
     class Watched:
-        def run(self, names: Any, inputs: Any) -> Any:
+        def run(self, names: Any, inputs: Any, options: Any) -> Any:
             shapes.append(inputs["pixel_values"].shape)
-            return run(names, inputs)
+            return run(names, inputs, options)
 
     tower._session = Watched()
     tower.encode(iter(PIXELS))
     assert shapes == [(1, 3, 32, 32)] * 2
+
+
+def test_weights_beside_the_graph_are_found(
+    tiny_bundle: Path, spec: VisionSpec, tmp_path: Path
+) -> None:
+    graph = onnx.load(tiny_bundle / "vision.onnx")
+    onnx.save(graph, tmp_path / "split.onnx", save_as_external_data=True, location="weights")
+    features = VisionTower(tmp_path / "split.onnx", spec, 1).encode(PIXELS).features
+    whole = VisionTower(tiny_bundle / "vision.onnx", spec, 1).encode(PIXELS).features
+    assert np.array_equal(features, whole)
+    (tmp_path / "weights").write_bytes(b"short")
+    with pytest.raises(ModelFileError, match=r"split\.onnx"):
+        VisionTower(tmp_path / "split.onnx", spec, 1)
 
 
 def test_other_shapes_are_refused(tiny_bundle: Path, spec: VisionSpec) -> None:

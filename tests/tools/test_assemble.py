@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
@@ -21,6 +22,7 @@ from edge_et.export.assemble import (
 from edge_et.export.errors import AssemblyError, GraphError, UnreadableCheckpointError
 from edge_et.export.llm import export_llm
 from edge_et.export.lora import export_lora
+from edge_et.export.onnx_graph import open_session, run_graph
 from edge_et.export.steps import StepReport
 
 CHAT = {
@@ -120,11 +122,40 @@ def test_a_bundle_tells_what_its_files_are(
     assert names == {
         "bundle.json",
         "vision.onnx",
+        "vision.onnx.data",
         "perceiver.gguf",
         "perceiver-lora.gguf",
         "tokenizer.json",
     }
     assert report.size_bytes == sum(path.stat().st_size for path in bundle.folder.iterdir())
+
+
+def test_the_weights_of_the_tower_lie_beside_its_graph(
+    vision_graph: Path, files: ModelFiles, tmp_path: Path
+) -> None:
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    assemble_bundle(template(tmp_path), once, vision=vision_graph, perceiver=files)
+    assemble_bundle(template(tmp_path), twice, vision=once / "vision.onnx", perceiver=files)
+    pixel_values = np.random.default_rng(0).normal(0, 1, (2, 3, 56, 56)).astype(np.float32)
+    expected = run_graph(open_session(vision_graph), pixel_values)
+    for folder in (once, twice):
+        graph = folder / "vision.onnx"
+        data = folder / "vision.onnx.data"
+        assert graph.stat().st_size < 100_000 < data.stat().st_size
+        assert np.array_equal(run_graph(open_session(graph), pixel_values), expected)
+    assert load_bundle(once).manifest.vision == load_bundle(twice).manifest.vision
+
+
+def test_files_of_the_work_folder_are_moved(
+    vision_graph: Path, files: ModelFiles, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    graph = shutil.copy(vision_graph, work / "vision.onnx")
+    out = tmp_path / "bundle"
+    assemble_bundle(template(tmp_path), out, vision=Path(graph), perceiver=files, take_from=work)
+    assert list(work.iterdir()) == []
+    assert files.weights.exists()  # type: ignore[union-attr]
 
 
 def test_two_models_and_replacing_a_bundle(

@@ -62,7 +62,7 @@ class Pipe:
     def __init__(self, text: str = "dog") -> None:
         graph = SimpleNamespace(sha256="0123456789abcdef")
         self.manifest = Manifest(
-            "mini", "1", SimpleNamespace(graph=graph), Extract(recipe.EXTRACT_PROMPT)
+            "mini", "1", SimpleNamespace(files=(graph,)), Extract(recipe.EXTRACT_PROMPT)
         )
         self.text = text
         self.asked: list[tuple[str, str]] = []

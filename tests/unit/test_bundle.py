@@ -162,7 +162,7 @@ def test_a_manifest_that_is_no_object(folder: Path) -> None:
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("edit", [{"format_version": 3}, {"format": "other"}])
+@pytest.mark.parametrize("edit", [{"format_version": 4}, {"format": "other"}])
 def test_other_formats_and_versions(folder: Path, edit: dict[str, Any]) -> None:
     change(folder, lambda c: c.update(edit, new_field=1))
     with pytest.raises(BundleVersionError):
@@ -175,7 +175,7 @@ def test_a_manifest_of_version_1_lacks_the_newer_fields(folder: Path) -> None:
     def to_version_1(content: dict[str, Any]) -> None:
         content["format_version"] = 1
         for part, names in {
-            "vision": ("arrangement", "pooling"),
+            "vision": ("arrangement", "pooling", "weights"),
             "extract": ("hint",),
             "think": ("thoughts", "sees"),
         }.items():
@@ -187,6 +187,26 @@ def test_a_manifest_of_version_1_lacks_the_newer_fields(folder: Path) -> None:
 
     change(folder, to_version_1)
     assert load_bundle(folder).manifest == msgspec.structs.replace(current, format_version=1)
+
+
+def test_weights_beside_the_graph_are_a_file_of_the_bundle(folder: Path) -> None:
+    data = folder / "vision.onnx.data"
+    data.write_bytes(b"12345678")
+
+    def name(path: str) -> Change:
+        ref = {"path": path, "size_bytes": 8, "sha256": hashlib.sha256(b"12345678").hexdigest()}
+        return lambda c: c["vision"].update(weights=ref)
+
+    change(folder, name("vision.onnx.data"))
+    bundle = load_bundle(folder)
+    assert [file.path for file in bundle.files if file.role == "vision.weights"] == [data]
+    assert len(bundle.manifest.vision.files) == 2
+    data.write_bytes(b"12345679")
+    with pytest.raises(FileHashError, match=data.name):
+        load_bundle(folder)
+    change(folder, name("other/vision.onnx.data"))
+    with pytest.raises(ManifestSchemaError, match=r"beside `graph`.*\$.vision"):
+        load_bundle(folder)
 
 
 def test_another_width(folder: Path) -> None:

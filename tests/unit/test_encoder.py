@@ -133,6 +133,7 @@ def variants() -> Iterator[tuple[str, ImageTokens]]:
     yield "other grids", encoded(edited(SPEC, {"grids": ((2, 2),)}))
     graph = FileRef(path="vision.onnx", size_bytes=1, sha256="1" * 64)
     yield "other graph", encoded(edited(SPEC, graph=graph))
+    yield "weights beside it", encoded(edited(SPEC, weights=graph))
     with_border = PICTURE.resize((91, 50))
     yield "border", encoded(picture=with_border)
     for field, value in (("mean", (0.4, 0.5, 0.5)), ("pad_color", (9, 0, 0)), ("rescale", 0.004)):
