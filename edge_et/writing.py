@@ -106,7 +106,7 @@ class Script:
         """Evaluate everything that is not in the cache yet, so that there are logits to write from.
 
         Args:
-            late: is asked between batches, of 512 positions at most; None: never is.
+            late: is asked between batches, of 256 positions at most; None: never is.
 
         Returns:
             Whether all of it was evaluated.
