@@ -15,10 +15,15 @@ import msgspec
 from tokenizers import Tokenizer as NativeTokenizer
 
 from edge_et.errors import ModelFileError
+from edge_et.memory import trim_heap
 
 
 class Tokenizer:
-    """A tokenizer.json."""
+    """A tokenizer.json.
+
+    Attributes:
+        size: one more than the largest id; the model may have further rows, which mean nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read the file.
@@ -29,32 +34,11 @@ class Tokenizer:
         Raises:
             ModelFileError: the file is none, or not of a kind that is supported.
         """
-        try:
-            content = msgspec.json.decode(path.read_bytes())
-            added = {entry["content"]: entry["id"] for entry in content.get("added_tokens", ())}
-            silent = {entry["id"] for entry in content.get("added_tokens", ()) if entry["special"]}
-            if not _is_byte_level(content["decoder"]):
-                raise ModelFileError(path, "only byte-level BPE tokenizers are supported")
-            # The library recognises added tokens in every text it encodes, those that are not
-            # "special" even when it is asked not to; so it must not know any. Padding, truncation
-            # and a BOS token would be additions of its own.
-            plain = content | dict.fromkeys(("truncation", "padding", "post_processor"))
-            native = NativeTokenizer.from_str(
-                msgspec.json.encode(plain | {"added_tokens": []}).decode()
-            )
-            size = max([*native.get_vocab().values(), *added.values()]) + 1
-        except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError) as err:
-            raise ModelFileError(path, f"it is no tokenizer.json: {err!r}") from err
-        except ModelFileError:
-            raise
-        except Exception as err:  # the tokenizers library raises bare Exceptions
-            raise ModelFileError(path, f"it is no usable tokenizer.json: {err}") from err
-        self._native = native
+        self._native, added, silent, self.size = _read(path)
+        trim_heap()
         self._added = added
         self._added_text = {number: text for text, number in added.items() if number not in silent}
         self._silent = silent
-        self.size: int = size
-        """One more than the largest id; the model may have further rows, which mean nothing."""
         longest_first = sorted(added, key=len, reverse=True)
         self._split = re.compile("|".join(map(re.escape, longest_first))) if added else None
 
@@ -147,6 +131,39 @@ class TextStream:
     def finish(self) -> str:
         """Return U+FFFD if the last character never became complete, else nothing."""
         return self._decoder.decode(b"", final=True)
+
+
+def _read(path: Path) -> tuple[NativeTokenizer, dict[str, int], set[int], int]:
+    """Read a tokenizer.json.
+
+    Returns:
+        The library's tokenizer without added tokens; these by their text; those of them that are
+        special; and one more than the largest id.
+
+    Raises:
+        ModelFileError: the file is none, or not of a kind that is supported.
+    """
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+        added = {entry["content"]: entry["id"] for entry in content.get("added_tokens", ())}
+        silent = {entry["id"] for entry in content.get("added_tokens", ()) if entry["special"]}
+        if not _is_byte_level(content["decoder"]):
+            raise ModelFileError(path, "only byte-level BPE tokenizers are supported")
+        # The library recognises added tokens in every text it encodes, those that are not
+        # "special" even when it is asked not to; so it must not know any. Padding, truncation
+        # and a BOS token would be additions of its own.
+        plain = content | dict.fromkeys(("truncation", "padding", "post_processor"))
+        native = NativeTokenizer.from_str(
+            msgspec.json.encode(plain | {"added_tokens": []}).decode()
+        )
+        size = max([*native.get_vocab().values(), *added.values()]) + 1
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError) as err:
+        raise ModelFileError(path, f"it is no tokenizer.json: {err!r}") from err
+    except ModelFileError:
+        raise
+    except Exception as err:  # the tokenizers library raises bare Exceptions
+        raise ModelFileError(path, f"it is no usable tokenizer.json: {err}") from err
+    return native, added, silent, size
 
 
 def _is_byte_level(decoder: Any) -> bool:

@@ -1,6 +1,5 @@
 """What every tool shares: progress, reports, atomic output, the check for optional packages."""
 
-import ctypes
 import gc
 import shutil
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from edge_et.errors import MissingExtraError
 from edge_et.export.errors import OutputError
 from edge_et.files import written_whole
+from edge_et.memory import trim_heap
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
@@ -141,13 +141,9 @@ def put_in_place(made: Path, out: Path) -> None:
 
 
 def release_memory() -> None:
-    """Give memory that is no longer used back to the system.
-
-    glibc keeps gigabytes of it after a large model, and the next model comes on top.
-    """
+    """Give memory that is no longer used back to the system, before the next model comes on top."""
     gc.collect()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+    trim_heap()
 
 
 class Stopwatch:
