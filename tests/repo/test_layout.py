@@ -17,6 +17,7 @@ TOOLS = sorted(name for name in FOLDERS if name != "edge_et")
 ORDER = (
     "errors",
     "files",
+    "memory",
     "snapshots",
     "options",
     "manifest",
