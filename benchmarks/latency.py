@@ -89,7 +89,7 @@ BASELINES = (
         key="mtmd",
         name="llama-cpp-python MTMD",
         note=(
-            "MTMDChatHandler in one process: the tower in llama.cpp, float32; flash attention on, "
+            "MTMDChatHandler in one process: the tower in llama.cpp, Q8_0; flash attention on, "
             "batches of 512; it reads the whole conversation in every call, picture included"
         ),
         engine="mtmd",
@@ -99,7 +99,7 @@ BASELINES = (
         key="llama-server",
         name="llama-server",
         note=(
-            "over HTTP on this machine: the tower in llama.cpp, float32; one slot with its prompt "
+            "over HTTP on this machine: the tower in llama.cpp, Q8_0; one slot with its prompt "
             "cache, flash attention as it chooses itself, no warm-up; load is from its start until "
             "it answers /health"
         ),

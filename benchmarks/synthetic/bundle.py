@@ -33,7 +33,7 @@ from edge_et.export.onnx_graph import data_path
 from edge_et.export.steps import Progress, no_progress
 from edge_et.files import user_cache
 
-VERSION = "3"
+VERSION = "4"
 """Of what is made; bundles of another version are made anew."""
 
 _TOWER_SEED = 1

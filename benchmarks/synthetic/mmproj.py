@@ -1,8 +1,9 @@
 """The synthetic tower as llama.cpp reads towers: a multimodal projector file (mmproj), a GGUF.
 
-In: the dimensions and the seed that the ONNX graph has. Out: the same numbers, float32, under the
-names and settings of llama.cpp's tools/mtmd/clip.cpp. There, the projector "mlp" is LLaVA's: its
-Gelu is the approximation by tanh, where the graph has the exact one.
+In: the dimensions and the seed that the ONNX graph has. Out: the same numbers under the names and
+settings of llama.cpp's tools/mtmd/clip.cpp, matrices in Q8_0, or in F16 where a row is no whole
+blocks of Q8_0, as llama.cpp's own tools have it. There, the projector "mlp" is LLaVA's: its Gelu is
+the approximation by tanh, where the graph has the exact one.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from edge_et.benchmarks.synthetic.onnx_file import Constant
 from edge_et.benchmarks.synthetic.shapes import TowerShape
-from edge_et.benchmarks.synthetic.tower import NORM_EPSILON, new_tower
+from edge_et.benchmarks.synthetic.tower import NORM_EPSILON, matrix_scale, new_tower
 from edge_et.export.steps import Progress, needing_extra
 
 with needing_extra("bench"):
@@ -24,7 +25,7 @@ MMPROJ_NAME = "mmproj.gguf"
 def write_mmproj(
     path: Path, shape: TowerShape, llm_width: int, seed: int, progress: Progress
 ) -> None:
-    """Write the file, one tensor in memory at a time.
+    """Write the file; up to 256 MB of it are in memory before they go to a temporary file.
 
     Args:
         path: the GGUF.
@@ -40,38 +41,38 @@ def write_mmproj(
     ]
     total = sum(constant.size_bytes for constant in weights)
     done = 0
-    writer = gguf.GGUFWriter(path, "clip")
+    writer = gguf.GGUFWriter(path, "clip", use_temp_file=True)
     try:
         _add_settings(writer, shape, llm_width)
         for constant in weights:
-            writer.add_tensor_info(
-                constant.name,
-                constant.shape[::-1] if _is_matrix(constant) else constant.shape,
-                np.dtype(np.float32),
-                constant.size_bytes,
-            )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for constant in weights:
-            values = constant.make()
-            stored = values.T if _is_matrix(constant) else values
-            writer.write_tensor_data(np.ascontiguousarray(stored))
+            _add_tensor(writer, constant)
             done += constant.size_bytes
             progress(f"write {shape.name} for llama.cpp", done, total)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
     finally:
         writer.close()
 
 
-def _is_matrix(constant: Constant) -> bool:
-    """Return whether rows are multiplied with it; llama.cpp has such matrices transposed."""
-    return len(constant.shape) == 2 and constant.name != "v.position_embd.weight"
+def _add_tensor(writer: gguf.GGUFWriter, constant: Constant) -> None:
+    values = constant.values()
+    if values.dtype != np.int8:
+        writer.add_tensor(constant.name, values)
+        return
+    # llama.cpp has the matrices that rows are multiplied with transposed.
+    matrix = values.T * np.float32(matrix_scale(len(values)))
+    if len(values) % gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q8_0][0]:
+        writer.add_tensor(constant.name, matrix.astype(np.float16))
+    else:
+        storage = gguf.GGMLQuantizationType.Q8_0
+        writer.add_tensor(constant.name, gguf.quants.quantize(matrix, storage), raw_dtype=storage)
 
 
 def _add_settings(writer: gguf.GGUFWriter, shape: TowerShape, llm_width: int) -> None:
     writer.add_type(gguf.GGUFType.MMPROJ)
     writer.add_name(f"{shape.name}, random weights")
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_clip_has_vision_encoder(True)
     writer.add_clip_projector_type("mlp")
     writer.add_vision_projection_dim(llm_width)

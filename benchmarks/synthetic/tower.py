@@ -1,8 +1,9 @@
 """A SigLIP tower with a projector of two linears, of random weights, as one ONNX graph.
 
 ``pixel_values [N,3,H,W]`` to ``image_tokens [N,S,D]``, float32, N free. The operators are those of
-edge-et's own export: what ONNX Runtime fuses there it fuses here. Weights have the names that
-llama.cpp gives them (tools/mtmd/clip-impl.h), so that another file may hold the same numbers.
+edge-et's own export and of its 8-bit quantization, `dynamic`: what ONNX Runtime fuses there it
+fuses here. Weights have the names that llama.cpp gives them (tools/mtmd/clip-impl.h), so that
+another file may hold the same numbers.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,10 @@ with needing_extra("bench"):
 _OPSET = 20  # the first with Gelu as one operator
 _IR_VERSION = 10
 
+# Seven bits, as the quantizer uses of eight: four deviations.
+_MOST_LEVELS = 64
+_DEVIATION_LEVELS = 16
+
 NORM_EPSILON = 1e-6
 
 
@@ -32,7 +37,16 @@ def tower_bytes(shape: TowerShape, llm_width: int) -> int:
     width = shape.width
     layer = 4 * width**2 + 2 * width * shape.feed_forward
     projector = width * llm_width + llm_width**2
-    return 4 * (shape.layers * layer + projector + width * (shape.patches + 3 * shape.patch**2))
+    return shape.layers * layer + projector + 4 * width * (shape.patches + 3 * shape.patch**2)
+
+
+def matrix_scale(rows: int) -> float:
+    """Return what the levels -64 to 63 of a matrix are multiplied with.
+
+    Args:
+        rows: width of what it is multiplied with; its numbers have a variance of one over that.
+    """
+    return 1 / (_DEVIATION_LEVELS * sqrt(rows))
 
 
 def write_tower(
@@ -126,6 +140,7 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[Constant] = []
         self._seed = seed
+        self._quantized: dict[str, list[str]] = {}  # int8 rows, scale and zero point, by rows
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Add a node and return the name of its output."""
@@ -160,10 +175,34 @@ class Graph:
         return name
 
     def linear(self, name: str, rows: str, width: int, out: int, output: str | None = None) -> str:
-        """Multiply rows `[...,width]` with a matrix and add a vector: `[...,out]`."""
-        matrix = self.normal(f"{name}.weight", (width, out), 1 / sqrt(width))
-        product = self.add("MatMul", rows, matrix)
+        """Multiply rows `[...,width]` with an 8-bit matrix and add a vector: `[...,out]`."""
+        levels, row_scale, row_zero = self._quantize(rows)
+        matrix = self._levels(f"{name}.weight", (width, out))
+        zeros = self.constant(np.zeros(out, np.int8), f"{name}.zero_point")
+        scales = np.full(out, matrix_scale(width), np.float32)
+        scale = self.add("Mul", row_scale, self.constant(scales, f"{name}.scale"))
+        summed = self.add("MatMulInteger", levels, matrix, row_zero, zeros)
+        product = self.add("Mul", self.add("Cast", summed, to=TensorProto.FLOAT), scale)
         return self.add("Add", product, self.normal(f"{name}.bias", (out,), 0.02), output=output)
+
+    def _quantize(self, rows: str) -> list[str]:
+        """Make rows 8-bit, once, by their own range."""
+        if rows not in self._quantized:
+            names = [f"{rows}.{part}" for part in ("levels", "scale", "zero_point")]
+            self.nodes.append(helper.make_node("DynamicQuantizeLinear", [rows], names))
+            self._quantized[rows] = names
+        return self._quantized[rows]
+
+    def _levels(self, name: str, shape: tuple[int, ...]) -> str:
+        """Add an int8 constant of rounded normal numbers and return its name."""
+        seed = (self._seed, len(self.constants))
+
+        def draw() -> NDArray[np.generic]:
+            drawn = np.random.default_rng(seed).standard_normal(shape, np.float32)
+            levels = np.rint(drawn * _DEVIATION_LEVELS)
+            return levels.clip(-_MOST_LEVELS, _MOST_LEVELS - 1).astype(np.int8)
+
+        return self._keep(name, shape, np.dtype(np.int8), draw)
 
     def norm(self, name: str, rows: str, width: int) -> str:
         """Normalise rows `[...,width]`."""

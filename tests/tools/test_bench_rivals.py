@@ -30,6 +30,7 @@ from edge_et.benchmarks.synthetic.bundle import synthetic_bundle
 from edge_et.benchmarks.synthetic.shapes import BundleShape
 from edge_et.bundle import Bundle, load_bundle, save_manifest
 from edge_et.errors import BenchError
+from edge_et.export.compare import row_cosines
 from edge_et.manifest import ThinkSpec
 from edge_et.marker import forced_marker
 from edge_et.tokenizer import Tokenizer
@@ -202,8 +203,8 @@ def test_llama_cpp_makes_the_same_image_tokens(bundles: dict[str, Bundle], tmp_p
         found = encode(subject, picture.read_bytes(), expected.shape[1])
     finally:
         subject.close()
-    # Two approximations of Gelu in the projector, and tables of llama.cpp in half precision.
-    np.testing.assert_allclose(found, expected, atol=0.01 * float(expected.std()))
+    # The same weights, each program with its own 8 bits for what they are multiplied with.
+    assert row_cosines(found, expected).min() > 0.998
 
 
 def test_the_prompts_are_those_of_the_runtime(bundles: dict[str, Bundle]):

@@ -9,6 +9,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import numpy_helper
 from tiny.shapes import TOWER
@@ -20,11 +21,13 @@ from edge_et.benchmarks.latency import run_latency
 from edge_et.benchmarks.rivals.conversation import find_mmproj
 from edge_et.benchmarks.synthetic.bundle import default_folder, size_bytes, synthetic_bundle
 from edge_et.benchmarks.synthetic.llm import Tensor, tensors_of
+from edge_et.benchmarks.synthetic.mmproj import write_mmproj
 from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape, LlmShape
 from edge_et.benchmarks.synthetic.tokenizer import SPECIAL, new_tokenizer, write_tokenizer
 from edge_et.benchmarks.synthetic.tower import tower_bytes
 from edge_et.bundle import Bundle
 from edge_et.errors import BenchError
+from edge_et.export.steps import no_progress
 from edge_et.llama import read_shape
 from edge_et.tokenizer import Tokenizer
 
@@ -114,11 +117,44 @@ def test_its_graph_is_valid_onnx(bundle: Bundle):
 def test_it_has_the_tower_for_llama_cpp_too(bundle: Bundle):
     graph = onnx.load(bundle.folder / "vision.onnx").graph
     expected = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    tensors = {found.name: found.data for found in gguf.GGUFReader(find_mmproj(bundle)).tensors}
-    assert {name for name in expected if "." in name} == set(tensors)
-    for name, values in tensors.items():
-        turned = values.ndim == 2 and name != "v.position_embd.weight"
-        np.testing.assert_array_equal(values.T if turned else values, expected[name])
+    tensors = gguf.GGUFReader(find_mmproj(bundle)).tensors
+    assert {tensor.name for tensor in tensors} == {
+        name for name in expected if name.endswith((".weight", ".bias"))
+    }
+    for tensor in tensors:
+        found = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        values = expected[tensor.name]
+        if values.dtype != np.int8:
+            np.testing.assert_array_equal(found, values)
+            continue
+        matrix = values * expected[tensor.name.replace(".weight", ".scale")]
+        step = np.abs(matrix).max() / 127  # of Q8_0
+        np.testing.assert_allclose(found.T, matrix, atol=step)
+        assert float(matrix.std()) == pytest.approx(1 / np.sqrt(len(matrix)), rel=0.05)
+
+
+def test_the_tower_is_as_the_quantizer_makes_it(bundle: Bundle, tmp_path: Path):
+    """What ONNX Runtime makes of the graph shows which kernels run."""
+    options = onnxruntime.SessionOptions()
+    optimized = tmp_path / "optimized.onnx"
+    options.optimized_model_filepath = str(optimized)
+    onnxruntime.InferenceSession(
+        bundle.path(bundle.manifest.vision.graph), options, providers=["CPUExecutionProvider"]
+    )
+    nodes = [node.op_type for node in onnx.load(optimized, load_external_data=False).graph.node]
+    linears = 6 * TOWER.layers + 2
+    fused = nodes.count("DynamicQuantizeMatMul") + nodes.count("MatMulIntegerToFloat")
+    assert fused == linears
+    assert "MatMulInteger" not in nodes
+
+
+def test_rows_of_no_whole_blocks_are_kept_in_half_precision(tmp_path: Path):
+    tower = replace(TOWER, feed_forward=40)
+    write_mmproj(tmp_path / "mmproj.gguf", tower, 64, 3, no_progress)
+    tensors = gguf.GGUFReader(tmp_path / "mmproj.gguf").tensors
+    stored = {tensor.name: tensor.tensor_type for tensor in tensors}
+    assert stored["v.blk.0.ffn_down.weight"] == gguf.GGMLQuantizationType.F16
+    assert stored["v.blk.0.ffn_up.weight"] == gguf.GGMLQuantizationType.Q8_0
 
 
 def test_a_llama_has_no_norms_of_heads_and_other_embeddings(tmp_path: Path):
