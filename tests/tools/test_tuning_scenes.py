@@ -15,10 +15,12 @@ from edge_et.errors import AssetError
 from edge_et.tuning.assets.icons import ICON_PIXELS, ICON_SETS, IconLibrary, IconSet
 from edge_et.tuning.facts import ChartFacts, ObjectFacts, PrintFacts
 from edge_et.tuning.features import SHARD_SCENES, build_shards, load_shard, shard_path
+from edge_et.tuning.scenes import restyle as restyle_module
 from edge_et.tuning.scenes.charts import render_chart
 from edge_et.tuning.scenes.mix import SceneKit, render_scene
 from edge_et.tuning.scenes.objects import held_out_pair
 from edge_et.tuning.scenes.printed import render_print
+from edge_et.tuning.scenes.restyle import restyle
 from edge_et.tuning.scenes.scene import SCENE_PIXELS, Scene
 from edge_et.tuning.scenes.words import words
 
@@ -242,3 +244,46 @@ def test_fetching_without_npm_says_what_to_install(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PATH", "")
     with pytest.raises(AssetError, match="apt install npm"):
         IconLibrary("noto", tmp_path)
+
+
+def test_drawings_come_in_other_styles_and_show_the_same() -> None:
+    drawing = DrawnIcons().icon("dog")
+    shape = np.asarray(drawing.getchannel("A")) > 127
+    changed = 0
+    for seed in range(60):
+        made = restyle(np.random.default_rng(seed), drawing)
+        again = restyle(np.random.default_rng(seed), drawing)
+        assert made.tobytes() == again.tobytes()
+        changed += made is not drawing
+        edge = (made.width - drawing.width) // 2
+        assert 0 <= edge <= 7
+        inside = np.asarray(made.getchannel("A"))[
+            edge : edge + drawing.height, edge : edge + drawing.width
+        ]
+        assert (inside[shape] > 127).all()
+    assert 15 <= changed <= 45
+    assert drawing.tobytes() == DrawnIcons().icon("dog").tobytes()
+
+
+def test_ink_surrounds_a_drawing() -> None:
+    drawing = Image.new("RGBA", (40, 40))
+    drawing.paste((200, 30, 30, 255), (10, 10, 30, 30))
+    inked = restyle_module._inked(drawing, 5, 0)
+    assert inked.getpixel((25, 25)) == (200, 30, 30, 255)
+    assert inked.getpixel((13, 25)) == (0, 0, 0, 255)
+    assert inked.getpixel((11, 25))[3] == 0
+
+
+def test_held_out_scenes_keep_their_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    class RestyledError(Exception):
+        pass
+
+    def fail(*args: object) -> None:
+        raise RestyledError
+
+    expected = [render_scene(seed, HELD_OUT, "objects").picture.tobytes() for seed in range(8)]
+    monkeypatch.setattr("edge_et.tuning.scenes.mix.restyle", fail)
+    found = [render_scene(seed, HELD_OUT, "objects").picture.tobytes() for seed in range(8)]
+    assert found == expected
+    with pytest.raises(RestyledError):
+        [render_scene(seed, KIT, "objects") for seed in range(8)]

@@ -15,6 +15,7 @@ from edge_et.tuning.scenes.canvas import Backgrounds, background, wear
 from edge_et.tuning.scenes.charts import render_chart
 from edge_et.tuning.scenes.objects import render_objects
 from edge_et.tuning.scenes.printed import render_print
+from edge_et.tuning.scenes.restyle import restyle
 from edge_et.tuning.scenes.scene import Scene
 
 Family = Literal["objects", "print", "chart"]
@@ -54,7 +55,8 @@ class SceneKit:
         fonts: Font files.
         stamps: Cut-out photographs of things; None for drawings alone.
         backgrounds: Photographs to put things on; None for textures alone.
-        held_out: Whether words and pairs of things are those kept from training.
+        held_out: Whether words and pairs of things are those kept from training, and drawings stay
+            as they are.
     """
 
     icons: Sequence[Icons]
@@ -72,7 +74,7 @@ class _OneStyle:
     style: Icons
 
     def drawing(self, name: str, rng: np.random.Generator) -> Image.Image:
-        """Returns a cut-out photograph of a thing, or its drawing."""
+        """Returns a cut-out photograph of a thing, or its drawing, perhaps in another style."""
         stamps = self.kit.stamps
         as_photograph = rng.random() < _STAMP_SHARE
         if stamps is not None and as_photograph and name in stamps.names():
@@ -80,7 +82,8 @@ class _OneStyle:
         for icons in (self.style, *self.kit.icons):
             slugs = [slug for slug in _ICONS[name] if icons.has(slug)]
             if slugs:
-                return icons.icon(slugs[int(rng.integers(len(slugs)))])
+                icon = icons.icon(slugs[int(rng.integers(len(slugs)))])
+                return icon if self.kit.held_out else restyle(rng, icon)
         assert stamps is not None, f"no style draws {name!r}"
         return stamps.cutout(name, rng)
 
