@@ -16,8 +16,9 @@ from edge_et.benchmarks.wrapped import WrappedModel
 from edge_et.bundle import Bundle
 from edge_et.evaluator import Evaluator
 from edge_et.hints import PLACE
-from edge_et.loading import Model, OpenModel, open_model, open_pipeline, open_snapshots
+from edge_et.loading import open_snapshots
 from edge_et.manifest import LanguageModelSpec
+from edge_et.opening import Model, OpenModel, open_model, open_pipeline
 from edge_et.options import DEFAULT_CACHE_BYTES
 from edge_et.pipeline import ExtractThink
 from edge_et.profile import Settings

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edge_et.decoder import DecoderShape, KvType
 from edge_et.evaluator import Evaluation, Evaluator
-from edge_et.loading import Model
+from edge_et.opening import Model
 from edge_et.prompt import Segment
 
 
@@ -64,7 +64,7 @@ class WrappedContext:
 
 
 class WrappedModel:
-    """What a pipeline needs of a model; see `edge_et.loading.Model`."""
+    """What a pipeline needs of a model; see `edge_et.opening.Model`."""
 
     def __init__(self, inner: Model, wrap: Callable[[Evaluator], Evaluator]) -> None:
         """Begin without contexts.

@@ -1,7 +1,7 @@
 """The pipeline: a picture and a question in, events and an answer out.
 
 It holds an image encoder and one or two speakers; it decides what has to run.
-How models are opened is not known here: see `edge_et.loading`.
+How models are opened is not known here: see `edge_et.opening`.
 """
 
 from collections.abc import Generator, Iterator

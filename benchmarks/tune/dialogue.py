@@ -19,8 +19,8 @@ from edge_et.bundle import Bundle
 from edge_et.evaluator import Evaluation, Evaluator
 from edge_et.export.compare import LogitsDifference, compare_logits, max_abs_error
 from edge_et.image import ImageSource
-from edge_et.loading import Model, open_model, open_pipeline
 from edge_et.manifest import LanguageModelSpec
+from edge_et.opening import Model, open_model, open_pipeline
 from edge_et.profile import Settings
 from edge_et.prompt import Segment, TokenSegment
 from edge_et.tokenizer import Tokenizer

@@ -56,6 +56,7 @@ ORDER = (
     "turns",
     "pipeline",
     "profile",
+    "opening",
     "loading",
 )
 NATIVE = {"onnxruntime": "vision", "llama_cpp": "llama"}

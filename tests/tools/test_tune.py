@@ -21,7 +21,7 @@ from edge_et.benchmarks.tune.weights import convert, merge
 from edge_et.bundle import Bundle, load_bundle
 from edge_et.errors import BenchError
 from edge_et.export.llama_logits import llama_logits
-from edge_et.loading import open_pipeline
+from edge_et.opening import open_pipeline
 from edge_et.profile import (
     PROFILE_NAME,
     DeviceProfile,
