@@ -1,21 +1,19 @@
-"""The benchmark of latency: one fresh process a configuration, all of them with the same work.
+"""The benchmark of latency: fresh processes for each configuration, all with the same work.
 
 In: a bundle and what is to be done with it. Out: a `Document`.
 """
 
-import subprocess
-import sys
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from edge_et.benchmarks.bounds import describe_bundle, measure_bounds
-from edge_et.benchmarks.document import Configuration, Document, Measured, Work
+from edge_et.benchmarks.document import Document, Work
 from edge_et.benchmarks.picture import draw_picture
+from edge_et.benchmarks.rounds import Turns
 from edge_et.benchmarks.sensors import commit, describe_machine, versions
 from edge_et.benchmarks.subject import Job
 from edge_et.bundle import Bundle, file_ref
@@ -149,7 +147,7 @@ def run_latency(
     Args:
         bundle: the bundle.
         threads: threads of tower and language models, at least 1.
-        samples: of every figure, at least 1; a cold one takes a process of its own.
+        samples: of every figure, at least 1; each takes processes of its own.
         extraction_tokens: to write in stage 1, at least 2.
         thinking_tokens: to write in stage 2 before the answer, at least 2.
         answer_tokens: to write as the answer, at least 1.
@@ -178,35 +176,36 @@ def run_latency(
             answer_tokens=answer_tokens,
         )
 
-        def new_job(setup: Setup) -> Job:
-            return Job(
+        def new_turns(setup: Setup) -> Turns:
+            job = Job(
                 bundle=str(bundle.folder),
                 engine=setup.engine,
                 threads=threads,
                 reuse=setup.reuse,
-                samples=samples,
+                samples=1,
                 work=work,
                 llama_server=None if llama_server is None else str(llama_server),
             )
+            cache_dir = Path(folder) / "restart" if setup.restarts else None
+            return Turns(name=setup.name, note=setup.note, job=job, cache_dir=cache_dir)
 
-        known = versions()
-        total = len(setups) * (samples + 1) + 1
+        total = samples * len(setups) + 1
         tell("bounds of the machine", 0, total)
         bounds = measure_bounds(threads)
-        configurations: list[Configuration] = []
-        for index, setup in enumerate(setups):
-            done = 1 + index * (samples + 1)
-
-            def progress(what: str, step: int, done: int = done, name: str = setup.name) -> None:
-                tell(f"{name}, {what}", done + step, total)
-
+        every = [new_turns(setup) for setup in setups]
+        for done in range(1, total):
+            turns = every[(done - 1) % len(every)]
+            if turns.absent is not None:
+                continue
             try:
-                found = _measure(setup, new_job(setup), progress, known)
+                turns.take(functools.partial(_tell_turn, tell, turns.name, done, total))
             except BenchError as err:
-                if index == 0:
+                if turns is every[0]:
                     raise
-                found = Configuration(name=setup.name, note=setup.note, absent=str(err))
-            configurations.append(found)
+                turns.absent = str(err)
+    known = versions()
+    for turns in every:
+        known |= turns.versions
     return Document(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=commit(),
@@ -217,64 +216,9 @@ def run_latency(
         arguments=tuple(arguments),
         work=work,
         bounds=bounds,
-        configurations=tuple(configurations),
+        configurations=tuple(turns.configuration() for turns in every),
     )
 
 
-def _measure(
-    setup: Setup, job: Job, progress: Callable[[str, int], None], known: dict[str, str]
-) -> Configuration:
-    """Measure one configuration: a fresh process for each cold sample, one for all warm ones.
-
-    Args:
-        setup: the configuration.
-        job: of the warm process.
-        progress: told what is done, and how much of it.
-        known: versions, to which those are added that the processes tell.
-
-    Raises:
-        BenchError: a process failed.
-    """
-    cold = []
-    for index in range(job.samples):
-        progress("cold", index)
-        cold.append(_run_worker(msgspec.structs.replace(job, samples=0)))
-    restart = []
-    if setup.restarts:
-        progress("restart", job.samples)
-        with tempfile.TemporaryDirectory(prefix="edge-et-bench-") as folder:
-            again = msgspec.structs.replace(job, samples=0, cache_dir=folder)
-            _run_worker(again)  # leaves the picture there
-            restart = [_run_worker(again) for _ in range(job.samples)]
-    progress("warm", job.samples)
-    warm = _run_worker(job)
-    known |= warm.versions
-    return Configuration(
-        name=setup.name,
-        note=setup.note,
-        absent=None,
-        cold=tuple(sample for measured in cold for sample in measured.first),
-        restart=tuple(sample for measured in restart for sample in measured.first),
-        first=warm.first,
-        second=warm.second,
-        peak_memory_bytes=tuple(measured.peak_memory_bytes for measured in (*cold, *restart, warm)),
-    )
-
-
-def _run_worker(job: Job) -> Measured:
-    """Run a worker process to its end.
-
-    Raises:
-        BenchError: it failed; the message is what it said last.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "edge_et.benchmarks.worker"],
-        input=msgspec.json.encode(job),
-        capture_output=True,
-    )
-    if done.returncode < 0:
-        raise BenchError(f"the process was ended by signal {-done.returncode}; out of memory?")
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise BenchError(said or f"the process ended with status {done.returncode}")
-    return msgspec.json.decode(done.stdout, type=Measured)
+def _tell_turn(tell: Tell, name: str, done: int, total: int, what: str) -> None:
+    tell(f"{name}, {what}", done, total)
