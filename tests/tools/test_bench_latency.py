@@ -14,13 +14,15 @@ from PIL import Image
 from tiny.fakes import ScriptedContext as FakeContext
 from tiny.fakes import new_tokenizer
 
-from edge_et.benchmarks import latency
+from edge_et.benchmarks import latency, rounds
 from edge_et.benchmarks.document import (
     PHASES,
     TEMPERATURES,
     Bounds,
     Document,
+    Measured,
     Sample,
+    Tokens,
     read_document,
 )
 from edge_et.benchmarks.latency import BASELINES, OURS, Setup, run_latency
@@ -38,6 +40,15 @@ from edge_et.tokenizer import Tokenizer
 from edge_et.vision import ImageTokens
 
 ANY_BOUNDS = Bounds(memory_bytes_per_s=1e10, gemm_flops_per_s=1e11)
+ANY_SAMPLE = Sample(
+    phases_s={},
+    first_extraction_s=1.0,
+    first_thinking_s=2.0,
+    total_s=3.0,
+    tokens=Tokens(**dict.fromkeys(Tokens.__struct_fields__, 1)),
+    energy_j=None,
+    temperature_c=None,
+)
 COUNTS = {"extraction_tokens": 6, "thinking_tokens": 5, "answer_tokens": 3}
 
 
@@ -162,6 +173,38 @@ def test_a_baseline_that_cannot_run_is_absent_and_says_why(pair_document: Docume
     assert [found.absent for found in others] == [None, None]
     assert "KeyError" in (broken.absent or "")
     assert broken.cold == ()
+
+
+def test_configurations_take_turns(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """A machine that slows down must not slow down the last of them alone."""
+    ran: list[tuple[str, str]] = []
+
+    def run_worker(job: Job) -> Measured:
+        kind = "warm" if job.samples else "restart" if job.cache_dir else "cold"
+        ran.append((job.engine, kind))
+        if len(ran) > 12 and job.engine == "fails-later":
+            raise BenchError("out of memory")
+        assert job.samples in (0, 1)
+        second = (ANY_SAMPLE,) if job.samples else ()
+        return Measured(
+            first=(ANY_SAMPLE,), second=second, peak_memory_bytes=7, versions={job.engine: "1"}
+        )
+
+    monkeypatch.setattr(latency, "measure_bounds", lambda threads: ANY_BOUNDS)
+    monkeypatch.setattr(rounds, "_run_worker", run_worker)
+    later = Setup(key="later", name="later", note="", engine="fails-later", reuse=True)
+    document = run_latency(
+        load_bundle(tiny_bundle), threads=1, samples=3, **COUNTS, baselines=(BASELINES[0], later)
+    )
+    ours, reuse_off, failed = document.configurations
+    one_round = [("llama.cpp", kind) for kind in ("cold", "restart", "warm", "cold", "warm")]
+    others = [("fails-later", "cold"), ("fails-later", "warm")]
+    first_round = [*one_round[:1], ("llama.cpp", "restart"), *one_round[1:], *others]
+    assert ran == [*first_round, *one_round, *others[:1], *one_round]
+    assert (len(ours.cold), len(ours.restart), len(ours.first), len(ours.second)) == (3, 3, 3, 3)
+    assert (len(reuse_off.restart), len(ours.peak_memory_bytes)) == (0, 9)
+    assert (failed.absent, failed.cold) == ("out of memory", ())
+    assert document.versions["fails-later"] == "1"
 
 
 def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_path: Path):

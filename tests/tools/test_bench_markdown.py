@@ -7,12 +7,14 @@ import pytest
 from edge_et.benchmarks.markdown import RESULTS, fill_marks
 from edge_et.errors import BenchError
 
-DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+ROOT = Path(__file__).parents[2]
 
 
-def test_the_tables_are_those_of_the_documents():
-    assert fill_marks(DOCS, RESULTS) == DOCS.read_text()
-    assert "llama-server" in DOCS.read_text().split("<!-- bench:")[1]
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_the_tables_are_those_of_the_documents(page: str):
+    text = (ROOT / page).read_text()
+    assert fill_marks(ROOT / page, RESULTS) == text
+    assert "llama-server" in text.split("<!-- bench:")[1]
 
 
 def test_a_mark_without_an_end_and_a_missing_document_are_told(tmp_path: Path):
