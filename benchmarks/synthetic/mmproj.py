@@ -61,7 +61,7 @@ def _add_tensor(writer: gguf.GGUFWriter, constant: Constant) -> None:
         writer.add_tensor(constant.name, values)
         return
     # llama.cpp has the matrices that rows are multiplied with transposed.
-    matrix = values.T * np.float32(matrix_scale(len(values)))
+    matrix = values.T.astype(np.float32) * np.float32(matrix_scale(len(values)))
     if len(values) % gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q8_0][0]:
         writer.add_tensor(constant.name, matrix.astype(np.float16))
     else:
