@@ -182,7 +182,7 @@ def run_latency(
                 engine=setup.engine,
                 threads=threads,
                 reuse=setup.reuse,
-                samples=1,
+                warm=True,
                 work=work,
                 llama_server=None if llama_server is None else str(llama_server),
             )

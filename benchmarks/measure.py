@@ -31,21 +31,18 @@ def measure(job: Job, import_s: float | None) -> Measured:
     start = perf_counter()
     opened = open_subject(load_bundle(Path(job.bundle)), job)
     load_s = perf_counter() - start
-    first: list[Sample] = []
-    second: list[Sample] = []
+    second: tuple[Sample, ...] = ()
     with closing(opened) as subject:
-        if not job.samples:
+        if job.warm:
+            for number in (0, 1, 0):  # the first two warm it up
+                first = _sample(subject, job, {}, number)
+            second = (_sample(subject, job, {}, 1),)
+        else:
             before = {} if import_s is None else {"import": import_s}
-            before["load"] = load_s
-            first.append(_sample(subject, job, before, 0))
-        for index in range(job.samples + 1 if job.samples else 0):
-            samples = [_sample(subject, job, {}, number) for number in range(2)]
-            if index:  # the pass before warms up
-                first.append(samples[0])
-                second.append(samples[1])
+            first = _sample(subject, job, before | {"load": load_s}, 0)
         return Measured(
-            first=tuple(first),
-            second=tuple(second),
+            first=(first,),
+            second=second,
             peak_memory_bytes=subject.peak_memory_bytes(),
             versions=dict(subject.versions),
         )

@@ -27,7 +27,7 @@ class Turns:
     Attributes:
         name: of the configuration.
         note: what it is.
-        job: of its warm processes, with one sample.
+        job: of its warm processes.
         cache_dir: a folder of its own for what survives processes; None: it keeps nothing there.
         absent: why it cannot be measured; None: it can.
         versions: of programs that took part.
@@ -52,7 +52,7 @@ class Turns:
         Raises:
             BenchError: a process failed.
         """
-        once = msgspec.structs.replace(self.job, samples=0)
+        once = msgspec.structs.replace(self.job, warm=False)
         tell("cold")
         self._cold.append(_run_worker(once))
         if self.cache_dir is not None:

@@ -21,8 +21,8 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         engine: a key of `edge_et.benchmarks.engines.ENGINES`.
         threads: threads of tower and language models.
         reuse: whether anything is kept from stage to stage and from question to question.
-        samples: of a warm process, behind one pass that does not count; 0: one question to a cold
-            one.
+        warm: whether two questions about the picture are measured behind a pass that does not
+            count, or the first one alone, with import and load.
         work: the same for every configuration.
         llama_server: path of the program; None: there is none.
         cache_dir: a folder for what survives the process; None: nothing does.
@@ -32,7 +32,7 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: str
     threads: int
     reuse: bool
-    samples: int
+    warm: bool
     work: Work
     llama_server: str | None = None
     cache_dir: str | None = None

@@ -180,12 +180,11 @@ def test_configurations_take_turns(tiny_bundle: Path, monkeypatch: pytest.Monkey
     ran: list[tuple[str, str]] = []
 
     def run_worker(job: Job) -> Measured:
-        kind = "warm" if job.samples else "restart" if job.cache_dir else "cold"
+        kind = "warm" if job.warm else "restart" if job.cache_dir else "cold"
         ran.append((job.engine, kind))
         if len(ran) > 12 and job.engine == "fails-later":
             raise BenchError("out of memory")
-        assert job.samples in (0, 1)
-        second = (ANY_SAMPLE,) if job.samples else ()
+        second = (ANY_SAMPLE,) if job.warm else ()
         return Measured(
             first=(ANY_SAMPLE,), second=second, peak_memory_bytes=7, versions={job.engine: "1"}
         )
@@ -216,7 +215,7 @@ def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_pat
             "engine": "llama.cpp",
             "threads": 1,
             "reuse": True,
-            "samples": 1,
+            "warm": True,
             "work": {
                 "picture": str(picture),
                 "picture_sha256": "",

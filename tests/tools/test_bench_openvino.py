@@ -111,7 +111,7 @@ def ask(bundle: Bundle, tmp_path: Path) -> Callable[[str], Measured]:
             "engine": engine,
             "threads": 2,
             "reuse": True,
-            "samples": 1,
+            "warm": True,
             "work": {
                 "picture": str(draw_picture(tmp_path / "picture.png")),
                 "picture_sha256": "",

@@ -231,7 +231,7 @@ def new_job(bundle: Bundle, folder: Path) -> Job:
         "engine": "mtmd",
         "threads": 1,
         "reuse": True,
-        "samples": 0,
+        "warm": False,
         "work": {
             "picture": str(draw_picture(folder / "picture.png")),
             "picture_sha256": "",
