@@ -35,6 +35,7 @@ from edge_et.tuning.adapter_file import save_peft_adapter
 from edge_et.tuning.assets.icons import ICON_SETS
 from edge_et.tuning.assets.kit import scene_kit
 from edge_et.tuning.checkpoint import load_checkpoint
+from edge_et.tuning.classifier import CLASSIFIER_PACKAGE, CLASSIFIER_VERSION, load_classifier
 from edge_et.tuning.concepts import TRAINING_STYLES
 from edge_et.tuning.language_model import LLM_FILE, LLM_PACKAGE, build_tokenizer, find_llm
 from edge_et.tuning.scenes.mix import render_scene
@@ -78,7 +79,7 @@ def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[
             f"{checkpoint} trained the LLM itself, but the mini bundle takes it from "
             f"{LLM_PACKAGE}; train a LoRA"
         )
-    _, head, vision = split_vision(load_tower(find_tower_graph()))
+    _, head, vision = split_vision(load_tower(find_tower_graph()), load_classifier())
     head.load_state_dict(state["vision"])
     exported = export_tower(vision.eval(), work / "vision-float.onnx")
     pictures = _unseen_pictures(assets)
@@ -151,6 +152,13 @@ def _template(version: str) -> BundleTemplate:
                 license="Apache-2.0",
                 url="https://github.com/facebookresearch/dinov2",
                 used_for="vision tower",
+            ),
+            Source(
+                name="EfficientNet-Lite2",
+                version=f"{CLASSIFIER_PACKAGE} {CLASSIFIER_VERSION}",
+                license="Apache-2.0",
+                url="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet",
+                used_for="classifier of photographs in the vision graph",
             ),
             Source(
                 name="SmolLM2-135M-Instruct",

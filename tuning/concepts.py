@@ -17,6 +17,10 @@ TRAINING_STYLES = (
     "fxemoji",
     "emojione",
     "emojione-v1",
+    "streamline-emojis",
+    "fluent-emoji-high-contrast",
+    "emojione-monotone",
+    "game-icons",
 )
 HELD_OUT_STYLE = "openmoji"
 

@@ -21,6 +21,8 @@ from edge_et.tuning.adapter_file import read_adapter
 from edge_et.tuning.align import AlignSettings, WordTargets, align
 from edge_et.tuning.assets.kit import scene_kit
 from edge_et.tuning.checkpoint import load_checkpoint
+from edge_et.tuning.class_words import class_words
+from edge_et.tuning.classifier import load_classifier
 from edge_et.tuning.config import AlignStage, TextStage, TrainConfig
 from edge_et.tuning.features import SHARD_SCENES, build_shards
 from edge_et.tuning.language_model import build_tokenizer, find_llm, load_llm
@@ -91,7 +93,7 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
     """
     torch.manual_seed(config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    trunk, head, vision = split_vision(load_tower(find_tower_graph()))
+    trunk, head, vision = split_vision(load_tower(find_tower_graph()), load_classifier())
     if config.head is not None:
         _load_head(head, Path(config.head))
     vision.to(device)
@@ -141,7 +143,7 @@ def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoin
             words.update(arrays["words"].tolist())
     align(
         shop.head,
-        WordTargets(shop.table, shop.tokenizer, sorted(words)),
+        WordTargets(shop.table, shop.tokenizer, sorted(words), tuple(class_words())),
         shards,
         checkpoint,
         AlignSettings(

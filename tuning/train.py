@@ -74,8 +74,10 @@ class TrainSettings:
 
 
 def add_adapter(model: LlamaForCausalLM) -> PeftModel:
-    """Puts the recipe's LoRA, in float32, on a frozen LLM, in bfloat16."""
+    """Puts the recipe's LoRA, in float32, on a frozen LLM, in what its device trains in."""
     from peft import LoraConfig, get_peft_model
+
+    from edge_et.tuning.precision import training_dtype
 
     config = LoraConfig(
         r=recipe.LORA_RANK,
@@ -83,7 +85,7 @@ def add_adapter(model: LlamaForCausalLM) -> PeftModel:
         target_modules=list(recipe.LORA_LINEARS),
         task_type="CAUSAL_LM",
     )
-    halved: LlamaForCausalLM = model.bfloat16()
+    halved: LlamaForCausalLM = model.to(training_dtype(model.device))
     return get_peft_model(halved, config)
 
 
@@ -201,6 +203,8 @@ def _taught_logits(
     import torch
     from torch.nn import functional
 
+    from edge_et.tuning.precision import working_precision
+
     device = next(model.parameters()).device
     layout = fill_rows(samples)
     rows = [join_row([samples[n] for n in members]) for members in layout]
@@ -210,7 +214,7 @@ def _taught_logits(
     positions = torch.from_numpy(_padded([r.positions for r in rows], length, 0)).to(device)
     branches = _padded([r.branches for r in rows], length, -1)
     mask = torch.from_numpy(attention_mask(branches)).to(device)
-    with torch.autocast(device.type, torch.bfloat16):
+    with working_precision(device):
         image_tokens = vision(features.to(device))
         llm = cast("LlamaModel", model.get_base_model().model)
         table = llm.embed_tokens

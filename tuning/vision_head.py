@@ -1,35 +1,52 @@
 """The mini model's vision side in training: a frozen trunk, and a head that learns.
 
 Goes in: pictures, of which the trunk makes features once. Comes out: image tokens. Trunk and head
-share their modules with the `Dinov2Patches` that is exported, so that export sees what was learnt.
+share their modules with the `MiniVision` that is exported, so that export sees what was learnt.
+
+Two networks look at a picture. DINOv2 and the projector say what they were taught with drawings. A
+classifier of photographs names what it was taught with photographs; where `WordTrust` expects it to
+be right, its word takes the token's place.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edge_et.export.projector import PixelShuffleProjector
 from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector, early_features
 from edge_et.tuning import recipe
+from edge_et.tuning.precision import working_precision
 from edge_et.tuning.tower import TOWER_PIXELS, pixel_values
 
 if TYPE_CHECKING:
     from transformers import Dinov2Model
 
+    from edge_et.tuning.classifier import WordClassifier
+
+_TRUST_HIDDEN = 32
+# Closed, until training opens it.
+_FIRST_TRUST = -4.0
+# Of several words that a place may show, the likeliest is meant.
+_SHARPNESS = 3
+
 
 class VisionTrunk:
-    """The tower's layers that are not trained.
+    """What is not trained: the tower's first layers and the classifier.
 
     Args:
         backbone: The whole tower.
+        classifier: Looks at the same pictures.
     """
 
-    def __init__(self, backbone: Dinov2Patches) -> None:
+    def __init__(self, backbone: Dinov2Patches, classifier: WordClassifier) -> None:
         self._backbone = backbone
+        self._classifier = classifier
 
     def __call__(self, pictures: list[np.ndarray]) -> np.ndarray:
         """Computes the features that the head takes.
@@ -38,46 +55,150 @@ class VisionTrunk:
             pictures: uint8 [H, W, 3] each, `TOWER_PIXELS` square.
 
         Returns:
-            float16 [N, 1 + 2 P, C]: the hidden states where training begins, class token first,
-            then the early features.
+            float16 [N, 1 + 2 P + S, C]; see `trunk_features`.
         """
         device = self._backbone.positions.device
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            hidden = self._backbone.embed(pixel_values(pictures).to(device))
-            for number, layer in enumerate(self._backbone.layers[: recipe.FROZEN_LAYERS], 1):
-                hidden = layer(hidden)
-                if number == recipe.EARLY_LAYER:
-                    early = early_features(hidden)
-        return torch.cat((hidden.float(), early.float()), dim=1).to(torch.float16).cpu().numpy()
+        with torch.no_grad(), working_precision(device):
+            features = trunk_features(
+                self._backbone, self._classifier, pixel_values(pictures).to(device)
+            )
+        return features.to(torch.float16).cpu().numpy()
+
+
+def trunk_features(backbone: Dinov2Patches, classifier: WordClassifier, pixels: Tensor) -> Tensor:
+    """Runs what is not trained.
+
+    Args:
+        backbone: The tower, P patches of C channels.
+        classifier: With S places and at most C words.
+        pixels: float32 [N, 3, H, W].
+
+    Returns:
+        float32 [N, 1 + 2 P + S, C]: the hidden states where training begins, class token first,
+        then the early features, then the classifier's word shares, padded with zeros.
+    """
+    # Depthwise convolutions in bfloat16 take ten times as long on a CPU.
+    with torch.autocast(pixels.device.type, enabled=False):
+        shares = classifier(pixels)
+    hidden = backbone.embed(pixels)
+    for number, layer in enumerate(backbone.layers[: recipe.FROZEN_LAYERS], 1):
+        hidden = layer(hidden)
+        if number == recipe.EARLY_LAYER:
+            early = early_features(hidden)
+    shares = functional.pad(shares, (0, hidden.shape[-1] - shares.shape[-1]))
+    return torch.cat((hidden.float(), early.float(), shares), dim=1)
+
+
+class WordTrust(nn.Module):
+    """Where the classifier's word is to be taken for what a token shows.
+
+    Attributes:
+        vectors: float32 [words, D], the image token that stands for each word.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, words: int, channels: int, llm_width: int) -> None:
+        super().__init__()
+        self.words = words
+        self.expand = nn.Linear(channels + 3, _TRUST_HIDDEN)
+        self.decide = nn.Linear(_TRUST_HIDDEN, 1)
+        nn.init.constant_(self.decide.bias, _FIRST_TRUST)
+        self.register_buffer("vectors", torch.zeros(words, llm_width))
+
+    def logits(self, early: Tensor, shares: Tensor) -> Tensor:
+        """Judges every place.
+
+        Args:
+            early: [N, S, C], how each place looks.
+            shares: [N, S, words] of the classifier.
+
+        Returns:
+            [N, S], of the chance that the likeliest word is right.
+        """
+        overall = shares.mean(dim=1, keepdim=True)
+        best = shares.amax(dim=-1, keepdim=True)
+        best_overall = overall.amax(dim=-1, keepdim=True).expand_as(best)
+        agreement = (shares * overall).sum(dim=-1, keepdim=True)
+        seen = torch.cat((early, best, best_overall, agreement), dim=-1)
+        made: Tensor = self.decide(functional.gelu(self.expand(seen)))
+        return made[..., 0]
+
+    def named(self, shares: Tensor) -> Tensor:
+        """Gives the tokens [N, S, D] that stand for the classifier's words."""
+        sharp = shares**_SHARPNESS
+        named: Tensor = (sharp / (sharp.sum(dim=-1, keepdim=True) + 1e-9)) @ self.vectors
+        return named
 
 
 class VisionHead(nn.Module):
-    """The tower's last layers and the projector.
+    """The tower's last layers, the projector, and the trust in the classifier.
 
     Attributes:
         layers: The tower's layers from `recipe.FROZEN_LAYERS` on, and its final norm.
         projector: Patch features to image tokens.
+        trust: Decides between the projector's token and the classifier's word.
     """
 
-    def __init__(self, backbone: Dinov2Patches, projector: PixelShuffleProjector) -> None:
+    def __init__(
+        self, backbone: Dinov2Patches, projector: PixelShuffleProjector, words: int
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(*backbone.layers[recipe.FROZEN_LAYERS :], backbone.norm)
         self.projector = projector
+        self.trust = WordTrust(words, backbone.width // 2, recipe.LLM_WIDTH)
+        self._patches = backbone.positions.shape[1]
+        self._side = math.isqrt(self._patches)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give image tokens [N, S, D] for features [N, 1 + 2 P, C] of the trunk."""
-        patches = features.shape[1] // 2
+        """Give image tokens [N, S, D] for features [N, 1 + 2 P + S, C] of the trunk."""
+        tokens, shares, trust = self.look(features)
+        own = tokens - self.projector.place_codes
+        taken = trust.sigmoid().unsqueeze(-1)
+        return self.projector.place_codes + own + taken * (self.trust.named(shares) - own)
+
+    def look(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Asks both networks.
+
+        Returns:
+            The projector's tokens [N, S, D], the classifier's word shares [N, S, words], and the
+            logits [N, S] of the trust in these.
+        """
+        patches = self._patches
         late = self.layers(features[:, : patches + 1])[:, 1:]
-        patch_features = torch.cat((late, features[:, patches + 1 :]), dim=-1)
-        tokens: Tensor = self.projector(patch_features)
+        early = features[:, patches + 1 : 2 * patches + 1]
+        tokens: Tensor = self.projector(torch.cat((late, early), dim=-1))
+        shares = features[:, 2 * patches + 1 :, : self.trust.words]
+        places = early.unflatten(1, (self._side, self._side)).permute(0, 3, 1, 2)
+        looks = functional.avg_pool2d(places, recipe.PIXEL_SHUFFLE).flatten(2).transpose(1, 2)
+        return tokens, shares, self.trust.logits(looks, shares)
+
+
+class MiniVision(TowerWithProjector):
+    """What is exported: pixel values to the image tokens of both networks."""
+
+    def __init__(
+        self, backbone: Dinov2Patches, classifier: WordClassifier, head: VisionHead
+    ) -> None:
+        super().__init__(backbone, head.projector)
+        self.classifier = classifier
+        self.head = head
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Give `image_tokens [N, S, D]` for `pixel_values [N, 3, H, W]`."""
+        assert isinstance(self.backbone, Dinov2Patches)
+        tokens: Tensor = self.head(trunk_features(self.backbone, self.classifier, pixel_values))
         return tokens
 
 
-def split_vision(tower: Dinov2Model) -> tuple[VisionTrunk, VisionHead, TowerWithProjector]:
+def split_vision(
+    tower: Dinov2Model, classifier: WordClassifier
+) -> tuple[VisionTrunk, VisionHead, MiniVision]:
     """Splits a tower, with a new projector behind it, into what is frozen and what is trained.
 
     Args:
         tower: DINOv2-small; its modules are shared.
+        classifier: Looks at the same pictures; shared as well.
 
     Returns:
         Trunk, head, and both joined for export.
@@ -90,5 +211,5 @@ def split_vision(tower: Dinov2Model) -> tuple[VisionTrunk, VisionHead, TowerWith
         llm_width=recipe.LLM_WIDTH,
         places=recipe.IMAGE_TOKENS,
     )
-    head = VisionHead(backbone, projector)
-    return VisionTrunk(backbone), head, TowerWithProjector(backbone, projector)
+    head = VisionHead(backbone, projector, len(classifier.words))
+    return VisionTrunk(backbone, classifier), head, MiniVision(backbone, classifier, head)

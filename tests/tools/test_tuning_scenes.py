@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from edge_et.errors import AssetError
 from edge_et.tuning.assets.icons import ICON_PIXELS, ICON_SETS, IconLibrary, IconSet
@@ -20,7 +20,7 @@ from edge_et.tuning.scenes.charts import render_chart
 from edge_et.tuning.scenes.mix import SceneKit, render_scene
 from edge_et.tuning.scenes.objects import held_out_pair
 from edge_et.tuning.scenes.printed import render_print
-from edge_et.tuning.scenes.restyle import restyle
+from edge_et.tuning.scenes.restyle import painted, restyle
 from edge_et.tuning.scenes.scene import SCENE_PIXELS, Scene
 from edge_et.tuning.scenes.words import words
 
@@ -32,6 +32,8 @@ FONTS = tuple(
 
 class DrawnIcons:
     """Stands in for a downloaded icon set: every icon is a disc."""
+
+    lines = False
 
     def has(self, slug: str) -> bool:
         return True
@@ -210,13 +212,13 @@ def icon_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "width": 10,
         "height": 10,
         "icons": {"dot": {"body": '<circle cx="5" cy="5" r="5" fill="#f00"/>'}},
-        "aliases": {"point": {"parent": "dot"}},
+        "aliases": {"point": {"parent": "dot"}, "blot": {"parent": "dot"}},
     }
     source = tmp_path / "icons.json"
     source.write_text(json.dumps(icons))
     with tarfile.open(tmp_path / "few-1.0.tgz", "w:gz") as archive:
         archive.add(source, "package/icons.json")
-    few = IconSet(package="few", version="1.0", license="MIT", sha256="0" * 64)
+    few = IconSet(package="few", version="1.0", license="MIT", sha256="0" * 64, misnamed=("blot",))
     monkeypatch.setitem(ICON_SETS, "few", few)
     return tmp_path
 
@@ -233,6 +235,7 @@ def test_icons_are_rendered_with_their_transparency(icon_folder: Path):
 def test_a_set_knows_what_it_has(icon_folder: Path):
     library = IconLibrary("few", icon_folder)
     assert [library.has(slug) for slug in ("dot", "point", "dash")] == [True, True, False]
+    assert not library.has("blot")
 
 
 def test_an_unknown_icon_is_named(icon_folder: Path):
@@ -272,6 +275,43 @@ def test_ink_surrounds_a_drawing() -> None:
     assert inked.getpixel((25, 25)) == (200, 30, 30, 255)
     assert inked.getpixel((13, 25)) == (0, 0, 0, 255)
     assert inked.getpixel((11, 25))[3] == 0
+
+
+def test_lines_are_painted_between_and_not_around() -> None:
+    lines = Image.new("RGBA", (96, 96))
+    pen = ImageDraw.Draw(lines)
+    pen.rectangle((16, 16, 80, 80), outline=(0, 0, 0, 255), width=8)
+    pen.line((48, 16, 48, 80), fill=(0, 0, 0, 255), width=8)
+    painted_ones = 0
+    for seed in range(40):
+        made = painted(np.random.default_rng(seed), lines)
+        assert made.tobytes() == painted(np.random.default_rng(seed), lines).tobytes()
+        assert made.size == lines.size
+        assert made.getpixel((4, 48))[3] == 0
+        ink = made.getpixel((20, 48))
+        assert ink[3] == 255
+        left, right = made.getpixel((34, 48)), made.getpixel((64, 48))
+        assert left[3] == right[3]
+        if left[3]:
+            painted_ones += 1
+            assert left[3] == 255
+            assert max(ink[:3]) < 80 <= min(left[:3])
+    assert 15 <= painted_ones <= 36
+
+
+def test_scenes_paint_the_drawings_that_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PaintedError(Exception):
+        pass
+
+    def fail(*args: object) -> None:
+        raise PaintedError
+
+    monkeypatch.setattr("edge_et.tuning.scenes.mix.painted", fail)
+    [render_scene(seed, KIT, "objects") for seed in range(8)]
+    drawn = DrawnIcons()
+    monkeypatch.setattr(drawn, "lines", True)
+    with pytest.raises(PaintedError):
+        [render_scene(s, SceneKit(icons=[drawn], fonts=FONTS), "objects") for s in range(8)]
 
 
 def test_held_out_scenes_keep_their_drawings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ from edge_et.vision import ImageTokens
 WIDTH = 64
 CHANNELS = 8
 WORDS = ("dog", "cat", "sun", "red square", "7", "s")
+CLASS_WORDS = ("cat", "fish")
 
 EXAMPLE = Example(
     kind="exists",
@@ -104,6 +105,17 @@ def llm() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).requires_grad_(requires_grad=False).eval()
 
 
+class Classifier(torch.nn.Module):
+    """Stands in for the classifier of photographs: the brighter a place, the surer of a fish."""
+
+    words = CLASS_WORDS
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        places = torch.nn.functional.adaptive_avg_pool2d(pixel_values.mean(1), 8).flatten(1)
+        fish = places.sigmoid().unsqueeze(-1)
+        return torch.cat((1 - fish, fish), dim=-1)
+
+
 @pytest.fixture
 def vision(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple]:
     """Makes trunk, head and exported tower of a DINOv2 of 3 narrow layers, always the same."""
@@ -122,7 +134,7 @@ def vision(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple]:
             image_size=224,
             patch_size=14,
         )
-        return split_vision(Dinov2Model(config).eval())
+        return split_vision(Dinov2Model(config).eval(), Classifier())
 
     return make
 
@@ -134,7 +146,10 @@ def head(vision) -> VisionHead:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> list[Path]:
-    """Two shards in which a token's features tell its word."""
+    """Two shards in which a token's features tell its word.
+
+    The classifier takes everything for a cat, most surely in the left half.
+    """
     rng = np.random.default_rng(0)
     directions = 3 * rng.standard_normal((len(WORDS) + 1, CHANNELS))
     labels = [Label(word.split()[-1], None, word + "s") for word in WORDS]
@@ -146,6 +161,8 @@ def shards(tmp_path: Path) -> list[Path]:
         patches = np.repeat(np.repeat(ids.reshape(-1, 8, 8), 2, axis=1), 2, axis=2)
         early = directions[patches.reshape(SHARD_SCENES, 256)]
         hidden = np.concatenate([early[:, :1], early], axis=1)
+        shares = np.zeros((SHARD_SCENES, 64, CHANNELS))
+        shares[..., 0] = np.where(np.arange(64) % 8 < 4, 0.9, 0.5)
         places = rng.uniform(size=(SHARD_SCENES, len(labels), 2)).tolist()
         facts = [
             ObjectFacts(
@@ -157,7 +174,7 @@ def shards(tmp_path: Path) -> list[Path]:
         write_shard(
             paths[-1],
             FeatureShard(
-                features=np.concatenate([hidden, early], axis=1).astype(np.float16),
+                features=np.concatenate([hidden, early, shares], axis=1).astype(np.float16),
                 words=np.array(WORDS),
                 token_words=np.stack([ids, np.full_like(ids, -1)], axis=2),
                 token_shares=np.stack([ids >= 0, np.zeros_like(ids)], axis=2).astype(np.float16),
@@ -287,12 +304,13 @@ def test_trunk_and_head_are_the_tower_that_is_exported(vision):
     trunk, head, tower = vision()
     rng = np.random.default_rng(2)
     pictures = [rng.integers(0, 256, (224, 224, 3)).astype(np.uint8) for _ in range(2)]
-    torch.nn.init.normal_(head.projector.place_codes)
+    for tensor in (head.projector.place_codes, head.trust.vectors, head.trust.decide.bias):
+        torch.nn.init.normal_(tensor)
     with torch.no_grad():
         whole = tower(pixel_values(pictures))
         parts = head(torch.from_numpy(trunk(pictures)).float())
     assert whole.shape == (2, recipe.IMAGE_TOKENS, WIDTH)
-    # The trunk works in bfloat16 and is kept in float16.
+    # The trunk works in bfloat16 where the processor can, and is kept in float16.
     torch.testing.assert_close(parts, whole, atol=0.05, rtol=0.05)
 
 
@@ -300,7 +318,7 @@ def test_alignment_names_cells_and_goes_on_after_a_kill(
     tokenizer, vision, shards: list[Path], tmp_path: Path
 ):
     torch.manual_seed(1)
-    targets = WordTargets(torch.randn(420, WIDTH), tokenizer, WORDS)
+    targets = WordTargets(torch.randn(420, WIDTH), tokenizer, WORDS, CLASS_WORDS)
     settings = AlignSettings(epochs=6, projector_rate=1e-2, checkpoint_steps=10)
     whole = vision()[1]
     align(whole, targets, shards[:1], tmp_path / "whole.pt", settings)
@@ -317,6 +335,36 @@ def test_alignment_names_cells_and_goes_on_after_a_kill(
     align(resumed, targets, shards[:1], tmp_path / "killed.pt", settings)
     for once, again in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(once, again)
+
+
+def test_the_classifier_is_trusted_where_it_is_right(
+    tokenizer, head: VisionHead, shards: list[Path], tmp_path: Path
+):
+    torch.manual_seed(1)
+    targets = WordTargets(torch.randn(420, WIDTH), tokenizer, WORDS, CLASS_WORDS)
+    settings = AlignSettings(epochs=6, projector_rate=1e-2)
+    align(head, targets, shards[:1], tmp_path / "trust.pt", settings)
+    shard = load_shard(shards[1])
+    features = torch.from_numpy(shard.features).float()
+    with torch.no_grad():
+        tokens = head(features) - head.projector.place_codes
+        _, shares, logits = head.look(features)
+    a_cat = torch.from_numpy(shard.token_words[..., 0] == WORDS.index("cat"))
+    trust = logits.sigmoid()
+    assert trust[a_cat].mean() > 0.8
+    assert trust[~a_cat].mean() < 0.2
+    cat = torch.nn.functional.normalize(head.trust.named(shares), dim=-1)
+    likeness = (torch.nn.functional.normalize(tokens, dim=-1) * cat).sum(dim=-1)
+    assert likeness[trust > 0.9].min() > 0.8
+
+
+def test_without_trust_the_tokens_are_the_projectors(head: VisionHead, shards: list[Path]):
+    features = torch.from_numpy(load_shard(shards[0]).features[:4]).float()
+    torch.nn.init.constant_(head.trust.decide.bias, -1e4)
+    torch.nn.init.zeros_(head.trust.decide.weight)
+    torch.nn.init.normal_(head.trust.vectors)
+    with torch.no_grad():
+        torch.testing.assert_close(head(features), head.look(features)[0])
 
 
 def test_all_tokens_of_an_object_tell_its_place_and_the_number_of_its_kind(shards: list[Path]):
@@ -347,7 +395,7 @@ def test_a_step_always_draws_the_same_batch(tokenizer, shards: list[Path]):
     features, samples = draw(7)
     again, same = draw(7)
     assert torch.equal(features, again)
-    assert features.shape == (16, 513, CHANNELS)
+    assert features.shape == (16, 577, CHANNELS)
     for one, other in zip(samples, same, strict=True):
         assert np.array_equal(one.token_ids, other.token_ids)
         assert one.branches.max() == 4
@@ -439,7 +487,7 @@ def test_accumulated_batches_are_one_larger_batch(
         def __init__(self, parts: int) -> None:
             self._parts = parts
             rng = np.random.default_rng(4)
-            self._features = torch.randn(4, 513, CHANNELS)
+            self._features = torch.randn(4, 577, CHANNELS)
             self._samples = [sample(rng, 20) for _ in range(4)]
 
         def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:

@@ -29,12 +29,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IconSet:
-    """One published icon set: an npm package with an Iconify `icons.json` inside."""
+    """One published icon set: an npm package with an Iconify `icons.json` inside.
+
+    Attributes:
+        package: On npm.
+        version: Of the package.
+        license: Of the drawings, an SPDX name.
+        sha256: Of the package's archive.
+        lines: Whether its drawings are of one colour, black lines and shadows.
+        misnamed: Slugs under which it draws something else than the other sets do.
+    """
 
     package: str
     version: str
     license: str
     sha256: str
+    lines: bool = False
+    misnamed: tuple[str, ...] = ()
 
 
 ICON_SETS = {
@@ -86,6 +97,35 @@ ICON_SETS = {
         license="CC-BY-SA-4.0",
         sha256="6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3",
     ),
+    "streamline-emojis": IconSet(
+        package="@iconify-json/streamline-emojis",
+        version="1.2.4",
+        license="CC-BY-4.0",
+        sha256="5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc",
+        misnamed=("turkey",),
+    ),
+    "fluent-emoji-high-contrast": IconSet(
+        package="@iconify-json/fluent-emoji-high-contrast",
+        version="1.2.6",
+        license="MIT",
+        sha256="0b92d48c90d2200bd499e3cdd09a127ca6a8c8ddefd34c35eb5a1e4994012ae0",
+        lines=True,
+    ),
+    "emojione-monotone": IconSet(
+        package="@iconify-json/emojione-monotone",
+        version="1.2.1",
+        license="CC-BY-4.0",
+        sha256="40b90004bafb406b59266155ef9b7e1dd67bf2947fc8db8d07388776f4d0d04e",
+        lines=True,
+    ),
+    "game-icons": IconSet(
+        package="@iconify-json/game-icons",
+        version="1.2.4",
+        license="CC-BY-3.0",
+        sha256="f5758efb34d91c4f50b941f355f16ee73938625e5996fabc25171288404460a4",
+        lines=True,
+        misnamed=("fountain",),
+    ),
     "openmoji": IconSet(
         package="@iconify-json/openmoji",
         version="1.2.29",
@@ -110,6 +150,7 @@ class IconLibrary:
         if style not in ICON_SETS:
             raise AssetError(f"there is no style {style!r}; there are {', '.join(ICON_SETS)}")
         self.style = style
+        self.lines = ICON_SETS[style].lines
         self._png_folder = folder / style
         self._archive = folder / f"{style}-{ICON_SETS[style].version}.tgz"
         if not self._archive.exists():
@@ -149,7 +190,8 @@ class IconLibrary:
 
     @functools.cached_property
     def _names(self) -> frozenset[str]:
-        return frozenset(self._icons["icons"]) | frozenset(self._icons.get("aliases", {}))
+        names = frozenset(self._icons["icons"]) | frozenset(self._icons.get("aliases", {}))
+        return names - frozenset(ICON_SETS[self.style].misnamed)
 
     @functools.cached_property
     def _icons(self) -> dict:

@@ -15,7 +15,7 @@ from edge_et.tuning.scenes.canvas import Backgrounds, background, wear
 from edge_et.tuning.scenes.charts import render_chart
 from edge_et.tuning.scenes.objects import render_objects
 from edge_et.tuning.scenes.printed import render_print
-from edge_et.tuning.scenes.restyle import restyle
+from edge_et.tuning.scenes.restyle import painted, restyle
 from edge_et.tuning.scenes.scene import Scene
 
 Family = Literal["objects", "print", "chart"]
@@ -27,7 +27,13 @@ _ICONS = {thing.name: thing.icons for thing in THINGS}
 
 
 class Icons(Protocol):
-    """Drawings of one style; `assets.icons.IconLibrary` is one."""
+    """Drawings of one style; `assets.icons.IconLibrary` is one.
+
+    Attributes:
+        lines: Whether they are lines and shadows of one colour.
+    """
+
+    lines: bool
 
     def has(self, slug: str) -> bool:
         """Says whether there is such an icon."""
@@ -79,11 +85,14 @@ class _OneStyle:
         as_photograph = rng.random() < _STAMP_SHARE
         if stamps is not None and as_photograph and name in stamps.names():
             return stamps.cutout(name, rng)
-        for icons in (self.style, *self.kit.icons):
+        others = (self.kit.icons[i] for i in rng.permutation(len(self.kit.icons)))
+        for icons in (self.style, *others):
             slugs = [slug for slug in _ICONS[name] if icons.has(slug)]
             if slugs:
                 icon = icons.icon(slugs[int(rng.integers(len(slugs)))])
-                return icon if self.kit.held_out else restyle(rng, icon)
+                if self.kit.held_out:
+                    return icon
+                return painted(rng, icon) if icons.lines else restyle(rng, icon)
         assert stamps is not None, f"no style draws {name!r}"
         return stamps.cutout(name, rng)
 
