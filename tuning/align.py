@@ -2,9 +2,8 @@
 
 Goes in: feature shards. Comes out: a vision head under which the token of an image cell looks like
 the words of what is drawn there, tells in which of the nine places that is, how many of its kind
-the picture holds, and whether it has its centre just there; and that trusts the classifier of
-photographs where that one is right. This costs minutes, and gives the tuning that follows a start
-from which the LLM learns to read image tokens quickly.
+the picture holds, and whether it has its centre just there. This costs minutes, and gives the
+tuning that follows a start from which the LLM learns to read image tokens quickly.
 """
 
 from __future__ import annotations
@@ -44,7 +43,6 @@ _LENGTH_WEIGHT = 0.1
 _CENTRE_WEIGHT = 0.5
 _PLACE_WEIGHT = 0.5
 _COUNT_WEIGHT = 0.5
-_TRUST_WEIGHT = 1.0
 # Turns how far a token points to a place or a number, in lengths of an embedding, into a logit.
 _POINTING_SCALE = 6.0
 _MOST_COUNTED = 10
@@ -81,24 +79,15 @@ class WordTargets:
         table: float32 [V, D], the LLM's input embeddings.
         tokenizer: The LLM's.
         words: All texts that scenes may hold.
-        class_words: The words of the classifier.
     """
 
-    def __init__(
-        self,
-        table: Tensor,
-        tokenizer: Tokenizer,
-        words: Sequence[str],
-        class_words: Sequence[str],
-    ) -> None:
+    def __init__(self, table: Tensor, tokenizer: Tokenizer, words: Sequence[str]) -> None:
+        self._table, self._tokenizer = table.float(), tokenizer
         self.words = (*sorted(set(words)), BACKGROUND)
         self.ids = {word: i for i, word in enumerate(self.words)}
         embeddings = label_embeddings(list(self.words), table.float(), tokenizer)
         self.directions = functional.normalize(embeddings, dim=-1)
         self.length = float(embeddings.norm(dim=-1).mean())
-        self.class_words = np.array(class_words)
-        named = label_embeddings(list(class_words), table.float(), tokenizer)
-        self.class_tokens = functional.normalize(named, dim=-1) * _TOKEN_LENGTH * self.length
         names = [place for row in PLACES for place in row]
         places = label_embeddings(names, table.float(), tokenizer)
         self.places = functional.normalize(places - places.mean(dim=0), dim=-1)
@@ -106,6 +95,11 @@ class WordTargets:
         digits = [str(number) for number in range(1, _MOST_COUNTED + 1)]
         numbers = label_embeddings(digits, table.float(), tokenizer)
         self.numbers = functional.normalize(numbers - numbers.mean(dim=0), dim=-1)
+
+    def tokens(self, words: Sequence[str]) -> Tensor:
+        """Returns the image tokens, float32 [words, D], that show words and no place."""
+        embeddings = label_embeddings(list(words), self._table, self._tokenizer)
+        return functional.normalize(embeddings, dim=-1) * _TOKEN_LENGTH * self.length
 
 
 def align(
@@ -129,17 +123,10 @@ def align(
     with torch.no_grad():
         codes = targets.place_codes * targets.length * _PLACE_LENGTH
         head.projector.place_codes.copy_(codes)
-        head.trust.vectors.copy_(targets.class_tokens)
     centre = nn.Linear(targets.directions.shape[1], 1).to(targets.directions.device)
     optimizer = torch.optim.AdamW(
         [
-            {
-                "params": [
-                    *head.projector.parameters(),
-                    *head.trust.parameters(),
-                    *centre.parameters(),
-                ]
-            },
+            {"params": [*head.projector.parameters(), *centre.parameters()]},
             {"params": list(head.layers.parameters())},
         ],
         lr=0.0,
@@ -200,9 +187,7 @@ def _loss(
     """Computes the loss of some scenes, and the share of covered cells named right."""
     device = targets.directions.device
     with working_precision(device):
-        tokens, shares_of_words, trust = head.look(
-            torch.from_numpy(shard.features[rows]).float().to(device)
-        )
+        tokens = head.own_tokens(torch.from_numpy(shard.features[rows]).float().to(device))
     placed = tokens.float().flatten(0, 1)
     tokens = (tokens.float() - head.projector.place_codes).flatten(0, 1)
     words = shard.token_words[rows].reshape(len(tokens), -1)
@@ -231,14 +216,7 @@ def _loss(
     loss = loss + _COUNT_WEIGHT * _pointing_loss(placed, targets.numbers, counts, targets.length)
     best = cosines.detach().argmax(dim=-1).cpu().numpy()
     right = best[covered] == chances[covered].argmax(axis=1)
-    loss = loss + _LENGTH_WEIGHT * drift.mean() + _CENTRE_WEIGHT * found
-    named = targets.class_words[shares_of_words.argmax(dim=-1).flatten().cpu().numpy()]
-    shown = np.where(covered, shard.words[words[:, 0]], "")
-    clear = torch.from_numpy(covered | empty).to(device)
-    trusted = functional.binary_cross_entropy_with_logits(
-        trust.float().flatten()[clear], torch.from_numpy(named == shown).float().to(device)[clear]
-    )
-    return loss + _TRUST_WEIGHT * trusted, float(right.mean())
+    return loss + _LENGTH_WEIGHT * drift.mean() + _CENTRE_WEIGHT * found, float(right.mean())
 
 
 def _batches(shards: Sequence[Path], settings: AlignSettings, done: int):

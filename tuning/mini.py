@@ -36,6 +36,7 @@ from edge_et.tuning.train import (
     teacher_forced_accuracy,
     train,
 )
+from edge_et.tuning.trust import fit_trust
 from edge_et.tuning.vision_head import VisionHead, VisionTrunk, split_vision
 
 if TYPE_CHECKING:
@@ -141,9 +142,10 @@ def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoin
     for path in shards:
         with np.load(path) as arrays:
             words.update(arrays["words"].tolist())
+    targets = WordTargets(shop.table, shop.tokenizer, sorted(words))
     align(
         shop.head,
-        WordTargets(shop.table, shop.tokenizer, sorted(words), tuple(class_words())),
+        targets,
         shards,
         checkpoint,
         AlignSettings(
@@ -155,6 +157,8 @@ def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoin
         ),
         lambda record: shop.say(f"{stage.name}: {record}"),
     )
+    named = tuple(class_words())
+    fit_trust(shop.head, named, targets.tokens(named), shards, shop.config.seed)
 
 
 def _teach(shop: _Workshop, stage: TextStage, shards: Sequence[Path], checkpoint: Path) -> None:

@@ -103,8 +103,17 @@ class WordTrust(nn.Module):
         self.words = words
         self.expand = nn.Linear(channels + 3, _TRUST_HIDDEN)
         self.decide = nn.Linear(_TRUST_HIDDEN, 1)
-        nn.init.constant_(self.decide.bias, _FIRST_TRUST)
         self.register_buffer("vectors", torch.zeros(words, llm_width))
+        self.reset(torch.Generator().manual_seed(0))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draws new weights that trust nothing yet."""
+        with torch.no_grad():
+            for linear, bias in ((self.expand, 0.0), (self.decide, _FIRST_TRUST)):
+                # Drawn on the CPU, so that every device begins with the same ones.
+                drawn = torch.randn(linear.weight.shape, generator=generator)
+                linear.weight.copy_(drawn * linear.in_features**-0.5)
+                linear.bias.fill_(bias)
 
     def logits(self, early: Tensor, shares: Tensor) -> Tensor:
         """Judges every place.
@@ -152,26 +161,31 @@ class VisionHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Give image tokens [N, S, D] for features [N, 1 + 2 P + S, C] of the trunk."""
-        tokens, shares, trust = self.look(features)
+        tokens = self.own_tokens(features)
+        looks, shares = self.judged(features)
+        taken = self.trust.logits(looks, shares).sigmoid().unsqueeze(-1)
         own = tokens - self.projector.place_codes
-        taken = trust.sigmoid().unsqueeze(-1)
-        return self.projector.place_codes + own + taken * (self.trust.named(shares) - own)
+        return tokens + taken * (self.trust.named(shares) - own)
 
-    def look(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Asks both networks.
+    def own_tokens(self, features: Tensor) -> Tensor:
+        """Give what the tower and the projector see, [N, S, D]."""
+        late = self.layers(features[:, : self._patches + 1])[:, 1:]
+        tokens: Tensor = self.projector(torch.cat((late, self._early(features)), dim=-1))
+        return tokens
+
+    def judged(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Give what trust is decided by.
 
         Returns:
-            The projector's tokens [N, S, D], the classifier's word shares [N, S, words], and the
-            logits [N, S] of the trust in these.
+            How each place looks [N, S, C], and the classifier's word shares [N, S, words].
         """
-        patches = self._patches
-        late = self.layers(features[:, : patches + 1])[:, 1:]
-        early = features[:, patches + 1 : 2 * patches + 1]
-        tokens: Tensor = self.projector(torch.cat((late, early), dim=-1))
-        shares = features[:, 2 * patches + 1 :, : self.trust.words]
-        places = early.unflatten(1, (self._side, self._side)).permute(0, 3, 1, 2)
+        shares = features[:, 2 * self._patches + 1 :, : self.trust.words]
+        places = self._early(features).unflatten(1, (self._side, self._side)).permute(0, 3, 1, 2)
         looks = functional.avg_pool2d(places, recipe.PIXEL_SHUFFLE).flatten(2).transpose(1, 2)
-        return tokens, shares, self.trust.logits(looks, shares)
+        return looks, shares
+
+    def _early(self, features: Tensor) -> Tensor:
+        return features[:, self._patches + 1 : 2 * self._patches + 1]
 
 
 class MiniVision(TowerWithProjector):

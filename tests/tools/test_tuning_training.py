@@ -57,6 +57,7 @@ from edge_et.tuning.train import (
     teacher_forced_accuracy,
     train,
 )
+from edge_et.tuning.trust import fit_trust
 from edge_et.tuning.vision_head import VisionHead, split_vision
 from edge_et.vision import ImageTokens
 
@@ -318,7 +319,7 @@ def test_alignment_names_cells_and_goes_on_after_a_kill(
     tokenizer, vision, shards: list[Path], tmp_path: Path
 ):
     torch.manual_seed(1)
-    targets = WordTargets(torch.randn(420, WIDTH), tokenizer, WORDS, CLASS_WORDS)
+    targets = WordTargets(torch.randn(420, WIDTH), tokenizer, WORDS)
     settings = AlignSettings(epochs=6, projector_rate=1e-2, checkpoint_steps=10)
     whole = vision()[1]
     align(whole, targets, shards[:1], tmp_path / "whole.pt", settings)
@@ -337,34 +338,30 @@ def test_alignment_names_cells_and_goes_on_after_a_kill(
         torch.testing.assert_close(once, again)
 
 
-def test_the_classifier_is_trusted_where_it_is_right(
-    tokenizer, head: VisionHead, shards: list[Path], tmp_path: Path
-):
-    torch.manual_seed(1)
-    targets = WordTargets(torch.randn(420, WIDTH), tokenizer, WORDS, CLASS_WORDS)
-    settings = AlignSettings(epochs=6, projector_rate=1e-2)
-    align(head, targets, shards[:1], tmp_path / "trust.pt", settings)
+def test_the_classifier_is_trusted_where_it_is_right(head: VisionHead, shards: list[Path]):
+    vectors = torch.randn(len(CLASS_WORDS), WIDTH)
+    own = {name: tensor.clone() for name, tensor in head.projector.state_dict().items()}
+    fit_trust(head, CLASS_WORDS, vectors, shards[:1], 0)
+    for name, tensor in head.projector.state_dict().items():
+        assert torch.equal(tensor, own[name])
     shard = load_shard(shards[1])
     features = torch.from_numpy(shard.features).float()
     with torch.no_grad():
         tokens = head(features) - head.projector.place_codes
-        _, shares, logits = head.look(features)
+        trust = head.trust.logits(*head.judged(features)).sigmoid()
     a_cat = torch.from_numpy(shard.token_words[..., 0] == WORDS.index("cat"))
-    trust = logits.sigmoid()
-    assert trust[a_cat].mean() > 0.8
-    assert trust[~a_cat].mean() < 0.2
-    cat = torch.nn.functional.normalize(head.trust.named(shares), dim=-1)
-    likeness = (torch.nn.functional.normalize(tokens, dim=-1) * cat).sum(dim=-1)
-    assert likeness[trust > 0.9].min() > 0.8
+    assert trust[a_cat].mean() > 0.9
+    assert trust[~a_cat].mean() < 0.1
+    likeness = torch.nn.functional.cosine_similarity(tokens, vectors[0], dim=-1)
+    assert likeness[trust > 0.95].min() > 0.8
 
 
 def test_without_trust_the_tokens_are_the_projectors(head: VisionHead, shards: list[Path]):
     features = torch.from_numpy(load_shard(shards[0]).features[:4]).float()
     torch.nn.init.constant_(head.trust.decide.bias, -1e4)
-    torch.nn.init.zeros_(head.trust.decide.weight)
     torch.nn.init.normal_(head.trust.vectors)
     with torch.no_grad():
-        torch.testing.assert_close(head(features), head.look(features)[0])
+        torch.testing.assert_close(head(features), head.own_tokens(features))
 
 
 def test_all_tokens_of_an_object_tell_its_place_and_the_number_of_its_kind(shards: list[Path]):
