@@ -85,8 +85,9 @@ def add_adapter(model: LlamaForCausalLM) -> PeftModel:
         target_modules=list(recipe.LORA_LINEARS),
         task_type="CAUSAL_LM",
     )
-    halved: LlamaForCausalLM = model.to(training_dtype(model.device))
-    return get_peft_model(halved, config)
+    if training_dtype(model.device).itemsize == 2:
+        model = model.bfloat16()
+    return get_peft_model(model, config)
 
 
 def train(
