@@ -6,7 +6,7 @@ from edge_et.benchmarks.torch_context import has_bfloat16
 
 
 def training_dtype(device: torch.device) -> torch.dtype:
-    """Returns bfloat16, or float32 for a CPU that would emulate it, seven times as slowly.
+    """Returns bfloat16, or float32 for a CPU that would emulate it, which is slower.
 
     Args:
         device: What trains.
