@@ -38,6 +38,9 @@ from edge_et.tuning.checkpoint import load_checkpoint
 from edge_et.tuning.classifier import CLASSIFIER_PACKAGE, CLASSIFIER_VERSION, load_classifier
 from edge_et.tuning.concepts import TRAINING_STYLES
 from edge_et.tuning.language_model import LLM_FILE, LLM_PACKAGE, build_tokenizer, find_llm
+from edge_et.tuning.reader.attach import attach_reader
+from edge_et.tuning.reader.graph import PrintReader
+from edge_et.tuning.reader.weights import READER_PACKAGE, READER_VERSION
 from edge_et.tuning.scenes.mix import render_scene
 from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
 from edge_et.tuning.tower import (
@@ -79,11 +82,14 @@ def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[
             f"{checkpoint} trained the LLM itself, but the mini bundle takes it from "
             f"{LLM_PACKAGE}; train a LoRA"
         )
-    _, head, vision = split_vision(load_tower(find_tower_graph()), load_classifier())
+    _, head, vision = split_vision(load_tower(find_tower_graph()), load_classifier(), PrintReader())
     head.load_state_dict(state["vision"])
     exported = export_tower(vision.eval(), work / "vision-float.onnx")
     pictures = _unseen_pictures(assets)
     quantized = quantize_vision(exported.path, work / "vision.onnx", pictures[0::2], pictures[1::2])
+    reading = attach_reader(
+        quantized.chosen.path, head, work / "vision-reading.onnx", pictures[1::2]
+    )
     adapter = export_lora(
         save_peft_adapter(state["adapter"], work / "adapter"), find_llm(), work / "lora.gguf"
     )
@@ -92,15 +98,15 @@ def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[
     bundle = assemble_bundle(
         _template(version),
         out,
-        vision=quantized.chosen.path,
+        vision=reading.path,
         perceiver=ModelFiles(
             weights=PackageFile(package=LLM_PACKAGE, path=LLM_FILE),
             tokenizer=tokenizer,
             adapter=adapter.path,
         ),
-        reports=[exported, quantized.chosen],
+        reports=[exported, quantized.chosen, reading],
     )
-    return [exported, *quantized.candidates, adapter, bundle]
+    return [exported, *quantized.candidates, reading, adapter, bundle]
 
 
 def _unseen_pictures(assets: Path) -> np.ndarray:
@@ -159,6 +165,13 @@ def _template(version: str) -> BundleTemplate:
                 license="Apache-2.0",
                 url="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet",
                 used_for="classifier of photographs in the vision graph",
+            ),
+            Source(
+                name="PP-OCRv4 mobile",
+                version=f"{READER_PACKAGE} {READER_VERSION}",
+                license="Apache-2.0",
+                url="https://github.com/PaddlePaddle/PaddleOCR",
+                used_for="reader of print in the vision graph",
             ),
             Source(
                 name="SmolLM2-135M-Instruct",

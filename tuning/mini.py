@@ -18,7 +18,7 @@ from torch import nn
 
 from edge_et.errors import TuningError
 from edge_et.tuning.adapter_file import read_adapter
-from edge_et.tuning.align import AlignSettings, WordTargets, align
+from edge_et.tuning.align import BACKGROUND, AlignSettings, WordTargets, align
 from edge_et.tuning.assets.kit import scene_kit
 from edge_et.tuning.checkpoint import load_checkpoint
 from edge_et.tuning.class_words import class_words
@@ -26,6 +26,8 @@ from edge_et.tuning.classifier import load_classifier
 from edge_et.tuning.config import AlignStage, TextStage, TrainConfig
 from edge_et.tuning.features import SHARD_SCENES, build_shards
 from edge_et.tuning.language_model import build_tokenizer, find_llm, load_llm
+from edge_et.tuning.reader.graph import PrintReader
+from edge_et.tuning.reader.weights import CHARACTERS
 from edge_et.tuning.scene_source import Mixture, SceneSource
 from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
 from edge_et.tuning.tower import find_tower_graph, load_tower
@@ -94,13 +96,18 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
     """
     torch.manual_seed(config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    trunk, head, vision = split_vision(load_tower(find_tower_graph()), load_classifier())
+    trunk, head, vision = split_vision(
+        load_tower(find_tower_graph()), load_classifier(), PrintReader()
+    )
+    llm = load_llm(find_llm())
+    table = llm.model.embed_tokens.weight.float()
+    tokenizer = build_tokenizer(find_llm())
+    characters = WordTargets(table, tokenizer, CHARACTERS)
+    head.letters.begin_as(characters.tokens([BACKGROUND, *CHARACTERS]))
     if config.head is not None:
         _load_head(head, Path(config.head))
     vision.to(device)
-    llm = load_llm(find_llm())
     nn.Module.to(llm, device)
-    table = llm.model.embed_tokens.weight.float()
     model = add_adapter(llm)
     if config.adapter is not None:
         from peft import set_peft_model_state_dict
@@ -111,8 +118,8 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
         trunk=trunk,
         head=head,
         model=model,
-        table=table,
-        tokenizer=build_tokenizer(find_llm()),
+        table=table.to(device),
+        tokenizer=tokenizer,
         say=say,
     )
     first = config.first_scene // SHARD_SCENES

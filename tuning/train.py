@@ -256,7 +256,7 @@ def _parameter_groups(
     parts: dict[str, tuple[list[torch.nn.Parameter], float]] = {
         "lora": ([p for n, p in model.named_parameters() if "lora_" in n], settings.llm_rate),
         "llm": ([p for n, p in model.named_parameters() if "lora_" not in n], settings.llm_rate),
-        "projector": (_parameters(vision, "projector"), settings.projector_rate),
+        "projector": (_parameters(vision, "projector", "letters"), settings.projector_rate),
         "tower": (_parameters(vision, "layers"), settings.tower_rate),
     }
     if {"lora", "llm"} <= set(settings.train):
@@ -273,8 +273,8 @@ def _parameter_groups(
     return groups
 
 
-def _parameters(vision: nn.Module, child: str) -> list[torch.nn.Parameter]:
-    return [p for n, p in vision.named_parameters() if n.startswith(child + ".")]
+def _parameters(vision: nn.Module, *children: str) -> list[torch.nn.Parameter]:
+    return [p for n, p in vision.named_parameters() if n.split(".")[0] in children]
 
 
 def _rate_factor(step: int, settings: TrainSettings) -> float:

@@ -3,14 +3,16 @@
 Goes in: pictures, of which the trunk makes features once. Comes out: image tokens. Trunk and head
 share their modules with the `MiniVision` that is exported, so that export sees what was learnt.
 
-Two networks look at a picture. DINOv2 and the projector say what they were taught with drawings. A
-classifier of photographs names what it was taught with photographs; where `WordTrust` expects it to
-be right, its word takes the token's place.
+Three networks look at a picture. DINOv2 and the projector say what they were taught with drawings.
+A classifier of photographs names what it was taught with photographs; where `WordTrust` expects it
+to be right, its word takes the token's place. A reader of print tells characters, which `Letters`
+makes further tokens of.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +24,16 @@ from edge_et.export.projector import PixelShuffleProjector
 from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector, early_features
 from edge_et.tuning import recipe
 from edge_et.tuning.precision import working_precision
+from edge_et.tuning.reader.weights import CHARACTERS
 from edge_et.tuning.tower import TOWER_PIXELS, pixel_values
 
 if TYPE_CHECKING:
     from transformers import Dinov2Model
 
     from edge_et.tuning.classifier import WordClassifier
+
+Read = Callable[[np.ndarray], np.ndarray]
+"""From pixel values [N, 3, H, W] to a reading [N, R, 4]; a `reader.graph.PrintReader` is one."""
 
 _TRUST_HIDDEN = 32
 # Closed, until training opens it.
@@ -37,16 +43,18 @@ _SHARPNESS = 3
 
 
 class VisionTrunk:
-    """What is not trained: the tower's first layers and the classifier.
+    """What is not trained: the tower's first layers, the classifier and the reader.
 
     Args:
         backbone: The whole tower.
         classifier: Looks at the same pictures.
+        read: Looks at them as well.
     """
 
-    def __init__(self, backbone: Dinov2Patches, classifier: WordClassifier) -> None:
+    def __init__(self, backbone: Dinov2Patches, classifier: WordClassifier, read: Read) -> None:
         self._backbone = backbone
         self._classifier = classifier
+        self._read = read
 
     def __call__(self, pictures: list[np.ndarray]) -> np.ndarray:
         """Computes the features that the head takes.
@@ -55,14 +63,16 @@ class VisionTrunk:
             pictures: uint8 [H, W, 3] each, `TOWER_PIXELS` square.
 
         Returns:
-            float16 [N, 1 + 2 P + S, C]; see `trunk_features`.
+            float16 [N, 1 + 2 P + S + R, C]: those of `trunk_features`, then the reading, padded
+            with zeros.
         """
         device = self._backbone.positions.device
+        pixels = pixel_values(pictures)
         with torch.no_grad(), working_precision(device):
-            features = trunk_features(
-                self._backbone, self._classifier, pixel_values(pictures).to(device)
-            )
-        return features.to(torch.float16).cpu().numpy()
+            features = trunk_features(self._backbone, self._classifier, pixels.to(device))
+        reading = self._read(pixels.numpy())
+        padded = np.pad(reading, ((0, 0), (0, 0), (0, features.shape[-1] - reading.shape[-1])))
+        return np.concatenate((features.cpu().numpy(), padded), axis=1).astype(np.float16)
 
 
 def trunk_features(backbone: Dinov2Patches, classifier: WordClassifier, pixels: Tensor) -> Tensor:
@@ -140,13 +150,54 @@ class WordTrust(nn.Module):
         return named
 
 
+class Letters(nn.Module):
+    """Characters that were read, as image tokens.
+
+    Attributes:
+        shapes: float32 [1 + characters, D], the token of each, the first one of nothing.
+        columns: float32 [side, D], what is added for how far to the right a character is.
+        rows: float32 [side, D], the same for how far down.
+        start: float32 [D], what is added to the first one of a line.
+    """
+
+    def __init__(self, characters: int, side: int, llm_width: int) -> None:
+        super().__init__()
+        self.side = side
+        self.shapes = nn.Parameter(torch.zeros(1 + characters, llm_width))
+        self.columns = nn.Parameter(torch.zeros(side, llm_width))
+        self.rows = nn.Parameter(torch.zeros(side, llm_width))
+        self.start = nn.Parameter(torch.zeros(llm_width))
+
+    def begin_as(self, tokens: Tensor) -> None:
+        """Sets the tokens [1 + characters, D] that training begins with."""
+        with torch.no_grad():
+            self.shapes.copy_(tokens)
+
+    def forward(self, reading: Tensor, place_codes: Tensor) -> Tensor:
+        """Give tokens [N, R, D].
+
+        Args:
+            reading: [N, R, 4]: number of the character, 0 for none; its x and y as shares of the
+                picture; 1 where a line begins.
+            place_codes: [side * side, D], of the places that tokens of what is seen stand for.
+        """
+        codes = reading[..., 0].long()
+        cells = (reading[..., 1:3] * self.side).long().clamp(max=self.side - 1)
+        columns, rows = cells[..., 0], cells[..., 1]
+        added = place_codes[rows * self.side + columns] + self.columns[columns] + self.rows[rows]
+        added = added + reading[..., 3:] * self.start
+        tokens: Tensor = self.shapes[codes] + (codes > 0).unsqueeze(-1) * added
+        return tokens
+
+
 class VisionHead(nn.Module):
-    """The tower's last layers, the projector, and the trust in the classifier.
+    """The tower's last layers, the projector, the trust in the classifier, and letters.
 
     Attributes:
         layers: The tower's layers from `recipe.FROZEN_LAYERS` on, and its final norm.
         projector: Patch features to image tokens.
         trust: Decides between the projector's token and the classifier's word.
+        letters: What was read to image tokens.
     """
 
     def __init__(
@@ -156,11 +207,22 @@ class VisionHead(nn.Module):
         self.layers = nn.Sequential(*backbone.layers[recipe.FROZEN_LAYERS :], backbone.norm)
         self.projector = projector
         self.trust = WordTrust(words, backbone.width // 2, recipe.LLM_WIDTH)
+        self.letters = Letters(len(CHARACTERS), math.isqrt(recipe.SEEN_TOKENS), recipe.LLM_WIDTH)
         self._patches = backbone.positions.shape[1]
         self._side = math.isqrt(self._patches)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give image tokens [N, S, D] for features [N, 1 + 2 P + S, C] of the trunk."""
+        """Give image tokens [N, S + R, D] for features [N, 1 + 2 P + S + R, C] of the trunk."""
+        reading = features[:, 2 * self._patches + 1 + recipe.SEEN_TOKENS :, :4]
+        return torch.cat((self.seen(features), self.read(reading)), dim=1)
+
+    def read(self, reading: Tensor) -> Tensor:
+        """Give the tokens [N, R, D] of what was read, [N, R, 4]."""
+        tokens: Tensor = self.letters(reading, self.projector.place_codes)
+        return tokens
+
+    def seen(self, features: Tensor) -> Tensor:
+        """Give the tokens [N, S, D] of what is seen."""
         tokens = self.own_tokens(features)
         looks, shares = self.judged(features)
         taken = self.trust.logits(looks, shares).sigmoid().unsqueeze(-1)
@@ -179,7 +241,8 @@ class VisionHead(nn.Module):
         Returns:
             How each place looks [N, S, C], and the classifier's word shares [N, S, words].
         """
-        shares = features[:, 2 * self._patches + 1 :, : self.trust.words]
+        begin = 2 * self._patches + 1
+        shares = features[:, begin : begin + recipe.SEEN_TOKENS, : self.trust.words]
         places = self._early(features).unflatten(1, (self._side, self._side)).permute(0, 3, 1, 2)
         looks = functional.avg_pool2d(places, recipe.PIXEL_SHUFFLE).flatten(2).transpose(1, 2)
         return looks, shares
@@ -189,7 +252,7 @@ class VisionHead(nn.Module):
 
 
 class MiniVision(TowerWithProjector):
-    """What is exported: pixel values to the image tokens of both networks."""
+    """What is exported: pixel values to the image tokens of what is seen."""
 
     def __init__(
         self, backbone: Dinov2Patches, classifier: WordClassifier, head: VisionHead
@@ -201,18 +264,20 @@ class MiniVision(TowerWithProjector):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Give `image_tokens [N, S, D]` for `pixel_values [N, 3, H, W]`."""
         assert isinstance(self.backbone, Dinov2Patches)
-        tokens: Tensor = self.head(trunk_features(self.backbone, self.classifier, pixel_values))
+        features = trunk_features(self.backbone, self.classifier, pixel_values)
+        tokens: Tensor = self.head.seen(features)
         return tokens
 
 
 def split_vision(
-    tower: Dinov2Model, classifier: WordClassifier
+    tower: Dinov2Model, classifier: WordClassifier, read: Read
 ) -> tuple[VisionTrunk, VisionHead, MiniVision]:
     """Splits a tower, with a new projector behind it, into what is frozen and what is trained.
 
     Args:
         tower: DINOv2-small; its modules are shared.
         classifier: Looks at the same pictures; shared as well.
+        read: Looks at them as well.
 
     Returns:
         Trunk, head, and both joined for export.
@@ -223,7 +288,7 @@ def split_vision(
         factor=recipe.PIXEL_SHUFFLE,
         hidden=recipe.PROJECTOR_HIDDEN,
         llm_width=recipe.LLM_WIDTH,
-        places=recipe.IMAGE_TOKENS,
+        places=recipe.SEEN_TOKENS,
     )
     head = VisionHead(backbone, projector, len(classifier.words))
-    return VisionTrunk(backbone, classifier), head, MiniVision(backbone, classifier, head)
+    return VisionTrunk(backbone, classifier, read), head, MiniVision(backbone, classifier, head)

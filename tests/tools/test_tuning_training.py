@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from tiny.mini_vision import CHANNELS, CLASS_WORDS, WIDTH, set_recipe, split_tiny
 from tiny.tokenizer import write_tokenizer
-from transformers import Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from edge_et.errors import TuningError
 from edge_et.manifest import ChatSpec
@@ -58,13 +59,10 @@ from edge_et.tuning.train import (
     train,
 )
 from edge_et.tuning.trust import fit_trust
-from edge_et.tuning.vision_head import VisionHead, split_vision
+from edge_et.tuning.vision_head import VisionHead
 from edge_et.vision import ImageTokens
 
-WIDTH = 64
-CHANNELS = 8
 WORDS = ("dog", "cat", "sun", "red square", "7", "s")
-CLASS_WORDS = ("cat", "fish")
 
 EXAMPLE = Example(
     kind="exists",
@@ -106,38 +104,11 @@ def llm() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).requires_grad_(requires_grad=False).eval()
 
 
-class Classifier(torch.nn.Module):
-    """Stands in for the classifier of photographs: the brighter a place, the surer of a fish."""
-
-    words = CLASS_WORDS
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        places = torch.nn.functional.adaptive_avg_pool2d(pixel_values.mean(1), 8).flatten(1)
-        fish = places.sigmoid().unsqueeze(-1)
-        return torch.cat((1 - fish, fish), dim=-1)
-
-
 @pytest.fixture
 def vision(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple]:
-    """Makes trunk, head and exported tower of a DINOv2 of 3 narrow layers, always the same."""
-    monkeypatch.setattr(recipe, "EARLY_LAYER", 1)
-    monkeypatch.setattr(recipe, "FROZEN_LAYERS", 2)
-    monkeypatch.setattr(recipe, "LLM_WIDTH", WIDTH)
-    monkeypatch.setattr(recipe, "PROJECTOR_HIDDEN", 32)
-
-    def make() -> tuple:
-        torch.manual_seed(5)
-        config = Dinov2Config(
-            hidden_size=CHANNELS,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            mlp_ratio=2,
-            image_size=224,
-            patch_size=14,
-        )
-        return split_vision(Dinov2Model(config).eval(), Classifier())
-
-    return make
+    """Makes trunk, head and exported tower."""
+    set_recipe(monkeypatch)
+    return split_tiny
 
 
 @pytest.fixture
@@ -164,6 +135,7 @@ def shards(tmp_path: Path) -> list[Path]:
         hidden = np.concatenate([early[:, :1], early], axis=1)
         shares = np.zeros((SHARD_SCENES, 64, CHANNELS))
         shares[..., 0] = np.where(np.arange(64) % 8 < 4, 0.9, 0.5)
+        read = np.zeros((SHARD_SCENES, recipe.READ_TOKENS, CHANNELS))
         places = rng.uniform(size=(SHARD_SCENES, len(labels), 2)).tolist()
         facts = [
             ObjectFacts(
@@ -175,7 +147,7 @@ def shards(tmp_path: Path) -> list[Path]:
         write_shard(
             paths[-1],
             FeatureShard(
-                features=np.concatenate([hidden, early, shares], axis=1).astype(np.float16),
+                features=np.concatenate([hidden, early, shares, read], axis=1).astype(np.float16),
                 words=np.array(WORDS),
                 token_words=np.stack([ids, np.full_like(ids, -1)], axis=2),
                 token_shares=np.stack([ids >= 0, np.zeros_like(ids)], axis=2).astype(np.float16),
@@ -309,8 +281,8 @@ def test_trunk_and_head_are_the_tower_that_is_exported(vision):
         torch.nn.init.normal_(tensor)
     with torch.no_grad():
         whole = tower(pixel_values(pictures))
-        parts = head(torch.from_numpy(trunk(pictures)).float())
-    assert whole.shape == (2, recipe.IMAGE_TOKENS, WIDTH)
+        parts = head.seen(torch.from_numpy(trunk(pictures)).float())
+    assert whole.shape == (2, recipe.SEEN_TOKENS, WIDTH)
     # The trunk works in bfloat16 where the processor can, and is kept in float16.
     torch.testing.assert_close(parts, whole, atol=0.05, rtol=0.05)
 
@@ -347,7 +319,7 @@ def test_the_classifier_is_trusted_where_it_is_right(head: VisionHead, shards: l
     shard = load_shard(shards[1])
     features = torch.from_numpy(shard.features).float()
     with torch.no_grad():
-        tokens = head(features) - head.projector.place_codes
+        tokens = head.seen(features) - head.projector.place_codes
         trust = head.trust.logits(*head.judged(features)).sigmoid()
     a_cat = torch.from_numpy(shard.token_words[..., 0] == WORDS.index("cat"))
     assert trust[a_cat].mean() > 0.9
@@ -361,7 +333,7 @@ def test_without_trust_the_tokens_are_the_projectors(head: VisionHead, shards: l
     torch.nn.init.constant_(head.trust.decide.bias, -1e4)
     torch.nn.init.normal_(head.trust.vectors)
     with torch.no_grad():
-        torch.testing.assert_close(head(features), head.own_tokens(features))
+        torch.testing.assert_close(head.seen(features), head.own_tokens(features))
 
 
 def test_all_tokens_of_an_object_tell_its_place_and_the_number_of_its_kind(shards: list[Path]):
@@ -392,7 +364,7 @@ def test_a_step_always_draws_the_same_batch(tokenizer, shards: list[Path]):
     features, samples = draw(7)
     again, same = draw(7)
     assert torch.equal(features, again)
-    assert features.shape == (16, 577, CHANNELS)
+    assert features.shape == (16, 609, CHANNELS)
     for one, other in zip(samples, same, strict=True):
         assert np.array_equal(one.token_ids, other.token_ids)
         assert one.branches.max() == 4
@@ -463,7 +435,7 @@ def test_only_what_is_asked_for_learns(
     train(add_adapter(llm), head, source, tmp_path / "new" / "tune.pt", settings)
     changed = {name for name, p in head.named_parameters() if not torch.equal(p, before[name])}
     assert changed
-    assert all(name.startswith("projector.") for name in changed)
+    assert all(name.startswith(("projector.", "letters.")) for name in changed)
 
 
 def test_a_part_that_cannot_learn_is_named(llm: LlamaForCausalLM, head, tmp_path: Path):

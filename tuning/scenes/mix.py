@@ -21,7 +21,7 @@ from edge_et.tuning.scenes.scene import Scene
 Family = Literal["objects", "print", "chart"]
 FAMILIES: tuple[Family, ...] = ("objects", "print", "chart")
 
-_FAMILY_SHARES = (0.62, 0.22, 0.16)
+_FAMILY_SHARES = (0.58, 0.15, 0.27)
 _STAMP_SHARE = 0.45
 _ICONS = {thing.name: thing.icons for thing in THINGS}
 

@@ -1,0 +1,149 @@
+"""The reader as one graph, in training run by itself and in a bundle joined to the vision graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, compose, helper, numpy_helper
+from onnxscript import FLOAT, script
+from onnxscript import opset20 as op
+
+from edge_et.export.onnx_graph import INPUT
+from edge_et.export.vision import OPSET
+from edge_et.tuning.reader import letters, lines
+from edge_et.tuning.reader.weights import find_reader_models, load_detector, load_recognizer
+
+READING = "reading"
+_IR_VERSION = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A graph to be joined with others.
+
+    Attributes:
+        name: Unique among the parts; its output is the part's name.
+        model: With one output.
+        inputs: For each of its inputs, in order, the name of the part that makes it, or of an input
+            or constant of the whole.
+    """
+
+    name: str
+    model: onnx.ModelProto
+    inputs: Sequence[str]
+
+
+def join(
+    parts: Sequence[Part],
+    constants: Mapping[str, NDArray[np.generic]],
+    inputs: Sequence[onnx.ValueInfoProto],
+    output: onnx.ValueInfoProto,
+) -> onnx.ModelProto:
+    """Joins graphs to one.
+
+    Args:
+        parts: In an order in which they can run.
+        constants: By name.
+        inputs: Of the whole.
+        output: Of the whole, named like the part that makes it.
+    """
+    whole = helper.make_graph(
+        [], output.name, inputs, [output],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )  # fmt: skip
+    for part in parts:
+        inner = compose.add_prefix_graph(part.model.graph, f"{part.name}/")
+        held = {tensor.name for tensor in inner.initializer}
+        asked = [value.name for value in inner.input if value.name not in held]
+        for source, wanted in zip(part.inputs, asked, strict=True):
+            whole.node.append(helper.make_node("Identity", [source], [wanted]))
+        whole.node.extend(inner.node)
+        whole.initializer.extend(inner.initializer)
+        whole.node.append(helper.make_node("Identity", [inner.output[0].name], [part.name]))
+    model = helper.make_model(
+        whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@script(default_opset=op)
+def blue_first(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None, None]:
+    """Gives the detector's pixel values for the tower's: it wants blue first, scaled by place."""
+    std = op.Constant(value_floats=[0.229, 0.224, 0.225])
+    mean = op.Constant(value_floats=[0.485, 0.456, 0.406])
+    shares = pixel_values * op.Unsqueeze(std, [0, 2, 3]) + op.Unsqueeze(mean, [0, 2, 3])
+    turned = op.Gather(shares, [2, 1, 0], axis=1)
+    return (turned - op.Unsqueeze(mean, [0, 2, 3])) / op.Unsqueeze(std, [0, 2, 3])
+
+
+@script(default_opset=op)
+def centred(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None, None]:
+    """Gives the recognizer's pixel values, from -1 to 1, for the detector's."""
+    std = op.Constant(value_floats=[0.229, 0.224, 0.225])
+    mean = op.Constant(value_floats=[0.485, 0.456, 0.406])
+    shares = pixel_values * op.Unsqueeze(std, [0, 2, 3]) + op.Unsqueeze(mean, [0, 2, 3])
+    return 2.0 * shares - 1.0
+
+
+def reader_parts(models: Path) -> tuple[list[Part], dict[str, NDArray[np.generic]]]:
+    """Gives the parts of the reader, from `INPUT` to `READING`, and their constants."""
+    recognizer, codes = load_recognizer(models)
+    parts = [
+        Part(name="blue_first", model=blue_first.to_model_proto(), inputs=[INPUT]),
+        Part(name="chances", model=load_detector(models), inputs=["blue_first"]),
+        Part(name="regions", model=lines.regions.to_model_proto(), inputs=["chances"]),
+        Part(name="largest", model=lines.largest.to_model_proto(), inputs=["regions", "chances"]),
+        Part(name="frames", model=lines.frames.to_model_proto(), inputs=["regions", "largest"]),
+        Part(name="sorted", model=lines.in_reading_order.to_model_proto(), inputs=["frames"]),
+        Part(name="centred", model=centred.to_model_proto(), inputs=["blue_first"]),
+        Part(name="cut", model=lines.cut_out.to_model_proto(), inputs=["centred", "sorted"]),
+        Part(name="scores", model=recognizer, inputs=["cut"]),
+        Part(
+            name=READING,
+            model=letters.reading.to_model_proto(),
+            inputs=["scores", "sorted", INPUT, "codes"],
+        ),
+    ]
+    return parts, {"codes": np.array(codes, np.int64)}
+
+
+class PrintReader:
+    """Reads the print of pictures.
+
+    Args:
+        threads: CPU threads; 0: ONNX Runtime's default.
+
+    Raises:
+        TuningError: The package of its weights is not installed, or is another one.
+    """
+
+    def __init__(self, threads: int = 0) -> None:
+        parts, constants = reader_parts(find_reader_models())
+        pixels = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, "H", "W"])
+        read = helper.make_tensor_value_info(READING, TensorProto.FLOAT, ["N", letters.READ, 4])
+        model = join(parts, constants, [pixels], read)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Reads pictures.
+
+        Args:
+            pixel_values: float32 [N, 3, H, W], as the tower takes them; H and W multiples of 32.
+
+        Returns:
+            float32 [N, `READ`, 4]; see `letters.reading`.
+        """
+        read: NDArray[np.float32] = self._session.run([READING], {INPUT: pixel_values})[0]
+        return read
