@@ -26,6 +26,7 @@ from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, TOKEN_GRID, FeatureShard, load_shard
 from edge_et.tuning.language_model import label_embeddings
 from edge_et.tuning.precision import working_precision
+from edge_et.tuning.reader.weights import CHARACTERS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from edge_et.tuning.vision_head import VisionHead
 
 BACKGROUND = "background"
+_SIZES = ("large", "small")
 
 _TEMPERATURE = 0.05
 _BACKGROUND_SHARE = 0.4
 # Image tokens are drawn to this many mean lengths of the words' embeddings.
 _TOKEN_LENGTH = 1.6
 _PLACE_LENGTH = 0.5
+_NUMBER_LENGTH = 0.5
+_SIZE_LENGTH = 0.3
 _LENGTH_WEIGHT = 0.1
 _CENTRE_WEIGHT = 0.5
 _PLACE_WEIGHT = 0.5
@@ -100,6 +104,24 @@ class WordTargets:
         """Returns the image tokens, float32 [words, D], that show words and no place."""
         embeddings = label_embeddings(list(words), self._table, self._tokenizer)
         return functional.normalize(embeddings, dim=-1) * _TOKEN_LENGTH * self.length
+
+
+def begin(head: VisionHead, table: Tensor, tokenizer: Tokenizer) -> None:
+    """Sets what a new head lists and reads to the LLM's own words for it.
+
+    Args:
+        head: Changed in place.
+        table: float32 [V, D], the LLM's input embeddings.
+        tokenizer: The LLM's.
+    """
+    targets = WordTargets(table, tokenizer, [*CHARACTERS, *_SIZES])
+    large, small = (targets.directions[targets.ids[word]] for word in _SIZES)
+    head.inventory.begin_as(
+        numbers=targets.numbers * targets.length * _NUMBER_LENGTH,
+        size=functional.normalize(large - small, dim=-1) * targets.length * _SIZE_LENGTH,
+        nothing=targets.tokens([BACKGROUND])[0],
+    )
+    head.letters.begin_as(targets.tokens([BACKGROUND, *CHARACTERS]))
 
 
 def align(

@@ -18,16 +18,16 @@ from torch import nn
 
 from edge_et.errors import TuningError
 from edge_et.tuning.adapter_file import read_adapter
-from edge_et.tuning.align import BACKGROUND, AlignSettings, WordTargets, align
+from edge_et.tuning.align import AlignSettings, WordTargets, align, begin
 from edge_et.tuning.assets.kit import scene_kit
 from edge_et.tuning.checkpoint import load_checkpoint
 from edge_et.tuning.class_words import class_words
 from edge_et.tuning.classifier import load_classifier
 from edge_et.tuning.config import AlignStage, TextStage, TrainConfig
 from edge_et.tuning.features import SHARD_SCENES, build_shards
+from edge_et.tuning.inventory import fit_finder
 from edge_et.tuning.language_model import build_tokenizer, find_llm, load_llm
 from edge_et.tuning.reader.graph import PrintReader
-from edge_et.tuning.reader.weights import CHARACTERS
 from edge_et.tuning.scene_source import Mixture, SceneSource
 from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
 from edge_et.tuning.tower import find_tower_graph, load_tower
@@ -102,8 +102,7 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
     llm = load_llm(find_llm())
     table = llm.model.embed_tokens.weight.float()
     tokenizer = build_tokenizer(find_llm())
-    characters = WordTargets(table, tokenizer, CHARACTERS)
-    head.letters.begin_as(characters.tokens([BACKGROUND, *CHARACTERS]))
+    begin(head, table, tokenizer)
     if config.head is not None:
         _load_head(head, Path(config.head))
     vision.to(device)
@@ -166,6 +165,7 @@ def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoin
     )
     named = tuple(class_words())
     fit_trust(shop.head, named, targets.tokens(named), shards, shop.config.seed)
+    fit_finder(shop.head, shards, shop.config.seed)
 
 
 def _teach(shop: _Workshop, stage: TextStage, shards: Sequence[Path], checkpoint: Path) -> None:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 Part = Literal["tower", "projector", "lora", "llm"]
 
+# Modules of a vision head that make tokens of what is seen, listed and read.
+_PROJECTING = ("projector", "inventory", "letters")
+
 
 class SampleSource(Protocol):
     """Where batches come from; `scene_source.SceneSource` is one."""
@@ -256,7 +259,7 @@ def _parameter_groups(
     parts: dict[str, tuple[list[torch.nn.Parameter], float]] = {
         "lora": ([p for n, p in model.named_parameters() if "lora_" in n], settings.llm_rate),
         "llm": ([p for n, p in model.named_parameters() if "lora_" not in n], settings.llm_rate),
-        "projector": (_parameters(vision, "projector", "letters"), settings.projector_rate),
+        "projector": (_parameters(vision, *_PROJECTING), settings.projector_rate),
         "tower": (_parameters(vision, "layers"), settings.tower_rate),
     }
     if {"lora", "llm"} <= set(settings.train):

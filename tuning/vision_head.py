@@ -23,6 +23,7 @@ from torch.nn import functional
 from edge_et.export.projector import PixelShuffleProjector
 from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector, early_features
 from edge_et.tuning import recipe
+from edge_et.tuning.inventory import Inventory
 from edge_et.tuning.precision import working_precision
 from edge_et.tuning.reader.weights import CHARACTERS
 from edge_et.tuning.tower import TOWER_PIXELS, pixel_values
@@ -191,12 +192,13 @@ class Letters(nn.Module):
 
 
 class VisionHead(nn.Module):
-    """The tower's last layers, the projector, the trust in the classifier, and letters.
+    """The tower's last layers, the projector, and what looks at the tokens once more.
 
     Attributes:
         layers: The tower's layers from `recipe.FROZEN_LAYERS` on, and its final norm.
         projector: Patch features to image tokens.
         trust: Decides between the projector's token and the classifier's word.
+        inventory: Lists the things that are seen.
         letters: What was read to image tokens.
     """
 
@@ -207,12 +209,13 @@ class VisionHead(nn.Module):
         self.layers = nn.Sequential(*backbone.layers[recipe.FROZEN_LAYERS :], backbone.norm)
         self.projector = projector
         self.trust = WordTrust(words, backbone.width // 2, recipe.LLM_WIDTH)
+        self.inventory = Inventory(backbone.width, recipe.LISTED_TOKENS, recipe.LLM_WIDTH)
         self.letters = Letters(len(CHARACTERS), math.isqrt(recipe.SEEN_TOKENS), recipe.LLM_WIDTH)
         self._patches = backbone.positions.shape[1]
         self._side = math.isqrt(self._patches)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give image tokens [N, S + R, D] for features [N, 1 + 2 P + S + R, C] of the trunk."""
+        """Give image tokens [N, S + L + R, D] for features [N, 1 + 2 P + S + R, C] of the trunk."""
         reading = features[:, 2 * self._patches + 1 + recipe.SEEN_TOKENS :, :4]
         return torch.cat((self.seen(features), self.read(reading)), dim=1)
 
@@ -222,18 +225,24 @@ class VisionHead(nn.Module):
         return tokens
 
     def seen(self, features: Tensor) -> Tensor:
-        """Give the tokens [N, S, D] of what is seen."""
-        tokens = self.own_tokens(features)
+        """Give the tokens of what is seen, and of the things that are listed, [N, S + L, D]."""
+        codes = self.projector.place_codes
+        patches = self.patches(features)
+        own = self.projector(patches) - codes
         looks, shares = self.judged(features)
         taken = self.trust.logits(looks, shares).sigmoid().unsqueeze(-1)
-        own = tokens - self.projector.place_codes
-        return tokens + taken * (self.trust.named(shares) - own)
+        kinds = own + taken * (self.trust.named(shares) - own)
+        return torch.cat((kinds + codes, self.inventory(patches, kinds, codes)), dim=1)
 
     def own_tokens(self, features: Tensor) -> Tensor:
         """Give what the tower and the projector see, [N, S, D]."""
-        late = self.layers(features[:, : self._patches + 1])[:, 1:]
-        tokens: Tensor = self.projector(torch.cat((late, self._early(features)), dim=-1))
+        tokens: Tensor = self.projector(self.patches(features))
         return tokens
+
+    def patches(self, features: Tensor) -> Tensor:
+        """Give the late and early features of patches, [N, P, 2 C]."""
+        late = self.layers(features[:, : self._patches + 1])[:, 1:]
+        return torch.cat((late, self._early(features)), dim=-1)
 
     def judged(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Give what trust is decided by.

@@ -31,7 +31,7 @@ ITEMS = ("milk", "bread", "tea", "rice", "soup")
 JOINING = """
 the description names no only object in is are says so places puts at counting not others all more
 less than larger bigger smaller largest biggest smallest large small row column left middle right
-top bottom above below of further higher lower up down to which shows chart table
+top bottom above below of further higher lower up down to which shows chart table equal
 """
 CATEGORY = {thing.name: thing.category for thing in THINGS}
 
@@ -417,21 +417,32 @@ def test_results_are_true():
 
 
 def test_charts_are_read_right():
-    for values, example in chart_examples("largest"):
-        assert max(values.values()) == int(
-            re.findall(r"(\d+) is the largest", example.reasoning)[0]
-        )
-        top = max(values, key=lambda label: values[label])
-        assert example.answer == top or f"{example.answer} {top} " in example.extraction
-    for values, example in chart_examples("smallest"):
-        low = min(values, key=lambda label: values[label])
-        assert example.answer == low or f"{example.answer} {low} " in example.extraction
+    for kind, extreme in (("largest", max), ("smallest", min)):
+        for values, example in chart_examples(kind):
+            wanted = extreme(values, key=lambda label: values[label])
+            assert example.answer == wanted or f"{example.answer} {wanted} " in example.extraction
+            assert example.reasoning.endswith(f"{example.answer}.")
+            assert_goes_through(list(values.values()), example.reasoning, extreme)
     for kind in ("chart_value", "table_lookup"):
         for _, example in chart_examples(kind):
             about = re.search(r"says (?:\w+ )?(\w+) (\d+)\.", example.reasoning)
             assert about is not None
             assert example.answer == about[2]
             assert f"{about[1]} {about[2]}" in example.extraction
+
+
+def assert_goes_through(values: list[int], reasoning: str, extreme) -> None:
+    """Checks that each step says how its value compares to the best so far, and the best then."""
+    first, *steps, _ = reasoning.split("; ")
+    assert first.endswith(f" {values[0]}")
+    for number, step in enumerate(steps, 1):
+        value, word, best = re.fullmatch(r"\w+ (\d+) is (\w+), \w+ (\d+)", step).groups()
+        before = extreme(values[:number])
+        assert int(value) == values[number]
+        assert int(best) == extreme(values[: number + 1])
+        compared = (values[number] > before) - (values[number] < before)
+        assert word == ("equal", "more", "less")[compared]
+    assert len(steps) == len(values) - 1
 
 
 def test_charts_are_compared_and_added_right():

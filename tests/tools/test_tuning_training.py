@@ -282,7 +282,7 @@ def test_trunk_and_head_are_the_tower_that_is_exported(vision):
     with torch.no_grad():
         whole = tower(pixel_values(pictures))
         parts = head.seen(torch.from_numpy(trunk(pictures)).float())
-    assert whole.shape == (2, recipe.SEEN_TOKENS, WIDTH)
+    assert whole.shape == (2, recipe.SEEN_TOKENS + recipe.LISTED_TOKENS, WIDTH)
     # The trunk works in bfloat16 where the processor can, and is kept in float16.
     torch.testing.assert_close(parts, whole, atol=0.05, rtol=0.05)
 
@@ -319,7 +319,7 @@ def test_the_classifier_is_trusted_where_it_is_right(head: VisionHead, shards: l
     shard = load_shard(shards[1])
     features = torch.from_numpy(shard.features).float()
     with torch.no_grad():
-        tokens = head.seen(features) - head.projector.place_codes
+        tokens = head.seen(features)[:, : recipe.SEEN_TOKENS] - head.projector.place_codes
         trust = head.trust.logits(*head.judged(features)).sigmoid()
     a_cat = torch.from_numpy(shard.token_words[..., 0] == WORDS.index("cat"))
     assert trust[a_cat].mean() > 0.9
@@ -333,7 +333,8 @@ def test_without_trust_the_tokens_are_the_projectors(head: VisionHead, shards: l
     torch.nn.init.constant_(head.trust.decide.bias, -1e4)
     torch.nn.init.normal_(head.trust.vectors)
     with torch.no_grad():
-        torch.testing.assert_close(head.seen(features), head.own_tokens(features))
+        seen = head.seen(features)[:, : recipe.SEEN_TOKENS]
+        torch.testing.assert_close(seen, head.own_tokens(features))
 
 
 def test_all_tokens_of_an_object_tell_its_place_and_the_number_of_its_kind(shards: list[Path]):
@@ -435,7 +436,7 @@ def test_only_what_is_asked_for_learns(
     train(add_adapter(llm), head, source, tmp_path / "new" / "tune.pt", settings)
     changed = {name for name, p in head.named_parameters() if not torch.equal(p, before[name])}
     assert changed
-    assert all(name.startswith(("projector.", "letters.")) for name in changed)
+    assert all(name.startswith(("projector.", "inventory.", "letters.")) for name in changed)
 
 
 def test_a_part_that_cannot_learn_is_named(llm: LlamaForCausalLM, head, tmp_path: Path):

@@ -36,6 +36,8 @@ TWO_STEP_KINDS = (
     "arithmetic",
     "chart_sum",
     "chart_compare",
+    "largest",
+    "smallest",
 )
 """Kinds that take a step from what is seen to what is answered."""
 

@@ -16,8 +16,8 @@ LINES = 16
 """Lines that are read of a picture, the largest ones."""
 
 FRAME = 8
-"""Values of a line: its picture, the middle's x and y, cosine and sine of its slope, where it begins
-and ends along itself, and its thickness; in pixels."""
+"""Values of a line: its picture, x and y of its middle, cosine and sine of its slope, where it
+begins and ends along itself, and its thickness; in pixels."""
 
 _MOST = [LINES]
 _LIKELY = 0.3

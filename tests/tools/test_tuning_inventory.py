@@ -1,0 +1,134 @@
+"""The inventory: what it lists, in which order, and that its finder learns where things are."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from tiny.mini_vision import CHANNELS, WIDTH, set_recipe, split_tiny
+
+from edge_et.tuning import inventory, recipe
+from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.features import SHARD_SCENES, FeatureShard, shard_path, write_shard
+from edge_et.tuning.inventory import Inventory, fit_finder
+
+SIDE = 16
+MOST = 5
+
+
+@pytest.fixture
+def listing() -> Inventory:
+    """Adds amounts that can be told apart: 100 for each thing of a kind, 1000 for each doubling."""
+    made = Inventory(CHANNELS, MOST, WIDTH)
+    numbers = torch.arange(1.0, MOST + 1).unsqueeze(1).expand(-1, WIDTH) * 100
+    made.begin_as(numbers, torch.full((WIDTH,), 1000.0), torch.full((WIDTH,), -1.0))
+    return made
+
+
+def found(*centres: tuple[int, int, float]) -> torch.Tensor:
+    """Makes what a finder tells: rows, columns and sizes of centres, the later the less sure."""
+    told = torch.full((1, 2, SIDE, SIDE), -5.0)
+    for number, (row, column, size) in enumerate(centres):
+        told[0, :, row, column] = torch.tensor([4.0 - 0.1 * number, np.log2(size)])
+    return told
+
+
+def listed(listing: Inventory, told: torch.Tensor) -> torch.Tensor:
+    """Lists things where the upper half of the picture shows one kind, the lower half another."""
+    listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
+    kinds = torch.zeros(1, 64, WIDTH)
+    kinds[0, :32, 0] = kinds[0, 32:, 1] = 5.0
+    codes = torch.arange(64.0).unsqueeze(1).expand(-1, WIDTH) * 0.01
+    with torch.no_grad():
+        return listing(torch.zeros(1, SIDE**2, CHANNELS), kinds, codes)[0]
+
+
+def test_things_are_listed_down_the_picture_with_the_number_of_their_kind(listing: Inventory):
+    tokens = listed(listing, found((14, 2, 0.3), (3, 9, 0.3), (3, 1, 0.3)))
+    assert tokens.shape == (MOST, WIDTH)
+    # Kind, place, number of its kind; the size is the middle one.
+    expected = torch.tensor([0.0 + 0.01 * 8 + 200, 0.01 * 12 + 200, 0.01 * 57 + 100])
+    torch.testing.assert_close(tokens[:3, 5], expected)
+    torch.testing.assert_close(tokens[:3, 0] - tokens[:3, 5], torch.tensor([5.0, 5.0, 0.0]))
+    torch.testing.assert_close(tokens[:3, 1] - tokens[:3, 5], torch.tensor([0.0, 0.0, 5.0]))
+    assert (tokens[3:] == -1).all()
+
+
+def test_sizes_are_told_by_doublings(listing: Inventory):
+    tokens = listed(listing, found((2, 2, 0.15), (12, 12, 0.6)))
+    assert tokens[:2, 5].tolist() == pytest.approx([0.01 * 9 + 100 - 1000, 0.01 * 54 + 100 + 1000])
+
+
+def test_neighbours_are_one_thing_and_the_surest_are_listed(listing: Inventory):
+    many = [(1 + 3 * (n // 3), 2 + 5 * (n % 3), 0.3) for n in range(7)]
+    told = found((0, 0, 0.3), (0, 1, 0.3), *many)
+    told[0, 0, 0, 1] = 3.5
+    tokens = listed(listing, told)
+    assert (tokens[:, 5] > 0).all()
+    places = ((tokens[:, 5] % 100) * 100).round().int().tolist()
+    assert places == [0, 1, 3, 6, 17]
+
+
+def test_an_empty_picture_lists_nothing(listing: Inventory):
+    assert (listed(listing, found()) == -1).all()
+
+
+def test_the_finder_learns_where_things_are_and_how_large(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(inventory, "_STEPS", 150)
+    set_recipe(monkeypatch)
+    head = split_tiny()[1]
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    fit_finder(head, [things(tmp_path, 0)], 0)
+    for name, tensor in head.state_dict().items():
+        assert ".finder." in name or torch.equal(tensor, before[name])
+    again = split_tiny()[1]
+    fit_finder(again, [things(tmp_path, 0)], 0)
+    features = torch.from_numpy(np.load(things(tmp_path, 1))["features"]).float()
+    with torch.no_grad():
+        centres, sizes = head.inventory.finder(head.patches(features)).unbind(dim=1)
+        same = again.inventory.finder(again.patches(features))[:, 0]
+    torch.testing.assert_close(centres, same)
+    there = features[:, 257:513, 0].reshape(-1, SIDE, SIDE) > 0
+    assert centres[there].sigmoid().min() > 0.5
+    assert centres[~there].sigmoid().max() < 0.5
+    wanted = features[:, 257:513, 1].reshape(-1, SIDE, SIDE)[there]
+    assert torch.nn.functional.l1_loss(sizes[there], torch.log2(wanted)) < 0.5
+
+
+def things(folder: Path, index: int) -> Path:
+    """A shard in whose patch features centres and sizes stand written."""
+    rng = np.random.default_rng(index)
+    features = np.zeros(
+        (SHARD_SCENES, 513 + recipe.SEEN_TOKENS + recipe.READ_TOKENS, CHANNELS), np.float16
+    )
+    facts = []
+    for scene in range(SHARD_SCENES):
+        cells = rng.choice(SIDE**2, size=3, replace=False)
+        sizes = rng.choice([0.15, 0.6], size=3)
+        features[scene, 257 + cells, 0] = 4
+        features[scene, 257 + cells, 1] = sizes
+        features[scene, 257 + cells, 2] = 8 * (sizes - 0.4)
+        objects = tuple(
+            SceneObject(
+                Label("cat", None, "cats"), (c % SIDE + 0.5) / SIDE, (c // SIDE + 0.5) / SIDE, size
+            )
+            for c, size in zip(cells.tolist(), sizes.tolist(), strict=True)
+        )
+        facts.append(msgspec.json.encode(ObjectFacts(objects)).decode())
+    path = shard_path(folder, index)
+    empty = np.zeros((SHARD_SCENES, 64, 2))
+    write_shard(
+        path,
+        FeatureShard(
+            features=features,
+            words=np.array(["cat"]),
+            token_words=empty.astype(np.int16),
+            token_shares=empty.astype(np.float16),
+            centres=empty[..., 0] > 0,
+            facts=np.array(facts),
+        ),
+    )
+    return path

@@ -1,0 +1,177 @@
+"""An inventory of a picture: where its things are, and how many of each kind, as further tokens.
+
+Goes in: patch features and the tokens of what is seen. Comes out: a token for each thing, which
+tells its name, place, size, and how many of its kind there are. A small model that has to count
+over a map of tokens is right four times in ten; counting things that are alike takes no learning
+(compare "Learning to Count Objects in Natural Images for VQA", arXiv 1802.05766).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_et.tuning.facts import ObjectFacts
+from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
+
+if TYPE_CHECKING:
+    from edge_et.tuning.vision_head import VisionHead
+
+_CHANNELS = 64
+_PRESENT = 0.25
+_ALIKE = 0.45
+# Size as a share of the picture, of what is neither small nor large; log2.
+_MIDDLE_SIZE = math.log2(0.3)
+
+_STEPS = 800
+_SCENES_PER_STEP = 48
+_RATE = 2e-3
+_WARMUP = 50
+# Of 256 patches, a handful hold a centre.
+_CENTRE_BALANCE = 4.0
+_SIZE_WEIGHT = 0.1
+
+
+class Finder(nn.Module):
+    """Finds centres and sizes of things."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.narrow = nn.Conv2d(channels, _CHANNELS, 1)
+        self.look = nn.ModuleList(nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1) for _ in range(2))
+        self.tell = nn.Conv2d(_CHANNELS, 2, 1)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Give, for patches [N, P, C], the logit of a centre and log2 of the size.
+
+        Sizes are shares of the picture's side. The shape is [N, 2, side, side].
+        """
+        side = math.isqrt(patches.shape[1])
+        hidden = self.norm(patches).transpose(1, 2).unflatten(2, (side, side))
+        hidden = functional.gelu(self.narrow(hidden))
+        for convolution in self.look:
+            hidden = hidden + functional.gelu(convolution(hidden))
+        told: Tensor = self.tell(hidden)
+        return told
+
+
+class Inventory(nn.Module):
+    """Lists things.
+
+    Attributes:
+        finder: Says where they are.
+        numbers: float32 [K, D], what is added for 1, 2, ... things of a kind.
+        size: float32 [D], what is added for each doubling of size.
+        nothing: float32 [D], the token where there is nothing more to list.
+    """
+
+    def __init__(self, channels: int, most: int, llm_width: int) -> None:
+        super().__init__()
+        self.most = most
+        self.finder = Finder(channels)
+        self.numbers = nn.Parameter(torch.zeros(most, llm_width))
+        self.size = nn.Parameter(torch.zeros(llm_width))
+        self.nothing = nn.Parameter(torch.zeros(llm_width))
+
+    def begin_as(self, numbers: Tensor, size: Tensor, nothing: Tensor) -> None:
+        """Sets what training begins with; see the attributes."""
+        with torch.no_grad():
+            self.numbers.copy_(numbers)
+            self.size.copy_(size)
+            self.nothing.copy_(nothing)
+
+    def forward(self, patches: Tensor, kinds: Tensor, place_codes: Tensor) -> Tensor:
+        """Give tokens [N, `most`, D], down the picture; what is not needed is nothing.
+
+        Args:
+            patches: [N, P, C] features.
+            kinds: [N, S, D], tokens of what is seen without their places.
+            place_codes: [S, D] of the places.
+        """
+        # What is found is not learnt from texts.
+        centres, sizes = self.finder(patches).detach().unbind(dim=1)
+        side = centres.shape[-1]
+        chances = centres.sigmoid()
+        peaks = chances >= functional.max_pool2d(chances, 3, stride=1, padding=1)
+        ranked, found = (chances * peaks).flatten(1).topk(self.most)
+        there = ranked > _PRESENT
+        behind = side * side
+        order = torch.where(there, found, behind).topk(self.most, largest=False).indices
+        found, there = found.gather(1, order), there.gather(1, order)
+        factor = side // math.isqrt(kinds.shape[1])
+        tokens = found // side // factor * (side // factor) + found % side // factor
+        kind = kinds.gather(1, tokens.unsqueeze(-1).expand(-1, -1, kinds.shape[-1]))
+        directions = functional.normalize(kind, dim=-1)
+        alike = (directions @ directions.transpose(1, 2) > _ALIKE) & there.unsqueeze(1)
+        count = alike.sum(dim=-1).clamp(min=1)
+        larger = sizes.flatten(1).gather(1, found).unsqueeze(-1) - _MIDDLE_SIZE
+        listed = kind + place_codes[tokens] + self.numbers[count - 1] + larger * self.size
+        return torch.where(there.unsqueeze(-1), listed, self.nothing)
+
+
+def fit_finder(head: VisionHead, shards: Sequence[Path], seed: int) -> None:
+    """Trains the finder of a head in place, from the start; the rest of the head stays as it is.
+
+    It takes minutes, so a killed run begins anew, and ends the same.
+
+    Args:
+        head: Whose `inventory.finder` is trained.
+        shards: Of scenes, some of them of objects.
+        seed: Of weights and batches.
+    """
+    finder = head.inventory.finder
+    device = finder.tell.weight.device
+    torch.manual_seed(seed)
+    for module in finder.modules():
+        if isinstance(module, nn.Conv2d | nn.LayerNorm):
+            module.reset_parameters()
+    optimizer = torch.optim.AdamW(finder.parameters(), lr=_RATE, weight_decay=0.05)
+    generator = torch.Generator().manual_seed(seed)
+    seen = [_patches_and_truth(head, load_shard(path)) for path in shards]
+    patches = torch.cat([part for part, _ in seen])
+    truth = torch.cat([part for _, part in seen])
+    for step in range(_STEPS):
+        rate = _RATE * min(1.0, (step + 1) / _WARMUP) * (1 - step / _STEPS)
+        optimizer.param_groups[0]["lr"] = rate
+        rows = torch.randint(len(patches), (_SCENES_PER_STEP,), generator=generator)
+        told = finder(patches[rows].float().to(device))
+        loss = _finding_loss(told, truth[rows].to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _finding_loss(told: Tensor, truth: Tensor) -> Tensor:
+    centres, sizes = truth.unbind(dim=1)
+    there = (centres > 0).float()
+    wrong = functional.binary_cross_entropy_with_logits(
+        told[:, 0], there, pos_weight=torch.tensor(_CENTRE_BALANCE, device=told.device)
+    )
+    off = ((told[:, 1] - sizes) ** 2 * there).sum() / there.sum().clamp(min=1)
+    return wrong + _SIZE_WEIGHT * off
+
+
+def _patches_and_truth(head: VisionHead, shard: FeatureShard) -> tuple[Tensor, Tensor]:
+    """Gives patch features float16 [scenes, P, C], centres and sizes [scenes, 2, side, side]."""
+    device = head.inventory.size.device
+    patches = []
+    with torch.no_grad():
+        for rows in np.arange(SHARD_SCENES).reshape(-1, 32):
+            features = torch.from_numpy(shard.features[rows]).float().to(device)
+            patches.append(head.patches(features).half().cpu())
+    side = math.isqrt(patches[0].shape[1])
+    truth = np.zeros((SHARD_SCENES, 2, side, side), np.float32)
+    for scene in range(SHARD_SCENES):
+        facts = shard.scene_facts(scene)
+        for item in facts.objects if isinstance(facts, ObjectFacts) else ():
+            row, column = (min(max(int(v * side), 0), side - 1) for v in (item.y, item.x))
+            truth[scene, :, row, column] = 1, math.log2(item.size)
+    return torch.cat(patches), torch.from_numpy(truth)
