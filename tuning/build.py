@@ -145,7 +145,7 @@ def _template(version: str) -> BundleTemplate:
         ),
         think=ThinkSpec(
             prompt=recipe.THINK_PROMPT,
-            max_thinking_tokens=96,
+            max_thinking_tokens=112,
             answer_marker=recipe.ANSWER_MARKER,
             max_answer_tokens=24,
             sampling=greedy,

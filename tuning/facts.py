@@ -110,3 +110,14 @@ class ChartFacts(msgspec.Struct, frozen=True, tag="chart"):
 
 
 Facts: TypeAlias = ObjectFacts | PrintFacts | ChartFacts
+
+
+def printed_words(facts: Facts) -> frozenset[str]:
+    """Lists the words of two letters and more that are printed in a picture, in lower case."""
+    if isinstance(facts, PrintFacts):
+        printed = " ".join(facts.lines).split()
+    elif isinstance(facts, ChartFacts):
+        printed = [entry.label for entry in facts.entries if entry.label != entry.colour]
+    else:
+        printed = []
+    return frozenset(word for word in printed if word.isalpha() and len(word) > 1)

@@ -7,7 +7,8 @@ and no question can be answered by reading another's answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,20 +47,24 @@ class PackedSample:
     image_start: int
 
 
-def pack(conversations: Sequence[Turns], tokenizer: Tokenizer) -> PackedSample:
+def pack(
+    conversations: Sequence[Turns], tokenizer: Tokenizer, spelled: Collection[str] = ()
+) -> PackedSample:
     """Packs conversations behind one image.
 
     Args:
         conversations: From `two_stage`, `extraction_only`, `captioned` and the like; a branch
             each.
         tokenizer: The LLM's.
+        spelled: Words that the model is taught to write letter by letter, a token each, as it sees
+            them: copying letters is easy, and finding the tokens of a word that they make is not.
     """
     head = tokenizer.encode(_USER).ids
     shared = len(head) + recipe.IMAGE_TOKENS
     ids, targets = head + [0] * recipe.IMAGE_TOKENS, [IGNORED] * shared
     positions, branches = list(range(shared)), [0] * shared
     for number, turns in enumerate(conversations, 1):
-        branch_ids, taught = _tokenize(turns, tokenizer)
+        branch_ids, taught = _tokenize(turns, tokenizer, spelled)
         following = [*branch_ids[1:], IGNORED]
         follows_taught = [*taught[1:], False]
         ids += branch_ids
@@ -180,12 +185,28 @@ def attention_mask(branches: np.ndarray) -> np.ndarray:
     return (((rows == columns) | own_start) & causal)[:, None]
 
 
-def _tokenize(turns: Turns, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
+def _tokenize(
+    turns: Turns, tokenizer: Tokenizer, spelled: Collection[str]
+) -> tuple[list[int], list[bool]]:
     """Tokenizes pieces apart, as they arrive at run time; tells which tokens are taught."""
     ids: list[int] = []
     taught: list[bool] = []
     for text, is_taught in turns:
-        piece = tokenizer.encode(text).ids
+        parts = _letters_apart(text, spelled) if is_taught else [text]
+        piece = [number for part in parts for number in tokenizer.encode(part).ids]
         ids += piece
         taught += [is_taught] * len(piece)
     return ids, taught
+
+
+def _letters_apart(text: str, spelled: Collection[str]) -> list[str]:
+    """Cuts a text around the letters of some words; a space before a word stays with its first."""
+    if not spelled:
+        return [text]
+    found = re.compile(rf" ?\b(?:{'|'.join(map(re.escape, sorted(spelled)))})\b")
+    parts, end = [], 0
+    for match in found.finditer(text):
+        word = match[0].strip()
+        parts += [text[end : match.start()], match[0][: -len(word)] + word[0], *word[1:]]
+        end = match.end()
+    return [part for part in [*parts, text[end:]] if part]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from edge_et.tuning.facts import Facts
+from edge_et.tuning.facts import Facts, printed_words
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
 from edge_et.tuning.questions.ask import ask, caption, kinds_for
 from edge_et.tuning.questions.example import TWO_STEP_KINDS, Example
@@ -85,8 +85,9 @@ class SceneSource:
         samples = []
         for row in rows:
             rng = np.random.default_rng([self._seed, 2, step, int(row)])
-            turns = conversations(shard.scene_facts(int(row)), self._mixture, rng)
-            samples.append(pack(turns, self._tokenizer))
+            facts = shard.scene_facts(int(row))
+            turns = conversations(facts, self._mixture, rng)
+            samples.append(pack(turns, self._tokenizer, printed_words(facts)))
         return torch.from_numpy(shard.features[rows]).float(), samples
 
     def _load(self, path: Path) -> FeatureShard:

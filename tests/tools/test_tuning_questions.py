@@ -31,7 +31,7 @@ ITEMS = ("milk", "bread", "tea", "rice", "soup")
 JOINING = """
 the description names no only object in is are says so places puts at counting not others all more
 less than larger bigger smaller largest biggest smallest large small row column left middle right
-top bottom above below of further higher lower up down to which shows chart table equal
+top bottom above below of further higher lower up down to which shows chart table
 """
 CATEGORY = {thing.name: thing.category for thing in THINGS}
 
@@ -203,8 +203,8 @@ def test_captions_read_as_taught():
     assert caption(objects((DOG, 0.1, 0.1), (DOG, 0.9, 0.5), (RED_CIRCLE, 0.5, 0.5))) == (
         "The picture shows 2 dogs, red circle (center)."
     )
-    assert caption(PrintFacts("sign", ("open",))) == 'The sign reads o p e n, "open".'
-    assert caption(PrintFacts("label", ("milk", "12"))) == ('The label reads m i l k, "milk", 12.')
+    assert caption(PrintFacts("sign", ("open",))) == "The sign reads open."
+    assert caption(PrintFacts("label", ("milk", "12"))) == "The label reads milk, 12."
     assert caption(PrintFacts("meter", ("472",))) == "The meter reads 472."
     assert caption(PrintFacts("clock", ("12:45",))) == "The clock reads 12:45."
     assert caption(PrintFacts("sum", ("12 + 5",))) == "The sum reads 12 + 5."
@@ -432,17 +432,15 @@ def test_charts_are_read_right():
 
 
 def assert_goes_through(values: list[int], reasoning: str, extreme) -> None:
-    """Checks that each step says how its value compares to the best so far, and the best then."""
-    first, *steps, _ = reasoning.split("; ")
-    assert first.endswith(f" {values[0]}")
-    for number, step in enumerate(steps, 1):
-        value, word, best = re.fullmatch(r"\w+ (\d+) is (\w+), \w+ (\d+)", step).groups()
-        before = extreme(values[:number])
-        assert int(value) == values[number]
-        assert int(best) == extreme(values[: number + 1])
-        compared = (values[number] > before) - (values[number] < before)
-        assert word == ("equal", "more", "less")[compared]
+    """Checks that each step names the best so far and the next value, and the better of them."""
+    *steps, last = reasoning.split("; ")
     assert len(steps) == len(values) - 1
+    for number, step in enumerate(steps, 1):
+        match = re.fullmatch(r"(?:larger|smaller) of (\d+), (\d+) is (\d+)", step)
+        assert match is not None
+        told = [int(value) for value in match.groups()]
+        assert told == [extreme(values[:number]), values[number], extreme(values[: number + 1])]
+    assert last.startswith(f"{extreme(values)} is the ")
 
 
 def test_charts_are_compared_and_added_right():

@@ -28,7 +28,7 @@ from edge_et.tuning.align import (
     cell_accuracy,
 )
 from edge_et.tuning.concepts import PLACES
-from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.facts import Label, ObjectFacts, PrintFacts, SceneObject, printed_words
 from edge_et.tuning.features import (
     SHARD_SCENES,
     FeatureShard,
@@ -218,6 +218,32 @@ def test_what_is_taught_is_what_the_model_writes(tokenizer):
         EXAMPLE.answer,
         "",
     ]
+
+
+def test_printed_words_are_taught_letter_by_letter(tokenizer):
+    facts = PrintFacts("label", ("show", "12"))
+    assert printed_words(facts) == {"show"}
+    example = Example(
+        kind="read_word",
+        question="What shows the label, show or shower?",
+        extraction="The label reads show, 12.",
+        reasoning="The label says show.",
+        answer="show",
+    )
+    turns = [two_stage(example), direct(example)]
+    whole, spelled = (pack(turns, tokenizer, words) for words in ((), printed_words(facts)))
+    written = ["Ġs", "h", "o", "w"]
+    for sample, times in ((whole, 0), (spelled, 3)):
+        tokens = [tokenizer.id_to_token(number) for number in sample.token_ids]
+        found = [n for n in range(len(tokens)) if tokens[n : n + 4] == written]
+        assert len(found) == times
+        for start in found:
+            assert sample.targets[start - 1 : start + 3].tolist() == [
+                tokenizer.token_to_id(letter) for letter in written
+            ]
+        assert tokenizer.decode(sample.token_ids).count("show") == 13
+    answer = [tokenizer.id_to_token(number) for number in spelled.token_ids[-6:-2]]
+    assert answer == list("show")
 
 
 def test_branches_see_the_image_and_themselves_alone(tokenizer, llm: LlamaForCausalLM):

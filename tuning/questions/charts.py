@@ -153,32 +153,29 @@ def word_extreme(chart: str, kind: str, draw: Draw, *, by_colour: bool = False) 
 
 def _ask_extreme(facts: ChartFacts, entry: ChartEntry, draw: Draw, kind: str) -> Example:
     by_colour = _tells_colour(facts) and draw.chance(_BY_COLOUR_SHARE)
-    names = [other.colour if by_colour else other.label for other in facts.entries]
-    answer = names[facts.entries.index(entry)]
+    answer = entry.colour if by_colour else entry.label
     assert answer is not None
     return Example(
         kind=kind,
         question=word_extreme(facts.kind, kind, draw, by_colour=by_colour),
         extraction=describe(facts),
-        reasoning=f"{_one_by_one(facts, names, kind)}; so {answer}.",
+        reasoning=f"{_two_by_two(facts, kind)}{entry.value} is the {kind}, so {answer}.",
         answer=answer,
     )
 
 
-def _one_by_one(facts: ChartFacts, names: Sequence[str | None], kind: str) -> str:
-    """Goes through the entries, and says after each which one is the largest, or smallest, so far.
+def _two_by_two(facts: ChartFacts, kind: str) -> str:
+    """Goes through the values, and tells after each the largest, or smallest, so far.
 
     A small model compares two numbers well, and five at once badly.
     """
-    best = f"{names[0]} {facts.entries[0].value}"
-    steps, extreme = [best], facts.entries[0].value
-    for name, entry in zip(names[1:], facts.entries[1:], strict=True):
-        change = entry.value - extreme
-        word = "more" if change > 0 else "less" if change < 0 else "equal"
-        if change and (change > 0) == (kind == "largest"):
-            best, extreme = f"{name} {entry.value}", entry.value
-        steps.append(f"{name} {entry.value} is {word}, {best}")
-    return "; ".join(steps)
+    comparative, better = ("larger", max) if kind == "largest" else ("smaller", min)
+    best, steps = facts.entries[0].value, []
+    for entry in facts.entries[1:]:
+        chosen = better(best, entry.value)
+        steps.append(f"{comparative} of {best}, {entry.value} is {chosen}; ")
+        best = chosen
+    return "".join(steps)
 
 
 def _ask_value(facts: ChartFacts, entry: ChartEntry, kind: str, question: str) -> Example:

@@ -20,9 +20,8 @@ Sum = tuple[str, list[tuple[str, int]]]
 
 
 def describe(facts: PrintFacts, absent: str = "") -> str:
-    """Writes the extraction: words spelled and then whole, everything else as it is printed."""
-    lines = facts.lines if facts.carrier == "receipt" else map(_spelled, facts.lines)
-    shown = f"The {facts.carrier} reads {', '.join(lines)}."
+    """Writes the extraction: all lines."""
+    shown = f"The {facts.carrier} reads {', '.join(facts.lines)}."
     return f"{shown} There is no {absent}." if absent else shown
 
 
@@ -48,7 +47,7 @@ def read_word(facts: PrintFacts, group: str, draw: Draw) -> Example:
         kind="read_word",
         question=draw.words(group, carrier=facts.carrier),
         extraction=describe(facts),
-        reasoning=f'The {facts.carrier} says "{said}".',
+        reasoning=f"The {facts.carrier} says {said}.",
         answer=said,
     )
 
@@ -142,12 +141,3 @@ def _unique_items(facts: PrintFacts) -> list[Item]:
 
 def _word_lines(facts: PrintFacts) -> list[str]:
     return [line for line in facts.lines if any(letter.isalpha() for letter in line)]
-
-
-def _spelled(line: str) -> str:
-    """Returns a line with each word spelled before it: `o p e n, "open"`."""
-    if not any(letter.isalpha() for letter in line):
-        return line
-    return ", ".join(
-        f'{" ".join(word)}, "{word}"' if word.isalpha() else word for word in line.split()
-    )

@@ -17,11 +17,14 @@ from edge_et.export.compare import max_abs_error
 from edge_et.export.errors import ParityError
 from edge_et.export.onnx_graph import INPUT, OUTPUT, open_session, run_graph
 from edge_et.export.steps import StepReport, Stopwatch, atomic_output
-from edge_et.export.vision import MAX_TOKEN_ERROR, OPSET
+from edge_et.export.vision import OPSET
 from edge_et.tuning import recipe
 from edge_et.tuning.reader.graph import READING, Part, PrintReader, join, reader_parts
 from edge_et.tuning.reader.weights import find_reader_models
 from edge_et.tuning.vision_head import VisionHead
+
+# Where ONNX Runtime fuses a whole graph otherwise than its parts, 8-bit activations round so too.
+_MAX_ERROR = 0.02
 
 
 @script(default_opset=op)
@@ -72,8 +75,8 @@ def attach_reader(
     with atomic_output(out) as temporary:
         onnx.save(model, str(temporary))
         error = max_abs_error(run_graph(open_session(temporary), pictures), expected)
-        if not error <= MAX_TOKEN_ERROR:
-            raise ParityError(f"{out} against its parts", "max abs error", error, MAX_TOKEN_ERROR)
+        if not error <= _MAX_ERROR:
+            raise ParityError(f"{out} against its parts", "max abs error", error, _MAX_ERROR)
         size_bytes = temporary.stat().st_size
     return StepReport(
         name="vision with reader",
@@ -81,7 +84,7 @@ def attach_reader(
         size_bytes=size_bytes,
         measure="max abs error",
         error=error,
-        limit=MAX_TOKEN_ERROR,
+        limit=_MAX_ERROR,
         seconds=watch.seconds,
     )
 

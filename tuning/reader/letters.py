@@ -5,10 +5,14 @@ from __future__ import annotations
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset20 as op
 
+from edge_et.tuning.reader.lines import LINE_HEIGHT, LONGEST_LINE
+
 READ = 32
 """Characters that are read of a picture."""
 
 _ROW_SHAPE = [READ, 4]
+# Pixels of a line for each of its scores.
+_COLUMN = 8.0
 
 
 @script(default_opset=op)
@@ -47,11 +51,11 @@ def reading(
     target = op.Where(fits, op.Unsqueeze(picture, [1]) * READ + slot, last)
 
     thickness = op.Reshape(op.Gather(frame, 7, axis=1), [-1, 1])
-    used = op.Min(op.Ceil((end - begin) / thickness * 48.0), 320.0)
+    used = op.Min(op.Ceil((end - begin) / thickness * LINE_HEIGHT), LONGEST_LINE)
     columns = op.Cast(
         op.Unsqueeze(op.Range(0, op.Squeeze(op.Slice(op.Shape(best), [1], [2])), 1), [0]), to=1
     )
-    along = begin + (columns * 8.0 + 4.0) / used * (end - begin)
+    along = begin + (columns + 0.5) * _COLUMN / used * (end - begin)
     x = op.Reshape(op.Gather(frame, 1, axis=1), [-1, 1]) + along * op.Reshape(
         op.Gather(frame, 3, axis=1), [-1, 1]
     )

@@ -10,14 +10,12 @@ from __future__ import annotations
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset20 as op
 
-LINE_HEIGHT = 48
-LONGEST_LINE = 320
 LINES = 16
 """Lines that are read of a picture, the largest ones."""
 
-FRAME = 8
-"""Values of a line: its picture, x and y of its middle, cosine and sine of its slope, where it
-begins and ends along itself, and its thickness; in pixels."""
+LINE_HEIGHT = 48.0
+LONGEST_LINE = 320.0
+"""Height and width in pixels of what the recognizer takes."""
 
 _MOST = [LINES]
 _LIKELY = 0.3
@@ -26,6 +24,8 @@ _LEAST_PIXELS = 6.0
 _WIDENING = 1.6
 _STEEPEST = 0.35
 _FAR = 1e6
+# Lines whose middles are in one band of this height are side by side.
+_BAND = 14.0
 
 
 @script(default_opset=op)
@@ -76,7 +76,12 @@ def largest(labels: FLOAT[None, 1, None, None], chances: FLOAT[None, 1, None, No
 
 @script(default_opset=op)
 def frames(labels: FLOAT[None, 1, None, None], chosen: INT64[None]) -> FLOAT[None, 8]:
-    """Measures regions: see `FRAME`."""
+    """Measures regions.
+
+    Returns:
+        Of each its picture, x and y of its middle, cosine and sine of its slope, where it begins
+        and ends along itself, and its thickness; in pixels, widened to lines.
+    """
     shape = op.Shape(labels)
     height = op.Slice(shape, [2], [3])
     width = op.Slice(shape, [3], [4])
@@ -130,7 +135,7 @@ def in_reading_order(frame: FLOAT[None, 8]) -> FLOAT[None, 8]:
     """Sorts lines by picture, then down the picture, then to the right."""
     picture = op.Gather(frame, 0, axis=1)
     x = op.Gather(frame, 1, axis=1)
-    band = op.Floor(op.Gather(frame, 2, axis=1) / 14.0)
+    band = op.Floor(op.Gather(frame, 2, axis=1) / _BAND)
     key = picture * 1e5 + band * 1e3 + x
     _, order = op.TopK(key, op.Shape(key), largest=0)
     return op.Gather(frame, order, axis=0)
@@ -145,18 +150,18 @@ def cut_out(
     begin = op.Reshape(op.Gather(frame, 5, axis=1), [-1, 1, 1])
     end = op.Reshape(op.Gather(frame, 6, axis=1), [-1, 1, 1])
     thickness = op.Reshape(op.Gather(frame, 7, axis=1), [-1, 1, 1])
-    used = op.Min(op.Ceil((end - begin) / thickness * 48.0), 320.0)
-    columns = op.Reshape(op.Range(0.0, 320.0, 1.0), [1, 1, -1]) + 0.5
-    rows = op.Reshape(op.Range(0.0, 48.0, 1.0), [1, -1, 1]) + 0.5
+    used = op.Min(op.Ceil((end - begin) / thickness * LINE_HEIGHT), LONGEST_LINE)
+    columns = op.Reshape(op.Range(0.0, LONGEST_LINE, 1.0), [1, 1, -1]) + 0.5
+    rows = op.Reshape(op.Range(0.0, LINE_HEIGHT, 1.0), [1, -1, 1]) + 0.5
     along = begin + columns / used * (end - begin) + 0.0 * rows
-    across = (rows / 48.0 - 0.5) * thickness + 0.0 * columns
+    across = (rows / LINE_HEIGHT - 0.5) * thickness + 0.0 * columns
     x = op.Reshape(op.Gather(frame, 1, axis=1), [-1, 1, 1])
     y = op.Reshape(op.Gather(frame, 2, axis=1), [-1, 1, 1])
     cosine = op.Reshape(op.Gather(frame, 3, axis=1), [-1, 1, 1])
     sine = op.Reshape(op.Gather(frame, 4, axis=1), [-1, 1, 1])
     shape = op.Cast(op.Shape(pictures), to=1)
-    across_x = (2.0 * (x + along * cosine - across * sine) + 1.0) / op.Slice(shape, [3], [4]) - 1.0
-    across_y = (2.0 * (y + along * sine + across * cosine) + 1.0) / op.Slice(shape, [2], [3]) - 1.0
-    grid = op.Concat(op.Unsqueeze(across_x, [3]), op.Unsqueeze(across_y, [3]), axis=3)
+    grid_x = (2.0 * (x + along * cosine - across * sine) + 1.0) / op.Slice(shape, [3], [4]) - 1.0
+    grid_y = (2.0 * (y + along * sine + across * cosine) + 1.0) / op.Slice(shape, [2], [3]) - 1.0
+    grid = op.Concat(op.Unsqueeze(grid_x, [3]), op.Unsqueeze(grid_y, [3]), axis=3)
     cut = op.GridSample(op.Gather(pictures, picture, axis=0), grid, padding_mode="border")
     return cut * op.Unsqueeze(op.Cast(columns < used, to=1), [1])
