@@ -41,7 +41,6 @@ _BACKGROUND_SHARE = 0.4
 # Image tokens are drawn to this many mean lengths of the words' embeddings.
 _TOKEN_LENGTH = 1.6
 _PLACE_LENGTH = 0.5
-_NUMBER_LENGTH = 0.5
 _SIZE_LENGTH = 0.3
 _LENGTH_WEIGHT = 0.1
 _CENTRE_WEIGHT = 0.5
@@ -117,7 +116,7 @@ def begin(head: VisionHead, table: Tensor, tokenizer: Tokenizer) -> None:
     targets = WordTargets(table, tokenizer, [*CHARACTERS, *_SIZES])
     large, small = (targets.directions[targets.ids[word]] for word in _SIZES)
     head.inventory.begin_as(
-        numbers=targets.numbers * targets.length * _NUMBER_LENGTH,
+        numbers=targets.tokens([str(number) for number in range(1, _MOST_COUNTED + 1)]),
         size=functional.normalize(large - small, dim=-1) * targets.length * _SIZE_LENGTH,
         nothing=targets.tokens([BACKGROUND])[0],
     )

@@ -209,7 +209,7 @@ class VisionHead(nn.Module):
         self.layers = nn.Sequential(*backbone.layers[recipe.FROZEN_LAYERS :], backbone.norm)
         self.projector = projector
         self.trust = WordTrust(words, backbone.width // 2, recipe.LLM_WIDTH)
-        self.inventory = Inventory(backbone.width, recipe.LISTED_TOKENS, recipe.LLM_WIDTH)
+        self.inventory = Inventory(backbone.width, recipe.LISTED_THINGS, recipe.LLM_WIDTH)
         self.letters = Letters(len(CHARACTERS), math.isqrt(recipe.SEEN_TOKENS), recipe.LLM_WIDTH)
         self._patches = backbone.positions.shape[1]
         self._side = math.isqrt(self._patches)

@@ -19,7 +19,7 @@ MOST = 5
 
 @pytest.fixture
 def listing() -> Inventory:
-    """Adds amounts that can be told apart: 100 for each thing of a kind, 1000 for each doubling."""
+    """Tells numbers as hundreds, and adds 1000 for each doubling of size."""
     made = Inventory(CHANNELS, MOST, WIDTH)
     numbers = torch.arange(1.0, MOST + 1).unsqueeze(1).expand(-1, WIDTH) * 100
     made.begin_as(numbers, torch.full((WIDTH,), 1000.0), torch.full((WIDTH,), -1.0))
@@ -34,44 +34,48 @@ def found(*centres: tuple[int, int, float]) -> torch.Tensor:
     return told
 
 
-def listed(listing: Inventory, told: torch.Tensor) -> torch.Tensor:
-    """Lists things where the upper half of the picture shows one kind, the lower half another."""
+def listed(listing: Inventory, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lists things where the upper half of the picture shows one kind, the lower half another.
+
+    Returns:
+        The tokens of numbers and of things.
+    """
     listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
     kinds = torch.zeros(1, 64, WIDTH)
     kinds[0, :32, 0] = kinds[0, 32:, 1] = 5.0
     codes = torch.arange(64.0).unsqueeze(1).expand(-1, WIDTH) * 0.01
     with torch.no_grad():
-        return listing(torch.zeros(1, SIDE**2, CHANNELS), kinds, codes)[0]
+        tokens = listing(torch.zeros(1, SIDE**2, CHANNELS), kinds, codes)[0]
+    assert tokens.shape == (2 * MOST, WIDTH)
+    return tokens[0::2], tokens[1::2]
 
 
 def test_things_are_listed_down_the_picture_with_the_number_of_their_kind(listing: Inventory):
-    tokens = listed(listing, found((14, 2, 0.3), (3, 9, 0.3), (3, 1, 0.3)))
-    assert tokens.shape == (MOST, WIDTH)
-    # Kind, place, number of its kind; the size is the middle one.
-    expected = torch.tensor([0.0 + 0.01 * 8 + 200, 0.01 * 12 + 200, 0.01 * 57 + 100])
-    torch.testing.assert_close(tokens[:3, 5], expected)
-    torch.testing.assert_close(tokens[:3, 0] - tokens[:3, 5], torch.tensor([5.0, 5.0, 0.0]))
-    torch.testing.assert_close(tokens[:3, 1] - tokens[:3, 5], torch.tensor([0.0, 0.0, 5.0]))
-    assert (tokens[3:] == -1).all()
+    numbers, things = listed(listing, found((14, 2, 0.3), (3, 9, 0.3), (3, 1, 0.3)))
+    assert numbers[:, 0].tolist() == [200, 200, 100, -1, -1]
+    # The size is the middle one, so that kind and place are left.
+    torch.testing.assert_close(things[:3, 5], torch.tensor([0.08, 0.12, 0.57]))
+    torch.testing.assert_close(things[:3, 0] - things[:3, 5], torch.tensor([5.0, 5.0, 0.0]))
+    torch.testing.assert_close(things[:3, 1] - things[:3, 5], torch.tensor([0.0, 0.0, 5.0]))
+    assert (things[3:] == -1).all()
 
 
 def test_sizes_are_told_by_doublings(listing: Inventory):
-    tokens = listed(listing, found((2, 2, 0.15), (12, 12, 0.6)))
-    assert tokens[:2, 5].tolist() == pytest.approx([0.01 * 9 + 100 - 1000, 0.01 * 54 + 100 + 1000])
+    _, things = listed(listing, found((2, 2, 0.15), (12, 12, 0.6)))
+    assert things[:2, 5].tolist() == pytest.approx([0.09 - 1000, 0.54 + 1000])
 
 
 def test_neighbours_are_one_thing_and_the_surest_are_listed(listing: Inventory):
     many = [(1 + 3 * (n // 3), 2 + 5 * (n % 3), 0.3) for n in range(7)]
     told = found((0, 0, 0.3), (0, 1, 0.3), *many)
     told[0, 0, 0, 1] = 3.5
-    tokens = listed(listing, told)
-    assert (tokens[:, 5] > 0).all()
-    places = ((tokens[:, 5] % 100) * 100).round().int().tolist()
-    assert places == [0, 1, 3, 6, 17]
+    _, things = listed(listing, told)
+    assert (things[:, 5] * 100).round().int().tolist() == [0, 1, 3, 6, 17]
 
 
 def test_an_empty_picture_lists_nothing(listing: Inventory):
-    assert (listed(listing, found()) == -1).all()
+    for tokens in listed(listing, found()):
+        assert (tokens == -1).all()
 
 
 def test_the_finder_learns_where_things_are_and_how_large(

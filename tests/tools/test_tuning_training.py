@@ -308,7 +308,7 @@ def test_trunk_and_head_are_the_tower_that_is_exported(vision):
     with torch.no_grad():
         whole = tower(pixel_values(pictures))
         parts = head.seen(torch.from_numpy(trunk(pictures)).float())
-    assert whole.shape == (2, recipe.SEEN_TOKENS + recipe.LISTED_TOKENS, WIDTH)
+    assert whole.shape == (2, recipe.SEEN_TOKENS + 2 * recipe.LISTED_THINGS, WIDTH)
     # The trunk works in bfloat16 where the processor can, and is kept in float16.
     torch.testing.assert_close(parts, whole, atol=0.05, rtol=0.05)
 

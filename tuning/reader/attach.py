@@ -9,8 +9,6 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from onnxscript import FLOAT, script
-from onnxscript import opset20 as op
 from torch import Tensor, nn
 
 from edge_et.export.compare import max_abs_error
@@ -19,20 +17,13 @@ from edge_et.export.onnx_graph import INPUT, OUTPUT, open_session, run_graph
 from edge_et.export.steps import StepReport, Stopwatch, atomic_output
 from edge_et.export.vision import OPSET
 from edge_et.tuning import recipe
+from edge_et.tuning.reader import letters
 from edge_et.tuning.reader.graph import READING, Part, PrintReader, join, reader_parts
 from edge_et.tuning.reader.weights import find_reader_models
 from edge_et.tuning.vision_head import VisionHead
 
 # Where ONNX Runtime fuses a whole graph otherwise than its parts, 8-bit activations round so too.
 _MAX_ERROR = 0.02
-
-
-@script(default_opset=op)
-def side_by_side(
-    seen: FLOAT[None, None, None], read: FLOAT[None, None, None]
-) -> FLOAT[None, None, None]:
-    """Puts what is read behind what is seen."""
-    return op.Concat(seen, read, axis=1)
 
 
 def attach_reader(
@@ -58,7 +49,7 @@ def attach_reader(
     parts += [
         Part(name="seen", model=onnx.load(str(graph)), inputs=[INPUT]),
         Part(name="read", model=_letters(head), inputs=[READING]),
-        Part(name=OUTPUT, model=side_by_side.to_model_proto(), inputs=["seen", "read"]),
+        Part(name=OUTPUT, model=letters.side_by_side.to_model_proto(), inputs=["seen", "read"]),
     ]
     size = list(pictures.shape[1:])
     model = join(

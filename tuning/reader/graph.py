@@ -11,12 +11,10 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
-from onnxscript import FLOAT, script
-from onnxscript import opset20 as op
 
 from edge_et.export.onnx_graph import INPUT
 from edge_et.export.vision import OPSET
-from edge_et.tuning.reader import letters, lines
+from edge_et.tuning.reader import letters, lines, pixels
 from edge_et.tuning.reader.weights import find_reader_models, load_detector, load_recognizer
 
 READING = "reading"
@@ -73,36 +71,17 @@ def join(
     return model
 
 
-@script(default_opset=op)
-def blue_first(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None, None]:
-    """Gives the detector's pixel values for the tower's: it wants blue first, scaled by place."""
-    std = op.Constant(value_floats=[0.229, 0.224, 0.225])
-    mean = op.Constant(value_floats=[0.485, 0.456, 0.406])
-    shares = pixel_values * op.Unsqueeze(std, [0, 2, 3]) + op.Unsqueeze(mean, [0, 2, 3])
-    turned = op.Gather(shares, [2, 1, 0], axis=1)
-    return (turned - op.Unsqueeze(mean, [0, 2, 3])) / op.Unsqueeze(std, [0, 2, 3])
-
-
-@script(default_opset=op)
-def centred(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None, None]:
-    """Gives the recognizer's pixel values, from -1 to 1, for the detector's."""
-    std = op.Constant(value_floats=[0.229, 0.224, 0.225])
-    mean = op.Constant(value_floats=[0.485, 0.456, 0.406])
-    shares = pixel_values * op.Unsqueeze(std, [0, 2, 3]) + op.Unsqueeze(mean, [0, 2, 3])
-    return 2.0 * shares - 1.0
-
-
 def reader_parts(models: Path) -> tuple[list[Part], dict[str, NDArray[np.generic]]]:
     """Gives the parts of the reader, from `INPUT` to `READING`, and their constants."""
     recognizer, codes = load_recognizer(models)
     parts = [
-        Part(name="blue_first", model=blue_first.to_model_proto(), inputs=[INPUT]),
+        Part(name="blue_first", model=pixels.blue_first.to_model_proto(), inputs=[INPUT]),
         Part(name="chances", model=load_detector(models), inputs=["blue_first"]),
         Part(name="regions", model=lines.regions.to_model_proto(), inputs=["chances"]),
         Part(name="largest", model=lines.largest.to_model_proto(), inputs=["regions", "chances"]),
         Part(name="frames", model=lines.frames.to_model_proto(), inputs=["regions", "largest"]),
         Part(name="sorted", model=lines.in_reading_order.to_model_proto(), inputs=["frames"]),
-        Part(name="centred", model=centred.to_model_proto(), inputs=["blue_first"]),
+        Part(name="centred", model=pixels.centred.to_model_proto(), inputs=["blue_first"]),
         Part(name="cut", model=lines.cut_out.to_model_proto(), inputs=["centred", "sorted"]),
         Part(name="scores", model=recognizer, inputs=["cut"]),
         Part(
@@ -126,9 +105,9 @@ class PrintReader:
 
     def __init__(self, threads: int = 0) -> None:
         parts, constants = reader_parts(find_reader_models())
-        pixels = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, "H", "W"])
+        pictures = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, "H", "W"])
         read = helper.make_tensor_value_info(READING, TensorProto.FLOAT, ["N", letters.READ, 4])
-        model = join(parts, constants, [pixels], read)
+        model = join(parts, constants, [pictures], read)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

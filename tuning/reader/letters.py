@@ -76,3 +76,11 @@ def reading(
         op.Slice(filled, [0], last, [0]),
         op.Concat(count, op.Constant(value_ints=_ROW_SHAPE), axis=0),
     )
+
+
+@script(default_opset=op)
+def side_by_side(
+    seen: FLOAT[None, None, None], read: FLOAT[None, None, None]
+) -> FLOAT[None, None, None]:
+    """Puts what is read behind what is seen."""
+    return op.Concat(seen, read, axis=1)
