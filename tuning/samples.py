@@ -19,7 +19,7 @@ from edge_et.tuning.questions.example import Example
 
 IGNORED = -100
 MAX_BRANCHES = 64
-ROW_TOKENS = 448
+ROW_TOKENS = 640
 
 Turns = tuple[tuple[str, bool], ...]
 """Pieces of text behind the image, each with whether the model is taught to write it."""

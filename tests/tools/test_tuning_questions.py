@@ -386,8 +386,7 @@ def test_readings_are_true():
         asks_for_word = re.search(r"\bword|text on|text do|text can|text is", example.question)
         said = [line for line in facts.lines if line.isalpha() or not asks_for_word]
         assert example.answer == " ".join(said)
-        assert f'"{said[0]}"' in example.extraction
-        assert " ".join(said[0]) in example.extraction
+        assert all(line in example.extraction for line in facts.lines)
     for facts, example in print_examples("read_number"):
         assert example.answer in example.extraction
         if facts.carrier == "receipt":
