@@ -82,13 +82,14 @@ def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[
             f"{checkpoint} trained the LLM itself, but the mini bundle takes it from "
             f"{LLM_PACKAGE}; train a LoRA"
         )
-    _, head, vision = split_vision(load_tower(find_tower_graph()), load_classifier(), PrintReader())
+    reader = PrintReader()
+    _, head, vision = split_vision(load_tower(find_tower_graph()), load_classifier(), reader)
     head.load_state_dict(state["vision"])
     exported = export_tower(vision.eval(), work / "vision-float.onnx")
     pictures = _unseen_pictures(assets)
     quantized = quantize_vision(exported.path, work / "vision.onnx", pictures[0::2], pictures[1::2])
     reading = attach_reader(
-        quantized.chosen.path, head, work / "vision-reading.onnx", pictures[1::2]
+        quantized.chosen.path, head, reader, work / "vision-reading.onnx", pictures[1::2]
     )
     adapter = export_lora(
         save_peft_adapter(state["adapter"], work / "adapter"), find_llm(), work / "lora.gguf"

@@ -78,6 +78,7 @@ class TrainSettings:
 
 def add_adapter(model: LlamaForCausalLM) -> PeftModel:
     """Puts the recipe's LoRA, in float32, on a frozen LLM, in what its device trains in."""
+    import torch
     from peft import LoraConfig, get_peft_model
 
     from edge_et.tuning.precision import training_dtype
@@ -88,7 +89,7 @@ def add_adapter(model: LlamaForCausalLM) -> PeftModel:
         target_modules=list(recipe.LORA_LINEARS),
         task_type="CAUSAL_LM",
     )
-    if training_dtype(model.device).itemsize == 2:
+    if training_dtype(model.device) == torch.bfloat16:
         model = model.bfloat16()
     return get_peft_model(model, config)
 

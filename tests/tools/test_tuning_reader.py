@@ -136,7 +136,7 @@ def test_a_bundles_graph_reads_as_training_does(
     seen = export_tower(tower, tmp_path / "seen.onnx")
     pictures = [sign("Milk"), sign("7", "up"), np.zeros((224, 224, 3), np.uint8)]
     pixels = pixel_values(pictures).numpy()
-    report = attach_reader(seen.path, head, tmp_path / "all.onnx", pixels)
+    report = attach_reader(seen.path, head, reader, tmp_path / "all.onnx", pixels)
     assert report.error is not None
     assert report.error <= report.limit
     tokens = run_graph(open_session(report.path), pixels)

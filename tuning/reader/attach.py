@@ -27,13 +27,14 @@ _MAX_ERROR = 0.02
 
 
 def attach_reader(
-    graph: Path, head: VisionHead, out: Path, pictures: NDArray[np.float32]
+    graph: Path, head: VisionHead, reader: PrintReader, out: Path, pictures: NDArray[np.float32]
 ) -> StepReport:
     """Joins a vision graph with the reader and the head's letters.
 
     Args:
         graph: `pixel_values` to the tokens of what is seen, in one file.
         head: Whose letters are taken.
+        reader: What the joined graph is to read like.
         out: The ONNX file to write, replaced if it exists.
         pictures: float32 [M, 3, H, W], pixel values of pictures to compare with the parts by.
 
@@ -61,7 +62,7 @@ def attach_reader(
         ),
     )
     with torch.no_grad():
-        read = head.read(torch.from_numpy(PrintReader()(pictures)))
+        read = head.read(torch.from_numpy(reader(pictures)))
     expected = np.concatenate((run_graph(open_session(graph), pictures), read.numpy()), axis=1)
     with atomic_output(out) as temporary:
         onnx.save(model, str(temporary))

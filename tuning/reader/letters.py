@@ -5,9 +5,10 @@ from __future__ import annotations
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset20 as op
 
+from edge_et.tuning import recipe
 from edge_et.tuning.reader.lines import LINE_HEIGHT, LONGEST_LINE
 
-READ = 32
+READ = recipe.READ_TOKENS
 """Characters that are read of a picture."""
 
 _ROW_SHAPE = [READ, 4]
@@ -21,7 +22,7 @@ def reading(
     frame: FLOAT[None, 8],
     pictures: FLOAT[None, 3, None, None],
     codes: INT64[None],
-) -> FLOAT[None, 32, 4]:
+) -> FLOAT[None, None, 4]:
     """Reads lines by CTC's best path, one after the other.
 
     Returns:

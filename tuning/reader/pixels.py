@@ -5,12 +5,16 @@ from __future__ import annotations
 from onnxscript import FLOAT, script
 from onnxscript import opset20 as op
 
+from edge_et.tuning.tower import PIXEL_MEAN, PIXEL_STD
+
+_MEAN, _STD = list(PIXEL_MEAN), list(PIXEL_STD)
+
 
 @script(default_opset=op)
 def blue_first(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None, None]:
     """Gives the detector's pixel values for the tower's: it wants blue first, scaled by place."""
-    std = op.Constant(value_floats=[0.229, 0.224, 0.225])
-    mean = op.Constant(value_floats=[0.485, 0.456, 0.406])
+    std = op.Constant(value_floats=_STD)
+    mean = op.Constant(value_floats=_MEAN)
     shares = pixel_values * op.Unsqueeze(std, [0, 2, 3]) + op.Unsqueeze(mean, [0, 2, 3])
     turned = op.Gather(shares, [2, 1, 0], axis=1)
     return (turned - op.Unsqueeze(mean, [0, 2, 3])) / op.Unsqueeze(std, [0, 2, 3])
@@ -19,7 +23,7 @@ def blue_first(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None,
 @script(default_opset=op)
 def centred(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None, None]:
     """Gives the recognizer's pixel values, from -1 to 1, for the detector's."""
-    std = op.Constant(value_floats=[0.229, 0.224, 0.225])
-    mean = op.Constant(value_floats=[0.485, 0.456, 0.406])
+    std = op.Constant(value_floats=_STD)
+    mean = op.Constant(value_floats=_MEAN)
     shares = pixel_values * op.Unsqueeze(std, [0, 2, 3]) + op.Unsqueeze(mean, [0, 2, 3])
     return 2.0 * shares - 1.0
