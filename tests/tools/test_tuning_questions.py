@@ -420,7 +420,7 @@ def test_charts_are_read_right():
         for values, example in chart_examples(kind):
             wanted = extreme(values, key=lambda label: values[label])
             assert example.answer == wanted or f"{example.answer} {wanted} " in example.extraction
-            assert example.reasoning.endswith(f"{example.answer}.")
+            assert example.reasoning.endswith(f"{example.answer} is the {kind}.")
             assert_goes_through(list(values.values()), example.reasoning, extreme)
     for kind in ("chart_value", "table_lookup"):
         for _, example in chart_examples(kind):
@@ -431,15 +431,20 @@ def test_charts_are_read_right():
 
 
 def assert_goes_through(values: list[int], reasoning: str, extreme) -> None:
-    """Checks that each step names the best so far and the next value, and the better of them."""
+    """Checks that each step names the best so far and the next entry, and the better of them."""
     *steps, last = reasoning.split("; ")
     assert len(steps) == len(values) - 1
+    best = None
     for number, step in enumerate(steps, 1):
-        match = re.fullmatch(r"(?:larger|smaller) of (\d+), (\d+) is (\d+)", step)
+        match = re.fullmatch(r"(?:larger|smaller) of (\w+ \d+), (\w+ \d+) is (\w+ \d+)", step)
         assert match is not None
-        told = [int(value) for value in match.groups()]
+        first, second, better = match.groups()
+        assert best in (None, first)
+        assert better in (first, second)
+        told = [int(entry.split()[1]) for entry in (first, second, better)]
         assert told == [extreme(values[:number]), values[number], extreme(values[: number + 1])]
-    assert last.startswith(f"{extreme(values)} is the ")
+        best = better
+    assert best is None or last.startswith(f"{best.split()[0]} is the ")
 
 
 def test_charts_are_compared_and_added_right():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 from edge_et.tuning.facts import ChartEntry, ChartFacts
@@ -153,28 +153,30 @@ def word_extreme(chart: str, kind: str, draw: Draw, *, by_colour: bool = False) 
 
 def _ask_extreme(facts: ChartFacts, entry: ChartEntry, draw: Draw, kind: str) -> Example:
     by_colour = _tells_colour(facts) and draw.chance(_BY_COLOUR_SHARE)
-    answer = entry.colour if by_colour else entry.label
-    assert answer is not None
+
+    def named(one: ChartEntry) -> str:
+        return (one.colour if by_colour else one.label) or ""
+
     return Example(
         kind=kind,
         question=word_extreme(facts.kind, kind, draw, by_colour=by_colour),
         extraction=describe(facts),
-        reasoning=f"{_two_by_two(facts, kind)}{entry.value} is the {kind}, so {answer}.",
-        answer=answer,
+        reasoning=f"{_two_by_two(facts, kind, named)}{named(entry)} is the {kind}.",
+        answer=named(entry),
     )
 
 
-def _two_by_two(facts: ChartFacts, kind: str) -> str:
-    """Goes through the values, and tells after each the largest, or smallest, so far.
+def _two_by_two(facts: ChartFacts, kind: str, named: Callable[[ChartEntry], str]) -> str:
+    """Goes through the entries, and tells after each the largest, or smallest, so far.
 
     A small model compares two numbers well, and five at once badly.
     """
     comparative, better = ("larger", max) if kind == "largest" else ("smaller", min)
-    best, steps = facts.entries[0].value, []
+    best, steps = facts.entries[0], []
     for entry in facts.entries[1:]:
-        chosen = better(best, entry.value)
-        steps.append(f"{comparative} of {best}, {entry.value} is {chosen}; ")
-        best = chosen
+        both = f"{named(best)} {best.value}, {named(entry)} {entry.value}"
+        best = better(best, entry, key=lambda one: one.value)
+        steps.append(f"{comparative} of {both} is {named(best)} {best.value}; ")
     return "".join(steps)
 
 
