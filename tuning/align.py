@@ -25,6 +25,7 @@ from edge_et.tuning.concepts import PLACES
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, TOKEN_GRID, FeatureShard, load_shard
 from edge_et.tuning.language_model import label_embeddings
+from edge_et.tuning.namer import NAMES
 from edge_et.tuning.precision import working_precision
 from edge_et.tuning.reader.weights import CHARACTERS
 
@@ -113,10 +114,11 @@ def begin(head: VisionHead, table: Tensor, tokenizer: Tokenizer) -> None:
         table: float32 [V, D], the LLM's input embeddings.
         tokenizer: The LLM's.
     """
-    targets = WordTargets(table, tokenizer, [*CHARACTERS, *_SIZES])
+    targets = WordTargets(table, tokenizer, [*CHARACTERS, *NAMES, *_SIZES])
     large, small = (targets.directions[targets.ids[word]] for word in _SIZES)
     head.inventory.begin_as(
         numbers=targets.tokens([str(number) for number in range(1, _MOST_COUNTED + 1)]),
+        names=targets.tokens(NAMES),
         size=functional.normalize(large - small, dim=-1) * targets.length * _SIZE_LENGTH,
         nothing=targets.tokens([BACKGROUND])[0],
     )

@@ -3,7 +3,8 @@
 Goes in: patch features and the tokens of what is seen. Comes out: two tokens for each thing, of how
 many of its kind there are, and of its name, place and size. A small model that has to count
 over a map of tokens is right four times in ten; counting things that are alike takes no learning
-(compare "Learning to Count Objects in Natural Images for VQA", arXiv 1802.05766).
+(compare "Learning to Count Objects in Natural Images for VQA", arXiv 1802.05766). Things that look
+alike are named together.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from torch.nn import functional
 
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
+from edge_et.tuning.namer import Namer
 
 if TYPE_CHECKING:
     from edge_et.tuning.vision_head import VisionHead
 
 _CHANNELS = 64
 _PRESENT = 0.25
-_ALIKE = 0.55
+_ALIKE = 0.4
 # Size as a share of the picture, of what is neither small nor large; log2.
 _MIDDLE_SIZE = math.log2(0.3)
 
@@ -68,6 +70,7 @@ class Inventory(nn.Module):
 
     Attributes:
         finder: Says where they are.
+        namer: Says what they are.
         numbers: float32 [K, D], the token of 1, 2, ... things of a kind.
         size: float32 [D], what is added for each doubling of size.
         nothing: float32 [D], the token where there is nothing more to list.
@@ -77,26 +80,32 @@ class Inventory(nn.Module):
         super().__init__()
         self.most = most
         self.finder = Finder(channels)
+        self.namer = Namer(channels, llm_width)
         self.numbers = nn.Parameter(torch.zeros(most, llm_width))
         self.size = nn.Parameter(torch.zeros(llm_width))
         self.nothing = nn.Parameter(torch.zeros(llm_width))
 
-    def begin_as(self, numbers: Tensor, size: Tensor, nothing: Tensor) -> None:
-        """Sets what training begins with; see the attributes."""
+    def begin_as(self, numbers: Tensor, names: Tensor, size: Tensor, nothing: Tensor) -> None:
+        """Sets what training begins with; see the attributes, and the namer's for `names`."""
         with torch.no_grad():
+            self.namer.tokens.copy_(names)
             self.numbers.copy_(numbers)
             self.size.copy_(size)
             self.nothing.copy_(nothing)
 
-    def forward(self, patches: Tensor, kinds: Tensor, place_codes: Tensor) -> Tensor:
+    def forward(
+        self, patches: Tensor, kinds: Tensor, taken: Tensor, place_codes: Tensor
+    ) -> Tensor:
         """Give tokens [N, 2 * `most`, D], down the picture; what is not needed is nothing.
 
         Args:
             patches: [N, P, C] features.
             kinds: [N, S, D], tokens of what is seen without their places.
+            taken: [N, S, 1], 1 where such a token shall stand for the thing there, 0 where its
+                name shall.
             place_codes: [S, D] of the places.
         """
-        # What is found is not learnt from texts.
+        # What is found, and its name, are not learnt from texts.
         centres, sizes = self.finder(patches).detach().unbind(dim=1)
         side = centres.shape[-1]
         chances = centres.sigmoid()
@@ -106,14 +115,20 @@ class Inventory(nn.Module):
         behind = side * side
         order = torch.where(there, found, behind).topk(self.most, largest=False).indices
         found, there = found.gather(1, order), there.gather(1, order)
-        factor = side // math.isqrt(kinds.shape[1])
-        tokens = found // side // factor * (side // factor) + found % side // factor
-        kind = kinds.gather(1, tokens.unsqueeze(-1).expand(-1, -1, kinds.shape[-1]))
-        directions = functional.normalize(kind, dim=-1)
+        rows, columns = found // side, found % side
+        size = sizes.flatten(1).gather(1, found)
+        boxes = torch.stack(((columns + 0.5) / side, (rows + 0.5) / side, size.exp2()), dim=-1)
+        looks = self.namer.looks(patches, boxes)
+        directions = functional.normalize(looks, dim=-1)
         alike = (directions @ directions.transpose(1, 2) > _ALIKE) & there.unsqueeze(1)
         count = alike.sum(dim=-1).clamp(min=1)
-        larger = sizes.flatten(1).gather(1, found).unsqueeze(-1) - _MIDDLE_SIZE
-        thing = kind + place_codes[tokens] + larger * self.size
+        together = alike.to(looks.dtype) @ self.namer(looks).softmax(dim=-1)
+        factor = side // math.isqrt(kinds.shape[1])
+        tokens = rows // factor * (side // factor) + columns // factor
+        shown = kinds.gather(1, tokens.unsqueeze(-1).expand(-1, -1, kinds.shape[-1]))
+        named = self.namer.tokens[together.argmax(dim=-1)]
+        kind = named + taken.gather(1, tokens.unsqueeze(-1)) * (shown - named)
+        thing = kind + place_codes[tokens] + (size - _MIDDLE_SIZE).unsqueeze(-1) * self.size
         listed = torch.stack((self.numbers[count - 1], thing), dim=2)
         return torch.where(there[..., None, None], listed, self.nothing).flatten(1, 2)
 

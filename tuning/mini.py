@@ -27,6 +27,7 @@ from edge_et.tuning.config import AlignStage, TextStage, TrainConfig
 from edge_et.tuning.features import SHARD_SCENES, build_shards
 from edge_et.tuning.inventory import fit_finder
 from edge_et.tuning.language_model import build_tokenizer, find_llm, load_llm
+from edge_et.tuning.namer import fit_namer
 from edge_et.tuning.reader.graph import PrintReader
 from edge_et.tuning.scene_source import Mixture, SceneSource
 from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
@@ -166,6 +167,7 @@ def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoin
     named = tuple(class_words())
     fit_trust(shop.head, named, targets.tokens(named), shards, shop.config.seed)
     fit_finder(shop.head, shards, shop.config.seed)
+    fit_namer(shop.head, shards)
 
 
 def _teach(shop: _Workshop, stage: TextStage, shards: Sequence[Path], checkpoint: Path) -> None:

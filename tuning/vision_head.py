@@ -232,7 +232,7 @@ class VisionHead(nn.Module):
         looks, shares = self.judged(features)
         taken = self.trust.logits(looks, shares).sigmoid().unsqueeze(-1)
         kinds = own + taken * (self.trust.named(shares) - own)
-        return torch.cat((kinds + codes, self.inventory(patches, kinds, codes)), dim=1)
+        return torch.cat((kinds + codes, self.inventory(patches, kinds, taken, codes)), dim=1)
 
     def own_tokens(self, features: Tensor) -> Tensor:
         """Give what the tower and the projector see, [N, S, D]."""

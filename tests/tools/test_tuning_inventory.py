@@ -1,5 +1,6 @@
-"""The inventory: what it lists, in which order, and that its finder learns where things are."""
+"""The inventory: what it lists, in which order; its finder and its namer learn."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,9 +10,10 @@ import torch
 from tiny.mini_vision import CHANNELS, WIDTH, set_recipe, split_tiny
 
 from edge_et.tuning import inventory, recipe
-from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.facts import Label, ObjectFacts, PrintFacts, SceneObject
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, shard_path, write_shard
 from edge_et.tuning.inventory import Inventory, fit_finder
+from edge_et.tuning.namer import NAMES, Namer, naming_loss
 
 SIDE = 16
 MOST = 5
@@ -22,7 +24,9 @@ def listing() -> Inventory:
     """Tells numbers as hundreds, and adds 1000 for each doubling of size."""
     made = Inventory(CHANNELS, MOST, WIDTH)
     numbers = torch.arange(1.0, MOST + 1).unsqueeze(1).expand(-1, WIDTH) * 100
-    made.begin_as(numbers, torch.full((WIDTH,), 1000.0), torch.full((WIDTH,), -1.0))
+    names = torch.zeros(len(NAMES), WIDTH)
+    names[0, 0] = names[1, 1] = 5.0
+    made.begin_as(numbers, names, torch.full((WIDTH,), 1000.0), torch.full((WIDTH,), -1.0))
     return made
 
 
@@ -34,18 +38,38 @@ def found(*centres: tuple[int, int, float]) -> torch.Tensor:
     return told
 
 
-def listed(listing: Inventory, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lists things where the upper half of the picture shows one kind, the lower half another.
+def listed(
+    listing: Inventory,
+    told: torch.Tensor,
+    taken: float = 0.0,
+    name: Callable[[torch.Tensor], torch.Tensor] = lambda boxes: (boxes[..., 1] > 0.5) * 9.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lists things.
+
+    Args:
+        listing: Lists.
+        told: By the finder.
+        taken: Whether the tokens of what is seen stand for things; they show a third kind.
+        name: How much likelier than the first name the second is, by a thing's box; by default
+            things in the upper half of the picture have the first name.
 
     Returns:
         The tokens of numbers and of things.
     """
+
+    def namer(patches: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        logits = torch.full((*boxes.shape[:2], len(NAMES)), -9.0)
+        logits[..., 0], logits[..., 1] = 4.5, name(boxes)
+        return logits
+
     listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
+    listing.namer.forward = namer  # type: ignore[method-assign]
     kinds = torch.zeros(1, 64, WIDTH)
-    kinds[0, :32, 0] = kinds[0, 32:, 1] = 5.0
+    kinds[0, :, 2] = 5.0
     codes = torch.arange(64.0).unsqueeze(1).expand(-1, WIDTH) * 0.01
     with torch.no_grad():
-        tokens = listing(torch.zeros(1, SIDE**2, CHANNELS), kinds, codes)[0]
+        patches = torch.zeros(1, SIDE**2, CHANNELS)
+        tokens = listing(patches, kinds, torch.full((1, 64, 1), taken), codes)[0]
     assert tokens.shape == (2 * MOST, WIDTH)
     return tokens[0::2], tokens[1::2]
 
@@ -58,6 +82,24 @@ def test_things_are_listed_down_the_picture_with_the_number_of_their_kind(listin
     torch.testing.assert_close(things[:3, 0] - things[:3, 5], torch.tensor([5.0, 5.0, 0.0]))
     torch.testing.assert_close(things[:3, 1] - things[:3, 5], torch.tensor([0.0, 0.0, 5.0]))
     assert (things[3:] == -1).all()
+
+
+def test_things_that_look_alike_are_named_together(listing: Inventory):
+    centres = found((3, 2, 0.3), (3, 9, 0.3), (12, 9, 0.3))
+
+    def doubtful(boxes: torch.Tensor) -> torch.Tensor:
+        return torch.where(boxes[..., 1] > 0.5, 9.0, torch.where(boxes[..., 0] > 0.5, 4.6, 3.9))
+
+    numbers, things = listed(listing, centres, name=doubtful)
+    assert numbers[:, 0].tolist() == [200, 200, 100, -1, -1]
+    assert (things[:2, 0] > 4).all()
+    assert things[2, 1] > 4
+
+
+def test_what_is_seen_stands_for_a_thing_where_it_is_taken(listing: Inventory):
+    _, things = listed(listing, found((3, 2, 0.3)), taken=1.0)
+    assert things[0, 2] - things[0, 5] == pytest.approx(5.0)
+    assert things[0, 0] == things[0, 5]
 
 
 def test_sizes_are_told_by_doublings(listing: Inventory):
@@ -100,6 +142,43 @@ def test_the_finder_learns_where_things_are_and_how_large(
     assert centres[~there].sigmoid().max() < 0.5
     wanted = features[:, 257:513, 1].reshape(-1, SIDE, SIDE)[there]
     assert torch.nn.functional.l1_loss(sizes[there], torch.log2(wanted)) < 0.5
+
+
+def test_the_namer_looks_at_the_whole_of_a_thing_and_nothing_else():
+    torch.manual_seed(0)
+    namer = Namer(CHANNELS, WIDTH)
+    patches = torch.randn(1, SIDE**2, CHANNELS)
+    boxes = torch.tensor([[[0.5, 0.25, 0.25], [0.53, 0.53, 0.001]]])
+    logits = namer(patches, boxes)
+    assert logits.shape == (1, 2, len(NAMES))
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
+    # A tenth of the box is left out at every side.
+    covered = (np.abs(rows + 0.5 - 4) <= 1.6) & (np.abs(columns + 0.5 - 8) <= 1.6)
+    for inside, thing in ((covered, 0), ((rows == 8) & (columns == 8), 1)):
+        mask = torch.from_numpy(inside.reshape(-1))
+        mean = patches[0, mask].mean(dim=0)
+        torch.testing.assert_close(logits[0, thing], namer.tell(namer.norm(mean)))
+
+
+def test_names_are_learnt_from_pictures_with_things_alone():
+    torch.manual_seed(0)
+    namer = Namer(CHANNELS, WIDTH)
+    cat, dog = (SceneObject(Label(n, None, n), x, 0.5, 0.2) for n, x in (("cat", 0.2), ("dog", 0.8)))
+    pictures = [ObjectFacts((cat, dog)), PrintFacts("sign", ("open",)), ObjectFacts((cat,))]
+    patches = torch.randn(3, SIDE, SIDE, CHANNELS) * 0.1
+    patches[:, :, :8, 0] += 1
+    patches[:, :, 8:, 1] += 1
+    patches = patches.flatten(1, 2)
+    optimizer = torch.optim.Adam([*namer.norm.parameters(), *namer.tell.parameters()], 0.05)
+    for _ in range(40):
+        loss = naming_loss(namer, patches, pictures)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    boxes = torch.tensor([[[0.2, 0.5, 0.2], [0.8, 0.5, 0.2]]])
+    named = namer(patches[:1], boxes).argmax(dim=-1)[0].tolist()
+    assert [NAMES[number] for number in named] == ["cat", "dog"]
+    assert naming_loss(namer, patches[:1], pictures[1:2]).item() == 0
 
 
 def things(folder: Path, index: int) -> Path:

@@ -1,0 +1,117 @@
+"""Names of things, by how the middle of each looks.
+
+Goes in: patch features, and where things are. Comes out: how likely each name is. A token of what
+is seen shows a part of a thing only; a crocodile is told by more than the middle of its back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_et.tuning.facts import ObjectFacts
+from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
+from edge_et.tuning.scenes.objects import ALL_LABELS
+
+if TYPE_CHECKING:
+    from edge_et.tuning.vision_head import VisionHead
+
+NAMES = tuple(label.words for label in ALL_LABELS)
+
+_NUMBERS = {name: number for number, name in enumerate(NAMES)}
+# The share of a thing's box that is looked at; corners show what is behind it.
+_LOOKED_AT = 0.5
+# How far the scatter of looks is drawn to a round one.
+_SHRINKAGE = 0.2
+
+
+class Namer(nn.Module):
+    """Names things.
+
+    Attributes:
+        middle: float32 [C], the mean of how things look.
+        tokens: float32 [names, D], the image token of each of `NAMES`.
+    """
+
+    middle: Tensor
+
+    def __init__(self, channels: int, llm_width: int) -> None:
+        super().__init__()
+        self.register_buffer("middle", torch.zeros(channels))
+        self.tell = nn.Linear(channels, len(NAMES))
+        self.tokens = nn.Parameter(torch.zeros(len(NAMES), llm_width))
+
+    def looks(self, patches: Tensor, boxes: Tensor) -> Tensor:
+        """Give how the middles of things look, [N, K, C], 0 for what all have in common.
+
+        Args:
+            patches: [N, P, C] features.
+            boxes: [N, K, 3]: x, y and longer side of things, as shares of the picture's side.
+        """
+        side = math.isqrt(patches.shape[1])
+        centres = (torch.arange(side, device=boxes.device) + 0.5) / side
+        reach = (boxes[..., 2:] * _LOOKED_AT / 2).clamp(min=0.5 / side) + 1e-4
+        columns = ((centres - boxes[..., 0:1]).abs() <= reach).float()
+        rows = ((centres - boxes[..., 1:2]).abs() <= reach).float()
+        inside = (rows.unsqueeze(-1) * columns.unsqueeze(-2)).flatten(2)
+        seen = inside @ patches
+        return functional.layer_norm(seen, seen.shape[-1:]) - self.middle
+
+    def forward(self, looks: Tensor) -> Tensor:
+        """Give logits [N, K, names] for looks [N, K, C]."""
+        logits: Tensor = self.tell(looks)
+        return logits
+
+
+def fit_namer(head: VisionHead, shards: Sequence[Path]) -> None:
+    """Fits the namer of a head in place, by linear discriminant analysis.
+
+    With some fifty sights of a name, that names drawings of a style never seen better than
+    descent does, and takes one pass.
+
+    Args:
+        head: Whose `inventory.namer` is fitted.
+        shards: Of scenes, some of them of objects.
+    """
+    namer = head.inventory.namer
+    namer.middle.zero_()
+    parts = [_looks_and_names(head, load_shard(path)) for path in shards]
+    seen, names = torch.cat([part for part, _ in parts]), torch.cat([part for _, part in parts])
+    middle = seen.mean(dim=0)
+    looks = (seen - middle).double()
+    width = looks.shape[1]
+    count = torch.bincount(names, minlength=len(NAMES)).clamp(min=1).unsqueeze(1)
+    means = torch.zeros(len(NAMES), width, dtype=looks.dtype).index_add(0, names, looks) / count
+    off = looks - means[names]
+    scatter = off.T @ off / len(off)
+    round_one = torch.eye(width, dtype=scatter.dtype) * scatter.diagonal().mean()
+    weight = torch.linalg.solve(torch.lerp(scatter, round_one, _SHRINKAGE), means.T).T
+    with torch.no_grad():
+        namer.middle.copy_(middle)
+        namer.tell.weight.copy_(weight)
+        namer.tell.bias.copy_(-(weight * means).sum(dim=1) / 2)
+
+
+def _looks_and_names(head: VisionHead, shard: FeatureShard) -> tuple[Tensor, Tensor]:
+    """Gives looks float32 [things, C] and numbers of names int64 [things] of a shard."""
+    device = head.inventory.size.device
+    seen, numbers = [], []
+    with torch.no_grad():
+        for rows in np.arange(SHARD_SCENES).reshape(-1, 32):
+            features = torch.from_numpy(shard.features[rows]).float().to(device)
+            for patches, row in zip(head.patches(features), rows, strict=True):
+                facts = shard.scene_facts(int(row))
+                things = facts.objects if isinstance(facts, ObjectFacts) else ()
+                if things:
+                    boxes = torch.tensor([[thing.x, thing.y, thing.size] for thing in things])
+                    looks = head.inventory.namer.looks(patches[None], boxes[None].to(device))
+                    seen.append(looks[0].cpu())
+                    numbers += [_NUMBERS[thing.label.words] for thing in things]
+    return torch.cat(seen), torch.tensor(numbers)
