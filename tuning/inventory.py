@@ -22,6 +22,7 @@ from torch.nn import functional
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
 from edge_et.tuning.namer import Namer
+from edge_et.tuning.precision import working_precision
 
 if TYPE_CHECKING:
     from edge_et.tuning.vision_head import VisionHead
@@ -93,9 +94,7 @@ class Inventory(nn.Module):
             self.size.copy_(size)
             self.nothing.copy_(nothing)
 
-    def forward(
-        self, patches: Tensor, kinds: Tensor, taken: Tensor, place_codes: Tensor
-    ) -> Tensor:
+    def forward(self, patches: Tensor, kinds: Tensor, taken: Tensor, place_codes: Tensor) -> Tensor:
         """Give tokens [N, 2 * `most`, D], down the picture; what is not needed is nothing.
 
         Args:
@@ -182,7 +181,8 @@ def _patches_and_truth(head: VisionHead, shard: FeatureShard) -> tuple[Tensor, T
     with torch.no_grad():
         for rows in np.arange(SHARD_SCENES).reshape(-1, 32):
             features = torch.from_numpy(shard.features[rows]).float().to(device)
-            patches.append(head.patches(features).half().cpu())
+            with working_precision(device):
+                patches.append(head.patches(features).half().cpu())
     side = math.isqrt(patches[0].shape[1])
     truth = np.zeros((SHARD_SCENES, 2, side, side), np.float32)
     for scene in range(SHARD_SCENES):

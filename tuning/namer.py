@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
+from edge_et.tuning.precision import working_precision
 from edge_et.tuning.scenes.objects import ALL_LABELS
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def _looks_and_names(head: VisionHead, shard: FeatureShard) -> tuple[Tensor, Ten
     with torch.no_grad():
         for rows in np.arange(SHARD_SCENES).reshape(-1, 32):
             features = torch.from_numpy(shard.features[rows]).float().to(device)
-            for patches, row in zip(head.patches(features), rows, strict=True):
+            with working_precision(device):
+                seen_at_once = head.patches(features).float()
+            for patches, row in zip(seen_at_once, rows, strict=True):
                 facts = shard.scene_facts(int(row))
                 things = facts.objects if isinstance(facts, ObjectFacts) else ()
                 if things:

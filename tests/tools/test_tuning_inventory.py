@@ -10,10 +10,16 @@ import torch
 from tiny.mini_vision import CHANNELS, WIDTH, set_recipe, split_tiny
 
 from edge_et.tuning import inventory, recipe
-from edge_et.tuning.facts import Label, ObjectFacts, PrintFacts, SceneObject
-from edge_et.tuning.features import SHARD_SCENES, FeatureShard, shard_path, write_shard
+from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.features import (
+    SHARD_SCENES,
+    FeatureShard,
+    load_shard,
+    shard_path,
+    write_shard,
+)
 from edge_et.tuning.inventory import Inventory, fit_finder
-from edge_et.tuning.namer import NAMES, Namer, naming_loss
+from edge_et.tuning.namer import NAMES, Namer, fit_namer
 
 SIDE = 16
 MOST = 5
@@ -39,30 +45,34 @@ def found(*centres: tuple[int, int, float]) -> torch.Tensor:
 
 
 def listed(
-    listing: Inventory,
-    told: torch.Tensor,
-    taken: float = 0.0,
-    name: Callable[[torch.Tensor], torch.Tensor] = lambda boxes: (boxes[..., 1] > 0.5) * 9.0,
+    listing: Inventory, told: torch.Tensor, taken: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lists things.
+    """Lists things where the upper half of the picture looks one way, the lower half another.
+
+    What is a little to the right in the upper half is taken for the lower half's kind, alone.
 
     Args:
         listing: Lists.
         told: By the finder.
         taken: Whether the tokens of what is seen stand for things; they show a third kind.
-        name: How much likelier than the first name the second is, by a thing's box; by default
-            things in the upper half of the picture have the first name.
 
     Returns:
         The tokens of numbers and of things.
     """
 
-    def namer(patches: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        logits = torch.full((*boxes.shape[:2], len(NAMES)), -9.0)
-        logits[..., 0], logits[..., 1] = 4.5, name(boxes)
+    def looks(patches: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        lower = (boxes[..., 1] > 0.5).float()
+        odd = (1 - lower) * (boxes[..., 0] > 0.5)
+        return torch.stack((1 - lower, lower, odd * 0.5), dim=-1)
+
+    def namer(looks: torch.Tensor) -> torch.Tensor:
+        logits = torch.full((*looks.shape[:2], len(NAMES)), -9.0)
+        logits[..., 0] = looks[..., 0] * 4
+        logits[..., 1] = looks[..., 1] * 4 + looks[..., 2] * 8.2
         return logits
 
     listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
+    listing.namer.looks = looks  # type: ignore[method-assign]
     listing.namer.forward = namer  # type: ignore[method-assign]
     kinds = torch.zeros(1, 64, WIDTH)
     kinds[0, :, 2] = 5.0
@@ -85,15 +95,12 @@ def test_things_are_listed_down_the_picture_with_the_number_of_their_kind(listin
 
 
 def test_things_that_look_alike_are_named_together(listing: Inventory):
-    centres = found((3, 2, 0.3), (3, 9, 0.3), (12, 9, 0.3))
-
-    def doubtful(boxes: torch.Tensor) -> torch.Tensor:
-        return torch.where(boxes[..., 1] > 0.5, 9.0, torch.where(boxes[..., 0] > 0.5, 4.6, 3.9))
-
-    numbers, things = listed(listing, centres, name=doubtful)
-    assert numbers[:, 0].tolist() == [200, 200, 100, -1, -1]
-    assert (things[:2, 0] > 4).all()
-    assert things[2, 1] > 4
+    numbers, alone = listed(listing, found((3, 9, 0.3)))
+    assert numbers[0, 0] == 100
+    assert alone[0, 1] - alone[0, 5] == 5
+    numbers, things = listed(listing, found((3, 2, 0.3), (3, 9, 0.3), (3, 5, 0.3)))
+    assert numbers[:3, 0].tolist() == [300, 300, 300]
+    torch.testing.assert_close(things[:3, 0] - things[:3, 5], torch.full((3,), 5.0))
 
 
 def test_what_is_seen_stands_for_a_thing_where_it_is_taken(listing: Inventory):
@@ -144,41 +151,39 @@ def test_the_finder_learns_where_things_are_and_how_large(
     assert torch.nn.functional.l1_loss(sizes[there], torch.log2(wanted)) < 0.5
 
 
-def test_the_namer_looks_at_the_whole_of_a_thing_and_nothing_else():
+def test_the_namer_looks_at_the_middle_of_a_thing_and_nothing_else():
     torch.manual_seed(0)
     namer = Namer(CHANNELS, WIDTH)
     patches = torch.randn(1, SIDE**2, CHANNELS)
-    boxes = torch.tensor([[[0.5, 0.25, 0.25], [0.53, 0.53, 0.001]]])
-    logits = namer(patches, boxes)
-    assert logits.shape == (1, 2, len(NAMES))
-    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
-    # A tenth of the box is left out at every side.
-    covered = (np.abs(rows + 0.5 - 4) <= 1.6) & (np.abs(columns + 0.5 - 8) <= 1.6)
-    for inside, thing in ((covered, 0), ((rows == 8) & (columns == 8), 1)):
-        mask = torch.from_numpy(inside.reshape(-1))
-        mean = patches[0, mask].mean(dim=0)
-        torch.testing.assert_close(logits[0, thing], namer.tell(namer.norm(mean)))
+    boxes = torch.tensor([[[0.5, 0.25, 0.5], [0.53, 0.53, 0.001]]])
+    looks = namer.looks(patches, boxes)
+    assert looks.shape == (1, 2, CHANNELS)
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
+    half = (np.abs(rows - 4) <= 2) & (np.abs(columns - 8) <= 2)
+    for inside, thing in ((half, 0), ((rows == 8.5) & (columns == 8.5), 1)):
+        mean = patches[0, torch.from_numpy(inside.reshape(-1))].mean(dim=0)
+        normalised = torch.nn.functional.layer_norm(mean, mean.shape)
+        torch.testing.assert_close(looks[0, thing], normalised, atol=1e-3, rtol=0)
 
 
-def test_names_are_learnt_from_pictures_with_things_alone():
-    torch.manual_seed(0)
-    namer = Namer(CHANNELS, WIDTH)
-    cat, dog = (SceneObject(Label(n, None, n), x, 0.5, 0.2) for n, x in (("cat", 0.2), ("dog", 0.8)))
-    pictures = [ObjectFacts((cat, dog)), PrintFacts("sign", ("open",)), ObjectFacts((cat,))]
-    patches = torch.randn(3, SIDE, SIDE, CHANNELS) * 0.1
-    patches[:, :, :8, 0] += 1
-    patches[:, :, 8:, 1] += 1
-    patches = patches.flatten(1, 2)
-    optimizer = torch.optim.Adam([*namer.norm.parameters(), *namer.tell.parameters()], 0.05)
-    for _ in range(40):
-        loss = naming_loss(namer, patches, pictures)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    boxes = torch.tensor([[[0.2, 0.5, 0.2], [0.8, 0.5, 0.2]]])
-    named = namer(patches[:1], boxes).argmax(dim=-1)[0].tolist()
-    assert [NAMES[number] for number in named] == ["cat", "dog"]
-    assert naming_loss(namer, patches[:1], pictures[1:2]).item() == 0
+def test_names_are_learnt_from_things_in_scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    set_recipe(monkeypatch)
+    head = split_tiny()[1]
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    fit_namer(head, [things(tmp_path, 0), things(tmp_path, 1)])
+    for name, tensor in head.state_dict().items():
+        assert ".namer." in name or torch.equal(tensor, before[name])
+    shard = load_shard(things(tmp_path, 2))
+    namer, right = head.inventory.namer, []
+    with torch.no_grad():
+        patches = head.patches(torch.from_numpy(shard.features).float())
+        for scene in range(SHARD_SCENES):
+            shown = shard.scene_facts(scene)
+            assert isinstance(shown, ObjectFacts)
+            boxes = torch.tensor([[[o.x, o.y, o.size] for o in shown.objects]])
+            named = namer(namer.looks(patches[scene : scene + 1], boxes)).argmax(dim=-1)[0]
+            right += [NAMES[n] == o.label.words for n, o in zip(named, shown.objects, strict=True)]
+    assert np.mean(right) > 0.95
 
 
 def things(folder: Path, index: int) -> Path:
@@ -194,11 +199,16 @@ def things(folder: Path, index: int) -> Path:
         features[scene, 257 + cells, 0] = 4
         features[scene, 257 + cells, 1] = sizes
         features[scene, 257 + cells, 2] = 8 * (sizes - 0.4)
+        names = rng.choice(["cat", "dog"], size=3)
+        features[scene, 257 + cells, 3] = np.where(names == "cat", 8, -8)
         objects = tuple(
             SceneObject(
-                Label("cat", None, "cats"), (c % SIDE + 0.5) / SIDE, (c // SIDE + 0.5) / SIDE, size
+                Label(name, None, f"{name}s"),
+                (cell % SIDE + 0.5) / SIDE,
+                (cell // SIDE + 0.5) / SIDE,
+                size,
             )
-            for c, size in zip(cells.tolist(), sizes.tolist(), strict=True)
+            for cell, size, name in zip(cells.tolist(), sizes.tolist(), names.tolist(), strict=True)
         )
         facts.append(msgspec.json.encode(ObjectFacts(objects)).decode())
     path = shard_path(folder, index)
