@@ -1,6 +1,5 @@
 """The inventory: what it lists, in which order; its finder and its namer learn."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
