@@ -131,6 +131,16 @@ class Inventory(nn.Module):
         listed = torch.stack((self.numbers[count - 1], thing), dim=2)
         return torch.where(there[..., None, None], listed, self.nothing).flatten(1, 2)
 
+    def single(self, thing: Tensor) -> Tensor:
+        """Give the tokens [N, 2 * `most`, D] of a picture with one thing.
+
+        Args:
+            thing: [N, 1, D], the token of its name and place.
+        """
+        one = self.numbers[:1].expand(len(thing), -1, -1)
+        nothing = self.nothing.expand(len(thing), 2 * self.most - 2, -1)
+        return torch.cat((one, thing, nothing), dim=1)
+
 
 def fit_finder(head: VisionHead, shards: Sequence[Path], seed: int) -> None:
     """Trains the finder of a head in place, from the start; the rest of the head stays as it is.

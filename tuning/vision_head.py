@@ -5,8 +5,9 @@ share their modules with the `MiniVision` that is exported, so that export sees 
 
 Three networks look at a picture. DINOv2 and the projector say what they were taught with drawings.
 A classifier of photographs names what it was taught with photographs; where `WordTrust` expects it
-to be right, its word takes the token's place. A reader of print tells characters, which `Letters`
-makes further tokens of.
+to be right, its word takes the token's place. Where it expects that of much of a picture, what the
+classifier says of the whole is all that is listed. A reader of print tells characters, which
+`Letters` makes further tokens of.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ Read = Callable[[np.ndarray], np.ndarray]
 _TRUST_HIDDEN = 32
 # Closed, until training opens it.
 _FIRST_TRUST = -4.0
+# A picture in which the classifier is trusted that much on average is a photograph; of drawn scenes
+# one in fifty reaches that.
+_PHOTOGRAPH = 0.08
 # Of several words that a place may show, the likeliest is meant.
 _SHARPNESS = 3
 
@@ -213,6 +217,8 @@ class VisionHead(nn.Module):
         self.letters = Letters(len(CHARACTERS), math.isqrt(recipe.SEEN_TOKENS), recipe.LLM_WIDTH)
         self._patches = backbone.positions.shape[1]
         self._side = math.isqrt(self._patches)
+        side = math.isqrt(recipe.SEEN_TOKENS)
+        self._middle = side // 2 * (side + 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Give image tokens [N, S + L + R, D] for features [N, 1 + 2 P + S + R, C] of the trunk."""
@@ -232,7 +238,11 @@ class VisionHead(nn.Module):
         looks, shares = self.judged(features)
         taken = self.trust.logits(looks, shares).sigmoid().unsqueeze(-1)
         kinds = own + taken * (self.trust.named(shares) - own)
-        return torch.cat((kinds + codes, self.inventory(patches, kinds, taken, codes)), dim=1)
+        listed = self.inventory(patches, kinds, taken, codes)
+        overall = self.trust.named(shares.mean(dim=1, keepdim=True))
+        as_one = self.inventory.single(overall + codes[self._middle])
+        is_photograph = taken.mean(dim=1, keepdim=True) > _PHOTOGRAPH
+        return torch.cat((kinds + codes, torch.where(is_photograph, as_one, listed)), dim=1)
 
     def own_tokens(self, features: Tensor) -> Tensor:
         """Give what the tower and the projector see, [N, S, D]."""

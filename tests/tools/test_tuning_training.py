@@ -36,6 +36,7 @@ from edge_et.tuning.features import (
     shard_path,
     write_shard,
 )
+from edge_et.tuning.namer import NAMES
 from edge_et.tuning.questions.example import Example
 from edge_et.tuning.samples import (
     IGNORED,
@@ -361,6 +362,28 @@ def test_without_trust_the_tokens_are_the_projectors(head: VisionHead, shards: l
     with torch.no_grad():
         seen = head.seen(features)[:, : recipe.SEEN_TOKENS]
         torch.testing.assert_close(seen, head.own_tokens(features))
+
+
+def test_of_a_photograph_the_classifiers_word_is_listed_alone(head: VisionHead, shards: list[Path]):
+    features = torch.from_numpy(load_shard(shards[0]).features[:4]).float()
+    torch.nn.init.normal_(head.trust.vectors)
+    torch.nn.init.normal_(head.projector.place_codes)
+    listing = head.inventory
+    listing.begin_as(
+        numbers=torch.randn(recipe.LISTED_THINGS, WIDTH),
+        names=torch.randn(len(NAMES), WIDTH),
+        size=torch.randn(WIDTH),
+        nothing=torch.zeros(WIDTH),
+    )
+    torch.nn.init.constant_(head.trust.decide.bias, 1e4)
+    with torch.no_grad():
+        listed = head.seen(features)[:, recipe.SEEN_TOKENS :]
+        overall = head.judged(features)[1].mean(dim=1)
+    word = overall**3 / (overall**3).sum(dim=-1, keepdim=True) @ head.trust.vectors
+    assert (listed[:, 0] == listing.numbers[0]).all()
+    # The fifth token of the fifth row lies in the middle.
+    torch.testing.assert_close(listed[:, 1], word + head.projector.place_codes[36])
+    assert (listed[:, 2:] == 0).all()
 
 
 def test_all_tokens_of_an_object_tell_its_place_and_the_number_of_its_kind(shards: list[Path]):
