@@ -137,9 +137,9 @@ class Inventory(nn.Module):
         Args:
             thing: [N, 1, D], the token of its name and place.
         """
-        one = self.numbers[:1].expand(len(thing), -1, -1)
-        nothing = self.nothing.expand(len(thing), 2 * self.most - 2, -1)
-        return torch.cat((one, thing, nothing), dim=1)
+        # `len` would fix the number of pictures in the exported graph.
+        nothing = self.nothing.expand(thing.shape[0], 2 * self.most - 2, -1)
+        return torch.cat((self.numbers[:1].expand_as(thing), thing, nothing), dim=1)
 
 
 def fit_finder(head: VisionHead, shards: Sequence[Path], seed: int) -> None:
