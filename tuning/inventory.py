@@ -22,7 +22,6 @@ from torch.nn import functional
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
 from edge_et.tuning.namer import Namer
-from edge_et.tuning.precision import working_precision
 
 if TYPE_CHECKING:
     from edge_et.tuning.vision_head import VisionHead
@@ -186,18 +185,12 @@ def _finding_loss(told: Tensor, truth: Tensor) -> Tensor:
 
 def _patches_and_truth(head: VisionHead, shard: FeatureShard) -> tuple[Tensor, Tensor]:
     """Gives patch features float16 [scenes, P, C], centres and sizes [scenes, 2, side, side]."""
-    device = head.inventory.size.device
-    patches = []
-    with torch.no_grad():
-        for rows in np.arange(SHARD_SCENES).reshape(-1, 32):
-            features = torch.from_numpy(shard.features[rows]).float().to(device)
-            with working_precision(device):
-                patches.append(head.patches(features).half().cpu())
-    side = math.isqrt(patches[0].shape[1])
+    patches = head.shard_patches(shard.features)
+    side = math.isqrt(patches.shape[1])
     truth = np.zeros((SHARD_SCENES, 2, side, side), np.float32)
     for scene in range(SHARD_SCENES):
         facts = shard.scene_facts(scene)
         for item in facts.objects if isinstance(facts, ObjectFacts) else ():
             row, column = (min(max(int(v * side), 0), side - 1) for v in (item.y, item.x))
             truth[scene, :, row, column] = 1, math.log2(item.size)
-    return torch.cat(patches), torch.from_numpy(truth)
+    return patches, torch.from_numpy(truth)

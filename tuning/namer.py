@@ -1,7 +1,7 @@
 """Names of things, by how the middle of each looks.
 
-Goes in: patch features, and where things are. Comes out: how likely each name is. A token of what
-is seen shows a part of a thing only; a crocodile is told by more than the middle of its back.
+Goes in: patch features, and where things are. Comes out: how likely each name is. The middle of a
+thing as a whole tells more of it than the one token of what is seen at its centre.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
-from edge_et.tuning.precision import working_precision
 from edge_et.tuning.scenes.objects import ALL_LABELS
 
 if TYPE_CHECKING:
@@ -31,6 +29,8 @@ _NUMBERS = {name: number for number, name in enumerate(NAMES)}
 _LOOKED_AT = 0.5
 # How far the scatter of looks is drawn to a round one.
 _SHRINKAGE = 0.2
+# The logit of a name that no scene showed.
+_NEVER = -1e4
 
 
 class Namer(nn.Module):
@@ -50,20 +50,8 @@ class Namer(nn.Module):
         self.tokens = nn.Parameter(torch.zeros(len(NAMES), llm_width))
 
     def looks(self, patches: Tensor, boxes: Tensor) -> Tensor:
-        """Give how the middles of things look, [N, K, C], 0 for what all have in common.
-
-        Args:
-            patches: [N, P, C] features.
-            boxes: [N, K, 3]: x, y and longer side of things, as shares of the picture's side.
-        """
-        side = math.isqrt(patches.shape[1])
-        centres = (torch.arange(side, device=boxes.device) + 0.5) / side
-        reach = (boxes[..., 2:] * _LOOKED_AT / 2).clamp(min=0.5 / side) + 1e-4
-        columns = ((centres - boxes[..., 0:1]).abs() <= reach).float()
-        rows = ((centres - boxes[..., 1:2]).abs() <= reach).float()
-        inside = (rows.unsqueeze(-1) * columns.unsqueeze(-2)).flatten(2)
-        seen = inside @ patches
-        return functional.layer_norm(seen, seen.shape[-1:]) - self.middle
+        """Give how things look, [N, K, C], 0 for what all have in common; see `look_at`."""
+        return look_at(patches, boxes) - self.middle
 
     def forward(self, looks: Tensor) -> Tensor:
         """Give logits [N, K, names] for looks [N, K, C]."""
@@ -71,50 +59,62 @@ class Namer(nn.Module):
         return logits
 
 
+def look_at(patches: Tensor, boxes: Tensor) -> Tensor:
+    """Give the mean of the middle of each box, normalised, [N, K, C].
+
+    Args:
+        patches: [N, P, C] features.
+        boxes: [N, K, 3]: x, y and longer side of things, as shares of the picture's side.
+    """
+    side = math.isqrt(patches.shape[1])
+    centres = (torch.arange(side, device=boxes.device) + 0.5) / side
+    reach = (boxes[..., 2:] * _LOOKED_AT / 2).clamp(min=0.5 / side) + 1e-4
+    columns = ((centres - boxes[..., 0:1]).abs() <= reach).float()
+    rows = ((centres - boxes[..., 1:2]).abs() <= reach).float()
+    inside = (rows.unsqueeze(-1) * columns.unsqueeze(-2)).flatten(2)
+    seen = inside @ patches
+    return functional.layer_norm(seen, seen.shape[-1:])
+
+
 def fit_namer(head: VisionHead, shards: Sequence[Path]) -> None:
     """Fits the namer of a head in place, by linear discriminant analysis.
 
-    With some fifty sights of a name, that names drawings of a style never seen better than
-    descent does, and takes one pass.
+    With some forty sights of a name, that names drawings of a style never seen a little better
+    than descent does, and takes one pass.
 
     Args:
         head: Whose `inventory.namer` is fitted.
         shards: Of scenes, some of them of objects.
     """
-    namer = head.inventory.namer
-    namer.middle.zero_()
     parts = [_looks_and_names(head, load_shard(path)) for path in shards]
     seen, names = torch.cat([part for part, _ in parts]), torch.cat([part for _, part in parts])
     middle = seen.mean(dim=0)
     looks = (seen - middle).double()
     width = looks.shape[1]
-    count = torch.bincount(names, minlength=len(NAMES)).clamp(min=1).unsqueeze(1)
-    means = torch.zeros(len(NAMES), width, dtype=looks.dtype).index_add(0, names, looks) / count
+    count = torch.bincount(names, minlength=len(NAMES))
+    means = torch.zeros(len(NAMES), width, dtype=looks.dtype).index_add(0, names, looks)
+    means = means / count.clamp(min=1).unsqueeze(1)
     off = looks - means[names]
     scatter = off.T @ off / len(off)
     round_one = torch.eye(width, dtype=scatter.dtype) * scatter.diagonal().mean()
     weight = torch.linalg.solve(torch.lerp(scatter, round_one, _SHRINKAGE), means.T).T
+    bias = -(weight * means).sum(dim=1) / 2
+    namer = head.inventory.namer
     with torch.no_grad():
         namer.middle.copy_(middle)
         namer.tell.weight.copy_(weight)
-        namer.tell.bias.copy_(-(weight * means).sum(dim=1) / 2)
+        namer.tell.bias.copy_(torch.where(count > 0, bias, _NEVER))
 
 
 def _looks_and_names(head: VisionHead, shard: FeatureShard) -> tuple[Tensor, Tensor]:
     """Gives looks float32 [things, C] and numbers of names int64 [things] of a shard."""
-    device = head.inventory.size.device
+    patches = head.shard_patches(shard.features)
     seen, numbers = [], []
-    with torch.no_grad():
-        for rows in np.arange(SHARD_SCENES).reshape(-1, 32):
-            features = torch.from_numpy(shard.features[rows]).float().to(device)
-            with working_precision(device):
-                seen_at_once = head.patches(features).float()
-            for patches, row in zip(seen_at_once, rows, strict=True):
-                facts = shard.scene_facts(int(row))
-                things = facts.objects if isinstance(facts, ObjectFacts) else ()
-                if things:
-                    boxes = torch.tensor([[thing.x, thing.y, thing.size] for thing in things])
-                    looks = head.inventory.namer.looks(patches[None], boxes[None].to(device))
-                    seen.append(looks[0].cpu())
-                    numbers += [_NUMBERS[thing.label.words] for thing in things]
+    for scene in range(SHARD_SCENES):
+        facts = shard.scene_facts(scene)
+        things = facts.objects if isinstance(facts, ObjectFacts) else ()
+        if things:
+            boxes = torch.tensor([[[thing.x, thing.y, thing.size] for thing in things]])
+            seen.append(look_at(patches[scene : scene + 1].float(), boxes)[0])
+            numbers += [_NUMBERS[thing.label.words] for thing in things]
     return torch.cat(seen), torch.tensor(numbers)

@@ -43,6 +43,7 @@ _FIRST_TRUST = -4.0
 # A picture in which the classifier is trusted that much on average is a photograph; of drawn scenes
 # one in fifty reaches that.
 _PHOTOGRAPH = 0.08
+_AT_ONCE = 32
 # Of several words that a place may show, the likeliest is meant.
 _SHARPNESS = 3
 
@@ -253,6 +254,16 @@ class VisionHead(nn.Module):
         """Give the late and early features of patches, [N, P, 2 C]."""
         late = self.layers(features[:, : self._patches + 1])[:, 1:]
         return torch.cat((late, self._early(features)), dim=-1)
+
+    def shard_patches(self, features: np.ndarray) -> Tensor:
+        """Give `patches` of many scenes, some at a time, float16 [scenes, P, 2 C] on the CPU."""
+        device = self.projector.place_codes.device
+        made = []
+        with torch.no_grad(), working_precision(device):
+            for start in range(0, len(features), _AT_ONCE):
+                some = torch.from_numpy(features[start : start + _AT_ONCE]).float().to(device)
+                made.append(self.patches(some).half().cpu())
+        return torch.cat(made)
 
     def judged(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Give what trust is decided by.
