@@ -309,9 +309,17 @@ def test_more_and_fewer_are_true():
                 first, second = second, first
             assert (counts[first] > counts[second]) == (example.answer == "yes")
             answers[example.answer] += 1
+            compared = "more" if counts[first] > counts[second] else "less"
+            assert example.reasoning.endswith(
+                f"; {counts[first]} is {compared} than {counts[second]}."
+            )
         else:
             most = first if counts[first] > counts[second] else second
             assert example.answer == most.plural_words
+            both = f"{counts[first]}, {counts[second]}"
+            named = most.words if counts[most] == 1 else most.plural_words
+            decided = f"larger of {both} is {counts[most]}: {counts[most]} {named}."
+            assert example.reasoning.endswith(decided)
             answers["which"] += 1
         for label in (first, second):
             assert f"{counts[label]}" in example.reasoning
@@ -333,8 +341,19 @@ def test_larger_and_smaller_are_true_and_only_asked_where_plain():
             assert example.answer == by_size[0].label.words
         for item in items:
             size = "large" if (item is by_size[0]) == wants_large else "small"
-            assert f"{item.label.words} ({item.place}, {size})" in example.extraction
-            assert f"{item.label.words} is {size}" in example.reasoning
+            assert f"{size} {item.label.words} ({item.place})" in example.extraction
+        asked = extreme or re.search("larger|bigger|smaller", example.question)
+        assert asked is not None
+        size = "large" if wants_large else "small"
+        if example.answer in ("yes", "no"):
+            first = f"{size if items[0] is by_size[0] else other_size(size)} {labels[0].words}"
+            assert example.reasoning == f"{first}; {asked[0]} is {size}."
+        else:
+            assert example.reasoning == f"{asked[0]} is {size}: {size} {example.answer}."
+
+
+def other_size(size: str) -> str:
+    return {"large": "small", "small": "large"}[size]
 
 
 def test_left_right_above_and_below_are_true():
@@ -352,12 +371,22 @@ def test_left_right_above_and_below_are_true():
         assert way is not None, question
         steps = columns if re.search("left|right", way[0]) else rows
         sign = -1 if re.search("left|above|up|higher", way[0]) else 1
+        step_names = (
+            ("left", "middle", "right") if steps is columns else ("top", "middle", "bottom")
+        )
+        names = [step_names[steps[item.place]] for item in (one, other)]
+        relations = ("left of", "right of") if steps is columns else ("above", "below")
+        is_so = relations[steps[one.place] > steps[other.place]]
         distance = sign * (steps[one.place] - steps[other.place])
         assert distance != 0
         if example.answer in ("yes", "no"):
             assert (distance > 0) == (example.answer == "yes")
+            assert example.reasoning.endswith(f"{names[0]} is {is_so} {names[1]}.")
         else:
-            assert example.answer == (one if distance > 0 else other).label.words
+            nearer = 0 if distance > 0 else 1
+            assert example.answer == (one, other)[nearer].label.words
+            decided = f"{names[0]}, {names[1]} is {names[nearer]}: {names[nearer]} "
+            assert example.reasoning.endswith(f" of {decided}{example.answer}.")
         ways[example.answer in ("yes", "no")] += 1
     assert set(ways) == {True, False}
 
@@ -420,7 +449,8 @@ def test_charts_are_read_right():
         for values, example in chart_examples(kind):
             wanted = extreme(values, key=lambda label: values[label])
             assert example.answer == wanted or f"{example.answer} {wanted} " in example.extraction
-            assert example.reasoning.endswith(f"{example.answer} is the {kind}.")
+            last = f"{extreme(values.values())} {example.answer} is the {kind}."
+            assert example.reasoning.endswith(last)
             assert_goes_through(list(values.values()), example.reasoning, extreme)
     for kind in ("chart_value", "table_lookup"):
         for _, example in chart_examples(kind):
@@ -436,15 +466,15 @@ def assert_goes_through(values: list[int], reasoning: str, extreme) -> None:
     assert len(steps) == len(values) - 1
     best = None
     for number, step in enumerate(steps, 1):
-        match = re.fullmatch(r"(?:larger|smaller) of (\w+ \d+), (\w+ \d+) is (\w+ \d+)", step)
+        match = re.fullmatch(r"(?:larger|smaller) of (\d+ \w+), (\d+ \w+) is (\d+ \w+)", step)
         assert match is not None
         first, second, better = match.groups()
         assert best in (None, first)
         assert better in (first, second)
-        told = [int(entry.split()[1]) for entry in (first, second, better)]
+        told = [int(entry.split()[0]) for entry in (first, second, better)]
         assert told == [extreme(values[:number]), values[number], extreme(values[: number + 1])]
         best = better
-    assert best is None or last.startswith(f"{best.split()[0]} is the ")
+    assert best is None or last.startswith(f"{best} is the ")
 
 
 def test_charts_are_compared_and_added_right():

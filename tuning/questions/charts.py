@@ -161,7 +161,7 @@ def _ask_extreme(facts: ChartFacts, entry: ChartEntry, draw: Draw, kind: str) ->
         kind=kind,
         question=word_extreme(facts.kind, kind, draw, by_colour=by_colour),
         extraction=describe(facts),
-        reasoning=f"{_two_by_two(facts, kind, named)}{named(entry)} is the {kind}.",
+        reasoning=f"{_two_by_two(facts, kind, named)}{entry.value} {named(entry)} is the {kind}.",
         answer=named(entry),
     )
 
@@ -169,14 +169,15 @@ def _ask_extreme(facts: ChartFacts, entry: ChartEntry, draw: Draw, kind: str) ->
 def _two_by_two(facts: ChartFacts, kind: str, named: Callable[[ChartEntry], str]) -> str:
     """Goes through the entries, and tells after each the largest, or smallest, so far.
 
-    A small model compares two numbers well, and five at once badly.
+    A small model compares two numbers well, and five at once badly. The number comes before what it
+    is of, as writing a name first would decide before the comparison.
     """
     comparative, better = ("larger", max) if kind == "largest" else ("smaller", min)
     best, steps = facts.entries[0], []
     for entry in facts.entries[1:]:
-        both = f"{named(best)} {best.value}, {named(entry)} {entry.value}"
+        both = f"{best.value} {named(best)}, {entry.value} {named(entry)}"
         best = better(best, entry, key=lambda one: one.value)
-        steps.append(f"{comparative} of {both} is {named(best)} {best.value}; ")
+        steps.append(f"{comparative} of {both} is {best.value} {named(best)}; ")
     return "".join(steps)
 
 

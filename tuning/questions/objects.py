@@ -38,15 +38,18 @@ def describe(
         first: Labels that the question asks about; they come first.
         absent: What the question asks about and the scene lacks, in words.
         sizes: "large" or "small", of single objects whose size is asked about.
+
+    The size comes before the name, as `relations` looks a name up by it.
     """
     places: dict[Label, list[str]] = {label: [] for label in first}
     for item in objects:
         places.setdefault(item.label, []).append(item.place)
-    for label, size in (sizes or {}).items():
-        places[label].append(size)
     counts = Counter(item.label for item in objects)
+    named = {label: f"{size} {label.words}" for label, size in (sizes or {}).items()}
     parts = [
-        f"{label.words} ({', '.join(where)})" if counts[label] == 1 else tally(label, counts[label])
+        f"{named.get(label, label.words)} ({where[0]})"
+        if counts[label] == 1
+        else tally(label, counts[label])
         for label, where in places.items()
     ]
     shown = "The picture shows " + ", ".join(parts) + "."
