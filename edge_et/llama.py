@@ -21,6 +21,10 @@ from edge_et.native_log import NativeLog
 _MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
 _MADV_DONTNEED = 4
 
+# What llama.cpp's description of itself holds on a CPU with AMX. There the process crashes at the
+# first evaluation of weights that are laid out for it: github.com/ggml-org/llama.cpp/issues/20824.
+_AMX = "AMX_INT8 = 1"
+
 # Everything is evaluated in the sequence 0. This one is only for `copy_state`.
 _COPIED = 1
 
@@ -51,6 +55,7 @@ def open_model(weights: Path, *, vocab_only: bool = False) -> Any:
     params = library.llama_model_default_params()
     params.n_gpu_layers = 0
     params.load_mode = library.LLAMA_LOAD_MODE_MMAP
+    params.use_extra_bufts = _AMX not in describe_build()
     params.vocab_only = vocab_only
     model = library.llama_model_load_from_file(os.fsencode(weights), params)
     if not model:

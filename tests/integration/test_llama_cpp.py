@@ -14,6 +14,7 @@ from tiny.bundle import CHATML
 from tiny.llama import WIDTH, write_adapter, write_llama
 from tiny.tokenizer import write_tokenizer
 
+from edge_et import llama
 from edge_et.bundle import LanguageModelSpec, Sampling, read_manifest
 from edge_et.context import Context
 from edge_et.deadline import Deadline
@@ -469,3 +470,20 @@ def test_pages_that_were_read_while_opening_are_given_back(tiny_bundle: Path):
         assert int(re.search(r"^Rss: +(\d+) kB", rest, re.MULTILINE)[1]) == 0  # type: ignore[index]
     finally:
         load_library().llama_model_free(model)
+
+
+@pytest.mark.parametrize(("build", "laid_out"), [("AMX_INT8 = 1", False), ("NEON = 1", True)])
+def test_weights_are_not_laid_out_for_amx_which_crashes(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, build: str, laid_out: bool
+):
+    library = load_library()
+    given = []
+
+    def load(path: bytes, params) -> None:
+        given.append(params.use_extra_bufts)
+
+    monkeypatch.setattr(library, "llama_model_load_from_file", load)
+    monkeypatch.setattr(llama, "describe_build", lambda: f"CPU : AVX = 1 | {build} | ")
+    with pytest.raises(ModelFileError):
+        open_model(tiny_bundle / "perceiver.gguf")
+    assert given == [laid_out]
