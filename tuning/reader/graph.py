@@ -64,8 +64,11 @@ def join(
         whole.node.extend(inner.node)
         whole.initializer.extend(inner.initializer)
         whole.node.append(helper.make_node("Identity", [inner.output[0].name], [part.name]))
+    opsets = {entry.domain: entry.version for part in parts for entry in part.model.opset_import}
     model = helper.make_model(
-        whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION
+        whole,
+        opset_imports=[helper.make_opsetid(*opset) for opset in {**opsets, "": OPSET}.items()],
+        ir_version=_IR_VERSION,
     )
     onnx.checker.check_model(model, full_check=True)
     return model
