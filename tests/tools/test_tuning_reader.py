@@ -13,6 +13,7 @@ from tiny.mini_vision import set_recipe, split_tiny
 from edge_et.errors import TuningError
 from edge_et.export.onnx_graph import open_session, run_graph
 from edge_et.export.vision import export_tower
+from edge_et.quantize.vision_methods import weight_only
 from edge_et.tuning import recipe
 from edge_et.tuning.reader import letters, weights
 from edge_et.tuning.reader.attach import attach_reader
@@ -146,6 +147,22 @@ def test_a_bundles_graph_reads_as_training_does(
     # The trunk works in bfloat16 where the processor can, and is kept in float16.
     np.testing.assert_allclose(tokens, expected.numpy(), atol=0.05, rtol=0.05)
     assert head.letters.shapes.shape == (1 + len(CHARACTERS), recipe.LLM_WIDTH)
+
+
+def test_a_graph_with_operators_of_onnx_runtime_is_joined_too(
+    reader: PrintReader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    set_recipe(monkeypatch)
+    _, head, tower = split_tiny(reader)
+    pixels = pixel_values([sign("Milk")]).numpy()
+    seen = export_tower(tower, tmp_path / "seen.onnx")
+    weight_only(seen.path, tmp_path / "eight_bits.onnx", pixels, [])
+    assert {entry.domain for entry in onnx.load(tmp_path / "eight_bits.onnx").opset_import} > {""}
+    report = attach_reader(
+        tmp_path / "eight_bits.onnx", head, reader, tmp_path / "all.onnx", pixels
+    )
+    assert report.error is not None
+    assert report.error <= report.limit
 
 
 def test_a_missing_or_other_package_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
