@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 BACKGROUND = "background"
 _SIZES = ("large", "small")
+_OTHERWISE = "or"
 
 _TEMPERATURE = 0.05
 _BACKGROUND_SHARE = 0.4
@@ -114,12 +115,13 @@ def begin(head: VisionHead, table: Tensor, tokenizer: Tokenizer) -> None:
         table: float32 [V, D], the LLM's input embeddings.
         tokenizer: The LLM's.
     """
-    targets = WordTargets(table, tokenizer, [*CHARACTERS, *NAMES, *_SIZES])
+    targets = WordTargets(table, tokenizer, [*CHARACTERS, *NAMES, *_SIZES, _OTHERWISE])
     large, small = (targets.directions[targets.ids[word]] for word in _SIZES)
     head.inventory.begin_as(
         numbers=targets.tokens([str(number) for number in range(1, _MOST_COUNTED + 1)]),
         names=targets.tokens(NAMES),
         size=functional.normalize(large - small, dim=-1) * targets.length * _SIZE_LENGTH,
+        otherwise=targets.tokens([_OTHERWISE])[0],
         nothing=targets.tokens([BACKGROUND])[0],
     )
     head.letters.begin_as(targets.tokens([BACKGROUND, *CHARACTERS]))

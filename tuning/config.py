@@ -45,6 +45,25 @@ class AlignStage(
     tower_rate: Rate = 1e-4
 
 
+class NamesStage(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="names",
+):
+    """The stage that fits names to how listed things look; see `namer.fit_namer`.
+
+    Attributes:
+        name: Unlike those of other stages.
+        scenes: Of things; rounded up to whole files of sights.
+    """
+
+    name: Name
+    scenes: Positive
+
+
 class TextStage(
     msgspec.Struct,
     frozen=True,
@@ -95,7 +114,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     work: str
     assets: str
-    stage: Annotated[tuple[AlignStage | TextStage, ...], msgspec.Meta(min_length=1)]
+    stage: Annotated[tuple[AlignStage | NamesStage | TextStage, ...], msgspec.Meta(min_length=1)]
     adapter: str | None = None
     head: str | None = None
     first_scene: Count = 0
@@ -123,13 +142,16 @@ def load_config(path: Path) -> TrainConfig:
     if config.first_scene % 256:
         raise TuningError(f"{path}: first_scene is {config.first_scene}, not a multiple of 256")
     for stage in config.stage:
-        if 256 % stage.scenes_per_step:
+        if not isinstance(stage, NamesStage) and 256 % stage.scenes_per_step:
             raise TuningError(f"{path}: scenes_per_step of stage {stage.name!r} must divide 256")
-        taught = isinstance(stage, AlignStage) or stage.extractions + stage.captions + stage.direct
-        if not taught:
+        if isinstance(stage, TextStage) and not stage.extractions + stage.captions + stage.direct:
             raise TuningError(
                 f"{path}: stage {stage.name!r} teaches nothing; set extractions, captions or direct"
             )
+    if isinstance(config.stage[-1], NamesStage):
+        raise TuningError(
+            f"{path}: a stage must follow {names[-1]!r}, to learn what names look like"
+        )
     return msgspec.structs.replace(
         config,
         work=str(path.parent / config.work),

@@ -1,10 +1,11 @@
 """An inventory of a picture: where its things are, and how many of each kind, as further tokens.
 
-Goes in: patch features and the tokens of what is seen. Comes out: two tokens for each thing, of how
-many of its kind there are, and of its name, place and size. A small model that has to count
-over a map of tokens is right four times in ten; counting things that are alike takes no learning
-(compare "Learning to Count Objects in Natural Images for VQA", arXiv 1802.05766). Things that look
-alike are named together.
+Goes in: patch features and the tokens of what is seen. Comes out: three tokens for each thing, of
+how many of its kind there are, of its name, place and size, and of what else it may be. A small
+model that has to count over a map of tokens is right four times in ten; counting things that are
+alike takes no learning (compare "Learning to Count Objects in Natural Images for VQA", arXiv
+1802.05766). Things that look alike are named together. A question about something that is not what
+a thing most likely is, but what else it may be, finds it by the third token.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_et.tuning import recipe
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
 from edge_et.tuning.namer import Namer
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 _CHANNELS = 64
 _PRESENT = 0.25
 _ALIKE = 0.4
+# How much each of the next names counts in what else a thing may be; of drawings of a style never
+# seen, they are right about as often, in relation to each other.
+_DOUBTS = (0.5, 0.3, 0.2)
 # Size as a share of the picture, of what is neither small nor large; log2.
 _MIDDLE_SIZE = math.log2(0.3)
 
@@ -73,6 +78,7 @@ class Inventory(nn.Module):
         namer: Says what they are.
         numbers: float32 [K, D], the token of 1, 2, ... things of a kind.
         size: float32 [D], what is added for each doubling of size.
+        otherwise: float32 [D], what is added to what else a thing may be.
         nothing: float32 [D], the token where there is nothing more to list.
     """
 
@@ -83,18 +89,22 @@ class Inventory(nn.Module):
         self.namer = Namer(channels, llm_width)
         self.numbers = nn.Parameter(torch.zeros(most, llm_width))
         self.size = nn.Parameter(torch.zeros(llm_width))
+        self.otherwise = nn.Parameter(torch.zeros(llm_width))
         self.nothing = nn.Parameter(torch.zeros(llm_width))
 
-    def begin_as(self, numbers: Tensor, names: Tensor, size: Tensor, nothing: Tensor) -> None:
+    def begin_as(
+        self, numbers: Tensor, names: Tensor, size: Tensor, otherwise: Tensor, nothing: Tensor
+    ) -> None:
         """Sets what training begins with; see the attributes, and the namer's for `names`."""
         with torch.no_grad():
             self.namer.tokens.copy_(names)
             self.numbers.copy_(numbers)
             self.size.copy_(size)
+            self.otherwise.copy_(otherwise)
             self.nothing.copy_(nothing)
 
     def forward(self, patches: Tensor, kinds: Tensor, taken: Tensor, place_codes: Tensor) -> Tensor:
-        """Give tokens [N, 2 * `most`, D], down the picture; what is not needed is nothing.
+        """Give tokens [N, `THING_TOKENS` * `most`, D], down the picture; behind the last, nothing.
 
         Args:
             patches: [N, P, C] features.
@@ -120,24 +130,28 @@ class Inventory(nn.Module):
         directions = functional.normalize(looks, dim=-1)
         alike = (directions @ directions.transpose(1, 2) > _ALIKE) & there.unsqueeze(1)
         count = alike.sum(dim=-1).clamp(min=1)
-        together = alike.to(looks.dtype) @ self.namer(looks).softmax(dim=-1)
+        together = alike.to(looks.dtype) @ self.namer(looks)
+        names = self.namer.tokens[together.topk(1 + len(_DOUBTS)).indices]
         factor = side // math.isqrt(kinds.shape[1])
         tokens = rows // factor * (side // factor) + columns // factor
         shown = kinds.gather(1, tokens.unsqueeze(-1).expand(-1, -1, kinds.shape[-1]))
-        named = self.namer.tokens[together.argmax(dim=-1)]
+        named = names[:, :, 0]
         kind = named + taken.gather(1, tokens.unsqueeze(-1)) * (shown - named)
-        thing = kind + place_codes[tokens] + (size - _MIDDLE_SIZE).unsqueeze(-1) * self.size
-        listed = torch.stack((self.numbers[count - 1], thing), dim=2)
+        places = place_codes[tokens]
+        thing = kind + places + (size - _MIDDLE_SIZE).unsqueeze(-1) * self.size
+        doubted = sum(share * names[:, :, rank] for rank, share in enumerate(_DOUBTS, 1))
+        otherwise = doubted + places + self.otherwise
+        listed = torch.stack((self.numbers[count - 1], thing, otherwise), dim=2)
         return torch.where(there[..., None, None], listed, self.nothing).flatten(1, 2)
 
     def single(self, thing: Tensor) -> Tensor:
-        """Give the tokens [N, 2 * `most`, D] of a picture with one thing.
+        """Give the tokens [N, `THING_TOKENS` * `most`, D] of a picture with one thing.
 
         Args:
             thing: [N, 1, D], the token of its name and place.
         """
         # `len` would fix the number of pictures in the exported graph.
-        nothing = self.nothing.expand(thing.shape[0], 2 * self.most - 2, -1)
+        nothing = self.nothing.expand(thing.shape[0], recipe.THING_TOKENS * self.most - 2, -1)
         return torch.cat((self.numbers[:1].expand_as(thing), thing, nothing), dim=1)
 
 

@@ -23,7 +23,7 @@ from edge_et.tuning.assets.kit import scene_kit
 from edge_et.tuning.checkpoint import load_checkpoint
 from edge_et.tuning.class_words import class_words
 from edge_et.tuning.classifier import load_classifier
-from edge_et.tuning.config import AlignStage, TextStage, TrainConfig
+from edge_et.tuning.config import AlignStage, NamesStage, TextStage, TrainConfig
 from edge_et.tuning.features import SHARD_SCENES, build_shards
 from edge_et.tuning.inventory import fit_finder
 from edge_et.tuning.language_model import build_tokenizer, find_llm, load_llm
@@ -31,6 +31,7 @@ from edge_et.tuning.namer import fit_namer
 from edge_et.tuning.reader.graph import PrintReader
 from edge_et.tuning.scene_source import Mixture, SceneSource
 from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
+from edge_et.tuning.sights import build_sights, load_sights
 from edge_et.tuning.tower import find_tower_graph, load_tower
 from edge_et.tuning.train import (
     TrainSettings,
@@ -128,6 +129,8 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
         count = math.ceil(stage.scenes / SHARD_SCENES)
         if isinstance(stage, AlignStage):
             _align(shop, stage, shop.shards(first, count), checkpoint)
+        elif isinstance(stage, NamesStage):
+            _name(shop, stage, range(first, first + count))
         else:
             _teach(shop, stage, shop.shards(first, count), checkpoint)
         first += count
@@ -167,7 +170,15 @@ def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoin
     named = tuple(class_words())
     fit_trust(shop.head, named, targets.tokens(named), shards, shop.config.seed)
     fit_finder(shop.head, shards, shop.config.seed)
-    fit_namer(shop.head, shards)
+
+
+def _name(shop: _Workshop, stage: NamesStage, indices: Sequence[int]) -> None:
+    kit = scene_kit(Path(shop.config.assets))
+    paths = []
+    for path in build_sights(shop.work / "sights", indices, kit, shop.trunk, shop.head):
+        shop.say(f"{stage.name}: {path.name}")
+        paths.append(path)
+    fit_namer(shop.head.inventory.namer, *load_sights(paths))
 
 
 def _teach(shop: _Workshop, stage: TextStage, shards: Sequence[Path], checkpoint: Path) -> None:

@@ -7,24 +7,15 @@ thing as a whole tells more of it than the one token of what is seen at its cent
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_et.tuning.facts import ObjectFacts
-from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
 from edge_et.tuning.scenes.objects import ALL_LABELS
-
-if TYPE_CHECKING:
-    from edge_et.tuning.vision_head import VisionHead
 
 NAMES = tuple(label.words for label in ALL_LABELS)
 
-_NUMBERS = {name: number for number, name in enumerate(NAMES)}
 # The share of a thing's box that is looked at; corners show what is behind it.
 _LOOKED_AT = 0.5
 # How far the scatter of looks is drawn to a round one.
@@ -76,18 +67,18 @@ def look_at(patches: Tensor, boxes: Tensor) -> Tensor:
     return functional.layer_norm(seen, seen.shape[-1:])
 
 
-def fit_namer(head: VisionHead, shards: Sequence[Path]) -> None:
-    """Fits the namer of a head in place, by linear discriminant analysis.
+def fit_namer(namer: Namer, seen: Tensor, names: Tensor) -> None:
+    """Fits a namer in place, by linear discriminant analysis; its tokens stay as they are.
 
-    With some forty sights of a name, that names drawings of a style never seen a little better
+    With some tens of sights of a name, that names drawings of a style never seen a little better
     than descent does, and takes one pass.
 
     Args:
-        head: Whose `inventory.namer` is fitted.
-        shards: Of scenes, some of them of objects.
+        namer: To fit.
+        seen: [things, C], from `look_at`.
+        names: int64 [things], numbers of `NAMES`.
     """
-    parts = [_looks_and_names(head, load_shard(path)) for path in shards]
-    seen, names = torch.cat([part for part, _ in parts]), torch.cat([part for _, part in parts])
+    seen = seen.float()
     middle = seen.mean(dim=0)
     looks = (seen - middle).double()
     width = looks.shape[1]
@@ -99,22 +90,7 @@ def fit_namer(head: VisionHead, shards: Sequence[Path]) -> None:
     round_one = torch.eye(width, dtype=scatter.dtype) * scatter.diagonal().mean()
     weight = torch.linalg.solve(torch.lerp(scatter, round_one, _SHRINKAGE), means.T).T
     bias = -(weight * means).sum(dim=1) / 2
-    namer = head.inventory.namer
     with torch.no_grad():
         namer.middle.copy_(middle)
         namer.tell.weight.copy_(weight)
         namer.tell.bias.copy_(torch.where(count > 0, bias, _NEVER))
-
-
-def _looks_and_names(head: VisionHead, shard: FeatureShard) -> tuple[Tensor, Tensor]:
-    """Gives looks float32 [things, C] and numbers of names int64 [things] of a shard."""
-    patches = head.shard_patches(shard.features)
-    seen, numbers = [], []
-    for scene in range(SHARD_SCENES):
-        facts = shard.scene_facts(scene)
-        things = facts.objects if isinstance(facts, ObjectFacts) else ()
-        if things:
-            boxes = torch.tensor([[[thing.x, thing.y, thing.size] for thing in things]])
-            seen.append(look_at(patches[scene : scene + 1].float(), boxes)[0])
-            numbers += [_NUMBERS[thing.label.words] for thing in things]
-    return torch.cat(seen), torch.tensor(numbers)

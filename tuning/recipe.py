@@ -13,12 +13,13 @@ FROZEN_LAYERS = 8
 PROJECTOR_HIDDEN = 1024
 LLM_WIDTH = 576
 PIXEL_SHUFFLE = 2
-# An image is what is seen, a token for each place, then a list of things, two tokens for each, then
-# what is read, a token for each character.
+# An image is what is seen, a token for each place, then a list of things, THING_TOKENS for each,
+# then what is read, a token for each character.
 SEEN_TOKENS = 64
 LISTED_THINGS = 10
+THING_TOKENS = 3
 READ_TOKENS = 32
-IMAGE_TOKENS = SEEN_TOKENS + 2 * LISTED_THINGS + READ_TOKENS
+IMAGE_TOKENS = SEEN_TOKENS + THING_TOKENS * LISTED_THINGS + READ_TOKENS
 
 LORA_RANK = 16
 LORA_ALPHA = 32

@@ -70,7 +70,7 @@ class VisionTrunk:
 
         Returns:
             float16 [N, 1 + 2 P + S + R, C]: those of `trunk_features`, then the reading, padded
-            with zeros.
+            with zeros. `tower` gives the first 1 + 2 P alone, in a third of the time.
         """
         device = self._backbone.positions.device
         pixels = pixel_values(pictures)
@@ -79,6 +79,13 @@ class VisionTrunk:
         reading = self._read(pixels.numpy())
         padded = np.pad(reading, ((0, 0), (0, 0), (0, features.shape[-1] - reading.shape[-1])))
         return np.concatenate((features.cpu().numpy(), padded), axis=1).astype(np.float16)
+
+    def tower(self, pictures: list[np.ndarray]) -> np.ndarray:
+        """Computes what `tower_features` gives for such pictures, float16 [N, 1 + 2 P, C]."""
+        device = self._backbone.positions.device
+        with torch.no_grad(), working_precision(device):
+            features = tower_features(self._backbone, pixel_values(pictures).to(device))
+        return features.cpu().numpy().astype(np.float16)
 
 
 def trunk_features(backbone: Dinov2Patches, classifier: WordClassifier, pixels: Tensor) -> Tensor:
@@ -90,19 +97,33 @@ def trunk_features(backbone: Dinov2Patches, classifier: WordClassifier, pixels: 
         pixels: float32 [N, 3, H, W].
 
     Returns:
-        float32 [N, 1 + 2 P + S, C]: the hidden states where training begins, class token first,
-        then the early features, then the classifier's word shares, padded with zeros.
+        float32 [N, 1 + 2 P + S, C]: those of `tower_features`, then the classifier's word shares,
+        padded with zeros.
     """
     # Depthwise convolutions in bfloat16 take ten times as long on a CPU.
     with torch.autocast(pixels.device.type, enabled=False):
         shares = classifier(pixels)
+    shares = functional.pad(shares, (0, backbone.width // 2 - shares.shape[-1]))
+    return torch.cat((tower_features(backbone, pixels), shares), dim=1)
+
+
+def tower_features(backbone: Dinov2Patches, pixels: Tensor) -> Tensor:
+    """Runs the tower's layers that are not trained.
+
+    Args:
+        backbone: The tower, P patches of C channels.
+        pixels: float32 [N, 3, H, W].
+
+    Returns:
+        float32 [N, 1 + 2 P, C]: the hidden states where training begins, class token first, then
+        the early features.
+    """
     hidden = backbone.embed(pixels)
     for number, layer in enumerate(backbone.layers[: recipe.FROZEN_LAYERS], 1):
         hidden = layer(hidden)
         if number == recipe.EARLY_LAYER:
             early = early_features(hidden)
-    shares = functional.pad(shares, (0, hidden.shape[-1] - shares.shape[-1]))
-    return torch.cat((hidden.float(), early.float(), shares), dim=1)
+    return torch.cat((hidden.float(), early.float()), dim=1)
 
 
 class WordTrust(nn.Module):

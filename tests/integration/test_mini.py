@@ -14,7 +14,7 @@ from edge_et.bundle import find_bundle, load_bundle
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "cat.png"
-IMAGE_TOKENS = 116
+IMAGE_TOKENS = 126
 QUESTIONS = ("What is this?", "How many objects are there?", "What is at the top left?")
 
 

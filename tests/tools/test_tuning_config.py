@@ -15,7 +15,7 @@ from edge_et.errors import AssetError, TuningError
 from edge_et.tuning.assets import photographs, stamps
 from edge_et.tuning.assets.debian import DebianPackage, unpack
 from edge_et.tuning.concepts import THINGS
-from edge_et.tuning.config import AlignStage, TextStage, load_config
+from edge_et.tuning.config import AlignStage, NamesStage, TextStage, load_config
 from edge_et.tuning.curves import draw_curves, read_log
 from edge_et.tuning.own_pictures import read_own_pictures, vary
 
@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 HEAD = 'work = "runs"\nassets = "downloads"\n'
 ALIGN = '[[stage]]\nkind = "align"\nname = "align"\nscenes = 512\n'
+NAMES = '[[stage]]\nkind = "names"\nname = "names"\nscenes = 512\n'
 TEXT = '[[stage]]\nkind = "text"\nname = "tell"\nscenes = 256\nsteps = 9\ntrain = ["lora"]\n'
 
 
@@ -33,10 +34,12 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_stages_come_in_their_order_with_paths_beside_the_file(tmp_path: Path):
-    config = load_config(write(tmp_path, HEAD + ALIGN + TEXT + "direct = 2\n"))
-    align, text = config.stage
+    config = load_config(write(tmp_path, HEAD + ALIGN + NAMES + TEXT + "direct = 2\n"))
+    align, names, text = config.stage
     assert isinstance(align, AlignStage)
+    assert isinstance(names, NamesStage)
     assert isinstance(text, TextStage)
+    assert names.scenes == 512
     assert (align.scenes, text.steps, text.direct, text.train) == (512, 9, 2, ("lora",))
     assert Path(config.work) == tmp_path / "runs"
     assert config.adapter is None
@@ -44,7 +47,7 @@ def test_the_stages_come_in_their_order_with_paths_beside_the_file(tmp_path: Pat
 
 def test_the_mini_models_own_configuration_is_valid():
     config = load_config(ROOT / "models" / "mini" / "train.toml")
-    assert [stage.name for stage in config.stage] == ["align", "extraction"]
+    assert [stage.name for stage in config.stage] == ["align", "names", "extraction"]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,7 @@ def test_the_mini_models_own_configuration_is_valid():
         (HEAD + TEXT.replace("lora", "brain") + "direct = 1\n", r"Invalid enum value 'brain'"),
         (HEAD + TEXT, "teaches nothing"),
         (HEAD + ALIGN + ALIGN, "the same name"),
+        (HEAD + ALIGN + NAMES, "a stage must follow 'names'"),
         (HEAD + ALIGN + "scenes_per_step = 10\n", "must divide 256"),
         (HEAD + "first_scene = 100\n" + ALIGN, "first_scene is 100, not a multiple of 256"),
         (HEAD + ALIGN.replace('"align"\nscenes', '"../up"\nscenes'), r"\$\.stage\[0\]\.name"),

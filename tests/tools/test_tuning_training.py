@@ -309,7 +309,11 @@ def test_trunk_and_head_are_the_tower_that_is_exported(vision):
     with torch.no_grad():
         whole = tower(pixel_values(pictures))
         parts = head.seen(torch.from_numpy(trunk(pictures)).float())
-    assert whole.shape == (2, recipe.SEEN_TOKENS + 2 * recipe.LISTED_THINGS, WIDTH)
+    assert whole.shape == (
+        2,
+        recipe.SEEN_TOKENS + recipe.THING_TOKENS * recipe.LISTED_THINGS,
+        WIDTH,
+    )
     # The trunk works in bfloat16 where the processor can, and is kept in float16.
     torch.testing.assert_close(parts, whole, atol=0.05, rtol=0.05)
 
@@ -373,6 +377,7 @@ def test_of_a_photograph_the_classifiers_word_is_listed_alone(head: VisionHead, 
         numbers=torch.randn(recipe.LISTED_THINGS, WIDTH),
         names=torch.randn(len(NAMES), WIDTH),
         size=torch.randn(WIDTH),
+        otherwise=torch.randn(WIDTH),
         nothing=torch.zeros(WIDTH),
     )
     torch.nn.init.constant_(head.trust.decide.bias, 1e4)
