@@ -21,9 +21,7 @@ from edge_et.native_log import NativeLog
 _MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
 _MADV_DONTNEED = 4
 
-# What llama.cpp's description of itself holds on a CPU with AMX. There the process crashes at the
-# first evaluation of weights that are laid out for it: github.com/ggml-org/llama.cpp/issues/20824.
-_AMX = "AMX_INT8 = 1"
+_AMX = "AMX_INT8 = 1"  # in llama.cpp's description of itself
 
 # Everything is evaluated in the sequence 0. This one is only for `copy_state`.
 _COPIED = 1
@@ -55,7 +53,7 @@ def open_model(weights: Path, *, vocab_only: bool = False) -> Any:
     params = library.llama_model_default_params()
     params.n_gpu_layers = 0
     params.load_mode = library.LLAMA_LOAD_MODE_MMAP
-    params.use_extra_bufts = _AMX not in describe_build()
+    params.use_extra_bufts = lays_out_weights()
     params.vocab_only = vocab_only
     model = library.llama_model_load_from_file(os.fsencode(weights), params)
     if not model:
@@ -101,6 +99,15 @@ def read_shape(weights: Path) -> DecoderShape:
         return DecoderShape.of(functools.partial(read_metadata, model), weights)
     finally:
         load_library().llama_model_free(model)
+
+
+def lays_out_weights() -> bool:
+    """Say whether llama.cpp may copy weights to layouts of its own, which are faster.
+
+    With AMX it crashes the process at the first evaluation of weights that are laid out for it
+    (github.com/ggml-org/llama.cpp/issues/20824).
+    """
+    return _AMX not in describe_build()
 
 
 def describe_build() -> str:

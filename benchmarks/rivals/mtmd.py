@@ -5,13 +5,13 @@ written is fixed by a logits processor.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from llama_cpp import Llama, LogitsProcessorList
+from llama_cpp import Llama, LogitsProcessorList, llama_cpp
 from llama_cpp.llama_chat_format import MTMDChatHandler
 from numpy.typing import NDArray
 
@@ -27,6 +27,7 @@ from edge_et.benchmarks.sensors import peak_memory_bytes
 from edge_et.benchmarks.subject import Heard, Job
 from edge_et.bundle import Bundle
 from edge_et.errors import BenchError
+from edge_et.llama import lays_out_weights
 from edge_et.manifest import LanguageModelSpec
 from edge_et.tokenizer import Tokenizer
 
@@ -162,20 +163,38 @@ def _open(
         BenchError: llama-cpp-python cannot open it.
     """
     try:
-        llama: Any = Llama(
-            str(bundle.path(spec.weights)),
-            lora_path=None if spec.adapter is None else str(bundle.path(spec.adapter)),
-            n_ctx=spec.context_length,
-            n_threads=threads,
-            n_threads_batch=threads,
-            flash_attn=True,
-            verbose=False,
-            **options,
-        )
+        with _layouts_that_work():
+            llama: Any = Llama(
+                str(bundle.path(spec.weights)),
+                lora_path=None if spec.adapter is None else str(bundle.path(spec.adapter)),
+                n_ctx=spec.context_length,
+                n_threads=threads,
+                n_threads_batch=threads,
+                flash_attn=True,
+                verbose=False,
+                **options,
+            )
     except (RuntimeError, ValueError) as err:
         raise BenchError(f"llama-cpp-python: {err}") from err
     resources.callback(llama.close)
     return llama
+
+
+@contextmanager
+def _layouts_that_work() -> Iterator[None]:
+    """Let `Llama`, which has no option for it, lay out weights where the runtime does."""
+    defaults = llama_cpp.llama_model_default_params
+
+    def with_layouts() -> Any:
+        params = defaults()
+        params.use_extra_bufts = lays_out_weights()
+        return params
+
+    llama_cpp.llama_model_default_params = with_layouts
+    try:
+        yield
+    finally:
+        llama_cpp.llama_model_default_params = defaults
 
 
 def _by_script(script: list[int]) -> LogitsProcessorList:
