@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError
-from edge_et.llama import load_library, native_log
+from edge_et.llama import lays_out_weights, load_library, native_log
 
 BATCH_POSITIONS = 512
 """Positions that are evaluated at once. More would need memory and change no bit."""
@@ -49,6 +49,7 @@ def loaded_model(path: Path, *, vocabulary_only: bool = False) -> Iterator[int]:
     llama_cpp = native_library()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
+    params.use_extra_bufts = lays_out_weights()
     params.vocab_only = vocabulary_only
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if model is None:
