@@ -34,8 +34,10 @@ _ALIKE = 0.4
 # How much each of the next names counts in what else a thing may be; of drawings of a style never
 # seen, they are right about as often, in relation to each other.
 _DOUBTS = (0.5, 0.3, 0.2)
-# Size as a share of the picture, of what is neither small nor large; log2.
-_MIDDLE_SIZE = math.log2(0.3)
+# How much, in log2, a size that is clearly large or small is off the middle of those listed.
+_CLEARLY_OFF = 0.25
+# Log2 of no size.
+_BEYOND = 100.0
 
 _STEPS = 800
 _SCENES_PER_STEP = 48
@@ -77,7 +79,8 @@ class Inventory(nn.Module):
         finder: Says where they are.
         namer: Says what they are.
         numbers: float32 [K, D], the token of 1, 2, ... things of a kind.
-        size: float32 [D], what is added for each doubling of size.
+        size: float32 [D], what is added to what is large beside the others, and taken off what is
+            small beside them.
         otherwise: float32 [D], what is added to what else a thing may be.
         nothing: float32 [D], the token where there is nothing more to list.
     """
@@ -138,7 +141,7 @@ class Inventory(nn.Module):
         named = names[:, :, 0]
         kind = named + taken.gather(1, tokens.unsqueeze(-1)) * (shown - named)
         places = place_codes[tokens]
-        thing = kind + places + (size - _MIDDLE_SIZE).unsqueeze(-1) * self.size
+        thing = kind + places + _beside_others(size, there).unsqueeze(-1) * self.size
         doubted = sum(share * names[:, :, rank] for rank, share in enumerate(_DOUBTS, 1))
         otherwise = doubted + places + self.otherwise
         listed = torch.stack((self.numbers[count - 1], thing, otherwise), dim=2)
@@ -153,6 +156,22 @@ class Inventory(nn.Module):
         # `len` would fix the number of pictures in the exported graph.
         nothing = self.nothing.expand(thing.shape[0], recipe.THING_TOKENS * self.most - 2, -1)
         return torch.cat((self.numbers[:1].expand_as(thing), thing, nothing), dim=1)
+
+
+def _beside_others(sizes: Tensor, there: Tensor) -> Tensor:
+    """Give how large things are beside the others of their picture, from -1 to 1.
+
+    Sizes are found well, and in the right order; a small model that sees them one by one compares
+    them badly.
+
+    Args:
+        sizes: [N, K], log2.
+        there: bool [N, K], which of them are of things.
+    """
+    # Finite, as the middle of no sizes at all would have no gradient.
+    most = sizes.masked_fill(~there, -_BEYOND).amax(dim=1, keepdim=True)
+    least = sizes.masked_fill(~there, _BEYOND).amin(dim=1, keepdim=True)
+    return torch.tanh((sizes - (most + least) / 2) / _CLEARLY_OFF)
 
 
 def fit_finder(head: VisionHead, shards: Sequence[Path], seed: int) -> None:

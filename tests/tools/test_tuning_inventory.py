@@ -40,7 +40,7 @@ class Squares:
 
 @pytest.fixture
 def listing() -> Inventory:
-    """Tells numbers as hundreds; adds 1000 for each doubling of size, 50 to what else it may be."""
+    """Tells numbers as hundreds; adds 1000 to what is large, 50 to what else a thing may be."""
     made = Inventory(CHANNELS, MOST, WIDTH)
     numbers = torch.arange(1.0, MOST + 1).unsqueeze(1).expand(-1, WIDTH) * 100
     names = torch.zeros(len(NAMES), WIDTH)
@@ -134,9 +134,14 @@ def test_what_is_seen_stands_for_a_thing_where_it_is_taken(listing: Inventory):
     assert things[0, 0] == things[0, 5]
 
 
-def test_sizes_are_told_by_doublings(listing: Inventory):
-    _, things, _ = listed(listing, found((2, 2, 0.15), (12, 12, 0.6)))
-    assert things[:2, 5].tolist() == pytest.approx([0.09 - 1000, 0.54 + 1000])
+def test_sizes_are_told_beside_the_others_of_the_picture(listing: Inventory):
+    sizes = (0.1, 0.4, 0.2)
+    for scale in (1, 2):
+        places = zip((2, 7, 12), (2, 7, 12), (size * scale for size in sizes), strict=True)
+        _, things, _ = listed(listing, found(*places))
+        large = np.tanh(4.0) * 1000
+        assert things[:3, 5].tolist() == pytest.approx([0.09 - large, 0.27 + large, 0.54], abs=1e-2)
+        assert (things[3:] == -1).all()
 
 
 def test_neighbours_are_one_thing_and_the_surest_are_listed(listing: Inventory):
