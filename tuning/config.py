@@ -88,6 +88,7 @@ class TextStage(
     extractions: Count = 0
     captions: Count = 0
     direct: Count = 0
+    practice: Count = 0
     think_share: Share = 0.25
     llm_rate: Rate = 5e-4
     projector_rate: Rate = 1e-4
@@ -144,9 +145,12 @@ def load_config(path: Path) -> TrainConfig:
     for stage in config.stage:
         if not isinstance(stage, NamesStage) and 256 % stage.scenes_per_step:
             raise TuningError(f"{path}: scenes_per_step of stage {stage.name!r} must divide 256")
-        if isinstance(stage, TextStage) and not stage.extractions + stage.captions + stage.direct:
+        if isinstance(stage, TextStage) and not (
+            stage.extractions + stage.captions + stage.direct + stage.practice
+        ):
             raise TuningError(
-                f"{path}: stage {stage.name!r} teaches nothing; set extractions, captions or direct"
+                f"{path}: stage {stage.name!r} teaches nothing; "
+                "set extractions, captions, direct or practice"
             )
     if isinstance(config.stage[-1], NamesStage):
         raise TuningError(

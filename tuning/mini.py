@@ -186,6 +186,7 @@ def _teach(shop: _Workshop, stage: TextStage, shards: Sequence[Path], checkpoint
         extractions=stage.extractions,
         captions=stage.captions,
         direct=stage.direct,
+        practice=stage.practice,
         think_share=stage.think_share,
     )
     seed = shop.config.seed

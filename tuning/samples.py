@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -21,8 +22,9 @@ IGNORED = -100
 MAX_BRANCHES = 64
 ROW_TOKENS = 640
 
-Turns = tuple[tuple[str, bool], ...]
-"""Pieces of text behind the image, each with whether the model is taught to write it."""
+Turns = tuple[tuple[str, Literal["asked", "taught", "recalled"]], ...]
+"""Pieces of text behind the image. The model is asked, is taught to write, or recalls what it might
+have written; nothing of that is taught."""
 
 _USER = recipe.TURN_START.format(role="user")
 _ASSISTANT = recipe.TURN_START.format(role="assistant")
@@ -48,7 +50,9 @@ class PackedSample:
 
 
 def pack(
-    conversations: Sequence[Turns], tokenizer: Tokenizer, spelled: Collection[str] = ()
+    conversations: Sequence[Turns],
+    tokenizer: Tokenizer,
+    spelled: Sequence[Collection[str]] | None = None,
 ) -> PackedSample:
     """Packs conversations behind one image.
 
@@ -56,15 +60,17 @@ def pack(
         conversations: From `two_stage`, `extraction_only`, `captioned` and the like; a branch
             each.
         tokenizer: The LLM's.
-        spelled: Words that the model is taught to write letter by letter, a token each, as it sees
-            them: copying letters is easy, and finding the tokens of a word that they make is not.
+        spelled: Words that the model writes letter by letter in each conversation, a token each, as
+            it sees them: copying letters is easy, and finding the tokens of a word that they make
+            is not. None for none.
     """
     head = tokenizer.encode(_USER).ids
     shared = len(head) + recipe.IMAGE_TOKENS
     ids, targets = head + [0] * recipe.IMAGE_TOKENS, [IGNORED] * shared
     positions, branches = list(range(shared)), [0] * shared
-    for number, turns in enumerate(conversations, 1):
-        branch_ids, taught = _tokenize(turns, tokenizer, spelled)
+    words = spelled or [()] * len(conversations)
+    for number, branch in enumerate(zip(conversations, words, strict=True), 1):
+        branch_ids, taught = _tokenize(*branch, tokenizer)
         following = [*branch_ids[1:], IGNORED]
         follows_taught = [*taught[1:], False]
         ids += branch_ids
@@ -87,9 +93,9 @@ def captioned(caption: str) -> Turns:
     """Returns a description of the picture that no question has asked for."""
     prompt = recipe.CAPTION_PROMPT.format(image="")
     return (
-        (prompt + recipe.TURN_END + _ASSISTANT, False),
-        (caption, True),
-        (recipe.TURN_END, True),
+        (prompt + recipe.TURN_END + _ASSISTANT, "asked"),
+        (caption, "taught"),
+        (recipe.TURN_END, "taught"),
     )
 
 
@@ -102,19 +108,25 @@ def extraction_only(example: Example) -> Turns:
     """Returns stage 1 alone."""
     prompt = recipe.EXTRACT_PROMPT.format(image="", question=example.question)
     return (
-        (prompt + recipe.TURN_END + _ASSISTANT, False),
-        (example.extraction, True),
-        (recipe.TURN_END, True),
+        (prompt + recipe.TURN_END + _ASSISTANT, "asked"),
+        (example.extraction, "taught"),
+        (recipe.TURN_END, "taught"),
     )
+
+
+def practice(example: Example) -> Turns:
+    """Returns reasoning and answer, taught, behind an extraction that is not."""
+    asked, (extraction, _), (end, _) = extraction_only(example)
+    return (asked, (extraction, "recalled"), (end, "recalled"), *_thinking(example))
 
 
 def direct(example: Example) -> Turns:
     """Returns the answer without extraction."""
     prompt = recipe.DIRECT_PROMPT.format(image="", question=example.question)
     return (
-        (prompt + recipe.TURN_END + _ASSISTANT, False),
-        (example.answer, True),
-        (recipe.TURN_END, True),
+        (prompt + recipe.TURN_END + _ASSISTANT, "asked"),
+        (example.answer, "taught"),
+        (recipe.TURN_END, "taught"),
     )
 
 
@@ -122,9 +134,9 @@ def _thinking(example: Example) -> Turns:
     think = recipe.THINK_PROMPT.format(question=example.question)
     thought = f"{example.reasoning}\n{recipe.ANSWER_MARKER} {example.answer}"
     return (
-        (_USER + think + recipe.TURN_END + _ASSISTANT, False),
-        (thought, True),
-        (recipe.TURN_END, True),
+        (_USER + think + recipe.TURN_END + _ASSISTANT, "asked"),
+        (thought, "taught"),
+        (recipe.TURN_END, "taught"),
     )
 
 
@@ -186,16 +198,16 @@ def attention_mask(branches: np.ndarray) -> np.ndarray:
 
 
 def _tokenize(
-    turns: Turns, tokenizer: Tokenizer, spelled: Collection[str]
+    turns: Turns, spelled: Collection[str], tokenizer: Tokenizer
 ) -> tuple[list[int], list[bool]]:
     """Tokenizes pieces apart, as they arrive at run time; tells which tokens are taught."""
     ids: list[int] = []
     taught: list[bool] = []
-    for text, is_taught in turns:
-        parts = _letters_apart(text, spelled) if is_taught else [text]
+    for text, use in turns:
+        parts = [text] if use == "asked" else _letters_apart(text, spelled)
         piece = [number for part in parts for number in tokenizer.encode(part).ids]
         ids += piece
-        taught += [is_taught] * len(piece)
+        taught += [use == "taught"] * len(piece)
     return ids, taught
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from edge_et.tuning.facts import Facts, printed_words
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
 from edge_et.tuning.questions.ask import ask, caption, kinds_for
-from edge_et.tuning.questions.example import TWO_STEP_KINDS, Example
+from edge_et.tuning.questions.example import RELATION_KINDS, TWO_STEP_KINDS, Example
 from edge_et.tuning.samples import (
     PackedSample,
     Turns,
@@ -22,12 +22,15 @@ from edge_et.tuning.samples import (
     direct,
     extraction_only,
     pack,
+    practice,
     two_stage,
 )
 
 # Where few kinds of question fit a picture, the one with nothing to see is left out at times.
 _MANY_KINDS = 4
 _REFUSED_SHARE = 0.4
+# How much oftener questions of relations are drawn than others; they are the hardest to learn.
+_OFTENER = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class Mixture:
         extractions: Questions answered in two stages.
         captions: Descriptions without a question.
         direct: Questions answered at once.
+        practice: Questions of two steps about another scene, behind what the extraction should say
+            of that one. The reasoning alone is taught: to read the extraction, and not the picture.
         think_share: Extractions and captions that are taught with the reasoning after them; those
             for questions of two steps are always, as reasoning is what they need.
     """
@@ -45,6 +50,7 @@ class Mixture:
     extractions: int = 0
     captions: int = 0
     direct: int = 0
+    practice: int = 0
     think_share: float = 0.3
 
 
@@ -87,7 +93,12 @@ class SceneSource:
             rng = np.random.default_rng([self._seed, 2, step, int(row)])
             facts = shard.scene_facts(int(row))
             turns = conversations(facts, self._mixture, rng)
-            samples.append(pack(turns, self._tokenizer, printed_words(facts)))
+            printed = [printed_words(facts)] * len(turns)
+            for _ in range(self._mixture.practice):
+                other, example = _two_steps(shard, rng)
+                turns.append(practice(example))
+                printed.append(printed_words(other))
+            samples.append(pack(turns, self._tokenizer, printed))
         return torch.from_numpy(shard.features[rows]).float(), samples
 
     def _load(self, path: Path) -> FeatureShard:
@@ -113,11 +124,24 @@ def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> l
     return turns
 
 
+def _two_steps(shard: FeatureShard, rng: np.random.Generator) -> tuple[Facts, Example]:
+    """Draws a question of two steps about any scene of a shard that has one."""
+    while True:
+        facts = shard.scene_facts(int(rng.integers(SHARD_SCENES)))
+        kinds = [kind for kind in kinds_for(facts) if kind in TWO_STEP_KINDS]
+        if kinds:
+            example = ask(facts, kinds[int(rng.integers(len(kinds)))], rng)
+            assert example is not None
+            return facts, example
+
+
 def _examples(facts: Facts, count: int, rng: np.random.Generator) -> list[Example]:
     """Draws questions about one scene, of different kinds as far as there are any."""
     kinds = kinds_for(facts)
     if len(kinds) < _MANY_KINDS and rng.random() > _REFUSED_SHARE:
         kinds.remove("unknown")
-    order = [kinds[i] for i in rng.permutation(len(kinds))]
+    weights = np.array([_OFTENER if kind in RELATION_KINDS else 1.0 for kind in kinds])
+    drawn_kinds = rng.choice(len(kinds), len(kinds), replace=False, p=weights / weights.sum())
+    order = [kinds[i] for i in drawn_kinds]
     drawn = (ask(facts, order[i % len(order)], rng) for i in range(count))
     return [example for example in drawn if example is not None]

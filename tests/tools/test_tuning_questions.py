@@ -318,7 +318,7 @@ def test_more_and_fewer_are_true():
             assert example.answer == most.plural_words
             both = f"{counts[first]}, {counts[second]}"
             named = most.words if counts[most] == 1 else most.plural_words
-            decided = f"larger of {both} is {counts[most]}: {counts[most]} {named}."
+            decided = f"more of {both} is {counts[most]}: {counts[most]} {named}."
             assert example.reasoning.endswith(decided)
             answers["which"] += 1
         for label in (first, second):

@@ -48,6 +48,7 @@ from edge_et.tuning.samples import (
     fill_rows,
     join_row,
     pack,
+    practice,
     two_stage,
 )
 from edge_et.tuning.scene_source import Mixture, SceneSource
@@ -232,7 +233,7 @@ def test_printed_words_are_taught_letter_by_letter(tokenizer):
         answer="show",
     )
     turns = [two_stage(example), direct(example)]
-    whole, spelled = (pack(turns, tokenizer, words) for words in ((), printed_words(facts)))
+    whole, spelled = (pack(turns, tokenizer, [words] * 2) for words in ((), printed_words(facts)))
     written = ["Ġs", "h", "o", "w"]
     for sample, times in ((whole, 0), (spelled, 3)):
         tokens = [tokenizer.id_to_token(number) for number in sample.token_ids]
@@ -245,6 +246,14 @@ def test_printed_words_are_taught_letter_by_letter(tokenizer):
         assert tokenizer.decode(sample.token_ids).count("show") == 13
     answer = [tokenizer.id_to_token(number) for number in spelled.token_ids[-6:-2]]
     assert answer == list("show")
+
+
+def test_practice_teaches_to_think_over_an_extraction_that_is_given(tokenizer):
+    words = [{OTHER.extraction.split()[-1].strip(".")}]
+    sample, whole = (pack([turns(OTHER)], tokenizer, words) for turns in (practice, two_stage))
+    assert np.array_equal(sample.token_ids, whole.token_ids)
+    taught = sample.targets[sample.targets != IGNORED]
+    assert tokenizer.decode(taught.tolist()) == f"{OTHER.reasoning}\nAnswer: {OTHER.answer}\n"
 
 
 def test_branches_see_the_image_and_themselves_alone(tokenizer, llm: LlamaForCausalLM):
@@ -426,6 +435,25 @@ def test_a_step_always_draws_the_same_batch(tokenizer, shards: list[Path]):
     assert not torch.equal(features, draw(8)[0])
     scenes = torch.cat([draw(step)[0] for step in range(16)])
     assert len(torch.unique(scenes, dim=0)) == SHARD_SCENES
+
+
+def test_practice_is_of_two_steps_about_any_scene_and_takes_nothing_from_the_others(
+    tokenizer, shards: list[Path]
+):
+    plain, practised = (
+        SceneSource(shards, Mixture(extractions=1, practice=number), 16, tokenizer, 0)
+        for number in (0, 2)
+    )
+    for sample, more in zip(plain.batch(3)[1], practised.batch(3)[1], strict=True):
+        shared = len(sample.token_ids)
+        assert np.array_equal(more.token_ids[:shared], sample.token_ids)
+        assert more.branches.max() == 3
+        for branch in (2, 3):
+            text = tokenizer.decode(more.token_ids[more.branches == branch].tolist())
+            taught = more.targets[(more.branches == branch) & (more.targets != IGNORED)]
+            assert "Describe the picture. Pay attention to:" in text
+            assert "\nAnswer: " in tokenizer.decode(taught.tolist())
+            assert "Describe" not in tokenizer.decode(taught.tolist())
 
 
 def test_tuning_learns_and_goes_on_after_a_kill(

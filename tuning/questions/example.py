@@ -28,11 +28,12 @@ CHART_KINDS = (
 )
 KINDS = (*OBJECT_KINDS, *PRINT_KINDS, *CHART_KINDS, "unknown")
 
+RELATION_KINDS = ("more", "larger", "left_of")
+"""Kinds that compare two objects, or labels of objects."""
+
 TWO_STEP_KINDS = (
+    *RELATION_KINDS,
     "count_condition",
-    "more",
-    "larger",
-    "left_of",
     "arithmetic",
     "chart_sum",
     "chart_compare",

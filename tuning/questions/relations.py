@@ -151,7 +151,7 @@ def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
         sides.append(tally(label, numbers[label]))
     one, other = numbers.values()
     if which:
-        decided = f"larger of {one}, {other} is {numbers[most]}: {tally(most, numbers[most])}"
+        decided = f"more of {one}, {other} is {numbers[most]}: {tally(most, numbers[most])}"
         answer = most.plural_words
     else:
         decided = f"{one} is {'more' if first == most else 'less'} than {other}"
