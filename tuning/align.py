@@ -43,7 +43,7 @@ _BACKGROUND_SHARE = 0.4
 # Image tokens are drawn to this many mean lengths of the words' embeddings.
 _TOKEN_LENGTH = 1.6
 _PLACE_LENGTH = 0.5
-_SIZE_LENGTH = 0.3
+_SIZE_LENGTH = 1.2
 _LENGTH_WEIGHT = 0.1
 _CENTRE_WEIGHT = 0.5
 _PLACE_WEIGHT = 0.5
