@@ -141,7 +141,6 @@ def _examples(facts: Facts, count: int, rng: np.random.Generator) -> list[Exampl
     if len(kinds) < _MANY_KINDS and rng.random() > _REFUSED_SHARE:
         kinds.remove("unknown")
     weights = np.array([_OFTENER if kind in RELATION_KINDS else 1.0 for kind in kinds])
-    drawn_kinds = rng.choice(len(kinds), len(kinds), replace=False, p=weights / weights.sum())
-    order = [kinds[i] for i in drawn_kinds]
+    order = rng.choice(kinds, len(kinds), replace=False, p=weights / weights.sum()).tolist()
     drawn = (ask(facts, order[i % len(order)], rng) for i in range(count))
     return [example for example in drawn if example is not None]
