@@ -23,6 +23,7 @@ with needing_extra("export"):
     import onnx_ir
     import torch
     from numpy.typing import NDArray
+    from onnxscript.optimizer import fold_constants
 
     from edge_et.export.onnx_file import write_model
     from edge_et.export.onnx_graph import (
@@ -158,7 +159,13 @@ def _trace(tower: TowerWithProjector) -> onnx_ir.Model:
         verbose=False,
     )
     assert program is not None
+    # The exporter leaves weights that are used twice to be transposed at each run.
+    fold_constants(program.model, onnx_shape_inference=False, should_fold=_is_transposition)
     return program.model
+
+
+def _is_transposition(node: onnx_ir.Node) -> bool | None:
+    return True if node.op_type == "Transpose" else None
 
 
 def _output_names(tower: TowerWithProjector) -> list[str]:

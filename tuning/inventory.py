@@ -11,7 +11,7 @@ a thing most likely is, but what else it may be, finds it by the third token.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +28,12 @@ from edge_et.tuning.namer import Namer
 if TYPE_CHECKING:
     from edge_et.tuning.vision_head import VisionHead
 
+Look = Callable[[Tensor], Tensor]
+"""From boxes [N, K, 3], as `CloserLook` takes them, to looks [N, K, C]."""
+
 _CHANNELS = 64
 _PRESENT = 0.25
-_ALIKE = 0.4
+_ALIKE = 0.6
 # How much each of the next names counts in what else a thing may be; of drawings of a style never
 # seen, they are right about as often, in relation to each other.
 _DOUBTS = (0.5, 0.3, 0.2)
@@ -85,11 +88,12 @@ class Inventory(nn.Module):
         nothing: float32 [D], the token where there is nothing more to list.
     """
 
-    def __init__(self, channels: int, most: int, llm_width: int) -> None:
+    def __init__(self, channels: int, looks: int, most: int, llm_width: int) -> None:
+        """Make one for patch features and looks of some channels, that lists so many things."""
         super().__init__()
         self.most = most
         self.finder = Finder(channels)
-        self.namer = Namer(channels, llm_width)
+        self.namer = Namer(looks, llm_width)
         self.numbers = nn.Parameter(torch.zeros(most, llm_width))
         self.size = nn.Parameter(torch.zeros(llm_width))
         self.otherwise = nn.Parameter(torch.zeros(llm_width))
@@ -106,11 +110,14 @@ class Inventory(nn.Module):
             self.otherwise.copy_(otherwise)
             self.nothing.copy_(nothing)
 
-    def forward(self, patches: Tensor, kinds: Tensor, taken: Tensor, place_codes: Tensor) -> Tensor:
+    def forward(
+        self, patches: Tensor, look: Look, kinds: Tensor, taken: Tensor, place_codes: Tensor
+    ) -> Tensor:
         """Give tokens [N, `THING_TOKENS` * `most`, D], down the picture; behind the last, nothing.
 
         Args:
             patches: [N, P, C] features.
+            look: Looks closer at what is found.
             kinds: [N, S, D], tokens of what is seen without their places.
             taken: [N, S, 1], 1 where such a token shall stand for the thing there, 0 where its
                 name shall.
@@ -128,10 +135,10 @@ class Inventory(nn.Module):
         found, there = found.gather(1, order), there.gather(1, order)
         rows, columns = found // side, found % side
         size = sizes.flatten(1).gather(1, found)
-        boxes = torch.stack(((columns + 0.5) / side, (rows + 0.5) / side, size.exp2()), dim=-1)
-        looks = self.namer.looks(patches, boxes)
+        looks = look(boxes_at(rows, columns, size, side)) - self.namer.middle
         directions = functional.normalize(looks, dim=-1)
-        alike = (directions @ directions.transpose(1, 2) > _ALIKE) & there.unsqueeze(1)
+        both_there = there.unsqueeze(1) & there.unsqueeze(2)
+        alike = _connected((directions @ directions.transpose(1, 2) > _ALIKE) & both_there)
         count = alike.sum(dim=-1).clamp(min=1)
         together = alike.to(looks.dtype) @ self.namer(looks)
         names = self.namer.tokens[together.topk(1 + len(_DOUBTS)).indices]
@@ -156,6 +163,18 @@ class Inventory(nn.Module):
         # `len` would fix the number of pictures in the exported graph.
         nothing = self.nothing.expand(thing.shape[0], recipe.THING_TOKENS * self.most - 2, -1)
         return torch.cat((self.numbers[:1].expand_as(thing), thing, nothing), dim=1)
+
+
+def boxes_at(rows: Tensor, columns: Tensor, sizes: Tensor, side: int) -> Tensor:
+    """Give boxes [..., 3] for cells of a finder's map and log2 of sizes, all [...]."""
+    return torch.stack(((columns + 0.5) / side, (rows + 0.5) / side, sizes.exp2()), dim=-1)
+
+
+def _connected(alike: Tensor) -> Tensor:
+    """Give what is alike by way of others, bool [N, K, K]; a thing is alike itself."""
+    for _ in range(alike.shape[1].bit_length()):
+        alike = alike.float() @ alike.float() > 0
+    return alike
 
 
 def _beside_others(sizes: Tensor, there: Tensor) -> Tensor:

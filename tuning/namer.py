@@ -1,23 +1,17 @@
-"""Names of things, by how the middle of each looks.
+"""Names of things, by how each looks.
 
-Goes in: patch features, and where things are. Comes out: how likely each name is. The middle of a
-thing as a whole tells more of it than the one token of what is seen at its centre.
+Goes in: what `closer_look.CloserLook` gives. Comes out: how likely each name is.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from edge_et.tuning.scenes.objects import ALL_LABELS
 
 NAMES = tuple(label.words for label in ALL_LABELS)
 
-# The share of a thing's box that is looked at; corners show what is behind it.
-_LOOKED_AT = 0.5
 # How far the scatter of looks is drawn to a round one.
 _SHRINKAGE = 0.2
 # The logit of a name that no scene showed.
@@ -40,31 +34,10 @@ class Namer(nn.Module):
         self.tell = nn.Linear(channels, len(NAMES))
         self.tokens = nn.Parameter(torch.zeros(len(NAMES), llm_width))
 
-    def looks(self, patches: Tensor, boxes: Tensor) -> Tensor:
-        """Give how things look, [N, K, C], 0 for what all have in common; see `look_at`."""
-        return look_at(patches, boxes) - self.middle
-
     def forward(self, looks: Tensor) -> Tensor:
-        """Give logits [N, K, names] for looks [N, K, C]."""
+        """Give logits [N, K, names] for looks [N, K, C], less the mean."""
         logits: Tensor = self.tell(looks)
         return logits
-
-
-def look_at(patches: Tensor, boxes: Tensor) -> Tensor:
-    """Give the mean of the middle of each box, normalised, [N, K, C].
-
-    Args:
-        patches: [N, P, C] features.
-        boxes: [N, K, 3]: x, y and longer side of things, as shares of the picture's side.
-    """
-    side = math.isqrt(patches.shape[1])
-    centres = (torch.arange(side, device=boxes.device) + 0.5) / side
-    reach = (boxes[..., 2:] * _LOOKED_AT / 2).clamp(min=0.5 / side) + 1e-4
-    columns = ((centres - boxes[..., 0:1]).abs() <= reach).float()
-    rows = ((centres - boxes[..., 1:2]).abs() <= reach).float()
-    inside = (rows.unsqueeze(-1) * columns.unsqueeze(-2)).flatten(2)
-    seen = inside @ patches
-    return functional.layer_norm(seen, seen.shape[-1:])
 
 
 def fit_namer(namer: Namer, seen: Tensor, names: Tensor) -> None:
@@ -75,7 +48,7 @@ def fit_namer(namer: Namer, seen: Tensor, names: Tensor) -> None:
 
     Args:
         namer: To fit.
-        seen: [things, C], from `look_at`.
+        seen: [things, C], how they look.
         names: int64 [things], numbers of `NAMES`.
     """
     seen = seen.float()

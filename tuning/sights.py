@@ -16,8 +16,10 @@ import torch
 from edge_et.export.steps import atomic_output
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES
-from edge_et.tuning.namer import NAMES, look_at
+from edge_et.tuning.inventory import boxes_at
+from edge_et.tuning.namer import NAMES
 from edge_et.tuning.scenes.mix import SceneKit, render_scene
+from edge_et.tuning.tower import pixel_values
 
 if TYPE_CHECKING:
     from edge_et.tuning.vision_head import VisionHead, VisionTrunk
@@ -74,12 +76,22 @@ def _see(
     seeds: Sequence[int], kit: SceneKit, trunk: VisionTrunk, head: VisionHead
 ) -> tuple[np.ndarray, np.ndarray]:
     scenes = [render_scene(seed, kit, "objects") for seed in seeds]
-    patches = head.shard_patches(trunk.tower([np.asarray(scene.picture) for scene in scenes]))
+    pictures = [np.asarray(scene.picture) for scene in scenes]
+    device = head.projector.place_codes.device
+    pixels = pixel_values(pictures).to(device)
+    patches = head.shard_patches(trunk.tower(pictures)).float().to(device)
+    with torch.no_grad():
+        sizes = head.inventory.finder(patches)[:, 1].cpu()
+    side = sizes.shape[-1]
     looks, names = [], []
-    for scene, seen in zip(scenes, patches, strict=True):
+    for number, scene in enumerate(scenes):
         assert isinstance(scene.facts, ObjectFacts)
         things = scene.facts.objects
-        boxes = torch.tensor([[[thing.x, thing.y, thing.size] for thing in things]])
-        looks.append(look_at(seen.unsqueeze(0).float(), boxes)[0].half().numpy())
+        # As a finder would put it that finds all.
+        centres = torch.tensor([[thing.y, thing.x] for thing in things])
+        rows, columns = (centres * side).long().clamp(0, side - 1).T
+        boxes = boxes_at(rows, columns, sizes[number, rows, columns], side)
+        seen = head.look_closer(pixels[number, None], boxes[None].to(device))
+        looks.append(seen[0].half().cpu().numpy())
         names += [_NUMBERS[thing.label.words] for thing in things]
     return np.concatenate(looks), np.array(names, np.int64)

@@ -24,6 +24,7 @@ from torch.nn import functional
 from edge_et.export.projector import PixelShuffleProjector
 from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector, early_features
 from edge_et.tuning import recipe
+from edge_et.tuning.closer_look import CLOSER_PIXELS, CloserLook
 from edge_et.tuning.inventory import Inventory
 from edge_et.tuning.precision import working_precision
 from edge_et.tuning.reader.weights import CHARACTERS
@@ -69,8 +70,9 @@ class VisionTrunk:
             pictures: uint8 [H, W, 3] each, `TOWER_PIXELS` square.
 
         Returns:
-            float16 [N, 1 + 2 P + S + R, C]: those of `trunk_features`, then the reading, padded
-            with zeros. `tower` gives the first 1 + 2 P alone, in a third of the time.
+            float16 [N, 1 + 2 P + S + R + H, C]: those of `trunk_features`, then the reading, padded
+            with zeros, then the pixel values. `tower` gives the first 1 + 2 P alone, in a third of
+            the time.
         """
         device = self._backbone.positions.device
         pixels = pixel_values(pictures)
@@ -78,7 +80,8 @@ class VisionTrunk:
             features = trunk_features(self._backbone, self._classifier, pixels.to(device))
         reading = self._read(pixels.numpy())
         padded = np.pad(reading, ((0, 0), (0, 0), (0, features.shape[-1] - reading.shape[-1])))
-        return np.concatenate((features.cpu().numpy(), padded), axis=1).astype(np.float16)
+        rows = pixels.numpy().reshape(len(pixels), -1, features.shape[-1])
+        return np.concatenate((features.cpu().numpy(), padded, rows), axis=1).astype(np.float16)
 
     def tower(self, pictures: list[np.ndarray]) -> np.ndarray:
         """Computes what `tower_features` gives for such pictures, float16 [N, 1 + 2 P, C]."""
@@ -229,13 +232,21 @@ class VisionHead(nn.Module):
     """
 
     def __init__(
-        self, backbone: Dinov2Patches, projector: PixelShuffleProjector, words: int
+        self,
+        backbone: Dinov2Patches,
+        closer: CloserLook,
+        projector: PixelShuffleProjector,
+        words: int,
     ) -> None:
         super().__init__()
+        # No module of the head's own, as most of it is the trunk's.
+        self._look_closer = closer.forward
         self.layers = nn.Sequential(*backbone.layers[recipe.FROZEN_LAYERS :], backbone.norm)
         self.projector = projector
         self.trust = WordTrust(words, backbone.width // 2, recipe.LLM_WIDTH)
-        self.inventory = Inventory(backbone.width, recipe.LISTED_THINGS, recipe.LLM_WIDTH)
+        self.inventory = Inventory(
+            backbone.width, closer.width, recipe.LISTED_THINGS, recipe.LLM_WIDTH
+        )
         self.letters = Letters(len(CHARACTERS), math.isqrt(recipe.SEEN_TOKENS), recipe.LLM_WIDTH)
         self._patches = backbone.positions.shape[1]
         self._side = math.isqrt(self._patches)
@@ -243,28 +254,40 @@ class VisionHead(nn.Module):
         self._middle = side // 2 * (side + 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give image tokens [N, S + L + R, D] for features [N, 1 + 2 P + S + R, C] of the trunk."""
-        reading = features[:, 2 * self._patches + 1 + recipe.SEEN_TOKENS :, :4]
-        return torch.cat((self.seen(features), self.read(reading)), dim=1)
+        """Give image tokens [N, S + L + R, D] for features [N, 1 + 2 P + S + R + H, C] of the trunk."""
+        begin = 2 * self._patches + 1 + recipe.SEEN_TOKENS
+        reading = features[:, begin : begin + recipe.READ_TOKENS, :4]
+        pixels = features[:, begin + recipe.READ_TOKENS :]
+        pixels = pixels.reshape(-1, 3, TOWER_PIXELS, TOWER_PIXELS)
+        return torch.cat((self.seen(features, pixels), self.read(reading)), dim=1)
 
     def read(self, reading: Tensor) -> Tensor:
         """Give the tokens [N, R, D] of what was read, [N, R, 4]."""
         tokens: Tensor = self.letters(reading, self.projector.place_codes)
         return tokens
 
-    def seen(self, features: Tensor) -> Tensor:
+    def seen(self, features: Tensor, pixel_values: Tensor) -> Tensor:
         """Give the tokens of what is seen, and of the things that are listed, [N, S + L, D]."""
+
+        def look(boxes: Tensor) -> Tensor:
+            return self.look_closer(pixel_values, boxes)
+
         codes = self.projector.place_codes
         patches = self.patches(features)
         own = self.projector(patches) - codes
         looks, shares = self.judged(features)
         taken = self.trust.logits(looks, shares).sigmoid().unsqueeze(-1)
         kinds = own + taken * (self.trust.named(shares) - own)
-        listed = self.inventory(patches, kinds, taken, codes)
+        listed = self.inventory(patches, look, kinds, taken, codes)
         overall = self.trust.named(shares.mean(dim=1, keepdim=True))
         as_one = self.inventory.single(overall + codes[self._middle])
         is_photograph = taken.mean(dim=1, keepdim=True) > _PHOTOGRAPH
         return torch.cat((kinds + codes, torch.where(is_photograph, as_one, listed)), dim=1)
+
+    def look_closer(self, pixel_values: Tensor, boxes: Tensor) -> Tensor:
+        """Give how things look, [N, K, C]; names are not learnt from texts, nor is this."""
+        with torch.no_grad():
+            return self._look_closer(pixel_values, boxes)
 
     def own_tokens(self, features: Tensor) -> Tensor:
         """Give what the tower and the projector see, [N, S, D]."""
@@ -306,9 +329,14 @@ class MiniVision(TowerWithProjector):
     """What is exported: pixel values to the image tokens of what is seen."""
 
     def __init__(
-        self, backbone: Dinov2Patches, classifier: WordClassifier, head: VisionHead
+        self,
+        backbone: Dinov2Patches,
+        closer: CloserLook,
+        classifier: WordClassifier,
+        head: VisionHead,
     ) -> None:
         super().__init__(backbone, head.projector)
+        self.closer = closer
         self.classifier = classifier
         self.head = head
 
@@ -316,7 +344,7 @@ class MiniVision(TowerWithProjector):
         """Give `image_tokens [N, S, D]` for `pixel_values [N, 3, H, W]`."""
         assert isinstance(self.backbone, Dinov2Patches)
         features = trunk_features(self.backbone, self.classifier, pixel_values)
-        tokens: Tensor = self.head.seen(features)
+        tokens: Tensor = self.head.seen(features, pixel_values)
         return tokens
 
 
@@ -334,6 +362,7 @@ def split_vision(
         Trunk, head, and both joined for export.
     """
     backbone = Dinov2Patches(tower, TOWER_PIXELS, early_layer=recipe.EARLY_LAYER)
+    closer = CloserLook(Dinov2Patches(tower, CLOSER_PIXELS))
     projector = PixelShuffleProjector(
         vision_width=backbone.width,
         factor=recipe.PIXEL_SHUFFLE,
@@ -341,5 +370,6 @@ def split_vision(
         llm_width=recipe.LLM_WIDTH,
         places=recipe.SEEN_TOKENS,
     )
-    head = VisionHead(backbone, projector, len(classifier.words))
-    return VisionTrunk(backbone, classifier, read), head, MiniVision(backbone, classifier, head)
+    head = VisionHead(backbone, closer, projector, len(classifier.words))
+    vision = MiniVision(backbone, closer, classifier, head)
+    return VisionTrunk(backbone, classifier, read), head, vision

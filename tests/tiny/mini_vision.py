@@ -13,6 +13,8 @@ from edge_et.tuning.vision_head import MiniVision, VisionHead, VisionTrunk, spli
 WIDTH = 64
 CHANNELS = 8
 CLASS_WORDS = ("cat", "fish")
+# Rows of features that hold pixel values.
+PIXEL_ROWS = 3 * 224 * 224 // CHANNELS
 
 
 class BrightnessClassifier(torch.nn.Module):

@@ -18,11 +18,13 @@ from edge_et.tuning.features import (
     write_shard,
 )
 from edge_et.tuning.inventory import Inventory, fit_finder
-from edge_et.tuning.namer import NAMES, Namer, fit_namer, look_at
+from edge_et.tuning.namer import NAMES, Namer, fit_namer
 from edge_et.tuning.scenes.mix import SceneKit, render_scene
 from edge_et.tuning.sights import build_sights, load_sights
+from edge_et.tuning.tower import pixel_values
 
 SIDE = 16
+LOOKS = 3
 MOST = 5
 
 
@@ -41,7 +43,7 @@ class Squares:
 @pytest.fixture
 def listing() -> Inventory:
     """Tells numbers as hundreds; adds 1000 to what is large, 50 to what else a thing may be."""
-    made = Inventory(CHANNELS, MOST, WIDTH)
+    made = Inventory(CHANNELS, LOOKS, MOST, WIDTH)
     numbers = torch.arange(1.0, MOST + 1).unsqueeze(1).expand(-1, WIDTH) * 100
     names = torch.zeros(len(NAMES), WIDTH)
     names[0, 0] = names[1, 1] = 5.0
@@ -75,7 +77,7 @@ def listed(
         The tokens of numbers, of things, and of what else these may be.
     """
 
-    def looks(patches: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    def look(boxes: torch.Tensor) -> torch.Tensor:
         lower = (boxes[..., 1] > 0.5).float()
         odd = (1 - lower) * (boxes[..., 0] > 0.5)
         return torch.stack((1 - lower, lower, odd * 0.5), dim=-1)
@@ -88,14 +90,13 @@ def listed(
         return logits
 
     listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
-    listing.namer.looks = looks  # type: ignore[method-assign]
     listing.namer.forward = namer  # type: ignore[method-assign]
     kinds = torch.zeros(1, 64, WIDTH)
     kinds[0, :, 2] = 5.0
     codes = torch.arange(64.0).unsqueeze(1).expand(-1, WIDTH) * 0.01
     with torch.no_grad():
         patches = torch.zeros(1, SIDE**2, CHANNELS)
-        tokens = listing(patches, kinds, torch.full((1, 64, 1), taken), codes)[0]
+        tokens = listing(patches, look, kinds, torch.full((1, 64, 1), taken), codes)[0]
     assert tokens.shape == (3 * MOST, WIDTH)
     return tokens[0::3], tokens[1::3], tokens[2::3]
 
@@ -181,21 +182,6 @@ def test_the_finder_learns_where_things_are_and_how_large(
     assert torch.nn.functional.l1_loss(sizes[there], torch.log2(wanted)) < 0.5
 
 
-def test_the_namer_looks_at_the_middle_of_a_thing_and_nothing_else():
-    torch.manual_seed(0)
-    namer = Namer(CHANNELS, WIDTH)
-    patches = torch.randn(1, SIDE**2, CHANNELS)
-    boxes = torch.tensor([[[0.5, 0.25, 0.5], [0.53, 0.53, 0.001]]])
-    looks = namer.looks(patches, boxes)
-    assert looks.shape == (1, 2, CHANNELS)
-    rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
-    half = (np.abs(rows - 4) <= 2) & (np.abs(columns - 8) <= 2)
-    for inside, thing in ((half, 0), ((rows == 8.5) & (columns == 8.5), 1)):
-        mean = patches[0, torch.from_numpy(inside.reshape(-1))].mean(dim=0)
-        normalised = torch.nn.functional.layer_norm(mean, mean.shape)
-        torch.testing.assert_close(looks[0, thing], normalised, atol=1e-3, rtol=0)
-
-
 def test_names_are_learnt_from_looks():
     torch.manual_seed(0)
     kinds = torch.randn(3, CHANNELS)
@@ -222,13 +208,14 @@ def test_sights_are_what_the_namer_looks_at(monkeypatch: pytest.MonkeyPatch, tmp
     scenes = [render_scene(seed, kit, "objects") for seed in range(96, 128)]
     labels = [item.label.words for scene in scenes for item in scene.facts.objects]
     assert [NAMES[name] for name in names] == labels
-    first = scenes[0].facts.objects
+    picture = np.asarray(scenes[0].picture)
     with torch.no_grad():
-        features = trunk([np.asarray(scenes[0].picture)])
-        patches = head.patches(torch.from_numpy(features).float())
-    boxes = torch.tensor([[[item.x, item.y, item.size] for item in first]])
-    wanted = look_at(patches, boxes)[0]
-    torch.testing.assert_close(looks[: len(first)].float(), wanted, atol=0.05, rtol=0)
+        patches = head.patches(torch.from_numpy(trunk([picture])).float())
+        sizes = head.inventory.finder(patches)[0, 1].exp2()
+    cells = [(int(item.y * SIDE), int(item.x * SIDE)) for item in scenes[0].facts.objects]
+    boxes = [[(x + 0.5) / SIDE, (y + 0.5) / SIDE, float(sizes[y, x])] for y, x in cells]
+    wanted = head.look_closer(pixel_values([picture]), torch.tensor([boxes]))[0]
+    torch.testing.assert_close(looks[: len(cells)].float(), wanted, atol=0.05, rtol=0)
 
 
 def things(folder: Path, index: int) -> Path:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from tiny.mini_vision import CHANNELS, CLASS_WORDS, WIDTH, set_recipe, split_tiny
+from tiny.mini_vision import CHANNELS, CLASS_WORDS, PIXEL_ROWS, WIDTH, set_recipe, split_tiny
 from tiny.tokenizer import write_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -118,8 +118,8 @@ def head(vision) -> VisionHead:
     return vision()[1]
 
 
-@pytest.fixture
-def shards(tmp_path: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two shards in which a token's features tell its word.
 
     The classifier takes everything for a cat, most surely in the left half.
@@ -129,6 +129,7 @@ def shards(tmp_path: Path) -> list[Path]:
     labels = [Label(word.split()[-1], None, word + "s") for word in WORDS]
     labels[WORDS.index("red square")] = Label("square", "red", "squares")
     labels.append(labels[0])
+    folder = tmp_path_factory.mktemp("shards")
     paths = []
     for index in range(2):
         ids = rng.integers(-1, len(WORDS), size=(SHARD_SCENES, 64)).astype(np.int16)
@@ -145,11 +146,12 @@ def shards(tmp_path: Path) -> list[Path]:
             )
             for some in places
         ]
-        paths.append(shard_path(tmp_path, index))
+        rows = [hidden, early, shares, read, np.zeros((SHARD_SCENES, PIXEL_ROWS, CHANNELS))]
+        paths.append(shard_path(folder, index))
         write_shard(
             paths[-1],
             FeatureShard(
-                features=np.concatenate([hidden, early, shares, read], axis=1).astype(np.float16),
+                features=np.concatenate([r.astype(np.float16) for r in rows], axis=1),
                 words=np.array(WORDS),
                 token_words=np.stack([ids, np.full_like(ids, -1)], axis=2),
                 token_shares=np.stack([ids >= 0, np.zeros_like(ids)], axis=2).astype(np.float16),
@@ -317,7 +319,7 @@ def test_trunk_and_head_are_the_tower_that_is_exported(vision):
         torch.nn.init.normal_(tensor)
     with torch.no_grad():
         whole = tower(pixel_values(pictures))
-        parts = head.seen(torch.from_numpy(trunk(pictures)).float())
+        parts = head(torch.from_numpy(trunk(pictures)).float())[:, : -recipe.READ_TOKENS]
     assert whole.shape == (
         2,
         recipe.SEEN_TOKENS + recipe.THING_TOKENS * recipe.LISTED_THINGS,
@@ -357,11 +359,11 @@ def test_the_classifier_is_trusted_where_it_is_right(head: VisionHead, shards: l
     for name, tensor in head.projector.state_dict().items():
         assert torch.equal(tensor, own[name])
     shard = load_shard(shards[1])
-    features = torch.from_numpy(shard.features).float()
+    features = torch.from_numpy(shard.features[:32]).float()
     with torch.no_grad():
-        tokens = head.seen(features)[:, : recipe.SEEN_TOKENS] - head.projector.place_codes
+        tokens = head(features)[:, : recipe.SEEN_TOKENS] - head.projector.place_codes
         trust = head.trust.logits(*head.judged(features)).sigmoid()
-    a_cat = torch.from_numpy(shard.token_words[..., 0] == WORDS.index("cat"))
+    a_cat = torch.from_numpy(shard.token_words[:32, :, 0] == WORDS.index("cat"))
     assert trust[a_cat].mean() > 0.9
     assert trust[~a_cat].mean() < 0.1
     likeness = torch.nn.functional.cosine_similarity(tokens, vectors[0], dim=-1)
@@ -373,7 +375,7 @@ def test_without_trust_the_tokens_are_the_projectors(head: VisionHead, shards: l
     torch.nn.init.constant_(head.trust.decide.bias, -1e4)
     torch.nn.init.normal_(head.trust.vectors)
     with torch.no_grad():
-        seen = head.seen(features)[:, : recipe.SEEN_TOKENS]
+        seen = head(features)[:, : recipe.SEEN_TOKENS]
         torch.testing.assert_close(seen, head.own_tokens(features))
 
 
@@ -391,7 +393,7 @@ def test_of_a_photograph_the_classifiers_word_is_listed_alone(head: VisionHead, 
     )
     torch.nn.init.constant_(head.trust.decide.bias, 1e4)
     with torch.no_grad():
-        listed = head.seen(features)[:, recipe.SEEN_TOKENS :]
+        listed = head(features)[:, recipe.SEEN_TOKENS : -recipe.READ_TOKENS]
         overall = head.judged(features)[1].mean(dim=1)
     word = overall**3 / (overall**3).sum(dim=-1, keepdim=True) @ head.trust.vectors
     assert (listed[:, 0] == listing.numbers[0]).all()
@@ -428,7 +430,7 @@ def test_a_step_always_draws_the_same_batch(tokenizer, shards: list[Path]):
     features, samples = draw(7)
     again, same = draw(7)
     assert torch.equal(features, again)
-    assert features.shape == (16, 609, CHANNELS)
+    assert features.shape == (16, 609 + PIXEL_ROWS, CHANNELS)
     for one, other in zip(samples, same, strict=True):
         assert np.array_equal(one.token_ids, other.token_ids)
         assert one.branches.max() == 4
@@ -539,7 +541,8 @@ def test_accumulated_batches_are_one_larger_batch(
         def __init__(self, parts: int) -> None:
             self._parts = parts
             rng = np.random.default_rng(4)
-            self._features = torch.randn(4, 577, CHANNELS)
+            self._features = torch.randn(4, 609 + PIXEL_ROWS, CHANNELS)
+            self._features[:, 577:609] = 0
             self._samples = [sample(rng, 20) for _ in range(4)]
 
         def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:
