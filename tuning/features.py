@@ -67,7 +67,7 @@ def shard_path(folder: Path, index: int) -> Path:
 
 
 def load_shard(path: Path) -> FeatureShard:
-    """Reads one shard into memory (about 100 MB)."""
+    """Reads one shard into memory (about 200 MB)."""
     with np.load(path) as arrays:
         return FeatureShard(**{f.name: arrays[f.name] for f in dataclasses.fields(FeatureShard)})
 

@@ -135,7 +135,7 @@ class Inventory(nn.Module):
         found, there = found.gather(1, order), there.gather(1, order)
         rows, columns = found // side, found % side
         size = sizes.flatten(1).gather(1, found)
-        looks = look(boxes_at(rows, columns, size, side)) - self.namer.middle
+        looks = self._looks(look, boxes_at(rows, columns, size, side), there)
         directions = functional.normalize(looks, dim=-1)
         both_there = there.unsqueeze(1) & there.unsqueeze(2)
         alike = _connected((directions @ directions.transpose(1, 2) > _ALIKE) & both_there)
@@ -153,6 +153,15 @@ class Inventory(nn.Module):
         otherwise = doubted + places + self.otherwise
         listed = torch.stack((self.numbers[count - 1], thing, otherwise), dim=2)
         return torch.where(there[..., None, None], listed, self.nothing).flatten(1, 2)
+
+    def _looks(self, look: Look, boxes: Tensor, there: Tensor) -> Tensor:
+        """Give looks [N, K, C], less the mean, of what is there, which stands first."""
+        most = there.sum(dim=1).amax(dim=0).clamp(min=1).item()
+        # Told to the exporter, to which it is a number like any other.
+        torch._check(most >= 1)
+        torch._check(most <= self.most)
+        looks = look(boxes[:, :most]) - self.namer.middle
+        return functional.pad(looks, (0, 0, 0, self.most - looks.shape[1]))
 
     def single(self, thing: Tensor) -> Tensor:
         """Give the tokens [N, `THING_TOKENS` * `most`, D] of a picture with one thing.

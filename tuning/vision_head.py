@@ -3,11 +3,11 @@
 Goes in: pictures, of which the trunk makes features once. Comes out: image tokens. Trunk and head
 share their modules with the `MiniVision` that is exported, so that export sees what was learnt.
 
-Three networks look at a picture. DINOv2 and the projector say what they were taught with drawings.
-A classifier of photographs names what it was taught with photographs; where `WordTrust` expects it
-to be right, its word takes the token's place. Where it expects that of much of a picture, what the
-classifier says of the whole is all that is listed. A reader of print tells characters, which
-`Letters` makes further tokens of.
+Three networks look at a picture. DINOv2 and the projector say what they were taught with drawings;
+DINOv2 looks at each thing that was found once more. A classifier of photographs names what it was
+taught with photographs; where `WordTrust` expects it to be right, its word takes the token's place.
+Where it expects that of much of a picture, what the classifier says of the whole is all that is
+listed. A reader of print tells characters, which `Letters` makes further tokens of.
 """
 
 from __future__ import annotations
@@ -254,7 +254,11 @@ class VisionHead(nn.Module):
         self._middle = side // 2 * (side + 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give image tokens [N, S + L + R, D] for features [N, 1 + 2 P + S + R + H, C] of the trunk."""
+        """Give image tokens [N, S + L + R, D].
+
+        Args:
+            features: [N, 1 + 2 P + S + R + H, C] of the trunk.
+        """
         begin = 2 * self._patches + 1 + recipe.SEEN_TOKENS
         reading = features[:, begin : begin + recipe.READ_TOKENS, :4]
         pixels = features[:, begin + recipe.READ_TOKENS :]
@@ -267,7 +271,12 @@ class VisionHead(nn.Module):
         return tokens
 
     def seen(self, features: Tensor, pixel_values: Tensor) -> Tensor:
-        """Give the tokens of what is seen, and of the things that are listed, [N, S + L, D]."""
+        """Give the tokens of what is seen, and of the things that are listed, [N, S + L, D].
+
+        Args:
+            features: [N, 1 + 2 P + S, C] or more, of the trunk.
+            pixel_values: [N, 3, H, W] of the same pictures.
+        """
 
         def look(boxes: Tensor) -> Tensor:
             return self.look_closer(pixel_values, boxes)

@@ -153,6 +153,41 @@ def test_neighbours_are_one_thing_and_the_surest_are_listed(listing: Inventory):
     assert (things[:, 5] * 100).round().int().tolist() == [0, 1, 3, 6, 17]
 
 
+def test_no_more_than_what_is_there_is_looked_at(listing: Inventory):
+    looked_at = []
+
+    def look(boxes: torch.Tensor) -> torch.Tensor:
+        looked_at.append(boxes)
+        return torch.zeros(*boxes.shape[:2], LOOKS)
+
+    told = torch.cat((found((14, 2, 0.3)), found((3, 9, 0.2), (3, 1, 0.4), (9, 9, 0.1))))
+    listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
+    patches, kinds = torch.zeros(2, SIDE**2, CHANNELS), torch.zeros(2, 64, WIDTH)
+    with torch.no_grad():
+        listing(patches, look, kinds, torch.zeros(2, 64, 1), torch.zeros(64, WIDTH))
+    (boxes,) = looked_at
+    assert boxes.shape == (2, 3, 3)
+    torch.testing.assert_close(boxes[0, 0], torch.tensor([2.5 / 16, 14.5 / 16, 0.3]))
+    torch.testing.assert_close(boxes[1, :, 2], torch.tensor([0.4, 0.2, 0.1]))
+
+
+def test_things_alike_by_way_of_another_are_of_one_kind(listing: Inventory):
+    directions = torch.tensor([[1.0, 0.0], [0.7, 0.7], [0.0, 1.0], [-1.0, 0.0]])
+    looks = torch.nn.functional.pad(directions, (0, 1))
+    told = found((1, 1, 0.3), (4, 1, 0.3), (7, 1, 0.3), (10, 1, 0.3))
+    listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
+    patches, kinds = torch.zeros(1, SIDE**2, CHANNELS), torch.zeros(1, 64, WIDTH)
+    with torch.no_grad():
+        tokens = listing(
+            patches,
+            lambda boxes: looks.unsqueeze(0),
+            kinds,
+            torch.zeros(1, 64, 1),
+            torch.zeros(64, WIDTH),
+        )
+    assert tokens[0, ::3, 0].tolist() == [300, 300, 300, 100, -1]
+
+
 def test_an_empty_picture_lists_nothing(listing: Inventory):
     for tokens in listed(listing, found()):
         assert (tokens == -1).all()
