@@ -7,6 +7,8 @@ to the same tower, which then tells far better what it is.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -69,7 +71,7 @@ def cut_out(pixel_values: Tensor, boxes: Tensor) -> Tensor:
 def _middle(hidden: Tensor) -> Tensor:
     """Give the mean [N, C] of what hidden states [N, 1 + P, C] say of the middle."""
     patches = hidden[:, 1:]
-    side = round(patches.shape[1] ** 0.5)
+    side = math.isqrt(patches.shape[1])
     edge = side // 4
     grid = patches.unflatten(1, (side, side))
     return grid[:, edge : side - edge, edge : side - edge].mean(dim=(1, 2))

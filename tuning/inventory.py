@@ -1,11 +1,11 @@
 """An inventory of a picture: where its things are, and how many of each kind, as further tokens.
 
-Goes in: patch features and the tokens of what is seen. Comes out: three tokens for each thing, of
-how many of its kind there are, of its name, place and size, and of what else it may be. A small
-model that has to count over a map of tokens is right four times in ten; counting things that are
-alike takes no learning (compare "Learning to Count Objects in Natural Images for VQA", arXiv
-1802.05766). Things that look alike are named together. A question about something that is not what
-a thing most likely is, but what else it may be, finds it by the third token.
+Goes in: patch features, the tokens of what is seen, and a closer look. Comes out: three tokens for
+each thing, of how many of its kind there are, of its name, place and size, and of what else it may
+be. A small model that has to count over a map of tokens is right four times in ten; counting things
+that are alike takes no learning (compare "Learning to Count Objects in Natural Images for VQA",
+arXiv 1802.05766). Things that look alike are named together. A question about something that is not
+what a thing most likely is, but what else it may be, finds it by the third token.
 """
 
 from __future__ import annotations

@@ -345,6 +345,7 @@ class MiniVision(TowerWithProjector):
         head: VisionHead,
     ) -> None:
         super().__init__(backbone, head.projector)
+        # The head looks by it; here it is for the exporter to find its weights.
         self.closer = closer
         self.classifier = classifier
         self.head = head

@@ -45,6 +45,11 @@ def split_tiny(
     read: Callable[[np.ndarray], np.ndarray] = read_nothing,
 ) -> tuple[VisionTrunk, VisionHead, MiniVision]:
     """Makes trunk, head and exported tower, always the same."""
+    return split_vision(tiny_tower(), BrightnessClassifier(), read)
+
+
+def tiny_tower() -> Dinov2Model:
+    """Makes the DINOv2, always the same."""
     torch.manual_seed(5)
     config = Dinov2Config(
         hidden_size=CHANNELS,
@@ -54,4 +59,4 @@ def split_tiny(
         image_size=224,
         patch_size=14,
     )
-    return split_vision(Dinov2Model(config).eval(), BrightnessClassifier(), read)
+    return Dinov2Model(config).eval()

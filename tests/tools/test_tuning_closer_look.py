@@ -1,8 +1,7 @@
 """The closer look: what is cut out, and that it is seen as a picture of its own."""
 
 import torch
-from tiny.mini_vision import CHANNELS
-from transformers import Dinov2Config, Dinov2Model
+from tiny.mini_vision import CHANNELS, tiny_tower
 
 from edge_et.export.vision_modules import Dinov2Patches
 from edge_et.tuning.closer_look import CLOSER_PIXELS, CloserLook, cut_out
@@ -21,16 +20,7 @@ def test_a_thing_is_cut_out_enlarged_with_a_little_around_it():
 
 
 def test_a_thing_is_seen_as_if_it_were_the_picture():
-    torch.manual_seed(0)
-    config = Dinov2Config(
-        hidden_size=CHANNELS,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        mlp_ratio=2,
-        image_size=CLOSER_PIXELS,
-        patch_size=14,
-    )
-    model = Dinov2Model(config).eval()
+    model = tiny_tower()
     look = CloserLook(Dinov2Patches(model, CLOSER_PIXELS))
     pixels = torch.randn(2, 3, 224, 224)
     box = torch.tensor([0.5, 0.5, 0.5 / 1.15])
