@@ -1,11 +1,12 @@
 """An inventory of a picture: where its things are, and how many of each kind, as further tokens.
 
 Goes in: patch features, the tokens of what is seen, and a closer look. Comes out: three tokens for
-each thing, of how many of its kind there are, of its name, place and size, and of what else it may
-be. A small model that has to count over a map of tokens is right four times in ten; counting things
-that are alike takes no learning (compare "Learning to Count Objects in Natural Images for VQA",
-arXiv 1802.05766). Things that look alike are named together. A question about something that is not
-what a thing most likely is, but what else it may be, finds it by the third token.
+each kind of thing, of how many there are, of its name, and of what else it may be; the latter two
+also tell the place and the size of a single thing, or again how many there are. A small model that
+has to count over a map of tokens is right four times in ten; counting things that are alike takes
+no learning (compare "Learning to Count Objects in Natural Images for VQA", arXiv 1802.05766).
+Things of a kind are named together. A question about something that is not what a thing most likely
+is, but what else it may be, finds it by the third token.
 """
 
 from __future__ import annotations
@@ -32,15 +33,19 @@ Look = Callable[[Tensor], Tensor]
 """From boxes [N, K, 3], as `CloserLook` takes them, to looks [N, K, C]."""
 
 _CHANNELS = 64
-_PRESENT = 0.25
-_ALIKE = 0.6
+_PRESENT = 0.15
+# Two drawings of one kind can look unlike, and two kinds alike, so names count as well. They are
+# softened, as a likely name is overconfident where neither is right.
+_ALIKE = 0.25
+_NAMES_SHARE = 0.7
+_SOFTENED = 6.0
 # How much each of the next names counts in what else a thing may be; of drawings of a style never
 # seen, they are right about as often, in relation to each other.
 _DOUBTS = (0.5, 0.3, 0.2)
-# How much, in log2, a size that is clearly large or small is off the middle of those listed.
+# How much of the token of a number is added to the name of several things.
+_TOLD_AGAIN = 0.5
+# By how much, in log2, a size is clearly another.
 _CLEARLY_OFF = 0.25
-# Log2 of no size.
-_BEYOND = 100.0
 
 _STEPS = 800
 _SCENES_PER_STEP = 48
@@ -111,9 +116,15 @@ class Inventory(nn.Module):
             self.nothing.copy_(nothing)
 
     def forward(
-        self, patches: Tensor, look: Look, kinds: Tensor, taken: Tensor, place_codes: Tensor
+        self,
+        patches: Tensor,
+        look: Look,
+        kinds: Tensor,
+        taken: Tensor,
+        place_codes: Tensor,
+        passed_over: Tensor,
     ) -> Tensor:
-        """Give tokens [N, `THING_TOKENS` * `most`, D], down the picture; behind the last, nothing.
+        """Give tokens [N, `THING_TOKENS` * `most`, D], kind by kind down the picture, then nothing.
 
         Args:
             patches: [N, P, C] features.
@@ -122,6 +133,7 @@ class Inventory(nn.Module):
             taken: [N, S, 1], 1 where such a token shall stand for the thing there, 0 where its
                 name shall.
             place_codes: [S, D] of the places.
+            passed_over: bool [N, 1], of which pictures nothing is listed, nor looked at.
         """
         # What is found, and its name, are not learnt from texts.
         centres, sizes = self.finder(patches).detach().unbind(dim=1)
@@ -129,30 +141,45 @@ class Inventory(nn.Module):
         chances = centres.sigmoid()
         peaks = chances >= functional.max_pool2d(chances, 3, stride=1, padding=1)
         ranked, found = (chances * peaks).flatten(1).topk(self.most)
-        there = ranked > _PRESENT
+        there = (ranked > _PRESENT) & ~passed_over
         behind = side * side
         order = torch.where(there, found, behind).topk(self.most, largest=False).indices
         found, there = found.gather(1, order), there.gather(1, order)
         rows, columns = found // side, found % side
         size = sizes.flatten(1).gather(1, found)
         looks = self._looks(look, boxes_at(rows, columns, size, side), there)
-        directions = functional.normalize(looks, dim=-1)
-        both_there = there.unsqueeze(1) & there.unsqueeze(2)
-        alike = _connected((directions @ directions.transpose(1, 2) > _ALIKE) & both_there)
+        logits = self.namer(looks)
+        alike = _alike(looks, logits, there)
         count = alike.sum(dim=-1).clamp(min=1)
-        together = alike.to(looks.dtype) @ self.namer(looks)
+        together = alike.to(looks.dtype) @ logits
         names = self.namer.tokens[together.topk(1 + len(_DOUBTS)).indices]
         factor = side // math.isqrt(kinds.shape[1])
         tokens = rows // factor * (side // factor) + columns // factor
         shown = kinds.gather(1, tokens.unsqueeze(-1).expand(-1, -1, kinds.shape[-1]))
         named = names[:, :, 0]
         kind = named + taken.gather(1, tokens.unsqueeze(-1)) * (shown - named)
-        places = place_codes[tokens]
-        thing = kind + places + _beside_others(size, there).unsqueeze(-1) * self.size
+        numbers = self.numbers[count - 1]
+        single = (count == 1).unsqueeze(-1)
+        told = torch.where(single, place_codes[tokens], _TOLD_AGAIN * numbers)
+        thing = kind + told + _beside_others(size, there).unsqueeze(-1) * self.size
         doubted = sum(share * names[:, :, rank] for rank, share in enumerate(_DOUBTS, 1))
-        otherwise = doubted + places + self.otherwise
-        listed = torch.stack((self.numbers[count - 1], thing, otherwise), dim=2)
-        return torch.where(there[..., None, None], listed, self.nothing).flatten(1, 2)
+        otherwise = doubted + told + self.otherwise
+        listed = torch.stack((numbers, thing, otherwise), dim=2)
+        return self._once(listed, alike).flatten(1, 2)
+
+    def _once(self, listed: Tensor, alike: Tensor) -> Tensor:
+        """Lists a kind where the first of its things is, and behind the last kind, nothing.
+
+        Args:
+            listed: [N, K, `THING_TOKENS`, D], of every thing.
+            alike: bool [N, K, K], which things are of a kind; nothing is not.
+        """
+        first = alike.any(dim=2) & ~alike.tril(-1).any(dim=2)
+        number = torch.arange(self.most, device=first.device)
+        entries = torch.where(first, number, self.most).topk(self.most, largest=False).indices
+        entry = entries[..., None, None]
+        kinds = listed.gather(1, entry.expand_as(listed))
+        return torch.where(first.gather(1, entries)[..., None, None], kinds, self.nothing)
 
     def _looks(self, look: Look, boxes: Tensor, there: Tensor) -> Tensor:
         """Give looks [N, K, C], less the mean, of what is there, which stands first."""
@@ -179,8 +206,21 @@ def boxes_at(rows: Tensor, columns: Tensor, sizes: Tensor, side: int) -> Tensor:
     return torch.stack(((columns + 0.5) / side, (rows + 0.5) / side, sizes.exp2()), dim=-1)
 
 
-def _connected(alike: Tensor) -> Tensor:
-    """Give what is alike by way of others, bool [N, K, K]; a thing is alike itself."""
+def _alike(looks: Tensor, logits: Tensor, there: Tensor) -> Tensor:
+    """Says which things are of a kind, bool [N, K, K]; a thing is of its own, nothing of none.
+
+    Args:
+        looks: [N, K, C], less the mean.
+        logits: [N, K, names], of their names.
+        there: bool [N, K], which of them are of things.
+    """
+    directions = functional.normalize(looks, dim=-1)
+    names = (logits / _SOFTENED).softmax(dim=-1).sqrt()
+    look_alike = directions @ directions.transpose(1, 2)
+    named_alike = names @ names.transpose(1, 2)
+    alike = torch.lerp(look_alike, named_alike, _NAMES_SHARE) > _ALIKE
+    alike = alike & there.unsqueeze(1) & there.unsqueeze(2)
+    # What is alike by way of others is.
     for _ in range(alike.shape[1].bit_length()):
         alike = alike.float() @ alike.float() > 0
     return alike
@@ -196,10 +236,10 @@ def _beside_others(sizes: Tensor, there: Tensor) -> Tensor:
         sizes: [N, K], log2.
         there: bool [N, K], which of them are of things.
     """
-    # Finite, as the middle of no sizes at all would have no gradient.
-    most = sizes.masked_fill(~there, -_BEYOND).amax(dim=1, keepdim=True)
-    least = sizes.masked_fill(~there, _BEYOND).amin(dim=1, keepdim=True)
-    return torch.tanh((sizes - (most + least) / 2) / _CLEARLY_OFF)
+    larger = torch.tanh((sizes.unsqueeze(2) - sizes.unsqueeze(1)) / _CLEARLY_OFF)
+    beside = larger * (there.unsqueeze(1) & there.unsqueeze(2))
+    others = there.sum(dim=1, keepdim=True) - 1
+    return beside.sum(dim=2) / others.clamp(min=1)
 
 
 def fit_finder(head: VisionHead, shards: Sequence[Path], seed: int) -> None:

@@ -287,11 +287,12 @@ class VisionHead(nn.Module):
         looks, shares = self.judged(features)
         taken = self.trust.logits(looks, shares).sigmoid().unsqueeze(-1)
         kinds = own + taken * (self.trust.named(shares) - own)
-        listed = self.inventory(patches, look, kinds, taken, codes)
+        is_photograph = taken.mean(dim=1) > _PHOTOGRAPH
+        listed = self.inventory(patches, look, kinds, taken, codes, is_photograph)
         overall = self.trust.named(shares.mean(dim=1, keepdim=True))
         as_one = self.inventory.single(overall + codes[self._middle])
-        is_photograph = taken.mean(dim=1, keepdim=True) > _PHOTOGRAPH
-        return torch.cat((kinds + codes, torch.where(is_photograph, as_one, listed)), dim=1)
+        listed = torch.where(is_photograph.unsqueeze(1), as_one, listed)
+        return torch.cat((kinds + codes, listed), dim=1)
 
     def look_closer(self, pixel_values: Tensor, boxes: Tensor) -> Tensor:
         """Give how things look, [N, K, C]; names are not learnt from texts, nor is this."""

@@ -17,7 +17,7 @@ from edge_et.tuning.features import (
     shard_path,
     write_shard,
 )
-from edge_et.tuning.inventory import Inventory, fit_finder
+from edge_et.tuning.inventory import Inventory, Look, fit_finder
 from edge_et.tuning.namer import NAMES, Namer, fit_namer
 from edge_et.tuning.scenes.mix import SceneKit, render_scene
 from edge_et.tuning.sights import build_sights, load_sights
@@ -61,12 +61,38 @@ def found(*centres: tuple[int, int, float]) -> torch.Tensor:
     return told
 
 
+def tokens_of(
+    listing: Inventory,
+    told: torch.Tensor,
+    look: Look,
+    taken: float = 0.0,
+    passed_over: bool = False,
+) -> torch.Tensor:
+    """Lists what is told; tokens of what is seen show a third kind, places add hundredths."""
+    listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
+    pictures = len(told)
+    kinds = torch.zeros(pictures, 64, WIDTH)
+    kinds[:, :, 2] = 5.0
+    codes = torch.arange(64.0).unsqueeze(1).expand(-1, WIDTH) * 0.01
+    with torch.no_grad():
+        tokens = listing(
+            torch.zeros(pictures, SIDE**2, CHANNELS),
+            look,
+            kinds,
+            torch.full((pictures, 64, 1), taken),
+            codes,
+            torch.full((pictures, 1), passed_over),
+        )
+    assert tokens.shape == (pictures, 3 * MOST, WIDTH)
+    return tokens
+
+
 def listed(
     listing: Inventory, told: torch.Tensor, taken: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Lists things where the upper half of the picture looks one way, the lower half another.
 
-    What is a little to the right in the upper half is taken for the lower half's kind, alone.
+    What is a little to the right in the upper half is taken for another kind, alone.
 
     Args:
         listing: Lists.
@@ -74,7 +100,7 @@ def listed(
         taken: Whether the tokens of what is seen stand for things; they show a third kind.
 
     Returns:
-        The tokens of numbers, of things, and of what else these may be.
+        The tokens of numbers, of kinds, and of what else these may be.
     """
 
     def look(boxes: torch.Tensor) -> torch.Tensor:
@@ -83,74 +109,79 @@ def listed(
         return torch.stack((1 - lower, lower, odd * 0.5), dim=-1)
 
     def namer(looks: torch.Tensor) -> torch.Tensor:
-        logits = torch.full((*looks.shape[:2], len(NAMES)), -9.0)
-        logits[..., 2], logits[..., 3] = -7.0, -8.0
-        logits[..., 0] = looks[..., 0] * 4
-        logits[..., 1] = looks[..., 1] * 4 + looks[..., 2] * 8.2
+        logits = torch.full((*looks.shape[:2], len(NAMES)), -180.0)
+        logits[..., 0] = looks[..., 0] * 80
+        logits[..., 1] = looks[..., 1] * 80
+        logits[..., 2] = looks[..., 2] * 444 - 140
+        logits[..., 3] = -160
         return logits
 
-    listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
     listing.namer.forward = namer  # type: ignore[method-assign]
-    kinds = torch.zeros(1, 64, WIDTH)
-    kinds[0, :, 2] = 5.0
-    codes = torch.arange(64.0).unsqueeze(1).expand(-1, WIDTH) * 0.01
-    with torch.no_grad():
-        patches = torch.zeros(1, SIDE**2, CHANNELS)
-        tokens = listing(patches, look, kinds, torch.full((1, 64, 1), taken), codes)[0]
-    assert tokens.shape == (3 * MOST, WIDTH)
+    tokens = tokens_of(listing, told, look, taken)[0]
     return tokens[0::3], tokens[1::3], tokens[2::3]
 
 
-def test_things_are_listed_down_the_picture_with_the_number_of_their_kind(listing: Inventory):
-    numbers, things, _ = listed(listing, found((14, 2, 0.3), (3, 9, 0.3), (3, 1, 0.3)))
-    assert numbers[:, 0].tolist() == [200, 200, 100, -1, -1]
-    # The size is the middle one, so that kind and place are left.
-    torch.testing.assert_close(things[:3, 5], torch.tensor([0.08, 0.12, 0.57]))
-    torch.testing.assert_close(things[:3, 0] - things[:3, 5], torch.tensor([5.0, 5.0, 0.0]))
-    torch.testing.assert_close(things[:3, 1] - things[:3, 5], torch.tensor([0.0, 0.0, 5.0]))
-    assert (things[3:] == -1).all()
+def test_kinds_are_listed_down_the_picture_with_their_numbers(listing: Inventory):
+    numbers, kinds, others = listed(listing, found((14, 2, 0.3), (3, 9, 0.3), (3, 1, 0.3)))
+    assert numbers[:, 0].tolist() == [200, 100, -1, -1, -1]
+    # Beside the name stands half the number of several things, and the place of a single one.
+    torch.testing.assert_close(kinds[:2, 5], torch.tensor([100.0, 0.57]))
+    torch.testing.assert_close(others[:2, 5], torch.tensor([150.0, 50.57]))
+    torch.testing.assert_close(kinds[:2, 0] - kinds[:2, 5], torch.tensor([5.0, 0.0]))
+    torch.testing.assert_close(kinds[:2, 1] - kinds[:2, 5], torch.tensor([0.0, 5.0]))
+    assert (kinds[2:] == -1).all()
 
 
-def test_things_that_look_alike_are_named_together(listing: Inventory):
+def test_things_of_a_kind_are_named_together(listing: Inventory):
     numbers, alone, _ = listed(listing, found((3, 9, 0.3)))
     assert numbers[0, 0] == 100
-    assert alone[0, 1] - alone[0, 5] == 5
-    numbers, things, _ = listed(listing, found((3, 2, 0.3), (3, 9, 0.3), (3, 5, 0.3)))
-    assert numbers[:3, 0].tolist() == [300, 300, 300]
-    torch.testing.assert_close(things[:3, 0] - things[:3, 5], torch.full((3,), 5.0))
+    assert alone[0, 3] - alone[0, 5] == 1
+    numbers, kinds, _ = listed(listing, found((3, 2, 0.3), (3, 9, 0.3), (3, 5, 0.3)))
+    assert numbers[:, 0].tolist() == [300, -1, -1, -1, -1]
+    assert kinds[0, 0] - kinds[0, 5] == 5
 
 
 def test_what_else_a_thing_may_be_is_listed_behind_it(listing: Inventory):
-    _, things, others = listed(listing, found((14, 2, 0.3)))
-    place, doubt = things[0, 5], others[0] - things[0, 5] - 50
-    assert things[0, 1] - place == 5
+    _, kinds, others = listed(listing, found((14, 2, 0.3)))
+    place, doubt = kinds[0, 5], others[0] - kinds[0, 5] - 50
+    assert kinds[0, 1] - place == 5
     # The lower half's kind; the upper half's is next, then two that look like nothing here.
     torch.testing.assert_close(doubt[[0, 1, 3, 4]], torch.tensor([0.5 * 5, 0.0, 0.3, 0.2]))
     assert (others[1:] == -1).all()
 
 
 def test_what_is_seen_stands_for_a_thing_where_it_is_taken(listing: Inventory):
-    _, things, _ = listed(listing, found((3, 2, 0.3)), taken=1.0)
-    assert things[0, 2] - things[0, 5] == pytest.approx(5.0)
-    assert things[0, 0] == things[0, 5]
+    _, kinds, _ = listed(listing, found((3, 2, 0.3)), taken=1.0)
+    assert kinds[0, 2] - kinds[0, 5] == pytest.approx(5.0)
+    assert kinds[0, 0] == kinds[0, 5]
 
 
-def test_sizes_are_told_beside_the_others_of_the_picture(listing: Inventory):
-    sizes = (0.1, 0.4, 0.2)
-    for scale in (1, 2):
-        places = zip((2, 7, 12), (2, 7, 12), (size * scale for size in sizes), strict=True)
-        _, things, _ = listed(listing, found(*places))
-        large = np.tanh(4.0) * 1000
-        assert things[:3, 5].tolist() == pytest.approx([0.09 - large, 0.27 + large, 0.54], abs=1e-2)
-        assert (things[3:] == -1).all()
+@pytest.mark.parametrize(
+    ("sizes", "beside"),
+    [((0.1, 0.4, 0.2), (-1, 0)), ((0.4, 0.2, 0.1), (1, -1)), ((0.2, 0.2, 0.2), (0, 0))],
+)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_sizes_are_told_beside_the_others_of_the_picture(
+    listing: Inventory, sizes: tuple[float, ...], beside: tuple[int, int], scale: int
+):
+    first, second, third = (size * scale for size in sizes)
+    _, kinds, _ = listed(listing, found((2, 2, first), (7, 7, second), (12, 12, third)))
+    wanted = [100 + 1000 * beside[0], 0.54 + 1000 * beside[1]]
+    assert kinds[:2, 5].tolist() == pytest.approx(wanted, abs=1.0)
 
 
-def test_neighbours_are_one_thing_and_the_surest_are_listed(listing: Inventory):
+def test_neighbours_are_one_thing_and_the_surest_are_looked_at(listing: Inventory):
+    looked_at = []
+
+    def look(boxes: torch.Tensor) -> torch.Tensor:
+        looked_at.append((boxes[0, :, :2] * SIDE).int().tolist())
+        return torch.zeros(*boxes.shape[:2], LOOKS)
+
     many = [(1 + 3 * (n // 3), 2 + 5 * (n % 3), 0.3) for n in range(7)]
     told = found((0, 0, 0.3), (0, 1, 0.3), *many)
     told[0, 0, 0, 1] = 3.5
-    _, things, _ = listed(listing, told)
-    assert (things[:, 5] * 100).round().int().tolist() == [0, 1, 3, 6, 17]
+    tokens_of(listing, told, look)
+    assert looked_at == [[[0, 0], [2, 1], [7, 1], [12, 1], [2, 4]]]
 
 
 def test_no_more_than_what_is_there_is_looked_at(listing: Inventory):
@@ -161,31 +192,40 @@ def test_no_more_than_what_is_there_is_looked_at(listing: Inventory):
         return torch.zeros(*boxes.shape[:2], LOOKS)
 
     told = torch.cat((found((14, 2, 0.3)), found((3, 9, 0.2), (3, 1, 0.4), (9, 9, 0.1))))
-    listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
-    patches, kinds = torch.zeros(2, SIDE**2, CHANNELS), torch.zeros(2, 64, WIDTH)
-    with torch.no_grad():
-        listing(patches, look, kinds, torch.zeros(2, 64, 1), torch.zeros(64, WIDTH))
+    tokens_of(listing, told, look)
     (boxes,) = looked_at
     assert boxes.shape == (2, 3, 3)
     torch.testing.assert_close(boxes[0, 0], torch.tensor([2.5 / 16, 14.5 / 16, 0.3]))
     torch.testing.assert_close(boxes[1, :, 2], torch.tensor([0.4, 0.2, 0.1]))
+    assert (tokens_of(listing, told, look, passed_over=True) == -1).all()
+    assert looked_at[1].shape == (2, 1, 3)
 
 
-def test_things_alike_by_way_of_another_are_of_one_kind(listing: Inventory):
-    directions = torch.tensor([[1.0, 0.0], [0.7, 0.7], [0.0, 1.0], [-1.0, 0.0]])
-    looks = torch.nn.functional.pad(directions, (0, 1))
+@pytest.mark.parametrize(
+    ("degrees", "names", "numbers"),
+    [
+        ((0, 30, 60, 180), (0, 1, 2, 3), [300, 100]),
+        ((0, 90, 180, 270), (0, 1, 0, 2), [200, 100, 100]),
+        ((0, 0, 90, 90), (0, 1, 2, 3), [200, 200]),
+        ((0, 40, 80, 120), (0, 1, 2, 3), [100, 100, 100, 100]),
+    ],
+    ids=["alike by way of another", "named alike", "look alike", "only a little alike"],
+)
+def test_things_that_look_alike_or_are_named_alike_are_of_a_kind(
+    listing: Inventory, degrees: tuple[int, ...], names: tuple[int, ...], numbers: list[int]
+):
+    angles = torch.tensor(degrees).deg2rad()
+    looks = torch.stack((angles.cos(), angles.sin(), torch.zeros(4)), dim=-1).unsqueeze(0)
+
+    def namer(looks: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(*looks.shape[:2], len(NAMES))
+        logits[0, range(4), names] = 100.0
+        return logits
+
+    listing.namer.forward = namer  # type: ignore[method-assign]
     told = found((1, 1, 0.3), (4, 1, 0.3), (7, 1, 0.3), (10, 1, 0.3))
-    listing.finder.forward = lambda patches: told  # type: ignore[method-assign]
-    patches, kinds = torch.zeros(1, SIDE**2, CHANNELS), torch.zeros(1, 64, WIDTH)
-    with torch.no_grad():
-        tokens = listing(
-            patches,
-            lambda boxes: looks.unsqueeze(0),
-            kinds,
-            torch.zeros(1, 64, 1),
-            torch.zeros(64, WIDTH),
-        )
-    assert tokens[0, ::3, 0].tolist() == [300, 300, 300, 100, -1]
+    tokens = tokens_of(listing, told, lambda boxes: looks)[0, ::3, 0].tolist()
+    assert tokens == numbers + [-1] * (MOST - len(numbers))
 
 
 def test_an_empty_picture_lists_nothing(listing: Inventory):
