@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_et.errors import TuningError
 from edge_et.export.projector import PixelShuffleProjector
 from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector, early_features
 from edge_et.tuning import recipe
@@ -258,10 +259,18 @@ class VisionHead(nn.Module):
 
         Args:
             features: [N, 1 + 2 P + S + R + H, C] of the trunk.
+
+        Raises:
+            TuningError: They are not, but of another version's.
         """
         begin = 2 * self._patches + 1 + recipe.SEEN_TOKENS
         reading = features[:, begin : begin + recipe.READ_TOKENS, :4]
         pixels = features[:, begin + recipe.READ_TOKENS :]
+        if pixels[0].numel() != 3 * TOWER_PIXELS**2:
+            raise TuningError(
+                "the features were made by another version of edge-et; remove the folder 'features'"
+                " in the work folder to have them made anew"
+            )
         pixels = pixels.reshape(-1, 3, TOWER_PIXELS, TOWER_PIXELS)
         return torch.cat((self.seen(features, pixels), self.read(reading)), dim=1)
 

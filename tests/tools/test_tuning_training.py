@@ -379,6 +379,12 @@ def test_without_trust_the_tokens_are_the_projectors(head: VisionHead, shards: l
         torch.testing.assert_close(seen, head.own_tokens(features))
 
 
+def test_features_of_another_version_are_told_by_name(head: VisionHead, shards: list[Path]):
+    features = torch.from_numpy(load_shard(shards[0]).features[:1, :-PIXEL_ROWS]).float()
+    with pytest.raises(TuningError, match="remove the folder 'features'"):
+        head(features)
+
+
 def test_of_a_photograph_the_classifiers_word_is_listed_alone(head: VisionHead, shards: list[Path]):
     features = torch.from_numpy(load_shard(shards[0]).features[:4]).float()
     torch.nn.init.normal_(head.trust.vectors)
