@@ -135,18 +135,9 @@ class Inventory(nn.Module):
             place_codes: [S, D] of the places.
             passed_over: bool [N, 1], of which pictures nothing is listed, nor looked at.
         """
-        # What is found, and its name, are not learnt from texts.
-        centres, sizes = self.finder(patches).detach().unbind(dim=1)
-        side = centres.shape[-1]
-        chances = centres.sigmoid()
-        peaks = chances >= functional.max_pool2d(chances, 3, stride=1, padding=1)
-        ranked, found = (chances * peaks).flatten(1).topk(self.most)
-        there = (ranked > _PRESENT) & ~passed_over
-        behind = side * side
-        order = torch.where(there, found, behind).topk(self.most, largest=False).indices
-        found, there = found.gather(1, order), there.gather(1, order)
-        rows, columns = found // side, found % side
-        size = sizes.flatten(1).gather(1, found)
+        rows, columns, size, found = self._find(patches)
+        side = math.isqrt(patches.shape[1])
+        there = found & ~passed_over
         looks = self._looks(look, boxes_at(rows, columns, size, side), there)
         logits = self.namer(looks)
         alike = _alike(looks, logits, there)
@@ -180,6 +171,23 @@ class Inventory(nn.Module):
         entry = entries[..., None, None]
         kinds = listed.gather(1, entry.expand_as(listed))
         return torch.where(first.gather(1, entries)[..., None, None], kinds, self.nothing)
+
+    def _find(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Finds things, down the picture; behind them stands what is none. Texts do not teach it.
+
+        Returns:
+            Rows, columns, log2 of sizes, and whether a thing was found, all [N, K].
+        """
+        centres, sizes = self.finder(patches).detach().unbind(dim=1)
+        side = centres.shape[-1]
+        chances = centres.sigmoid()
+        peaks = chances >= functional.max_pool2d(chances, 3, stride=1, padding=1)
+        ranked, found = (chances * peaks).flatten(1).topk(self.most)
+        there = ranked > _PRESENT
+        behind = side * side
+        order = torch.where(there, found, behind).topk(self.most, largest=False).indices
+        found, there = found.gather(1, order), there.gather(1, order)
+        return found // side, found % side, sizes.flatten(1).gather(1, found), there
 
     def _looks(self, look: Look, boxes: Tensor, there: Tensor) -> Tensor:
         """Give looks [N, K, C], less the mean, of what is there, which stands first."""
