@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from edge_et.errors import TuningError
 from edge_et.tuning.facts import Facts, printed_words
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
 from edge_et.tuning.questions.ask import ask, caption, kinds_for
@@ -126,13 +127,16 @@ def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> l
 
 def _two_steps(shard: FeatureShard, rng: np.random.Generator) -> tuple[Facts, Example]:
     """Draws a question of two steps about any scene of a shard that has one."""
-    while True:
-        facts = shard.scene_facts(int(rng.integers(SHARD_SCENES)))
+    for scene in rng.permutation(SHARD_SCENES).tolist():
+        facts = shard.scene_facts(scene)
         kinds = [kind for kind in kinds_for(facts) if kind in TWO_STEP_KINDS]
         if kinds:
             example = ask(facts, kinds[int(rng.integers(len(kinds)))], rng)
             assert example is not None
             return facts, example
+    raise TuningError(
+        "no scene of a feature shard has a question of two steps; train without 'practice'"
+    )
 
 
 def _examples(facts: Facts, count: int, rng: np.random.Generator) -> list[Example]:

@@ -5,6 +5,7 @@ import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -462,6 +463,16 @@ def test_practice_is_of_two_steps_about_any_scene_and_takes_nothing_from_the_oth
             assert "Describe the picture. Pay attention to:" in text
             assert "\nAnswer: " in tokenizer.decode(taught.tolist())
             assert "Describe" not in tokenizer.decode(taught.tolist())
+
+
+def test_nothing_to_practise_on_is_told(tokenizer, shards: list[Path], tmp_path: Path):
+    shard = load_shard(shards[0])
+    alone = ObjectFacts((SceneObject(Label("cat", None, "cats"), 0.5, 0.5, 0.5),))
+    facts = np.array([msgspec.json.encode(alone).decode()] * SHARD_SCENES)
+    write_shard(tmp_path / "shard.npz", replace(shard, features=shard.features[:, :1], facts=facts))
+    source = SceneSource([tmp_path / "shard.npz"], Mixture(practice=1), 16, tokenizer, 0)
+    with pytest.raises(TuningError, match="train without 'practice'"):
+        source.batch(0)
 
 
 def test_tuning_learns_and_goes_on_after_a_kill(
