@@ -23,7 +23,8 @@ from onnxruntime.quantization import (
 
 from edge_et.export.onnx_graph import INPUT
 
-_WEIGHT_ONLY_BLOCK = 128
+_BLOCK = 128
+_LOW_BLOCK = 16
 _INT8_ACCURACY_LEVEL = 4  # MatMulNBits: activations are rounded to int8 as well
 
 Method = Callable[[Path, Path, NDArray[np.float32], list[str]], None]
@@ -71,19 +72,31 @@ def static(
 def weight_only(
     source: Path, out: Path, calibration: NDArray[np.float32], keep_float: list[str]
 ) -> None:
-    """Int8 weights with a scale a block of 128; ONNX Runtime 1.22 is the first to run it."""
+    """Int8 weights with a scale a block of 128; ONNX Runtime 1.22 is the first to run it.
+
+    Matrices with fewer rows have blocks of 16, as a block that is not full is filled up with zeros.
+    """
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    quantizer = MatMulNBitsQuantizer(
-        onnx.load(source),
-        bits=8,
-        block_size=_WEIGHT_ONLY_BLOCK,
-        is_symmetric=True,
-        accuracy_level=_INT8_ACCURACY_LEVEL,
-        nodes_to_exclude=keep_float,
-    )
-    quantizer.process()
-    onnx.save(quantizer.model.model, out)
+    model = onnx.load(source)
+    rows = {weights.name: weights.dims[0] for weights in model.graph.initializer if weights.dims}
+    low = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul" and rows.get(node.input[1], _BLOCK) < _BLOCK
+    ]
+    for block, left_out in ((_BLOCK, [*keep_float, *low]), (_LOW_BLOCK, keep_float)):
+        quantizer = MatMulNBitsQuantizer(
+            model,
+            bits=8,
+            block_size=block,
+            is_symmetric=True,
+            accuracy_level=_INT8_ACCURACY_LEVEL,
+            nodes_to_exclude=left_out,
+        )
+        quantizer.process()
+        model = quantizer.model.model
+    onnx.save(model, out)
 
 
 METHODS: dict[str, Method] = {"dynamic": dynamic, "static": static, "weight-only": weight_only}

@@ -2,8 +2,11 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
 from PIL import Image
 
 from edge_et.bundle import Processing
@@ -18,7 +21,7 @@ from edge_et.export.onnx_graph import open_session, run_graph
 from edge_et.quantize import vision
 from edge_et.quantize.pictures import picture_halves
 from edge_et.quantize.vision import quantize_vision
-from edge_et.quantize.vision_methods import METHODS
+from edge_et.quantize.vision_methods import METHODS, root_logger_kept, weight_only
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,33 @@ def test_the_same_input_gives_the_same_bytes(
         for number in range(2)
     ]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_low_matrices_are_not_filled_up_with_zeros(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    weights = {
+        "down": random.standard_normal((256, 16)).astype(np.float32),
+        "up": random.standard_normal((16, 512)).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["pixel_values", "down"], ["narrow"], name="first"),
+            helper.make_node("MatMul", ["narrow", "up"], ["image_tokens"], name="second"),
+        ],
+        "low",
+        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["N", 256])],
+        [helper.make_tensor_value_info("image_tokens", TensorProto.FLOAT, ["N", 512])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    source, out = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), source)
+    with root_logger_kept():
+        weight_only(source, out, np.zeros((0,), np.float32), [])
+    values = sum(value.size for value in weights.values())
+    assert values < out.stat().st_size < 1.5 * values
+    rows = random.standard_normal((5, 256)).astype(np.float32)
+    (made,) = InferenceSession(out).run(None, {"pixel_values": rows})
+    assert row_cosines(made, rows @ weights["down"] @ weights["up"]).min() > 0.999
 
 
 def test_linears_stay_float_where_that_is_needed(
