@@ -21,6 +21,14 @@ TRAINING_STYLES = (
     "fluent-emoji-high-contrast",
     "emojione-monotone",
     "game-icons",
+    "icon-park-outline",
+    "lucide",
+    "lucide-lab",
+    "mdi",
+    "ph",
+    "tabler",
+    "hugeicons",
+    "fa6-solid",
 )
 HELD_OUT_STYLE = "openmoji"
 

@@ -37,8 +37,8 @@ class Discs:
 
     lines = False
 
-    def has(self, slug: str) -> bool:
-        return True
+    def slugs(self, thing: str) -> tuple[str, ...]:
+        return (thing,)
 
     def icon(self, slug: str) -> Image.Image:
         return Image.new("RGBA", (64, 64), (*(sum(slug.encode()) * k % 256 for k in (1, 7, 31)),))

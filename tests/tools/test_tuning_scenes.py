@@ -4,6 +4,7 @@ import itertools
 import json
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from edge_et.errors import AssetError
+from edge_et.tuning.assets import icons as icons_module
 from edge_et.tuning.assets.icons import ICON_PIXELS, ICON_SETS, IconLibrary, IconSet
+from edge_et.tuning.assets.plain_icons import PLAIN_ICONS
+from edge_et.tuning.concepts import THINGS
 from edge_et.tuning.facts import ChartFacts, ObjectFacts, PrintFacts
 from edge_et.tuning.features import SHARD_SCENES, build_shards, load_shard, shard_path
 from edge_et.tuning.scenes import restyle as restyle_module
@@ -35,8 +39,8 @@ class DrawnIcons:
 
     lines = False
 
-    def has(self, slug: str) -> bool:
-        return True
+    def slugs(self, thing: str) -> tuple[str, ...]:
+        return (thing,)
 
     def icon(self, slug: str) -> Image.Image:
         side = np.arange(ICON_PIXELS) - ICON_PIXELS / 2
@@ -211,15 +215,24 @@ def icon_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     icons = {
         "width": 10,
         "height": 10,
-        "icons": {"dot": {"body": '<circle cx="5" cy="5" r="5" fill="#f00"/>'}},
+        "icons": {
+            "dot": {"body": '<circle cx="5" cy="5" r="5" fill="#f00"/>'},
+            "post": {"body": '<path d="M0 0h5v10h-5z"/>', "width": 5},
+            "bench": {"body": '<path d="M0 0h10v5h-10z"/>', "height": 5},
+        },
         "aliases": {"point": {"parent": "dot"}, "blot": {"parent": "dot"}},
     }
     source = tmp_path / "icons.json"
     source.write_text(json.dumps(icons))
     with tarfile.open(tmp_path / "few-1.0.tgz", "w:gz") as archive:
         archive.add(source, "package/icons.json")
-    few = IconSet(package="few", version="1.0", license="MIT", sha256="0" * 64, misnamed=("blot",))
+    few = IconSet(package="few", version="1.0", license="MIT", sha256="0" * 64, misnamed="blot")
     monkeypatch.setitem(ICON_SETS, "few", few)
+    monkeypatch.setitem(ICON_SETS, "plain", replace(few, plain=True, misnamed=""))
+    (tmp_path / "plain-1.0.tgz").symlink_to("few-1.0.tgz")
+    things = {"ink": ("blot", "dash", "dot"), "speck": ("point",)}
+    monkeypatch.setattr(icons_module, "_EMOJI", things)
+    monkeypatch.setattr(icons_module, "PLAIN_ICONS", {"ink": ("blot",)})
     return tmp_path
 
 
@@ -234,8 +247,29 @@ def test_icons_are_rendered_with_their_transparency(icon_folder: Path):
 
 def test_a_set_knows_what_it_has(icon_folder: Path):
     library = IconLibrary("few", icon_folder)
-    assert [library.has(slug) for slug in ("dot", "point", "dash")] == [True, True, False]
-    assert not library.has("blot")
+    assert [library.slugs(thing) for thing in ("ink", "speck", "dust")] == [
+        ("dot",),
+        ("point",),
+        (),
+    ]
+
+
+def test_a_set_for_buttons_has_names_of_its_own(icon_folder: Path):
+    library = IconLibrary("plain", icon_folder)
+    assert [library.slugs(thing) for thing in ("ink", "speck")] == [("blot",), ()]
+
+
+def test_names_in_sets_for_buttons_are_of_things_that_scenes_show():
+    assert PLAIN_ICONS.keys() <= {thing.name for thing in THINGS}
+    assert all(len(set(slugs)) == len(slugs) for slugs in PLAIN_ICONS.values())
+    wrong = {slug for icons in ICON_SETS.values() if icons.plain for slug in icons.misnamed.split()}
+    assert wrong <= {slug for slugs in PLAIN_ICONS.values() for slug in slugs}
+
+
+def test_a_tall_icon_is_as_large_as_a_wide_one(icon_folder: Path):
+    library = IconLibrary("few", icon_folder)
+    tall, wide = library.icon("post"), library.icon("bench")
+    assert (tall.width, tall.height) == (wide.height, wide.width) == (ICON_PIXELS // 2, ICON_PIXELS)
 
 
 def test_an_unknown_icon_is_named(icon_folder: Path):

@@ -21,8 +21,12 @@ from PIL import Image
 
 from edge_et.errors import AssetError
 from edge_et.export.steps import atomic_output
+from edge_et.tuning.assets.plain_icons import PLAIN_ICONS
+from edge_et.tuning.concepts import THINGS
 
 ICON_PIXELS = 192
+
+_EMOJI = {thing.name: thing.icons for thing in THINGS}
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +41,8 @@ class IconSet:
         license: Of the drawings, an SPDX name.
         sha256: Of the package's archive.
         lines: Whether its drawings are of one colour, black lines and shadows.
-        misnamed: Slugs under which it draws something else than the other sets do.
+        plain: Whether it is for buttons and maps, and names its drawings as `plain_icons` tells.
+        misnamed: Slugs, with spaces between, of what it draws otherwise than other sets do.
     """
 
     package: str
@@ -45,7 +50,8 @@ class IconSet:
     license: str
     sha256: str
     lines: bool = False
-    misnamed: tuple[str, ...] = ()
+    plain: bool = False
+    misnamed: str = ""
 
 
 ICON_SETS = {
@@ -102,7 +108,7 @@ ICON_SETS = {
         version="1.2.4",
         license="CC-BY-4.0",
         sha256="5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc",
-        misnamed=("turkey",),
+        misnamed="turkey",
     ),
     "fluent-emoji-high-contrast": IconSet(
         package="@iconify-json/fluent-emoji-high-contrast",
@@ -124,7 +130,79 @@ ICON_SETS = {
         license="CC-BY-3.0",
         sha256="f5758efb34d91c4f50b941f355f16ee73938625e5996fabc25171288404460a4",
         lines=True,
-        misnamed=("fountain",),
+        misnamed="fountain",
+    ),
+    "icon-park-outline": IconSet(
+        package="@iconify-json/icon-park-outline",
+        version="1.2.4",
+        license="Apache-2.0",
+        sha256="e4c29776086e46ed7d113b7d44798a36ca74df6dcfb949da142db34714ab7c8a",
+        lines=True,
+        plain=True,
+        misnamed="apple kettle turkey egg earth telescope trumpet scissors "
+        "anchor keyboard alarm telephone football ring handbag envelope",
+    ),
+    "lucide": IconSet(
+        package="@iconify-json/lucide",
+        version="1.2.137",
+        license="ISC",
+        sha256="e74db8c3a55fff55bc82de21268c4bced9f65ff10aacc0d5f3a395b0e93243c3",
+        lines=True,
+        plain=True,
+        misnamed="bike bolt delete",
+    ),
+    "lucide-lab": IconSet(
+        package="@iconify-json/lucide-lab",
+        version="1.2.3",
+        license="ISC",
+        sha256="ea0a3dc587d60e65b4e710f2239a54a6609fcd19b214f9eb0df66874f920df08",
+        lines=True,
+        plain=True,
+    ),
+    "mdi": IconSet(
+        package="@iconify-json/mdi",
+        version="1.2.3",
+        license="Apache-2.0",
+        sha256="ddd817a7213f91de51147943915c0cda8c8b818a53c92b5c068cfa9883c6d7ac",
+        lines=True,
+        plain=True,
+        misnamed="apple bike burger chocolate cup wine bolt hand-palm glove",
+    ),
+    "ph": IconSet(
+        package="@iconify-json/ph",
+        version="1.2.2",
+        license="MIT",
+        sha256="e3a582a047d9829fc7e8842c660d8065e598d1b68bb58cb68e75a1f1e5a614cc",
+        lines=True,
+        plain=True,
+        misnamed="needle",
+    ),
+    "tabler": IconSet(
+        package="@iconify-json/tabler",
+        version="1.2.41",
+        license="MIT",
+        sha256="3bf99af156d28d05568aff524a35ed1ba238df640a7835a5e02e1f8e439685f6",
+        lines=True,
+        plain=True,
+        misnamed="bike cup jacket needle",
+    ),
+    "hugeicons": IconSet(
+        package="@iconify-json/hugeicons",
+        version="1.2.35",
+        license="MIT",
+        sha256="cca09de913319938961fa0613a8eb42952f76c3ee13a7c68ef411091590c5d8b",
+        lines=True,
+        plain=True,
+        misnamed="apple bike moon bolt football keyboard kite lock purse",
+    ),
+    "fa6-solid": IconSet(
+        package="@iconify-json/fa6-solid",
+        version="1.2.4",
+        license="CC-BY-4.0",
+        sha256="082c792eaad4751626438773fa7360cb23f495b687cf2dd01b2b0fccc7f6af8b",
+        lines=True,
+        plain=True,
+        misnamed="tree",
     ),
     "openmoji": IconSet(
         package="@iconify-json/openmoji",
@@ -156,9 +234,16 @@ class IconLibrary:
         if not self._archive.exists():
             _download(ICON_SETS[style], self._archive)
 
-    def has(self, slug: str) -> bool:
-        """Says whether the set has an icon of that name."""
-        return slug in self._names
+    @functools.cached_property
+    def all_slugs(self) -> frozenset[str]:
+        """Lists all of the set's icons that show what others do."""
+        slugs = frozenset(self._icons["icons"]) | frozenset(self._icons.get("aliases", {}))
+        return slugs - frozenset(ICON_SETS[self.style].misnamed.split())
+
+    def slugs(self, thing: str) -> tuple[str, ...]:
+        """Lists the set's icons of a thing."""
+        named = PLAIN_ICONS if ICON_SETS[self.style].plain else _EMOJI
+        return tuple(slug for slug in named.get(thing, ()) if slug in self.all_slugs)
 
     def icon(self, slug: str) -> Image.Image:
         """Returns the icon as an RGBA picture, `ICON_PIXELS` on its longer side.
@@ -186,12 +271,8 @@ class IconLibrary:
             f'xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width} {height}">'
             f"{entry['body']}</svg>"
         )
-        return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=ICON_PIXELS))
-
-    @functools.cached_property
-    def _names(self) -> frozenset[str]:
-        names = frozenset(self._icons["icons"]) | frozenset(self._icons.get("aliases", {}))
-        return names - frozenset(ICON_SETS[self.style].misnamed)
+        larger = ICON_PIXELS / max(width, height)
+        return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=round(width * larger)))
 
     @functools.cached_property
     def _icons(self) -> dict:

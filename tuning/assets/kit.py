@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_et.tuning.assets.backgrounds import BackgroundLibrary
+from edge_et.tuning.assets.clip_art import ClipArt
 from edge_et.tuning.assets.fonts import FontLibrary
 from edge_et.tuning.assets.icons import IconLibrary
 from edge_et.tuning.assets.stamps import StampLibrary
@@ -28,6 +29,7 @@ def scene_kit(assets: Path, *, held_out: bool = False) -> SceneKit:
         icons=[IconLibrary(style, assets) for style in styles],
         fonts=FontLibrary(assets).fonts(held_out=held_out),
         stamps=None if held_out else StampLibrary(assets),
+        clip_art=None if held_out else ClipArt(assets),
         backgrounds=BackgroundLibrary(assets),
         held_out=held_out,
     )

@@ -10,7 +10,6 @@ from typing import Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from edge_et.tuning.concepts import THINGS
 from edge_et.tuning.scenes.canvas import Backgrounds, background, wear
 from edge_et.tuning.scenes.charts import render_chart
 from edge_et.tuning.scenes.objects import render_objects
@@ -23,7 +22,7 @@ FAMILIES: tuple[Family, ...] = ("objects", "print", "chart")
 
 _FAMILY_SHARES = (0.58, 0.15, 0.27)
 _STAMP_SHARE = 0.45
-_ICONS = {thing.name: thing.icons for thing in THINGS}
+_CLIP_ART_SHARE = 0.2
 
 
 class Icons(Protocol):
@@ -35,8 +34,8 @@ class Icons(Protocol):
 
     lines: bool
 
-    def has(self, slug: str) -> bool:
-        """Says whether there is such an icon."""
+    def slugs(self, thing: str) -> Sequence[str]:
+        """Lists the icons of a thing."""
 
     def icon(self, slug: str) -> Image.Image:
         """Returns an RGBA drawing."""
@@ -60,6 +59,7 @@ class SceneKit:
         icons: Drawing styles. A scene keeps to one, as far as that one can draw its things.
         fonts: Font files.
         stamps: Cut-out photographs of things; None for drawings alone.
+        clip_art: Drawings by many hands, for any scene; None for those of the styles alone.
         backgrounds: Photographs to put things on; None for textures alone.
         held_out: Whether words and pairs of things are those kept from training, and drawings stay
             as they are.
@@ -68,6 +68,7 @@ class SceneKit:
     icons: Sequence[Icons]
     fonts: Sequence[Path]
     stamps: Stamps | None = None
+    clip_art: Icons | None = None
     backgrounds: Backgrounds | None = None
     held_out: bool = False
 
@@ -85,16 +86,27 @@ class _OneStyle:
         as_photograph = rng.random() < _STAMP_SHARE
         if stamps is not None and as_photograph and name in stamps.names():
             return stamps.cutout(name, rng)
+        clip_art = self.kit.clip_art
+        if clip_art is not None and rng.random() < _CLIP_ART_SHARE and clip_art.slugs(name):
+            return drawn_otherwise(rng, clip_art, _one_of(rng, clip_art.slugs(name)))
         others = (self.kit.icons[i] for i in rng.permutation(len(self.kit.icons)))
         for icons in (self.style, *others):
-            slugs = [slug for slug in _ICONS[name] if icons.has(slug)]
+            slugs = icons.slugs(name)
             if slugs:
-                icon = icons.icon(slugs[int(rng.integers(len(slugs)))])
-                if self.kit.held_out:
-                    return icon
-                return painted(rng, icon) if icons.lines else restyle(rng, icon)
+                slug = _one_of(rng, slugs)
+                return icons.icon(slug) if self.kit.held_out else drawn_otherwise(rng, icons, slug)
         assert stamps is not None, f"no style draws {name!r}"
         return stamps.cutout(name, rng)
+
+
+def _one_of(rng: np.random.Generator, slugs: Sequence[str]) -> str:
+    return slugs[int(rng.integers(len(slugs)))]
+
+
+def drawn_otherwise(rng: np.random.Generator, icons: Icons, slug: str) -> Image.Image:
+    """Returns an icon, RGBA, as training shows it: perhaps as other hands would have drawn it."""
+    icon = icons.icon(slug)
+    return painted(rng, icon) if icons.lines else restyle(rng, icon)
 
 
 def render_scene(
