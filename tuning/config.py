@@ -53,15 +53,17 @@ class NamesStage(
     tag_field="kind",
     tag="names",
 ):
-    """The stage that fits names to how listed things look; see `namer.fit_namer`.
+    """The stage that teaches the closer look; see `train_closer_look`.
 
     Attributes:
-        name: Unlike those of other stages.
-        scenes: Of things; rounded up to whole files of sights.
+        name: Of its checkpoint.
+        scenes: Of things; rounded up to whole files of cut-outs.
+        epochs: Times each thing is seen.
     """
 
     name: Name
     scenes: Positive
+    epochs: Positive = 2
 
 
 class TextStage(

@@ -1,89 +1,219 @@
-"""How tens of thousands of things look, for the namer: rendered, encoded and forgotten again.
+"""Tens of thousands of things, cut out: what the closer look and the namer learn from.
 
-Goes in: a range of seeds. Comes out: files with the look and the name of every thing in scenes of
-things, a hundredth of what `features` keeps of as many. Building continues where it was stopped.
+Goes in: a range of seeds. Comes out: files with every thing in scenes of things, as the closer look
+would be shown it and with a little more around it, and its name; and drawings of other kinds that
+look as if they were cut out. Building continues where it was stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from edge_et.export.steps import atomic_output
+from edge_et.tuning.closer_look import AROUND, CLOSER_PIXELS, cut_out
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES
 from edge_et.tuning.inventory import boxes_at
 from edge_et.tuning.namer import NAMES
-from edge_et.tuning.scenes.mix import SceneKit, render_scene
-from edge_et.tuning.tower import pixel_values
+from edge_et.tuning.scenes.canvas import background, wear
+from edge_et.tuning.scenes.mix import Icons, SceneKit, drawn_otherwise, render_scene
+from edge_et.tuning.scenes.objects import THING_LABELS, tilted
+from edge_et.tuning.tower import PIXEL_MEAN, PIXEL_STD
 
 if TYPE_CHECKING:
     from edge_et.tuning.vision_head import VisionHead, VisionTrunk
 
+CUTOUT_PIXELS = 160
+"""Height and width of a cut-out, of which the closer look sees the middle."""
+
 _NUMBERS = {name: number for number, name in enumerate(NAMES)}
 _ENCODED_AT_ONCE = 16
+# Of other kinds, how many there are in a file, and how many pixels large they are before they are
+# enlarged, as things are in scenes.
+_OTHERS = 768
+_OTHERS_SEED = 1
+_OTHER_SIZES = (40, 98)
+
+# How otherwise things are shown: how much of the closer look's width is seen, then widths of ranges
+# around none, of which some are of logarithms, and of which the turn is in radians and the shift in
+# shares of half a cut-out.
+_NEAREST, _FARTHEST = 0.8, 1.25
+_STRETCH = 0.3
+_TURN = 0.5
+_SHIFT = 0.16
+_LIGHT = 0.2
+_BALANCE = 0.6
+_CONTRAST = 0.8
+_BRIGHTNESS = 0.3
+_EXCHANGED_SHARE = 0.25
+_GREY_SHARE = 0.15
 
 
-def sights_path(folder: Path, index: int) -> Path:
+@dataclass(frozen=True, slots=True, eq=False)
+class Cutouts:
+    """Things that are cut out.
+
+    Attributes:
+        pictures: uint8 [things, 3, `CUTOUT_PIXELS`, `CUTOUT_PIXELS`], or pixel values of these.
+        kinds: int64 [things], numbers of what they are.
+    """
+
+    pictures: Tensor
+    kinds: Tensor
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+
+def cutouts_path(folder: Path, index: int) -> Path:
     """Returns where the things in the scenes of seeds `index * SHARD_SCENES` and on live."""
-    return folder / f"sights-{index:05d}.npz"
+    return folder / f"cutouts-{index:05d}.npz"
 
 
-def build_sights(
-    folder: Path, indices: Sequence[int], kit: SceneKit, trunk: VisionTrunk, head: VisionHead
+def build_cutouts(
+    folder: Path,
+    indices: Sequence[int],
+    kit: SceneKit,
+    others: Mapping[str, Sequence[Icons]],
+    trunk: VisionTrunk,
+    head: VisionHead,
 ) -> Iterator[Path]:
-    """Renders scenes of things and writes down how each looks, where that is not done yet.
+    """Renders scenes of things and cuts these out, where that is not done yet.
 
     Args:
         folder: Where the files are kept.
-        indices: Which files to make sure of, each of `SHARD_SCENES` scenes.
+        indices: Which files to make sure of, each of `SHARD_SCENES` scenes; 110 MB each.
         kit: What scenes are drawn with.
+        others: Slugs of drawings of other kinds, and the styles that have them.
         trunk: The tower's part that is not trained.
-        head: Its other part; a file that is there is not made anew for another one.
+        head: Its other part, of which the finder says how large things are; a file that is there
+            is not made anew for another one.
 
     Yields:
         The path of each file, once it is complete.
     """
     for index in indices:
-        path = sights_path(folder, index)
+        path = cutouts_path(folder, index)
         if not path.exists():
             first = index * SHARD_SCENES
             parts = [
-                _see(range(start, start + _ENCODED_AT_ONCE), kit, trunk, head)
+                _cut_out_things(range(start, start + _ENCODED_AT_ONCE), kit, trunk, head)
                 for start in range(first, first + SHARD_SCENES, _ENCODED_AT_ONCE)
             ]
-            looks, names = (np.concatenate(column) for column in zip(*parts, strict=True))
+            pictures, names = (np.concatenate(column) for column in zip(*parts, strict=True))
+            other_pictures, other_kinds = _draw_others(index, kit, others)
             with atomic_output(path) as partial, partial.open("wb") as file:
-                np.savez(file, looks=looks, names=names)
+                np.savez(
+                    file,
+                    pictures=pictures,
+                    names=names,
+                    other_pictures=other_pictures,
+                    other_kinds=other_kinds,
+                )
         yield path
 
 
-def load_sights(paths: Sequence[Path]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reads looks, float16 [things, C], and numbers of `NAMES`, int64 [things]."""
-    looks, names = [], []
+def load_cutouts(paths: Sequence[Path]) -> tuple[Cutouts, Cutouts]:
+    """Reads things, whose kinds are numbers of `NAMES`, and what is of other kinds."""
+    columns: dict[str, list[np.ndarray]] = {}
     for path in paths:
         with np.load(path) as arrays:
-            looks.append(arrays["looks"])
-            names.append(arrays["names"])
-    return torch.from_numpy(np.concatenate(looks)), torch.from_numpy(np.concatenate(names))
+            for name in arrays.files:
+                columns.setdefault(name, []).append(arrays[name])
+    made = {name: torch.from_numpy(np.concatenate(parts)) for name, parts in columns.items()}
+    things = Cutouts(made["pictures"], made["names"])
+    return things, Cutouts(made["other_pictures"], made["other_kinds"])
 
 
-def _see(
+def middles(pictures: Tensor) -> Tensor:
+    """Gives pixel values of what the closer look sees of cut-outs.
+
+    Args:
+        pictures: uint8 [N, 3, `CUTOUT_PIXELS`, `CUTOUT_PIXELS`].
+
+    Returns:
+        float32 [N, 3, `CLOSER_PIXELS`, `CLOSER_PIXELS`].
+    """
+    edge = (CUTOUT_PIXELS - CLOSER_PIXELS) // 2
+    inside = slice(edge, edge + CLOSER_PIXELS)
+    return _pixel_values(pictures[:, :, inside, inside].float() / 255)
+
+
+def varied(pictures: Tensor, coloured: Tensor, generator: torch.Generator) -> Tensor:
+    """Gives what `middles` does of things that are shown a little otherwise.
+
+    They are turned, mirrored, stretched, off the middle, nearer or farther, and in other colours
+    where these are not part of the name.
+
+    Args:
+        pictures: See `middles`.
+        coloured: bool [N], whose colour is part of its name; see `is_coloured`.
+        generator: Of the CPU.
+    """
+    count = len(pictures)
+
+    def off(width: float, *shape: int) -> Tensor:
+        return (torch.rand(count, *shape, generator=generator) - 0.5) * width
+
+    nearness = (_NEAREST + (_FARTHEST - _NEAREST) * (off(1) + 0.5)) * CLOSER_PIXELS / CUTOUT_PIXELS
+    stretch, turn, mirrored = off(_STRETCH).exp(), off(_TURN), off(1).sign()
+    frame = torch.empty(count, 2, 3)
+    frame[:, 0, 0] = nearness * stretch * mirrored * turn.cos()
+    frame[:, 0, 1] = nearness * stretch * -turn.sin()
+    frame[:, 1, 0] = nearness / stretch * mirrored * turn.sin()
+    frame[:, 1, 1] = nearness / stretch * turn.cos()
+    frame[:, :, 2] = off(_SHIFT, 2)
+    size = [count, 3, CLOSER_PIXELS, CLOSER_PIXELS]
+    grid = functional.affine_grid(frame, size, align_corners=False)
+    shown = functional.grid_sample(
+        pictures.float() / 255, grid, padding_mode="border", align_corners=False
+    )
+    shown = torch.where(coloured.view(-1, 1, 1, 1), shown, _recoloured(shown, off))
+    return _pixel_values((shown * off(_LIGHT, 1, 1, 1).exp()).clamp(0, 1))
+
+
+def is_coloured(names: Tensor) -> Tensor:
+    """Says whether numbers of `NAMES` are of things whose colour is part of the name."""
+    return names >= len(THING_LABELS)
+
+
+def _recoloured(shown: Tensor, off: Callable[..., Tensor]) -> Tensor:
+    """Exchanges colour channels of some, takes the colours of others, and changes contrasts."""
+    order = off(1, 3).argsort(dim=1)
+    kept = off(1, 1) > _EXCHANGED_SHARE - 0.5
+    order = torch.where(kept, torch.arange(3), order)
+    changed = shown.gather(1, order[:, :, None, None].expand_as(shown))
+    changed = changed * off(_BALANCE, 3, 1, 1).exp()
+    grey = off(1, 1, 1, 1) < _GREY_SHARE - 0.5
+    changed = torch.where(grey, changed.mean(dim=1, keepdim=True), changed)
+    return (changed - 0.5) * off(_CONTRAST, 1, 1, 1).exp() + 0.5 + off(_BRIGHTNESS, 1, 1, 1)
+
+
+def _pixel_values(pictures: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    return (pictures - mean) / std
+
+
+def _cut_out_things(
     seeds: Sequence[int], kit: SceneKit, trunk: VisionTrunk, head: VisionHead
 ) -> tuple[np.ndarray, np.ndarray]:
     scenes = [render_scene(seed, kit, "objects") for seed in seeds]
     pictures = [np.asarray(scene.picture) for scene in scenes]
     device = head.projector.place_codes.device
-    pixels = pixel_values(pictures).to(device)
     patches = head.shard_patches(trunk.tower(pictures)).float().to(device)
     with torch.no_grad():
         sizes = head.inventory.finder(patches)[:, 1].cpu()
     side = sizes.shape[-1]
-    looks, names = [], []
+    made, names = [], []
     for number, scene in enumerate(scenes):
         assert isinstance(scene.facts, ObjectFacts)
         things = scene.facts.objects
@@ -91,7 +221,31 @@ def _see(
         centres = torch.tensor([[thing.y, thing.x] for thing in things])
         rows, columns = (centres * side).long().clamp(0, side - 1).T
         boxes = boxes_at(rows, columns, sizes[number, rows, columns], side)
-        seen = head.look_closer(pixels[number, None], boxes[None].to(device))
-        looks.append(seen[0].half().cpu().numpy())
+        pixels = torch.from_numpy(pictures[number].astype(np.float32)).permute(2, 0, 1)
+        cut = cut_out(pixels.unsqueeze(0), boxes.unsqueeze(0), CUTOUT_PIXELS)
+        made.append(cut.round().to(torch.uint8).numpy())
         names += [_NUMBERS[thing.label.words] for thing in things]
-    return np.concatenate(looks), np.array(names, np.int64)
+    return np.concatenate(made), np.array(names, np.int64)
+
+
+def _draw_others(
+    index: int, kit: SceneKit, others: Mapping[str, Sequence[Icons]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws what looks like cut-outs of other kinds."""
+    rng = np.random.default_rng([_OTHERS_SEED, index])
+    slugs = list(others)
+    kinds = rng.integers(len(slugs), size=_OTHERS)
+    made = []
+    for kind in kinds.tolist():
+        styles = others[slugs[kind]]
+        icons = styles[int(rng.integers(len(styles)))]
+        size = int(rng.integers(*_OTHER_SIZES))
+        drawing = tilted(rng, drawn_otherwise(rng, icons, slugs[kind]), size)
+        side = round(size * AROUND * CUTOUT_PIXELS / CLOSER_PIXELS)
+        canvas = background(rng, kit.backgrounds)
+        left, top = rng.integers(canvas.width - side + 1, size=2).tolist()
+        canvas = canvas.crop((left, top, left + side, top + side))
+        canvas.paste(drawing, ((side - drawing.width) // 2, (side - drawing.height) // 2), drawing)
+        seen = wear(rng, canvas).resize((CUTOUT_PIXELS,) * 2, Image.Resampling.BILINEAR)
+        made.append(np.asarray(seen).transpose(2, 0, 1))
+    return np.stack(made), kinds

@@ -20,18 +20,19 @@ from edge_et.errors import TuningError
 from edge_et.tuning.adapter_file import read_adapter
 from edge_et.tuning.align import AlignSettings, WordTargets, align, begin
 from edge_et.tuning.assets.kit import scene_kit
+from edge_et.tuning.assets.other_kinds import other_kinds
 from edge_et.tuning.checkpoint import load_checkpoint
 from edge_et.tuning.class_words import class_words
 from edge_et.tuning.classifier import load_classifier
+from edge_et.tuning.closer_look import CloserLook
 from edge_et.tuning.config import AlignStage, NamesStage, TextStage, TrainConfig
+from edge_et.tuning.cutouts import build_cutouts, load_cutouts
 from edge_et.tuning.features import SHARD_SCENES, build_shards
 from edge_et.tuning.inventory import fit_finder
 from edge_et.tuning.language_model import build_tokenizer, find_llm, load_llm
-from edge_et.tuning.namer import fit_namer
 from edge_et.tuning.reader.graph import PrintReader
 from edge_et.tuning.scene_source import Mixture, SceneSource
 from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
-from edge_et.tuning.sights import build_sights, load_sights
 from edge_et.tuning.tower import find_tower_graph, load_tower
 from edge_et.tuning.train import (
     TrainSettings,
@@ -40,6 +41,7 @@ from edge_et.tuning.train import (
     teacher_forced_accuracy,
     train,
 )
+from edge_et.tuning.train_closer_look import train_closer_look
 from edge_et.tuning.trust import fit_trust
 from edge_et.tuning.vision_head import VisionHead, VisionTrunk, split_vision
 
@@ -60,6 +62,7 @@ class _Workshop:
     config: TrainConfig
     trunk: VisionTrunk
     head: VisionHead
+    closer: CloserLook
     model: PeftModel
     table: torch.Tensor
     tokenizer: Tokenizer
@@ -118,6 +121,7 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
         config=config,
         trunk=trunk,
         head=head,
+        closer=vision.closer,
         model=model,
         table=table.to(device),
         tokenizer=tokenizer,
@@ -130,7 +134,7 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
         if isinstance(stage, AlignStage):
             _align(shop, stage, shop.shards(first, count), checkpoint)
         elif isinstance(stage, NamesStage):
-            _name(shop, stage, range(first, first + count))
+            _name(shop, stage, range(first, first + count), checkpoint)
         else:
             _teach(shop, stage, shop.shards(first, count), checkpoint)
         first += count
@@ -172,13 +176,22 @@ def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoin
     fit_finder(shop.head, shards, shop.config.seed)
 
 
-def _name(shop: _Workshop, stage: NamesStage, indices: Sequence[int]) -> None:
-    kit = scene_kit(Path(shop.config.assets))
+def _name(shop: _Workshop, stage: NamesStage, indices: Sequence[int], checkpoint: Path) -> None:
+    assets = Path(shop.config.assets)
+    kit, others = scene_kit(assets), other_kinds(assets)
     paths = []
-    for path in build_sights(shop.work / "sights", indices, kit, shop.trunk, shop.head):
+    for path in build_cutouts(shop.work / "cutouts", indices, kit, others, shop.trunk, shop.head):
         shop.say(f"{stage.name}: {path.name}")
         paths.append(path)
-    fit_namer(shop.head.inventory.namer, *load_sights(paths))
+    train_closer_look(
+        shop.closer,
+        shop.head.inventory.namer,
+        *load_cutouts(paths),
+        checkpoint,
+        epochs=stage.epochs,
+        seed=shop.config.seed,
+        on_step=lambda record: shop.say(f"{stage.name}: {record}"),
+    )
 
 
 def _teach(shop: _Workshop, stage: TextStage, shards: Sequence[Path], checkpoint: Path) -> None:

@@ -43,7 +43,7 @@ class Namer(nn.Module):
 def fit_namer(namer: Namer, seen: Tensor, names: Tensor) -> None:
     """Fits a namer in place, by linear discriminant analysis; its tokens stay as they are.
 
-    With some tens of sights of a name, that names drawings of a style never seen a little better
+    With some tens of looks of a name, that names drawings of a style never seen a little better
     than descent does, and takes one pass.
 
     Args:
@@ -51,19 +51,35 @@ def fit_namer(namer: Namer, seen: Tensor, names: Tensor) -> None:
         seen: [things, C], how they look.
         names: int64 [things], numbers of `NAMES`.
     """
+    weight, bias, middle = discriminants(seen, names, len(NAMES))
+    with torch.no_grad():
+        namer.middle.copy_(middle)
+        namer.tell.weight.copy_(weight)
+        namer.tell.bias.copy_(bias)
+
+
+def discriminants(seen: Tensor, kinds: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Fits what tells kinds apart.
+
+    Args:
+        seen: [things, C], how they look.
+        kinds: int64 [things].
+        count: How many kinds there are.
+
+    Returns:
+        Weights float64 [count, C] and biases [count] of logits, for looks less the mean, and this
+        mean, float32 [C].
+    """
     seen = seen.float()
     middle = seen.mean(dim=0)
     looks = (seen - middle).double()
     width = looks.shape[1]
-    count = torch.bincount(names, minlength=len(NAMES))
-    means = torch.zeros(len(NAMES), width, dtype=looks.dtype).index_add(0, names, looks)
-    means = means / count.clamp(min=1).unsqueeze(1)
-    off = looks - means[names]
+    shown = torch.bincount(kinds, minlength=count)
+    means = torch.zeros(count, width, dtype=looks.dtype).index_add(0, kinds, looks)
+    means = means / shown.clamp(min=1).unsqueeze(1)
+    off = looks - means[kinds]
     scatter = off.T @ off / len(off)
     round_one = torch.eye(width, dtype=scatter.dtype) * scatter.diagonal().mean()
     weight = torch.linalg.solve(torch.lerp(scatter, round_one, _SHRINKAGE), means.T).T
     bias = -(weight * means).sum(dim=1) / 2
-    with torch.no_grad():
-        namer.middle.copy_(middle)
-        namer.tell.weight.copy_(weight)
-        namer.tell.bias.copy_(torch.where(count > 0, bias, _NEVER))
+    return weight, torch.where(shown > 0, bias, _NEVER), middle

@@ -227,6 +227,7 @@ class VisionHead(nn.Module):
     Attributes:
         layers: The tower's layers from `recipe.FROZEN_LAYERS` on, and its final norm.
         projector: Patch features to image tokens.
+        additions: What the tower learnt for the closer look alone.
         trust: Decides between the projector's token and the classifier's word.
         inventory: Lists the things that are seen.
         letters: What was read to image tokens.
@@ -242,6 +243,7 @@ class VisionHead(nn.Module):
         super().__init__()
         # No module of the head's own, as most of it is the trunk's.
         self._look_closer = closer.forward
+        self.additions = closer.additions
         self.layers = nn.Sequential(*backbone.layers[recipe.FROZEN_LAYERS :], backbone.norm)
         self.projector = projector
         self.trust = WordTrust(words, backbone.width // 2, recipe.LLM_WIDTH)
@@ -382,6 +384,8 @@ def split_vision(
         Trunk, head, and both joined for export.
     """
     backbone = Dinov2Patches(tower, TOWER_PIXELS, early_layer=recipe.EARLY_LAYER)
+    backbone.patch_projection.requires_grad_(requires_grad=False)
+    backbone.layers[: recipe.FROZEN_LAYERS].requires_grad_(requires_grad=False)
     closer = CloserLook(Dinov2Patches(tower, CLOSER_PIXELS))
     projector = PixelShuffleProjector(
         vision_width=backbone.width,

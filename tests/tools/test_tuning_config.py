@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from edge_et.errors import AssetError, TuningError
-from edge_et.tuning.assets import photographs, stamps
+from edge_et.tuning.assets import clip_art, photographs, stamps
+from edge_et.tuning.assets import other_kinds as other_kinds_module
 from edge_et.tuning.assets.debian import DebianPackage, unpack
 from edge_et.tuning.concepts import THINGS
 from edge_et.tuning.config import AlignStage, NamesStage, TextStage, load_config
@@ -151,6 +152,60 @@ def test_a_package_cannot_write_elsewhere(serve, tmp_path: Path):
 def test_what_is_no_package_is_refused(serve, tmp_path: Path):
     with pytest.raises(AssetError, match="no Debian package"):
         unpack(serve(b"<html>404</html>"), tmp_path)
+
+
+def test_clip_art_lists_what_its_package_holds(
+    serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawing = Image.new("RGBA", (800, 400))
+    drawing.paste("red", (200, 100, 600, 300))
+    png = io.BytesIO()
+    drawing.save(png, "PNG")
+    package = serve(deb("./usr/share/openclipart/png/animals/bat_01.png", png.getvalue()))
+    monkeypatch.setattr(clip_art, "OPEN_CLIP_ART", package)
+    monkeypatch.setattr(clip_art, "_DRAWINGS", "\nbat: bat_01\n")
+    drawings = clip_art.ClipArt(tmp_path)
+    assert [drawings.slugs(thing) for thing in ("bat", "cat")] == [("bat_01",), ()]
+    shown = drawings.icon("bat_01")
+    assert (shown.mode, shown.size) == ("RGBA", (192, 96))
+    assert shown.getchannel("A").getextrema() == (255, 255)
+
+    monkeypatch.setattr(clip_art, "_DRAWINGS", "\nbat: bat_01\n  bat_02\ncat: cat_01\n")
+    with pytest.raises(AssetError, match=r"few\.deb has no bat_02, cat_01"):
+        clip_art.ClipArt(tmp_path)
+
+
+def test_clip_art_is_of_things_that_scenes_show():
+    text = clip_art._DRAWINGS.replace("\n  ", " ").strip()
+    listed = [line.partition(": ") for line in text.splitlines()]
+    assert {thing for thing, _, _ in listed} <= {thing.name for thing in THINGS}
+    slugs = [slug for _, _, drawings in listed for slug in drawings.split()]
+    assert len(slugs) > 700
+    assert len(set(slugs)) == len(slugs)
+
+
+def test_other_kinds_are_no_things_and_drawn_by_several_hands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    drawn = {
+        "noto": {"dog", "bell", "banjo", "waving-hand-dark-skin-tone"},
+        "twemoji": {"dog", "banjo", "abacus", "waving-hand-dark-skin-tone"},
+        "fxemoji": {"banjo", "waving-hand-dark-skin-tone"},
+        "lucide": {"abacus"},
+    }
+
+    class Library:
+        def __init__(self, style: str, folder: Path) -> None:
+            self.style = style
+            self.all_slugs = drawn[style]
+
+    monkeypatch.setattr(other_kinds_module, "TRAINING_STYLES", tuple(drawn))
+    monkeypatch.setattr(other_kinds_module, "IconLibrary", Library)
+    monkeypatch.setattr(other_kinds_module, "_FEWEST_SETS", 2)
+    kinds = other_kinds_module.other_kinds(tmp_path)
+    assert {kind: [library.style for library in by] for kind, by in kinds.items()} == {
+        "banjo": ["noto", "twemoji", "fxemoji"]
+    }
 
 
 def test_stamps_show_things_that_have_names_and_evaluation_shows_others():

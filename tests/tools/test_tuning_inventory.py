@@ -6,10 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from tiny.mini_vision import CHANNELS, WIDTH, set_recipe, split_tiny
 
-from edge_et.tuning import inventory, recipe, sights
+from edge_et.tuning import inventory, recipe
 from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
 from edge_et.tuning.features import (
     SHARD_SCENES,
@@ -19,25 +18,10 @@ from edge_et.tuning.features import (
 )
 from edge_et.tuning.inventory import Inventory, Look, fit_finder
 from edge_et.tuning.namer import NAMES, Namer, fit_namer
-from edge_et.tuning.scenes.mix import SceneKit, render_scene
-from edge_et.tuning.sights import build_sights, load_sights
-from edge_et.tuning.tower import pixel_values
 
 SIDE = 16
 LOOKS = 3
 MOST = 5
-
-
-class Squares:
-    """Stands in for an icon set."""
-
-    lines = False
-
-    def has(self, slug: str) -> bool:
-        return True
-
-    def icon(self, slug: str) -> Image.Image:
-        return Image.new("RGBA", (64, 64), (*(sum(slug.encode()) * k % 256 for k in (1, 7, 31)),))
 
 
 @pytest.fixture
@@ -268,29 +252,6 @@ def test_names_are_learnt_from_looks():
         named = namer(kinds + 3 - namer.middle).argmax(dim=-1)
     assert named.tolist() == [0, 1, 2]
     assert (namer.tokens == 0).all()
-
-
-def test_sights_are_what_the_namer_looks_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    set_recipe(monkeypatch)
-    monkeypatch.setattr(sights, "SHARD_SCENES", 32)
-    trunk, head, _ = split_tiny()
-    kit = SceneKit(icons=[Squares()], fonts=())
-    (path,) = build_sights(tmp_path, [3], kit, trunk, head)
-    made = path.stat().st_mtime_ns
-    assert [*build_sights(tmp_path, [3], kit, trunk, head)] == [path]
-    assert path.stat().st_mtime_ns == made
-    looks, names = load_sights([path])
-    scenes = [render_scene(seed, kit, "objects") for seed in range(96, 128)]
-    labels = [item.label.words for scene in scenes for item in scene.facts.objects]
-    assert [NAMES[name] for name in names] == labels
-    picture = np.asarray(scenes[0].picture)
-    with torch.no_grad():
-        patches = head.patches(torch.from_numpy(trunk([picture])).float())
-        sizes = head.inventory.finder(patches)[0, 1].exp2()
-    cells = [(int(item.y * SIDE), int(item.x * SIDE)) for item in scenes[0].facts.objects]
-    boxes = [[(x + 0.5) / SIDE, (y + 0.5) / SIDE, float(sizes[y, x])] for y, x in cells]
-    wanted = head.look_closer(pixel_values([picture]), torch.tensor([boxes]))[0]
-    torch.testing.assert_close(looks[: len(cells)].float(), wanted, atol=0.05, rtol=0)
 
 
 def things(folder: Path, index: int) -> Path:

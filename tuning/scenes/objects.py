@@ -143,21 +143,34 @@ def _centre(rng: np.random.Generator, cell: int, size: int, jitter: float) -> tu
     return x, y
 
 
+def tilted(rng: np.random.Generator, drawing: Image.Image, size: int) -> Image.Image:
+    """Turns a thing a little, mirrors some, and makes it as large as it is to be in a scene.
+
+    Args:
+        rng: Chooses.
+        drawing: RGBA.
+        size: Of the longer side before it is turned, pixels.
+    """
+    if rng.random() < 0.3:
+        drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turn = rng.uniform(-40, 40) if rng.random() < 0.1 else rng.uniform(-12, 12)
+    return _turned(drawing, size, turn)
+
+
 def _draw(
     rng: np.random.Generator, label: Label, size: int, drawings: Drawings, backdrop: np.ndarray
 ) -> Image.Image:
     if label.colour is None:
-        drawing = drawings.drawing(label.name, rng)
-        if rng.random() < 0.3:
-            drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        turn = rng.uniform(-40, 40) if rng.random() < 0.1 else rng.uniform(-12, 12)
-    else:
-        drawing = _draw_shape(rng, label, backdrop)
-        turn = rng.uniform(-8, 8)
+        return tilted(rng, drawings.drawing(label.name, rng), size)
+    shape = _draw_shape(rng, label, backdrop)
+    return _turned(shape, size, rng.uniform(-8, 8))
+
+
+def _turned(drawing: Image.Image, size: int, degrees: float) -> Image.Image:
     scale = size / max(drawing.size)
     width, height = (max(1, round(side * scale)) for side in drawing.size)
     resized = drawing.resize((width, height), Image.Resampling.LANCZOS)
-    return resized.rotate(turn, Image.Resampling.BICUBIC, expand=True)
+    return resized.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
 
 
 def _draw_shape(rng: np.random.Generator, label: Label, backdrop: np.ndarray) -> Image.Image:

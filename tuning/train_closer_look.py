@@ -1,0 +1,157 @@
+"""Teaches the closer look to tell things apart, however they are drawn.
+
+Goes in: cut-outs of things and their names, and of other kinds. Comes out: the additions to the
+tower's linears, and a namer of what things look like then. The tower has learnt to see pictures of
+many things; shown single ones in many ways, what it makes of them comes to depend less on the hand
+that drew them. Telling apart a thousand other kinds besides teaches it more of that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_et.tuning.checkpoint import load_checkpoint, save_checkpoint
+from edge_et.tuning.closer_look import CloserLook
+from edge_et.tuning.cutouts import Cutouts, is_coloured, middles, varied
+from edge_et.tuning.namer import NAMES, Namer, discriminants, fit_namer
+from edge_et.tuning.precision import working_precision
+
+# Of each step.
+_THINGS, _OTHERS = 48, 32
+_RATE = 3e-4
+_WARMUP = 30
+_COOLDOWN = 0.6
+_CHECKPOINT_STEPS = 50
+_AT_ONCE = 64
+# Discriminant analysis is too sure of itself to be gone on from as it is.
+_SOFTENED = 2.0
+_LABEL_SMOOTHING = 0.05
+# The logit, to begin with, of a kind that was not shown.
+_UNSHOWN = -200.0
+
+
+def train_closer_look(
+    closer: CloserLook,
+    namer: Namer,
+    things: Cutouts,
+    others: Cutouts,
+    checkpoint: Path,
+    *,
+    epochs: int,
+    seed: int,
+    on_step: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> None:
+    """Trains the additions and fits the namer, in place, going on from the checkpoint.
+
+    Args:
+        closer: Whose additions learn; the rest of it stays as it is.
+        namer: Learns what things look like then; its tokens stay as they are.
+        things: Of kinds that are numbers of `NAMES`.
+        others: Of other kinds.
+        checkpoint: Where progress is kept, and in the end, what was learnt.
+        epochs: Times each of the things is seen.
+        seed: Of orders and variations.
+        on_step: Called after each step with its record.
+    """
+    state = load_checkpoint(checkpoint) or {}
+    if "namer" in state:
+        closer.additions.load_state_dict(state["additions"])
+        namer.load_state_dict(state["namer"], strict=False)
+        return
+    device = closer.backbone.positions.device
+    tellers = nn.ModuleList(
+        nn.Linear(closer.width, kinds) for kinds in (len(NAMES), int(others.kinds.max()) + 1)
+    ).to(device)
+    learning = [*closer.additions.parameters(), *tellers.parameters()]
+    optimizer = torch.optim.AdamW(learning, weight_decay=0.01)
+    if state:
+        closer.additions.load_state_dict(state["additions"])
+        tellers.load_state_dict(state["tellers"])
+        optimizer.load_state_dict(state["optimizer"])
+    else:
+        for teller, cutouts in zip(tellers, (things, others), strict=True):
+            assert isinstance(teller, nn.Linear)
+            _fit_teller(teller, look_at(closer, cutouts.pictures), cutouts.kinds)
+    steps = epochs * math.ceil(len(things) / _THINGS)
+    for step in range(state.get("step", 0), steps):
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * _rate_factor(step, steps)
+        loss = _loss(closer, tellers, _drawn(things, others, step, seed))
+        # Of these alone, as what they are added to may learn in other stages.
+        for weight, gradient in zip(learning, torch.autograd.grad(loss, learning), strict=True):
+            weight.grad = gradient
+        optimizer.step()
+        on_step({"step": step + 1, "of": steps, "loss": round(float(loss.detach()), 4)})
+        if (step + 1) % _CHECKPOINT_STEPS == 0:
+            progress = {
+                "step": step + 1,
+                "additions": closer.additions.state_dict(),
+                "tellers": tellers.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            save_checkpoint(checkpoint, progress)
+    fit_namer(namer, look_at(closer, things.pictures), things.kinds)
+    fitted = {name: value for name, value in namer.state_dict().items() if name != "tokens"}
+    save_checkpoint(checkpoint, {"additions": closer.additions.state_dict(), "namer": fitted})
+
+
+def look_at(closer: CloserLook, pictures: Tensor) -> Tensor:
+    """Gives how cut-outs look, float32 [N, width]; their `pictures` are taken."""
+    device = closer.backbone.positions.device
+    made = []
+    with torch.no_grad(), working_precision(device):
+        for some in pictures.split(_AT_ONCE):
+            made.append(closer.look(middles(some).to(device)).float().cpu())
+    return torch.cat(made)
+
+
+def _fit_teller(teller: nn.Linear, looks: Tensor, kinds: Tensor) -> None:
+    """Makes a teller say what discriminant analysis does, by which descent begins."""
+    weight, bias, middle = discriminants(looks, kinds, teller.out_features)
+    with torch.no_grad():
+        teller.weight.copy_(weight)
+        teller.bias.copy_(bias.clamp(min=_UNSHOWN) - weight @ middle.double())
+
+
+def _drawn(things: Cutouts, others: Cutouts, step: int, seed: int) -> list[Cutouts]:
+    """Draws what a step sees, varied; each of the things is seen once in an epoch."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    epoch, within = divmod(step, math.ceil(len(things) / _THINGS))
+    order = torch.randperm(len(things), generator=torch.Generator().manual_seed(seed + epoch))
+    rows = order[within * _THINGS :][:_THINGS]
+    kinds = things.kinds[rows]
+    seen = varied(things.pictures[rows], is_coloured(kinds), generator)
+    other_rows = torch.randint(len(others), (_OTHERS,), generator=generator)
+    uncoloured = torch.zeros(_OTHERS, dtype=torch.bool)
+    other_seen = varied(others.pictures[other_rows], uncoloured, generator)
+    return [Cutouts(seen, kinds), Cutouts(other_seen, others.kinds[other_rows])]
+
+
+def _loss(closer: CloserLook, tellers: nn.ModuleList, drawn: Sequence[Cutouts]) -> Tensor:
+    """Computes the cross-entropy of things and others, each told apart among themselves."""
+    device = closer.backbone.positions.device
+    with working_precision(device):
+        looks = closer.look(torch.cat([part.pictures for part in drawn]).to(device)).float()
+    losses = [
+        functional.cross_entropy(
+            teller(seen) / _SOFTENED,
+            part.kinds.to(device),
+            label_smoothing=_LABEL_SMOOTHING,
+            reduction="sum",
+        )
+        for teller, seen, part in zip(
+            tellers, looks.split([len(part) for part in drawn]), drawn, strict=True
+        )
+    ]
+    return torch.stack(losses).sum() / len(drawn[0])
+
+
+def _rate_factor(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / _WARMUP, (steps - step) / (_COOLDOWN * steps))
