@@ -41,7 +41,7 @@ from edge_et.tuning.train import (
     teacher_forced_accuracy,
     train,
 )
-from edge_et.tuning.train_closer_look import train_closer_look
+from edge_et.tuning.train_closer_look import load_closer_look, train_closer_look
 from edge_et.tuning.trust import fit_trust
 from edge_et.tuning.vision_head import VisionHead, VisionTrunk, split_vision
 
@@ -177,6 +177,9 @@ def _align(shop: _Workshop, stage: AlignStage, shards: Sequence[Path], checkpoin
 
 
 def _name(shop: _Workshop, stage: NamesStage, indices: Sequence[int], checkpoint: Path) -> None:
+    namer = shop.head.inventory.namer
+    if load_closer_look(shop.closer, namer, checkpoint):
+        return
     assets = Path(shop.config.assets)
     kit, others = scene_kit(assets), other_kinds(assets)
     paths = []
@@ -185,7 +188,7 @@ def _name(shop: _Workshop, stage: NamesStage, indices: Sequence[int], checkpoint
         paths.append(path)
     train_closer_look(
         shop.closer,
-        shop.head.inventory.namer,
+        namer,
         *load_cutouts(paths),
         checkpoint,
         epochs=stage.epochs,

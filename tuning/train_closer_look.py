@@ -60,11 +60,9 @@ def train_closer_look(
         seed: Of orders and variations.
         on_step: Called after each step with its record.
     """
-    state = load_checkpoint(checkpoint) or {}
-    if "namer" in state:
-        closer.additions.load_state_dict(state["additions"])
-        namer.load_state_dict(state["namer"], strict=False)
+    if load_closer_look(closer, namer, checkpoint):
         return
+    state = load_checkpoint(checkpoint) or {}
     device = closer.backbone.positions.device
     tellers = nn.ModuleList(
         nn.Linear(closer.width, kinds) for kinds in (len(NAMES), int(others.kinds.max()) + 1)
@@ -100,6 +98,16 @@ def train_closer_look(
     fit_namer(namer, look_at(closer, things.pictures), things.kinds)
     fitted = {name: value for name, value in namer.state_dict().items() if name != "tokens"}
     save_checkpoint(checkpoint, {"additions": closer.additions.state_dict(), "namer": fitted})
+
+
+def load_closer_look(closer: CloserLook, namer: Namer, checkpoint: Path) -> bool:
+    """Takes over what a training has learnt that came to its end; says whether one did."""
+    state = load_checkpoint(checkpoint)
+    if state is None or "namer" not in state:
+        return False
+    closer.additions.load_state_dict(state["additions"])
+    namer.load_state_dict(state["namer"], strict=False)
+    return True
 
 
 def look_at(closer: CloserLook, pictures: Tensor) -> Tensor:
