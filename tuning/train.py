@@ -133,7 +133,9 @@ def train(
     while step < settings.steps:
         began = time.monotonic()
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = rate * _rate_factor(step, settings)
+            group["lr"] = rate * rate_factor(
+                step, settings.steps, settings.warmup, settings.cooldown
+            )
         optimizer.zero_grad()
         losses, tokens = [], 0
         for part in range(settings.accumulate):
@@ -281,9 +283,10 @@ def _parameters(vision: nn.Module, *children: str) -> list[torch.nn.Parameter]:
     return [p for n, p in vision.named_parameters() if n.split(".")[0] in children]
 
 
-def _rate_factor(step: int, settings: TrainSettings) -> float:
-    rising = (step + 1) / settings.warmup
-    falling = (settings.steps - step) / max(1.0, settings.cooldown * settings.steps)
+def rate_factor(step: int, steps: int, warmup: int, cooldown: float) -> float:
+    """Returns the share of its full rate at which a step trains; see `TrainSettings`."""
+    rising = (step + 1) / warmup
+    falling = (steps - step) / max(1.0, cooldown * steps)
     return min(1.0, rising, falling)
 
 

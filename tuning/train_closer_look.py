@@ -22,6 +22,7 @@ from edge_et.tuning.closer_look import CloserLook
 from edge_et.tuning.cutouts import Cutouts, is_coloured, middles, varied
 from edge_et.tuning.namer import NAMES, Namer, discriminants, fit_namer
 from edge_et.tuning.precision import working_precision
+from edge_et.tuning.train import rate_factor
 
 # Of each step.
 _THINGS, _OTHERS = 48, 32
@@ -60,9 +61,9 @@ def train_closer_look(
         seed: Of orders and variations.
         on_step: Called after each step with its record.
     """
-    if load_closer_look(closer, namer, checkpoint):
-        return
     state = load_checkpoint(checkpoint) or {}
+    if _take_over(closer, namer, state):
+        return
     device = closer.backbone.positions.device
     tellers = nn.ModuleList(
         nn.Linear(closer.width, kinds) for kinds in (len(NAMES), int(others.kinds.max()) + 1)
@@ -80,7 +81,7 @@ def train_closer_look(
     steps = epochs * math.ceil(len(things) / _THINGS)
     for step in range(state.get("step", 0), steps):
         for group in optimizer.param_groups:
-            group["lr"] = _RATE * _rate_factor(step, steps)
+            group["lr"] = _RATE * rate_factor(step, steps, _WARMUP, _COOLDOWN)
         loss = _loss(closer, tellers, _drawn(things, others, step, seed))
         # Of these alone, as what they are added to may learn in other stages.
         for weight, gradient in zip(learning, torch.autograd.grad(loss, learning), strict=True):
@@ -102,8 +103,11 @@ def train_closer_look(
 
 def load_closer_look(closer: CloserLook, namer: Namer, checkpoint: Path) -> bool:
     """Takes over what a training has learnt that came to its end; says whether one did."""
-    state = load_checkpoint(checkpoint)
-    if state is None or "namer" not in state:
+    return _take_over(closer, namer, load_checkpoint(checkpoint) or {})
+
+
+def _take_over(closer: CloserLook, namer: Namer, state: dict[str, Any]) -> bool:
+    if "namer" not in state:
         return False
     closer.additions.load_state_dict(state["additions"])
     namer.load_state_dict(state["namer"], strict=False)
@@ -159,7 +163,3 @@ def _loss(closer: CloserLook, tellers: nn.ModuleList, drawn: Sequence[Cutouts]) 
         )
     ]
     return torch.stack(losses).sum() / len(drawn[0])
-
-
-def _rate_factor(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / _WARMUP, (steps - step) / (_COOLDOWN * steps))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tiny.icons import Squares
 from tiny.mini_vision import set_recipe, split_tiny
 
 from edge_et.tuning import cutouts as cutouts_module
@@ -23,33 +23,21 @@ from edge_et.tuning.scenes.mix import SceneKit, render_scene
 from edge_et.tuning.tower import PIXEL_MEAN, PIXEL_STD, pixel_values
 
 SIDE = 16
+KIT = SceneKit(icons=[Squares()], fonts=())
+OTHERS = {"bell": KIT.icons, "drum": KIT.icons}
 DOG, RED_SQUARE = NAMES.index("dog"), NAMES.index("red square")
-
-
-class Squares:
-    """Stands in for an icon set."""
-
-    lines = False
-
-    def slugs(self, thing: str) -> tuple[str, ...]:
-        return (thing,)
-
-    def icon(self, slug: str) -> Image.Image:
-        return Image.new("RGBA", (64, 64), (*(sum(slug.encode()) * k % 256 for k in (1, 7, 31)),))
 
 
 def test_cutouts_are_what_the_closer_look_sees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     set_recipe(monkeypatch)
     monkeypatch.setattr(cutouts_module, "SHARD_SCENES", 32)
     trunk, head, _ = split_tiny()
-    kit = SceneKit(icons=[Squares()], fonts=())
-    others = {"bell": kit.icons, "drum": kit.icons}
-    (path,) = build_cutouts(tmp_path, [3], kit, others, trunk, head)
+    (path,) = build_cutouts(tmp_path, [3], KIT, OTHERS, trunk, head)
     made = path.stat().st_mtime_ns
-    assert [*build_cutouts(tmp_path, [3], kit, others, trunk, head)] == [path]
+    assert [*build_cutouts(tmp_path, [3], KIT, OTHERS, trunk, head)] == [path]
     assert path.stat().st_mtime_ns == made
     things, other_things = load_cutouts([path])
-    scenes = [render_scene(seed, kit, "objects") for seed in range(96, 128)]
+    scenes = [render_scene(seed, KIT, "objects") for seed in range(96, 128)]
     labels = [item.label.words for scene in scenes for item in scene.facts.objects]
     assert [NAMES[name] for name in things.kinds] == labels
     assert things.pictures.shape == (len(labels), 3, CUTOUT_PIXELS, CUTOUT_PIXELS)
@@ -72,9 +60,7 @@ def test_other_kinds_are_drawn_as_large_as_things_are_cut_out(
     set_recipe(monkeypatch)
     monkeypatch.setattr(cutouts_module, "SHARD_SCENES", 16)
     trunk, head, _ = split_tiny()
-    kit = SceneKit(icons=[Squares()], fonts=())
-    others = {"bell": kit.icons, "drum": kit.icons}
-    (path,) = build_cutouts(tmp_path, [3], kit, others, trunk, head)
+    (path,) = build_cutouts(tmp_path, [3], KIT, OTHERS, trunk, head)
     _, drawn = load_cutouts([path])
     changes = (drawn.pictures[:, :, 80].int() - drawn.pictures[:, :, 80, :1].int()).abs().sum(1)
     widths = (changes > 150).sum(dim=1).float()

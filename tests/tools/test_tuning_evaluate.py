@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from tiny.icons import Squares
 
 from edge_et.benchmarks.quality import scenes
 from edge_et.benchmarks.quality.ways import Reply
@@ -32,19 +33,7 @@ from edge_et.tuning.sheets import write_failures
 FONTS = (Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"),)
 
 
-class Discs:
-    """Stands in for an icon set."""
-
-    lines = False
-
-    def slugs(self, thing: str) -> tuple[str, ...]:
-        return (thing,)
-
-    def icon(self, slug: str) -> Image.Image:
-        return Image.new("RGBA", (64, 64), (*(sum(slug.encode()) * k % 256 for k in (1, 7, 31)),))
-
-
-KIT = SceneKit(icons=[Discs()], fonts=FONTS, held_out=True)
+KIT = SceneKit(icons=[Squares()], fonts=FONTS, held_out=True)
 
 
 class Extract(msgspec.Struct):

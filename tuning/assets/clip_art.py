@@ -5,12 +5,12 @@ They show the model that a thing has the same name whoever drew it. All of them 
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from PIL import Image
 
 from edge_et.errors import AssetError
+from edge_et.tuning.assets.cropped import open_cropped
 from edge_et.tuning.assets.debian import DebianPackage, unpack
 
 OPEN_CLIP_ART = DebianPackage(
@@ -336,12 +336,4 @@ class ClipArt:
 
     def icon(self, slug: str) -> Image.Image:
         """Returns a drawing, RGBA, without empty borders."""
-        return _open(self._paths[slug])
-
-
-@functools.lru_cache(maxsize=1024)
-def _open(path: Path) -> Image.Image:
-    drawing = Image.open(path).convert("RGBA")
-    drawing = drawing.crop(drawing.getchannel("A").getbbox())
-    drawing.thumbnail((_PIXELS, _PIXELS), Image.Resampling.LANCZOS)
-    return drawing
+        return open_cropped(self._paths[slug], _PIXELS)

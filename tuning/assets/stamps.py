@@ -6,13 +6,13 @@ for training; photographs for evaluation come from elsewhere.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from edge_et.errors import AssetError
+from edge_et.tuning.assets.cropped import open_cropped
 from edge_et.tuning.assets.debian import DebianPackage, unpack
 
 TUX_PAINT_STAMPS = DebianPackage(
@@ -159,12 +159,4 @@ class StampLibrary:
     def cutout(self, name: str, rng: np.random.Generator) -> Image.Image:
         """Returns one of the photographs of a thing, RGBA, without empty borders."""
         paths = self._paths[name]
-        return _open(paths[int(rng.integers(len(paths)))])
-
-
-@functools.lru_cache(maxsize=512)
-def _open(path: Path) -> Image.Image:
-    stamp = Image.open(path).convert("RGBA")
-    stamp = stamp.crop(stamp.getchannel("A").getbbox())
-    stamp.thumbnail((_STAMP_PIXELS, _STAMP_PIXELS), Image.Resampling.LANCZOS)
-    return stamp
+        return open_cropped(paths[int(rng.integers(len(paths)))], _STAMP_PIXELS)
