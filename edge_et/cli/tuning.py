@@ -28,7 +28,9 @@ def tuning() -> None:
 
 @tuning.command()
 @click.argument("out", type=PATH)
-@click.option("--family", type=click.Choice(["objects", "print", "chart"]), help="One alone.")
+@click.option(
+    "--family", type=click.Choice(["objects", "photograph", "print", "chart"]), help="One alone."
+)
 @click.option("--held-out", is_flag=True, help="Draw as for evaluation.")
 @click.option("--first-seed", type=click.IntRange(min=0), default=0, help="Of the first scene.")
 @assets_option

@@ -1,10 +1,12 @@
 """Cut-outs are what the closer look sees; varied, they show the same thing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny.icons import Squares
 from tiny.mini_vision import set_recipe, split_tiny
 
@@ -37,21 +39,54 @@ def test_cutouts_are_what_the_closer_look_sees(monkeypatch: pytest.MonkeyPatch, 
     assert [*build_cutouts(tmp_path, [3], KIT, OTHERS, trunk, head)] == [path]
     assert path.stat().st_mtime_ns == made
     things, other_things = load_cutouts([path])
-    scenes = [render_scene(seed, KIT, "objects") for seed in range(96, 128)]
-    labels = [item.label.words for scene in scenes for item in scene.facts.objects]
-    assert [NAMES[name] for name in things.kinds] == labels
-    assert things.pictures.shape == (len(labels), 3, CUTOUT_PIXELS, CUTOUT_PIXELS)
+    assert things.pictures.shape == (len(things), 3, CUTOUT_PIXELS, CUTOUT_PIXELS)
     assert other_things.pictures.shape == (len(other_things), 3, CUTOUT_PIXELS, CUTOUT_PIXELS)
     assert set(other_things.kinds.tolist()) == {0, 1}
-    picture = np.asarray(scenes[0].picture)
+    scenes = [render_scene(seed, KIT, "objects") for seed in range(96, 128)]
+    made_things = [item for scene in scenes for item in scene.facts.objects]
+    named = [item.label.words for item in made_things if item.label.colour is None]
+    cut_out_names = [NAMES[name] for name in things.kinds[~is_coloured(things.kinds)]]
+    assert cut_out_names == named
+    shapes = len(things) - len(named)
+    assert 0 < shapes < 0.5 * (len(made_things) - len(named)), "shapes are thinned out"
+
+    first = 0
+    for scene in scenes:
+        coloured = [item.label.colour is not None for item in scene.facts.objects]
+        if not any(coloured):
+            break
+        first += coloured.count(False)
+    picture = np.asarray(scene.picture)
     with torch.no_grad():
         patches = head.patches(torch.from_numpy(trunk([picture])).float())
         sizes = head.inventory.finder(patches)[0, 1].exp2()
-    cells = [(int(item.y * SIDE), int(item.x * SIDE)) for item in scenes[0].facts.objects]
+    cells = [(int(item.y * SIDE), int(item.x * SIDE)) for item in scene.facts.objects]
     boxes = [[(x + 0.5) / SIDE, (y + 0.5) / SIDE, float(sizes[y, x])] for y, x in cells]
     wanted = cut_out(pixel_values([picture]), torch.tensor([boxes]))
-    seen = middles(things.pictures[: len(cells)])
-    torch.testing.assert_close(seen, wanted, atol=0.05, rtol=0)
+    own = torch.nonzero(~is_coloured(things.kinds))[:, 0][first : first + len(cells)]
+    torch.testing.assert_close(middles(things.pictures[own]), wanted, atol=0.05, rtol=0)
+
+
+class WhiteStamps:
+    """Stands in for photographs: everything is a white square."""
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(NAMES)
+
+    def cutout(self, name: str, rng: np.random.Generator) -> Image.Image:
+        return Image.new("RGBA", (64, 64), "white")
+
+
+def test_photographs_do_not_stand_for_drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    set_recipe(monkeypatch)
+    monkeypatch.setattr(cutouts_module, "SHARD_SCENES", 64)
+    trunk, head, _ = split_tiny()
+    kit = replace(KIT, stamps=WhiteStamps())
+    (path,) = build_cutouts(tmp_path, [3], kit, OTHERS, trunk, head)
+    things, _ = load_cutouts([path])
+    middle = things.pictures[~is_coloured(things.kinds)][:, :, 72:88, 72:88].float()
+    white = middle.mean(dim=(1, 2, 3)) > 225
+    assert 0.02 < white.float().mean() < 0.25
 
 
 def test_other_kinds_are_drawn_as_large_as_things_are_cut_out(

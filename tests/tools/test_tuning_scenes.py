@@ -83,6 +83,43 @@ def test_seeds_differ_and_every_family_comes():
     assert {type(scene.facts) for scene in made} == {ObjectFacts, PrintFacts, ChartFacts}
 
 
+class Stamps:
+    """Stands in for photographs of two things: magenta ones."""
+
+    def names(self) -> tuple[str, ...]:
+        return ("frog", "camera")
+
+    def cutout(self, name: str, rng: np.random.Generator) -> Image.Image:
+        return Image.new("RGBA", (80, 60), "magenta")
+
+
+def test_a_photograph_shows_one_thing_that_fills_it():
+    kit = replace(KIT, stamps=Stamps())
+    shown = set()
+    for seed in range(20):
+        scene = render_scene(seed, kit, "photograph")
+        (thing,) = scene.facts.objects
+        shown.add(thing.label.words)
+        assert thing.place == "center"
+        assert thing.size > 0.7
+        assert (scene.coverage == 1).mean() > 0.3
+        covered = np.asarray(scene.picture)[scene.coverage == 1].mean(axis=0)
+        assert np.abs(covered - (255, 0, 255)).max() < 60
+    assert shown == {"frog", "camera"}
+
+
+def test_photographs_come_among_scenes_and_objects_where_there_are_none():
+    kit = replace(KIT, stamps=Stamps())
+    sizes = [
+        scene.facts.objects[0].size
+        for scene in (render_scene(seed, kit) for seed in range(80))
+        if isinstance(scene.facts, ObjectFacts) and len(scene.facts.objects) == 1
+    ]
+    assert 1 <= sum(size > 235 / SCENE_PIXELS for size in sizes) <= 12
+    without = [render_scene(seed, KIT, "photograph") for seed in range(12)]
+    assert len({len(scene.facts.objects) for scene in without}) > 1
+
+
 def test_objects_lie_where_they_are_said_to_lie():
     for scene in scenes(60, "several"):
         for number, mark in enumerate(scene.marks, 1):

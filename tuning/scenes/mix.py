@@ -12,16 +12,15 @@ from PIL import Image
 
 from edge_et.tuning.scenes.canvas import Backgrounds, background, wear
 from edge_et.tuning.scenes.charts import render_chart
-from edge_et.tuning.scenes.objects import render_objects
+from edge_et.tuning.scenes.objects import render_objects, render_photograph
 from edge_et.tuning.scenes.printed import render_print
 from edge_et.tuning.scenes.restyle import painted, restyle
 from edge_et.tuning.scenes.scene import Scene
 
-Family = Literal["objects", "print", "chart"]
-FAMILIES: tuple[Family, ...] = ("objects", "print", "chart")
+Family = Literal["objects", "photograph", "print", "chart"]
+FAMILIES: tuple[Family, ...] = ("objects", "photograph", "print", "chart")
 
-_FAMILY_SHARES = (0.58, 0.15, 0.27)
-_STAMP_SHARE = 0.45
+_FAMILY_SHARES = (0.54, 0.06, 0.14, 0.26)
 _CLIP_ART_SHARE = 0.2
 
 
@@ -59,6 +58,7 @@ class SceneKit:
         icons: Drawing styles. A scene keeps to one, as far as that one can draw its things.
         fonts: Font files.
         stamps: Cut-out photographs of things; None for drawings alone.
+        stamp_share: How often a thing that stamps have is a stamp.
         clip_art: Drawings by many hands, for any scene; None for those of the styles alone.
         backgrounds: Photographs to put things on; None for textures alone.
         held_out: Whether words and pairs of things are those kept from training, and drawings stay
@@ -68,6 +68,7 @@ class SceneKit:
     icons: Sequence[Icons]
     fonts: Sequence[Path]
     stamps: Stamps | None = None
+    stamp_share: float = 0.45
     clip_art: Icons | None = None
     backgrounds: Backgrounds | None = None
     held_out: bool = False
@@ -83,7 +84,7 @@ class _OneStyle:
     def drawing(self, name: str, rng: np.random.Generator) -> Image.Image:
         """Returns a cut-out photograph of a thing, or its drawing, perhaps in another style."""
         stamps = self.kit.stamps
-        as_photograph = rng.random() < _STAMP_SHARE
+        as_photograph = rng.random() < self.kit.stamp_share
         if stamps is not None and as_photograph and name in stamps.names():
             return stamps.cutout(name, rng)
         clip_art = self.kit.clip_art
@@ -117,7 +118,8 @@ def render_scene(
     Args:
         seed: Any number from 0; equal seeds give equal scenes of one kit.
         kit: What to draw with.
-        family: Which kind of picture; by default the seed chooses.
+        family: Which kind of picture; by default the seed chooses. Without stamps there are
+            objects where photographs would be.
         composition: Of a scene of objects, one of `objects.COMPOSITIONS`; by default the seed
             chooses.
     """
@@ -126,7 +128,10 @@ def render_scene(
     family = family or drawn
     style = kit.icons[int(rng.integers(len(kit.icons)))]
     canvas = background(rng, kit.backgrounds)
-    if family == "objects":
+    if family == "photograph" and kit.stamps is not None:
+        name = _one_of(rng, sorted(kit.stamps.names()))
+        scene = render_photograph(rng, canvas, name, kit.stamps.cutout(name, rng))
+    elif family in ("objects", "photograph"):
         looks = _OneStyle(kit, style)
         scene = render_objects(rng, canvas, looks, composition, held_out=kit.held_out)
     elif family == "print":

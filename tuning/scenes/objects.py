@@ -1,8 +1,12 @@
-"""Scenes of things and coloured shapes: one, several, many of a kind, or of different sizes."""
+"""Scenes of things and coloured shapes: one, several, many of a kind, or of different sizes.
+
+And one thing that fills the picture, as in photographs.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -17,11 +21,15 @@ THING_LABELS = tuple(Label(thing.name, None, thing.plural) for thing in THINGS)
 SHAPE_LABELS = tuple(Label(shape, colour, shape + "s") for colour in COLOURS for shape in SHAPES)
 ALL_LABELS = THING_LABELS + SHAPE_LABELS
 
+_LABELS = {label.words: label for label in ALL_LABELS}
 _COMPOSITION_SHARES = (0.35, 0.3, 0.23, 0.12)
 _SHAPE_SHARE = 0.35
 _SIDE_BY_SIDE_HELD_OUT = 10
 _THIRD = SCENE_PIXELS / 3
 _PLACING_TRIES = 40
+# Of a thing that fills the picture, in pixels: its longer side, and how far off the middle it is.
+_FILLING = (160, 300)
+_OFF_MIDDLE = 22
 
 
 class Drawings(Protocol):
@@ -52,16 +60,49 @@ def render_objects(
     composition = composition or str(rng.choice(COMPOSITIONS, p=_COMPOSITION_SHARES))
     labels = _choose_labels(rng, composition, held_out)
     backdrop = np.asarray(canvas).reshape(-1, 3).mean(axis=0)
+    places = _place(rng, composition, len(labels))
+    return _composed(
+        canvas,
+        (
+            (SceneObject(label, *_shares(x, y, size)), _draw(rng, label, size, drawings, backdrop))
+            for label, (size, x, y) in zip(labels, places, strict=False)
+        ),
+    )
+
+
+def render_photograph(
+    rng: np.random.Generator, canvas: Image.Image, name: str, stamp: Image.Image
+) -> Scene:
+    """Puts one photographed thing onto a background, about as large as the picture.
+
+    Args:
+        rng: Chooses size and place.
+        canvas: RGB, `SCENE_PIXELS` square; drawn on.
+        name: Of the thing.
+        stamp: RGBA.
+    """
+    size = int(rng.integers(*_FILLING))
+    x, y = (SCENE_PIXELS / 2 + rng.uniform(-_OFF_MIDDLE, _OFF_MIDDLE, size=2)).tolist()
+    thing = SceneObject(_LABELS[name], *_shares(x, y, size))
+    return _composed(canvas, [(thing, tilted(rng, stamp, size))])
+
+
+def _shares(x: float, y: float, size: float) -> tuple[float, float, float]:
+    return x / SCENE_PIXELS, y / SCENE_PIXELS, size / SCENE_PIXELS
+
+
+def _composed(canvas: Image.Image, things: Iterable[tuple[SceneObject, Image.Image]]) -> Scene:
+    """Pastes drawings onto a canvas, RGB, and tells what is in it then."""
     coverage = np.zeros((SCENE_PIXELS, SCENE_PIXELS), np.uint8)
     placed: list[SceneObject] = []
-    for label, (size, x, y) in zip(labels, _place(rng, composition, len(labels)), strict=False):
-        drawing = _draw(rng, label, size, drawings, backdrop)
+    for thing, drawing in things:
+        x, y = thing.x * SCENE_PIXELS, thing.y * SCENE_PIXELS
         corner = (round(x - drawing.width / 2), round(y - drawing.height / 2))
         canvas.paste(drawing, corner, drawing)
         mask = Image.new("L", canvas.size)
         mask.paste(drawing.getchannel("A"), corner)
         coverage[np.asarray(mask) > 127] = len(placed) + 1
-        placed.append(SceneObject(label, x / SCENE_PIXELS, y / SCENE_PIXELS, size / SCENE_PIXELS))
+        placed.append(thing)
     marks = tuple(Mark(item.label.words, item.x, item.y) for item in placed)
     in_reading_order = sorted(placed, key=lambda item: (int(item.y * 3), int(item.x * 3)))
     return Scene(canvas, ObjectFacts(tuple(in_reading_order)), marks, coverage)
