@@ -30,8 +30,9 @@ from edge_et.tuning.samples import (
 # Where few kinds of question fit a picture, the one with nothing to see is left out at times.
 _MANY_KINDS = 4
 _REFUSED_SHARE = 0.4
-# How much oftener questions of relations are drawn than others; they are the hardest to learn.
+# How much oftener than others the questions are drawn that are the hardest to learn.
 _OFTENER = 2.0
+_HARDEST = (*RELATION_KINDS, "what_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,7 @@ def _examples(facts: Facts, count: int, rng: np.random.Generator) -> list[Exampl
     kinds = kinds_for(facts)
     if len(kinds) < _MANY_KINDS and rng.random() > _REFUSED_SHARE:
         kinds.remove("unknown")
-    weights = np.array([_OFTENER if kind in RELATION_KINDS else 1.0 for kind in kinds])
+    weights = np.array([_OFTENER if kind in _HARDEST else 1.0 for kind in kinds])
     order = rng.choice(kinds, len(kinds), replace=False, p=weights / weights.sum()).tolist()
     drawn = (ask(facts, order[i % len(order)], rng) for i in range(count))
     return [example for example in drawn if example is not None]

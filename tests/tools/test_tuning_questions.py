@@ -249,6 +249,7 @@ def test_names_colours_and_places_are_true():
         named_places = [place for row in PLACES for place in row if place in example.question]
         place = max(named_places, key=len)
         assert [o.label.words for o in facts.objects if o.place == place] == [example.answer]
+        assert example.extraction == f"At the {place} the picture shows {example.answer}."
 
 
 def test_counts_are_true_and_stand_in_the_description():

@@ -154,12 +154,15 @@ def placed(facts: ObjectFacts) -> list[SceneObject]:
 
 
 def what_at(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
-    """Asks what is at a place."""
+    """Asks what is at a place.
+
+    The extraction says the place before the name, as the place is what the name is looked up by.
+    """
     words = item.label.words
     return Example(
         kind="what_at",
         question=draw.words("what_at", place=item.place),
-        extraction=describe(facts.objects, [item.label]),
+        extraction=f"At the {item.place} the picture shows {words}.",
         reasoning=f"The description puts {words} at the {item.place}.",
         answer=words,
     )
