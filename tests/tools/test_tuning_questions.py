@@ -190,10 +190,12 @@ def test_reasoning_uses_what_the_extraction_and_the_question_say():
             assert {word.lower() for word in thought} <= {w.lower() for w in given} | joining
 
 
-def test_extractions_tell_all_that_captions_tell():
+def test_extractions_tell_all_that_captions_tell_but_of_one_place():
     for facts, rng in random_facts(300):
         told = set(re.findall(r"[\w:]+", caption(facts)))
         for kind in kinds_for(facts):
+            if kind == "what_at":
+                continue
             example = ask(facts, kind, rng)
             assert example is not None
             assert told <= set(re.findall(r"[\w:]+", example.extraction))
@@ -249,7 +251,7 @@ def test_names_colours_and_places_are_true():
         named_places = [place for row in PLACES for place in row if place in example.question]
         place = max(named_places, key=len)
         assert [o.label.words for o in facts.objects if o.place == place] == [example.answer]
-        assert example.extraction == f"At the {place} the picture shows {example.answer}."
+        assert example.extraction == f"The {place} of the picture shows {example.answer}."
 
 
 def test_counts_are_true_and_stand_in_the_description():
@@ -340,21 +342,22 @@ def test_larger_and_smaller_are_true_and_only_asked_where_plain():
             assert (items[0] is by_size[0]) == (example.answer == "yes")
         else:
             assert example.answer == by_size[0].label.words
+        seen = {
+            item.label.words: "large" if (item is by_size[0]) == wants_large else "small"
+            for item in items
+        }
         for item in items:
-            size = "large" if (item is by_size[0]) == wants_large else "small"
-            assert f"{size} {item.label.words} ({item.place})" in example.extraction
+            words = item.label.words
+            assert f"{words} ({seen[words]}, {item.place})" in example.extraction
         asked = extreme or re.search("larger|bigger|smaller", example.question)
         assert asked is not None
         size = "large" if wants_large else "small"
-        if example.answer in ("yes", "no"):
-            first = f"{size if items[0] is by_size[0] else other_size(size)} {labels[0].words}"
-            assert example.reasoning == f"{first}; {asked[0]} is {size}."
-        else:
-            assert example.reasoning == f"{asked[0]} is {size}: {size} {example.answer}."
-
-
-def other_size(size: str) -> str:
-    return {"large": "small", "small": "large"}[size]
+        decided = f"{asked[0]} is {size}"
+        if example.answer not in ("yes", "no"):
+            decided += f": {size} {example.answer}"
+        *parts, end = example.reasoning.split("; ")
+        assert sorted(parts) == sorted(f"{word} {its}: {its} {word}" for word, its in seen.items())
+        assert end == f"{decided}."
 
 
 def test_left_right_above_and_below_are_true():

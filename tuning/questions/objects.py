@@ -39,15 +39,15 @@ def describe(
         absent: What the question asks about and the scene lacks, in words.
         sizes: "large" or "small", of single objects whose size is asked about.
 
-    The size comes before the name, as `relations` looks a name up by it.
+    Place and size come after the name, as they are looked up by it.
     """
     places: dict[Label, list[str]] = {label: [] for label in first}
     for item in objects:
         places.setdefault(item.label, []).append(item.place)
     counts = Counter(item.label for item in objects)
-    named = {label: f"{size} {label.words}" for label, size in (sizes or {}).items()}
+    sized = {label: f"{size}, " for label, size in (sizes or {}).items()}
     parts = [
-        f"{named.get(label, label.words)} ({where[0]})"
+        f"{label.words} ({sized.get(label, '')}{where[0]})"
         if counts[label] == 1
         else tally(label, counts[label])
         for label, where in places.items()
@@ -162,7 +162,7 @@ def what_at(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
     return Example(
         kind="what_at",
         question=draw.words("what_at", place=item.place),
-        extraction=f"At the {item.place} the picture shows {words}.",
+        extraction=f"The {item.place} of the picture shows {words}.",
         reasoning=f"The description puts {words} at the {item.place}.",
         answer=words,
     )

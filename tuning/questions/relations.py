@@ -185,12 +185,12 @@ def larger(facts: ObjectFacts, pair: tuple[SceneObject, SceneObject], draw: Draw
     sizes = {item.label: _size(item, pair) for item in (first, second)}
     size = _size(wanted, pair)
     answer = wanted.label.words
-    reasoning = f"{comparative} is {size}: {size} {answer}."
+    decided = f"{comparative} is {size}: {size} {answer}"
     if draw.chance(_EXTREME_SHARE) and _stands_out(wanted, facts, asks_large):
         sizes = dict.fromkeys(distinct(facts.objects), "small" if asks_large else "large")
         sizes[wanted.label] = size
         question = draw.words("larger.most", most=superlative)
-        reasoning = f"{superlative} is {size}: {size} {answer}."
+        decided = f"{superlative} is {size}: {size} {answer}"
     elif draw.chance(_WHICH_SHARE):
         question = draw.words(
             "larger.which", more=comparative, first=first.label.words, second=second.label.words
@@ -203,13 +203,14 @@ def larger(facts: ObjectFacts, pair: tuple[SceneObject, SceneObject], draw: Draw
             second=second.label.words,
             **{"is": is_or_are(first.label)},
         )
-        reasoning = f"{sizes[first.label]} {first.label.words}; {comparative} is {size}."
+        decided = f"{comparative} is {size}"
         answer = "yes" if first is wanted else "no"
+    seen = "; ".join(f"{label.words} {its}: {its} {label.words}" for label, its in sizes.items())
     return Example(
         kind="larger",
         question=question,
         extraction=describe(facts.objects, list(sizes), sizes=sizes),
-        reasoning=reasoning,
+        reasoning=f"{seen}; {decided}.",
         answer=answer,
     )
 
