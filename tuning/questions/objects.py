@@ -39,7 +39,7 @@ def describe(
         absent: What the question asks about and the scene lacks, in words.
         sizes: "large" or "small", of single objects whose size is asked about.
 
-    Place and size come after the name, as they are looked up by it.
+    Place, size and number come after the name, as they are looked up by it.
     """
     places: dict[Label, list[str]] = {label: [] for label in first}
     for item in objects:
@@ -47,18 +47,23 @@ def describe(
     counts = Counter(item.label for item in objects)
     sized = {label: f"{size}, " for label, size in (sizes or {}).items()}
     parts = [
-        f"{label.words} ({sized.get(label, '')}{where[0]})"
-        if counts[label] == 1
-        else tally(label, counts[label])
+        f"{named(label, counts[label])} ("
+        + (f"{sized.get(label, '')}{where[0]}" if counts[label] == 1 else str(counts[label]))
+        + ")"
         for label, where in places.items()
     ]
     shown = "The picture shows " + ", ".join(parts) + "."
     return f"{shown} There is no {absent}." if absent else shown
 
 
-def tally(label: Label, number: int) -> str:
-    """Returns "1 dog", "3 dogs"."""
-    return f"{number} {label.words if number == 1 else label.plural_words}"
+def named(label: Label, number: int) -> str:
+    """Returns "dog" for one, "dogs" for several."""
+    return label.words if number == 1 else label.plural_words
+
+
+def counted_up(counts: Mapping[Label, int]) -> str:
+    """Returns what is said in reasoning about numbers, such as "dogs 2, cat 1"."""
+    return ", ".join(f"{named(label, number)} {number}" for label, number in counts.items())
 
 
 def names(facts: ObjectFacts) -> list[Label]:
@@ -195,6 +200,6 @@ def count(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
         kind="count",
         question=draw.words("count", plural=label.plural_words),
         extraction=describe(facts.objects, [label]),
-        reasoning=f"The description says {tally(label, number)}.",
+        reasoning=f"Counting {label.plural_words}: {counted_up({label: number})}.",
         answer=str(number),
     )

@@ -23,7 +23,7 @@ from edge_et.tuning.questions.labels import (
     is_or_are,
     is_plural,
 )
-from edge_et.tuning.questions.objects import describe, singles, tally
+from edge_et.tuning.questions.objects import counted_up, describe, named, singles
 
 _CLEARLY_LARGER = 1.4
 _ABSENT_SHARE = 0.07
@@ -95,7 +95,7 @@ def count_condition(facts: ObjectFacts, sort: Sort, draw: Draw) -> Example:
         return _count_absent(facts, draw)
     plural, matching = sort
     counts = Counter(item.label for item in matching)
-    counted = ", ".join(tally(label, number) for label, number in counts.items())
+    counted = counted_up(counts)
     if len(counts) > 1:
         counted += f"; {' + '.join(map(str, counts.values()))} = {len(matching)}"
     return Example(
@@ -145,15 +145,18 @@ def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
     most, least = pair
     first, second = pair if draw.chance() else (least, most)
     which = draw.chance(_WHICH_SHARE)
-    sides, numbers = [], {}
-    for label in (first, second):
-        numbers[label] = sum(item.label == label for item in facts.objects)
-        sides.append(tally(label, numbers[label]))
+    counts = Counter(item.label for item in facts.objects)
+    numbers = {label: counts[label] for label in (first, second)}
     one, other = numbers.values()
     if which:
-        decided = f"more of {one}, {other} is {numbers[most]}: {tally(most, numbers[most])}"
+        told = {label: f"{number} {named(label, number)}" for label, number in numbers.items()}
+        seen = "; ".join(
+            f"{named(label, number)} {number}: {told[label]}" for label, number in numbers.items()
+        )
+        decided = f"more of {one}, {other} is {numbers[most]}: {told[most]}"
         answer = most.plural_words
     else:
+        seen = counted_up(numbers)
         decided = f"{one} is {'more' if first == most else 'less'} than {other}"
         answer = "yes" if first == most else "no"
     return Example(
@@ -164,7 +167,7 @@ def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
             second=second.plural_words,
         ),
         extraction=describe(facts.objects, [first, second]),
-        reasoning=f"{', '.join(sides)}; {decided}.",
+        reasoning=f"{seen}; {decided}.",
         answer=answer,
     )
 
