@@ -98,7 +98,7 @@ def build_cutouts(
 
     Args:
         folder: Where the files are kept.
-        indices: Which files to make sure of, each of `SHARD_SCENES` scenes; 110 MB each.
+        indices: Which files to make sure of, each of `SHARD_SCENES` scenes; 100 MB each.
         kit: What scenes are drawn with.
         others: Slugs of drawings of other kinds, and the styles that have them.
         trunk: The tower's part that is not trained.
