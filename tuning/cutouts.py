@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from edge_et.export.steps import atomic_output
 from edge_et.tuning.closer_look import AROUND, CLOSER_PIXELS, cut_out
-from edge_et.tuning.facts import ObjectFacts
+from edge_et.tuning.facts import ObjectFacts, SceneObject
 from edge_et.tuning.features import SHARD_SCENES
 from edge_et.tuning.inventory import boxes_at
 from edge_et.tuning.namer import NAMES
@@ -224,13 +224,7 @@ def _cut_out_things(
     made, names = [], []
     for number, scene in enumerate(scenes):
         assert isinstance(scene.facts, ObjectFacts)
-        rng = np.random.default_rng([_SHAPES_SEED, seeds[number]])
-        kept = rng.random(len(scene.facts.objects)) < _SHAPE_SHARE
-        things = [
-            thing
-            for thing, keep in zip(scene.facts.objects, kept, strict=True)
-            if keep or thing.label.colour is None
-        ]
+        things = _without_most_shapes(scene.facts.objects, seeds[number])
         if not things:
             continue
         # As a finder would put it that finds all.
@@ -242,6 +236,13 @@ def _cut_out_things(
         made.append(cut.round().to(torch.uint8).numpy())
         names += [_NUMBERS[thing.label.words] for thing in things]
     return np.concatenate(made), np.array(names, np.int64)
+
+
+def _without_most_shapes(objects: Sequence[SceneObject], seed: int) -> list[SceneObject]:
+    kept = np.random.default_rng([_SHAPES_SEED, seed]).random(len(objects)) < _SHAPE_SHARE
+    return [
+        item for item, keep in zip(objects, kept, strict=True) if keep or item.label.colour is None
+    ]
 
 
 def _draw_others(

@@ -34,6 +34,9 @@ Look = Callable[[Tensor], Tensor]
 
 _CHANNELS = 64
 _PRESENT = 0.15
+# Two things are one, found twice, where they are nearer than this share of both their sizes; in
+# scenes, what stands in front of something is farther off.
+_ONE = 0.3
 # Two drawings of one kind can look unlike, and two kinds alike, so names count as well. They are
 # softened, as a likely name is overconfident where neither is right.
 _ALIKE = 0.25
@@ -184,6 +187,7 @@ class Inventory(nn.Module):
         peaks = chances >= functional.max_pool2d(chances, 3, stride=1, padding=1)
         ranked, found = (chances * peaks).flatten(1).topk(self.most)
         there = ranked > _PRESENT
+        there = there & ~_found_twice(found, sizes.flatten(1).gather(1, found), there, side)
         behind = side * side
         order = torch.where(there, found, behind).topk(self.most, largest=False).indices
         found, there = found.gather(1, order), there.gather(1, order)
@@ -212,6 +216,21 @@ class Inventory(nn.Module):
 def boxes_at(rows: Tensor, columns: Tensor, sizes: Tensor, side: int) -> Tensor:
     """Give boxes [..., 3] for cells of a finder's map and log2 of sizes, all [...]."""
     return torch.stack(((columns + 0.5) / side, (rows + 0.5) / side, sizes.exp2()), dim=-1)
+
+
+def _found_twice(found: Tensor, sizes: Tensor, there: Tensor, side: int) -> Tensor:
+    """Says which things, bool [N, K], are parts of one that is likelier, as large ones are found.
+
+    Args:
+        found: int64 [N, K], cells of a finder's map, the likeliest first.
+        sizes: [N, K], log2.
+        there: bool [N, K], which of them are of things.
+        side: Of the map, in cells.
+    """
+    rows, columns = (found // side / side).unsqueeze(2), (found % side / side).unsqueeze(2)
+    far = torch.sqrt((rows - rows.transpose(1, 2)) ** 2 + (columns - columns.transpose(1, 2)) ** 2)
+    reach = _ONE * (sizes.exp2().unsqueeze(2) + sizes.exp2().unsqueeze(1))
+    return ((far < reach) & there.unsqueeze(1)).tril(-1).any(dim=2)
 
 
 def _alike(looks: Tensor, logits: Tensor, there: Tensor) -> Tensor:

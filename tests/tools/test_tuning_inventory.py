@@ -161,11 +161,31 @@ def test_neighbours_are_one_thing_and_the_surest_are_looked_at(listing: Inventor
         looked_at.append((boxes[0, :, :2] * SIDE).int().tolist())
         return torch.zeros(*boxes.shape[:2], LOOKS)
 
-    many = [(1 + 3 * (n // 3), 2 + 5 * (n % 3), 0.3) for n in range(7)]
-    told = found((0, 0, 0.3), (0, 1, 0.3), *many)
+    many = [(1 + 3 * (n // 3), 2 + 5 * (n % 3), 0.2) for n in range(7)]
+    told = found((0, 0, 0.2), (0, 1, 0.2), *many)
     told[0, 0, 0, 1] = 3.5
     tokens_of(listing, told, look)
     assert looked_at == [[[0, 0], [2, 1], [7, 1], [12, 1], [2, 4]]]
+
+
+@pytest.mark.parametrize(
+    ("second", "number"),
+    [((8, 11, 0.6), 1), ((8, 13, 0.6), 2), ((8, 9, 0.1), 1), ((11, 6, 0.1), 1), ((12, 6, 0.1), 2)],
+    ids=["as large", "beside", "a part", "a lower part", "below"],
+)
+def test_a_large_thing_that_is_found_twice_is_one(
+    listing: Inventory, second: tuple[int, int, float], number: int
+):
+    first = (8, 6, 0.6)
+    looked_at = []
+
+    def look(boxes: torch.Tensor) -> torch.Tensor:
+        looked_at.append((boxes[0, :, :2] * SIDE).int().tolist())
+        return torch.zeros(*boxes.shape[:2], LOOKS)
+
+    tokens_of(listing, found(first, second), look)
+    both = [[first[1], first[0]], [second[1], second[0]]]
+    assert looked_at == [both[:number]]
 
 
 def test_no_more_than_what_is_there_is_looked_at(listing: Inventory):
