@@ -40,6 +40,7 @@ CUTOUT_PIXELS = 160
 _STAMP_SHARE = 0.1
 # Shapes look alike in all scenes; few teach as much as many.
 _SHAPE_SHARE = 0.25
+_SHAPES_SEED = 2
 
 _NUMBERS = {name: number for number, name in enumerate(NAMES)}
 _ENCODED_AT_ONCE = 16
@@ -47,7 +48,6 @@ _ENCODED_AT_ONCE = 16
 # enlarged, as things are in scenes.
 _OTHERS = 768
 _OTHERS_SEED = 1
-_SHAPES_SEED = 2
 _OTHER_SIZES = (40, 98)
 
 # How otherwise things are shown: how much of the closer look's width is seen, then widths of ranges

@@ -44,14 +44,12 @@ def describe(
     places: dict[Label, list[str]] = {label: [] for label in first}
     for item in objects:
         places.setdefault(item.label, []).append(item.place)
-    counts = Counter(item.label for item in objects)
     sized = {label: f"{size}, " for label, size in (sizes or {}).items()}
-    parts = [
-        f"{named(label, counts[label])} ("
-        + (f"{sized.get(label, '')}{where[0]}" if counts[label] == 1 else str(counts[label]))
-        + ")"
+    told = {
+        label: f"{sized.get(label, '')}{where[0]}" if len(where) == 1 else str(len(where))
         for label, where in places.items()
-    ]
+    }
+    parts = [f"{named(label, len(places[label]))} ({its})" for label, its in told.items()]
     shown = "The picture shows " + ", ".join(parts) + "."
     return f"{shown} There is no {absent}." if absent else shown
 

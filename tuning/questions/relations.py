@@ -9,7 +9,7 @@ that it has begun with.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 
 from edge_et.tuning.concepts import COLOURS, PLACES
@@ -149,11 +149,9 @@ def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
     numbers = {label: counts[label] for label in (first, second)}
     one, other = numbers.values()
     if which:
-        told = {label: f"{number} {named(label, number)}" for label, number in numbers.items()}
-        seen = "; ".join(
-            f"{named(label, number)} {number}: {told[label]}" for label, number in numbers.items()
-        )
-        decided = f"more of {one}, {other} is {numbers[most]}: {told[most]}"
+        seen = _turned_round((named(label, n), str(n)) for label, n in numbers.items())
+        number = numbers[most]
+        decided = f"more of {one}, {other} is {number}: {number} {named(most, number)}"
         answer = most.plural_words
     else:
         seen = counted_up(numbers)
@@ -170,6 +168,11 @@ def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
         reasoning=f"{seen}; {decided}.",
         answer=answer,
     )
+
+
+def _turned_round(told: Iterable[tuple[str, str]]) -> str:
+    """Says of names and their properties both ways round, as the former are looked up next."""
+    return "; ".join(f"{name} {its}: {its} {name}" for name, its in told)
 
 
 def sized(facts: ObjectFacts) -> list[tuple[SceneObject, SceneObject]]:
@@ -208,7 +211,7 @@ def larger(facts: ObjectFacts, pair: tuple[SceneObject, SceneObject], draw: Draw
         )
         decided = f"{comparative} is {size}"
         answer = "yes" if first is wanted else "no"
-    seen = "; ".join(f"{label.words} {its}: {its} {label.words}" for label, its in sizes.items())
+    seen = _turned_round((label.words, its) for label, its in sizes.items())
     return Example(
         kind="larger",
         question=question,
