@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from edge_et.errors import TuningError
-from edge_et.tuning.facts import ChartFacts, Facts
+from edge_et.tuning.facts import ChartFacts, Facts, ObjectFacts
 from edge_et.tuning.questions.ask import ask
 from edge_et.tuning.questions.example import Example
 from edge_et.tuning.scenes.mix import Family, SceneKit, render_scene
@@ -37,6 +37,11 @@ class Exam:
     two_steps: bool = False
 
 
+def _holds_several(facts: Facts) -> bool:
+    """Says whether counting is asked more than to see that there is one thing alone."""
+    return isinstance(facts, ObjectFacts) and len(facts.objects) > 1
+
+
 EXAMS = (
     Exam(name="naming an object", kinds=("name",), compositions=("single",)),
     Exam(name="colour", kinds=("colour",)),
@@ -45,7 +50,7 @@ EXAMS = (
         name="counting to five",
         kinds=("count",),
         compositions=("counting",),
-        counts=lambda facts, answer: 1 <= int(answer) <= 5,
+        counts=lambda facts, answer: _holds_several(facts) and 1 <= int(answer) <= 5,
     ),
     Exam(
         name="counting from six to ten",

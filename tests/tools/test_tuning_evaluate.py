@@ -25,7 +25,7 @@ from edge_et.tuning.evaluate_photographs import (
     write_photograph_sheet,
 )
 from edge_et.tuning.exams import EXAMS, find_exam, questions
-from edge_et.tuning.facts import ChartFacts
+from edge_et.tuning.facts import ChartFacts, Label, ObjectFacts, SceneObject
 from edge_et.tuning.questions.example import KINDS
 from edge_et.tuning.scenes.mix import SceneKit
 from edge_et.tuning.sheets import write_failures
@@ -112,6 +112,13 @@ def test_an_exam_asks_the_same_every_time_and_only_what_it_is_about(exam):
     assert len({example.kind for example in asked}) == len(exam.kinds)
     if exam.name == "counting to five":
         assert all(1 <= int(example.answer) <= 5 for example in asked)
+
+
+def test_counting_is_not_of_one_thing_alone():
+    exam = find_exam("counting to five")
+    cat = SceneObject(Label("cat", None, "cats"), 0.2, 0.5, 0.3)
+    assert not exam.counts(ObjectFacts((cat,)), "1")
+    assert exam.counts(ObjectFacts((cat, msgspec.structs.replace(cat, x=0.8))), "2")
 
 
 def test_the_largest_bar_is_asked_of_bar_charts_alone():

@@ -272,6 +272,18 @@ def test_counts_are_true_and_stand_in_the_description():
     assert zeros > 0
 
 
+def test_one_thing_alone_is_counted_and_one_of_each_kind_is_not():
+    cat, dog = (
+        SceneObject(Label(name, None, f"{name}s"), x, 0.5, 0.3)
+        for name, x in (("cat", 0.2), ("dog", 0.8))
+    )
+    answers = [ask(ObjectFacts((cat,)), "count", np.random.default_rng(seed)) for seed in range(60)]
+    asked = [(example.question, example.answer) for example in answers if example is not None]
+    assert len(asked) == 60
+    assert {answer for question, answer in asked if "cats" in question} == {"1"}
+    assert "count" not in kinds_for(ObjectFacts((cat, dog)))
+
+
 def test_conditional_counts_are_true():
     sorts = {"food items": "food", "pieces of clothing": "clothing"} | {
         f"{name}s": name for name in ("animal", "vehicle", "building", "plant", "instrument")

@@ -172,9 +172,12 @@ def what_at(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
 
 
 def counted(facts: ObjectFacts) -> list[Label]:
-    """Lists the labels to count, the most frequent first, where there is more than one of any."""
+    """Lists the labels to count, the most frequent first.
+
+    That is where there is more than one of any, or one thing alone.
+    """
     counts = Counter(item.label for item in facts.objects)
-    if max(counts.values(), default=0) < 2:
+    if max(counts.values(), default=0) < 2 and len(facts.objects) != 1:
         return []
     return [label for label, _ in counts.most_common() if is_countable(label)]
 
