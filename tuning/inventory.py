@@ -33,7 +33,7 @@ Look = Callable[[Tensor], Tensor]
 """From boxes [N, K, 3], as `CloserLook` takes them, to looks [N, K, C]."""
 
 _CHANNELS = 64
-_PRESENT = 0.15
+_PRESENT = 0.06
 # Two things are one, found twice, where they are nearer than this share of both their sizes; in
 # scenes, what stands in front of something is farther off.
 _ONE = 0.3
