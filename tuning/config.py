@@ -91,6 +91,7 @@ class TextStage(
     captions: Count = 0
     direct: Count = 0
     practice: Count = 0
+    lookups: Count = 0
     think_share: Share = 0.25
     llm_rate: Rate = 5e-4
     projector_rate: Rate = 1e-4

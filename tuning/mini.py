@@ -203,6 +203,7 @@ def _teach(shop: _Workshop, stage: TextStage, shards: Sequence[Path], checkpoint
         captions=stage.captions,
         direct=stage.direct,
         practice=stage.practice,
+        lookups=stage.lookups,
         think_share=stage.think_share,
     )
     seed = shop.config.seed

@@ -32,7 +32,8 @@ _MANY_KINDS = 4
 _REFUSED_SHARE = 0.4
 # How much oftener than others the questions are drawn that are the hardest to learn.
 _OFTENER = 2.0
-_HARDEST = (*RELATION_KINDS, "what_at")
+_LOOKUP = "what_at"
+_HARDEST = (*RELATION_KINDS, _LOOKUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,8 @@ class Mixture:
         direct: Questions answered at once.
         practice: Questions of two steps about another scene, behind what the extraction should say
             of that one. The reasoning alone is taught: to read the extraction, and not the picture.
+        lookups: Further extractions of what is at a place, of scenes that hold several things. They
+            are short, and looking up takes many to learn.
         think_share: Extractions and captions that are taught with the reasoning after them; those
             for questions of two steps are always, as reasoning is what they need.
     """
@@ -53,6 +56,7 @@ class Mixture:
     captions: int = 0
     direct: int = 0
     practice: int = 0
+    lookups: int = 0
     think_share: float = 0.3
 
 
@@ -117,6 +121,10 @@ def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> l
         thinks = example.kind in TWO_STEP_KINDS or rng.random() < mixture.think_share
         turns.append(two_stage(example) if thinks else extraction_only(example))
     turns += [direct(example) for example in examples[mixture.extractions :]]
+    for _ in range(mixture.lookups if _LOOKUP in kinds_for(facts) else 0):
+        example = ask(facts, _LOOKUP, rng)
+        assert example is not None
+        turns.append(extraction_only(example))
     for _ in range(mixture.captions):
         about = _examples(facts, 1, rng)[0]
         if rng.random() < mixture.think_share:

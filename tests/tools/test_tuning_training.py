@@ -52,7 +52,7 @@ from edge_et.tuning.samples import (
     practice,
     two_stage,
 )
-from edge_et.tuning.scene_source import Mixture, SceneSource
+from edge_et.tuning.scene_source import Mixture, SceneSource, conversations
 from edge_et.tuning.tower import pixel_values
 from edge_et.tuning.train import (
     TrainSettings,
@@ -463,6 +463,28 @@ def test_practice_is_of_two_steps_about_any_scene_and_takes_nothing_from_the_oth
             assert "Describe the picture. Pay attention to:" in text
             assert "\nAnswer: " in tokenizer.decode(taught.tolist())
             assert "Describe" not in tokenizer.decode(taught.tolist())
+
+
+def test_what_is_at_a_place_is_looked_up_where_several_things_are():
+    cat, dog = (
+        SceneObject(Label(name, None, f"{name}s"), x, 0.5, 0.3)
+        for name, x in (("cat", 0.2), ("dog", 0.8))
+    )
+    mixture = Mixture(extractions=1, lookups=3, think_share=0.0)
+
+    def further(*objects: SceneObject) -> list[str]:
+        rng = np.random.default_rng(0)
+        turns = conversations(ObjectFacts(objects), mixture, rng)[1:]
+        assert all(use != "recalled" for turn in turns for _, use in turn)
+        return ["".join(text for text, use in turn if use == "taught") for turn in turns]
+
+    assert further(cat) == []
+    told = further(cat, dog)
+    assert len(told) == 3
+    assert set(told) <= {
+        f"The {place} of the picture shows {name}.<|im_end|>\n"
+        for place, name in (("left", "cat"), ("right", "dog"))
+    }
 
 
 def test_nothing_to_practise_on_is_told(tokenizer, shards: list[Path], tmp_path: Path):
