@@ -119,6 +119,7 @@ def begin(head: VisionHead, table: Tensor, tokenizer: Tokenizer) -> None:
     large, small = (targets.directions[targets.ids[word]] for word in _SIZES)
     head.inventory.begin_as(
         numbers=targets.tokens([str(number) for number in range(1, _MOST_COUNTED + 1)]),
+        places=targets.places * targets.length * _TOKEN_LENGTH,
         names=targets.tokens(NAMES),
         size=functional.normalize(large - small, dim=-1) * targets.length * _SIZE_LENGTH,
         otherwise=targets.tokens([_OTHERWISE])[0],

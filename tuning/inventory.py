@@ -1,12 +1,14 @@
 """An inventory of a picture: where its things are, and how many of each kind, as further tokens.
 
 Goes in: patch features, the tokens of what is seen, and a closer look. Comes out: three tokens for
-each kind of thing, of how many there are, of its name, and of what else it may be; the latter two
-also tell the place and the size of a single thing, or again how many there are. A small model that
-has to count over a map of tokens is right four times in ten; counting things that are alike takes
-no learning (compare "Learning to Count Objects in Natural Images for VQA", arXiv 1802.05766).
-Things of a kind are named together. A question about something that is not what a thing most likely
-is, but what else it may be, finds it by the third token.
+each kind of thing, of how many there are, of its name, and of what else it may be; all of them also
+tell the place of a single thing, or again how many there are. What is at a place is looked up as
+what stands behind the place, which small models do well (compare "In-context Learning and Induction
+Heads", arXiv 2209.11895). A small model that has to count over a map of tokens is right four times
+in ten; counting things that are alike takes no learning (compare "Learning to Count Objects in
+Natural Images for VQA", arXiv 1802.05766). Things of a kind are named together. A question about
+something that is not what a thing most likely is, but what else it may be, finds it by the third
+token.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_et.tuning import recipe
+from edge_et.tuning.concepts import PLACES
 from edge_et.tuning.facts import ObjectFacts
 from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
 from edge_et.tuning.namer import Namer
@@ -45,7 +48,7 @@ _SOFTENED = 6.0
 # How much each of the next names counts in what else a thing may be; of drawings of a style never
 # seen, they are right about as often, in relation to each other.
 _DOUBTS = (0.5, 0.3, 0.2)
-# How much of the token of a number is added to the name of several things.
+# How much of the token of a number, or of a place, is added to the name of what it is told of.
 _TOLD_AGAIN = 0.5
 # By how much, in log2, a size is clearly another.
 _CLEARLY_OFF = 0.25
@@ -90,6 +93,8 @@ class Inventory(nn.Module):
         finder: Says where they are.
         namer: Says what they are.
         numbers: float32 [K, D], the token of 1, 2, ... things of a kind.
+        places: float32 [9, D], what is added to the number of a single thing for the place it is
+            at, in reading order.
         size: float32 [D], what is added to what is large beside the others, and taken off what is
             small beside them.
         otherwise: float32 [D], what is added to what else a thing may be.
@@ -103,17 +108,26 @@ class Inventory(nn.Module):
         self.finder = Finder(channels)
         self.namer = Namer(looks, llm_width)
         self.numbers = nn.Parameter(torch.zeros(most, llm_width))
+        self.places = nn.Parameter(torch.zeros(len(PLACES) ** 2, llm_width))
         self.size = nn.Parameter(torch.zeros(llm_width))
         self.otherwise = nn.Parameter(torch.zeros(llm_width))
         self.nothing = nn.Parameter(torch.zeros(llm_width))
 
     def begin_as(
-        self, numbers: Tensor, names: Tensor, size: Tensor, otherwise: Tensor, nothing: Tensor
+        self,
+        *,
+        numbers: Tensor,
+        places: Tensor,
+        names: Tensor,
+        size: Tensor,
+        otherwise: Tensor,
+        nothing: Tensor,
     ) -> None:
         """Sets what training begins with; see the attributes, and the namer's for `names`."""
         with torch.no_grad():
             self.namer.tokens.copy_(names)
             self.numbers.copy_(numbers)
+            self.places.copy_(places)
             self.size.copy_(size)
             self.otherwise.copy_(otherwise)
             self.nothing.copy_(nothing)
@@ -127,7 +141,7 @@ class Inventory(nn.Module):
         place_codes: Tensor,
         passed_over: Tensor,
     ) -> Tensor:
-        """Give tokens [N, `THING_TOKENS` * `most`, D], kind by kind down the picture, then nothing.
+        """Give tokens [N, `THING_TOKENS` * `most`, D], kind by kind, then nothing.
 
         Args:
             patches: [N, P, C] features.
@@ -154,11 +168,13 @@ class Inventory(nn.Module):
         kind = named + taken.gather(1, tokens.unsqueeze(-1)) * (shown - named)
         numbers = self.numbers[count - 1]
         single = (count == 1).unsqueeze(-1)
-        told = torch.where(single, place_codes[tokens], _TOLD_AGAIN * numbers)
+        place = self.places[_places_of(rows, columns, side)]
+        placed = numbers + single * place
+        told = torch.where(single, place_codes[tokens] + _TOLD_AGAIN * place, _TOLD_AGAIN * numbers)
         thing = kind + told + _beside_others(size, there).unsqueeze(-1) * self.size
         doubted = sum(share * names[:, :, rank] for rank, share in enumerate(_DOUBTS, 1))
         otherwise = doubted + told + self.otherwise
-        listed = torch.stack((numbers, thing, otherwise), dim=2)
+        listed = torch.stack((placed, thing, otherwise), dim=2)
         return self._once(listed, alike).flatten(1, 2)
 
     def _once(self, listed: Tensor, alike: Tensor) -> Tensor:
@@ -176,7 +192,7 @@ class Inventory(nn.Module):
         return torch.where(first.gather(1, entries)[..., None, None], kinds, self.nothing)
 
     def _find(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Finds things, down the picture; behind them stands what is none. Texts do not teach it.
+        """Finds things, place by place; behind them stands what is none. Texts do not teach it.
 
         Returns:
             Rows, columns, log2 of sizes, and whether a thing was found, all [N, K].
@@ -188,8 +204,10 @@ class Inventory(nn.Module):
         ranked, found = (chances * peaks).flatten(1).topk(self.most)
         there = ranked > _PRESENT
         there = there & ~_found_twice(found, sizes.flatten(1).gather(1, found), there, side)
-        behind = side * side
-        order = torch.where(there, found, behind).topk(self.most, largest=False).indices
+        # In reading order, as texts tell them; what is at one place, from above.
+        place = _places_of(found // side, found % side, side)
+        turn = torch.where(there, place * side * side + found, len(self.places) * side * side)
+        order = turn.topk(self.most, largest=False).indices
         found, there = found.gather(1, order), there.gather(1, order)
         return found // side, found % side, sizes.flatten(1).gather(1, found), there
 
@@ -210,7 +228,15 @@ class Inventory(nn.Module):
         """
         # `len` would fix the number of pictures in the exported graph.
         nothing = self.nothing.expand(thing.shape[0], recipe.THING_TOKENS * self.most - 2, -1)
-        return torch.cat((self.numbers[:1].expand_as(thing), thing, nothing), dim=1)
+        middle = self.places[len(self.places) // 2]
+        number = (self.numbers[:1] + middle).expand_as(thing)
+        return torch.cat((number, thing + _TOLD_AGAIN * middle, nothing), dim=1)
+
+
+def _places_of(rows: Tensor, columns: Tensor, side: int) -> Tensor:
+    """Says in which of the nine places cells of a map are, int64 [...]; see `PLACES`."""
+    down, across = ((2 * cells + 1) * len(PLACES) // (2 * side) for cells in (rows, columns))
+    return down * len(PLACES) + across
 
 
 def boxes_at(rows: Tensor, columns: Tensor, sizes: Tensor, side: int) -> Tensor:

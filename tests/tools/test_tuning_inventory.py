@@ -26,14 +26,22 @@ MOST = 5
 
 @pytest.fixture
 def listing() -> Inventory:
-    """Tells numbers as hundreds; adds 1000 to what is large, 50 to what else a thing may be."""
+    """Tells numbers as hundreds, places as ones; adds 1000 to what is large, 50 to what else."""
     made = Inventory(CHANNELS, LOOKS, MOST, WIDTH)
     numbers = torch.arange(1.0, MOST + 1).unsqueeze(1).expand(-1, WIDTH) * 100
+    places = torch.arange(9.0).unsqueeze(1).expand(-1, WIDTH)
     names = torch.zeros(len(NAMES), WIDTH)
     names[0, 0] = names[1, 1] = 5.0
     names[2, 3] = names[3, 4] = 1.0
     size, otherwise, nothing = (torch.full((WIDTH,), value) for value in (1000.0, 50.0, -1.0))
-    made.begin_as(numbers, names, size, otherwise, nothing)
+    made.begin_as(
+        numbers=numbers,
+        places=places,
+        names=names,
+        size=size,
+        otherwise=otherwise,
+        nothing=nothing,
+    )
     return made
 
 
@@ -105,20 +113,27 @@ def listed(
     return tokens[0::3], tokens[1::3], tokens[2::3]
 
 
-def test_kinds_are_listed_down_the_picture_with_their_numbers(listing: Inventory):
+def test_kinds_are_listed_in_reading_order_with_their_numbers(listing: Inventory):
     numbers, kinds, others = listed(listing, found((14, 2, 0.3), (3, 9, 0.3), (3, 1, 0.3)))
-    assert numbers[:, 0].tolist() == [200, 100, -1, -1, -1]
-    # Beside the name stands half the number of several things, and the place of a single one.
-    torch.testing.assert_close(kinds[:2, 5], torch.tensor([100.0, 0.57]))
-    torch.testing.assert_close(others[:2, 5], torch.tensor([150.0, 50.57]))
+    assert numbers[:, 0].tolist() == [200, 106, -1, -1, -1]
+    # Beside the name stands half the number of several things; of a single one, half the place, and
+    # the finer place.
+    torch.testing.assert_close(kinds[:2, 5], torch.tensor([100.0, 3.57]))
+    torch.testing.assert_close(others[:2, 5], torch.tensor([150.0, 53.57]))
     torch.testing.assert_close(kinds[:2, 0] - kinds[:2, 5], torch.tensor([5.0, 0.0]))
     torch.testing.assert_close(kinds[:2, 1] - kinds[:2, 5], torch.tensor([0.0, 5.0]))
     assert (kinds[2:] == -1).all()
 
 
+def test_places_of_a_row_are_listed_from_the_left(listing: Inventory):
+    numbers, kinds, _ = listed(listing, found((6, 13, 0.3), (9, 2, 0.3)))
+    assert numbers[:2, 0].tolist() == [103, 105]
+    torch.testing.assert_close(kinds[:2, 5], torch.tensor([1.5 + 0.33, 2.5 + 0.30]))
+
+
 def test_things_of_a_kind_are_named_together(listing: Inventory):
     numbers, alone, _ = listed(listing, found((3, 9, 0.3)))
-    assert numbers[0, 0] == 100
+    assert numbers[0, 0] == 101
     assert alone[0, 3] - alone[0, 5] == 1
     numbers, kinds, _ = listed(listing, found((3, 2, 0.3), (3, 9, 0.3), (3, 5, 0.3)))
     assert numbers[:, 0].tolist() == [300, -1, -1, -1, -1]
@@ -150,7 +165,7 @@ def test_sizes_are_told_beside_the_others_of_the_picture(
 ):
     first, second, third = (size * scale for size in sizes)
     _, kinds, _ = listed(listing, found((2, 2, first), (7, 7, second), (12, 12, third)))
-    wanted = [100 + 1000 * beside[0], 0.54 + 1000 * beside[1]]
+    wanted = [100 + 1000 * beside[0], 4.54 + 1000 * beside[1]]
     assert kinds[:2, 5].tolist() == pytest.approx(wanted, abs=1.0)
 
 
@@ -165,7 +180,7 @@ def test_neighbours_are_one_thing_and_the_surest_are_looked_at(listing: Inventor
     told = found((0, 0, 0.2), (0, 1, 0.2), *many)
     told[0, 0, 0, 1] = 3.5
     tokens_of(listing, told, look)
-    assert looked_at == [[[0, 0], [2, 1], [7, 1], [12, 1], [2, 4]]]
+    assert looked_at == [[[0, 0], [2, 1], [2, 4], [7, 1], [12, 1]]]
 
 
 @pytest.mark.parametrize(
@@ -208,10 +223,10 @@ def test_no_more_than_what_is_there_is_looked_at(listing: Inventory):
 @pytest.mark.parametrize(
     ("degrees", "names", "numbers"),
     [
-        ((0, 30, 60, 180), (0, 1, 2, 3), [300, 100]),
-        ((0, 90, 180, 270), (0, 1, 0, 2), [200, 100, 100]),
+        ((0, 30, 60, 180), (0, 1, 2, 3), [300, 103]),
+        ((0, 90, 180, 270), (0, 1, 0, 2), [200, 100, 103]),
         ((0, 0, 90, 90), (0, 1, 2, 3), [200, 200]),
-        ((0, 40, 80, 120), (0, 1, 2, 3), [100, 100, 100, 100]),
+        ((0, 40, 80, 120), (0, 1, 2, 3), [100, 100, 103, 103]),
     ],
     ids=["alike by way of another", "named alike", "look alike", "only a little alike"],
 )

@@ -393,6 +393,7 @@ def test_of_a_photograph_the_classifiers_word_is_listed_alone(head: VisionHead, 
     listing = head.inventory
     listing.begin_as(
         numbers=torch.randn(recipe.LISTED_THINGS, WIDTH),
+        places=torch.randn(9, WIDTH),
         names=torch.randn(len(NAMES), WIDTH),
         size=torch.randn(WIDTH),
         otherwise=torch.randn(WIDTH),
@@ -403,9 +404,10 @@ def test_of_a_photograph_the_classifiers_word_is_listed_alone(head: VisionHead, 
         listed = head(features)[:, recipe.SEEN_TOKENS : -recipe.READ_TOKENS]
         overall = head.judged(features)[1].mean(dim=1)
     word = overall**3 / (overall**3).sum(dim=-1, keepdim=True) @ head.trust.vectors
-    assert (listed[:, 0] == listing.numbers[0]).all()
+    assert (listed[:, 0] == listing.numbers[0] + listing.places[4]).all()
     # The fifth token of the fifth row lies in the middle.
-    torch.testing.assert_close(listed[:, 1], word + head.projector.place_codes[36])
+    place = head.projector.place_codes[36] + 0.5 * listing.places[4]
+    torch.testing.assert_close(listed[:, 1], word + place)
     assert (listed[:, 2:] == 0).all()
 
 
@@ -536,7 +538,8 @@ def test_tuning_learns_and_goes_on_after_a_kill(
         return records, head
 
     records, whole = run("whole")
-    assert records[-1]["loss"] < records[0]["loss"] - 0.3
+    losses = [record["loss"] for record in records]
+    assert max(losses[-6:]) < min(losses[:3])
     assert 0 <= records[11]["right"]["direct"] <= 1
     run("killed", stop_at=11)
     rest, resumed = run("killed")
