@@ -122,9 +122,9 @@ def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> l
         turns.append(two_stage(example) if thinks else extraction_only(example))
     turns += [direct(example) for example in examples[mixture.extractions :]]
     for _ in range(mixture.lookups if _LOOKUP in kinds_for(facts) else 0):
-        example = ask(facts, _LOOKUP, rng)
-        assert example is not None
-        turns.append(extraction_only(example))
+        lookup = ask(facts, _LOOKUP, rng)
+        assert lookup is not None
+        turns.append(extraction_only(lookup))
     for _ in range(mixture.captions):
         about = _examples(facts, 1, rng)[0]
         if rng.random() < mixture.think_share:
