@@ -36,7 +36,10 @@ Look = Callable[[Tensor], Tensor]
 """From boxes [N, K, 3], as `CloserLook` takes them, to looks [N, K, C]."""
 
 _CHANNELS = 64
+# From which chance on a thing is listed; the likeliest, which may be all there is, from a lower
+# one.
 _PRESENT = 0.06
+_LIKELIEST_PRESENT = 0.02
 # Two things are one, found twice, where they are nearer than this share of both their sizes; in
 # scenes, what stands in front of something is farther off.
 _ONE = 0.3
@@ -202,7 +205,7 @@ class Inventory(nn.Module):
         chances = centres.sigmoid()
         peaks = chances >= functional.max_pool2d(chances, 3, stride=1, padding=1)
         ranked, found = (chances * peaks).flatten(1).topk(self.most)
-        there = ranked > _PRESENT
+        there = torch.cat((ranked[:, :1] > _LIKELIEST_PRESENT, ranked[:, 1:] > _PRESENT), dim=1)
         there = there & ~_found_twice(found, sizes.flatten(1).gather(1, found), there, side)
         # In reading order, as texts tell them; what is at one place, from above.
         place = _places_of(found // side, found % side, side)

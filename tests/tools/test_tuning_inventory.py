@@ -247,6 +247,13 @@ def test_things_that_look_alike_or_are_named_alike_are_of_a_kind(
     assert tokens == numbers + [-1] * (MOST - len(numbers))
 
 
+def test_of_what_is_hardly_sure_one_is_listed(listing: Inventory):
+    told = found((3, 1, 0.3), (14, 2, 0.3))
+    told[:, 0] -= 7.0
+    numbers, _, _ = listed(listing, told)
+    assert numbers[:, 0].tolist() == [100, -1, -1, -1, -1]
+
+
 def test_an_empty_picture_lists_nothing(listing: Inventory):
     for tokens in listed(listing, found()):
         assert (tokens == -1).all()
