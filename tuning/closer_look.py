@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from edge_et.export.vision_modules import Dinov2Patches
 
-CLOSER_PIXELS = 112
+CLOSER_PIXELS = 168
 """Height and width of a thing that is looked at closer."""
 AROUND = 1.15
 """What is cut out, in a thing's longer sides."""
@@ -113,21 +113,23 @@ class CloserLook(nn.Module):
         return own
 
 
-def cut_out(pixel_values: Tensor, boxes: Tensor, pixels: int = CLOSER_PIXELS) -> Tensor:
+def cut_out(
+    pixel_values: Tensor, boxes: Tensor, pixels: int = CLOSER_PIXELS, around: float = AROUND
+) -> Tensor:
     """Cuts things out and enlarges them.
 
     Args:
         pixel_values: See `CloserLook.forward`.
         boxes: See there.
-        pixels: Height and width of what is cut out. More than `CLOSER_PIXELS` shows more around a
-            thing, which is as large in it.
+        pixels: Height and width of what is cut out.
+        around: What is cut out, in a thing's longer sides.
 
     Returns:
         [N * K, 3, pixels, pixels].
     """
     count = boxes.shape[1]
-    steps = ((torch.arange(pixels, device=boxes.device) + 0.5) * 2 - pixels) / CLOSER_PIXELS
-    reach = boxes[..., 2:] * AROUND
+    steps = (torch.arange(pixels, device=boxes.device) + 0.5) * 2 / pixels - 1
+    reach = boxes[..., 2:] * around
     columns = boxes[..., 0:1] * 2 - 1 + reach * steps
     rows = boxes[..., 1:2] * 2 - 1 + reach * steps
     square = (-1, count * pixels, pixels)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 CUTOUT_PIXELS = 160
 """Height and width of a cut-out, of which the closer look sees the middle."""
+# Its height and width in those of what the closer look sees.
+_MARGIN = 10 / 7
 
 # A few photographs of a thing, shown as often as all of its drawings, would stand for it, and
 # drawings of other styles not be known.
@@ -151,9 +153,12 @@ def middles(pictures: Tensor) -> Tensor:
     Returns:
         float32 [N, 3, `CLOSER_PIXELS`, `CLOSER_PIXELS`].
     """
-    edge = (CUTOUT_PIXELS - CLOSER_PIXELS) // 2
-    inside = slice(edge, edge + CLOSER_PIXELS)
-    return _pixel_values(pictures[:, :, inside, inside].float() / 255)
+    edge = round(CUTOUT_PIXELS * (1 - 1 / _MARGIN) / 2)
+    inside = slice(edge, CUTOUT_PIXELS - edge)
+    seen = functional.interpolate(
+        pictures[:, :, inside, inside].float() / 255, (CLOSER_PIXELS,) * 2, mode="bilinear"
+    )
+    return _pixel_values(seen)
 
 
 def varied(pictures: Tensor, coloured: Tensor, generator: torch.Generator) -> Tensor:
@@ -172,7 +177,7 @@ def varied(pictures: Tensor, coloured: Tensor, generator: torch.Generator) -> Te
     def off(width: float, *shape: int) -> Tensor:
         return (torch.rand(count, *shape, generator=generator) - 0.5) * width
 
-    nearness = (_NEAREST + (_FARTHEST - _NEAREST) * (off(1) + 0.5)) * CLOSER_PIXELS / CUTOUT_PIXELS
+    nearness = (_NEAREST + (_FARTHEST - _NEAREST) * (off(1) + 0.5)) / _MARGIN
     stretch, turn, mirrored = off(_STRETCH).exp(), off(_TURN), off(1).sign()
     frame = torch.empty(count, 2, 3)
     frame[:, 0, 0] = nearness * stretch * mirrored * turn.cos()
@@ -232,7 +237,8 @@ def _cut_out_things(
         rows, columns = (centres * side).long().clamp(0, side - 1).T
         boxes = boxes_at(rows, columns, sizes[number, rows, columns], side)
         pixels = torch.from_numpy(pictures[number].astype(np.float32)).permute(2, 0, 1)
-        cut = cut_out(pixels.unsqueeze(0), boxes.unsqueeze(0), CUTOUT_PIXELS)
+        around = AROUND * _MARGIN
+        cut = cut_out(pixels.unsqueeze(0), boxes.unsqueeze(0), CUTOUT_PIXELS, around)
         made.append(cut.round().to(torch.uint8).numpy())
         names += [_NUMBERS[thing.label.words] for thing in things]
     return np.concatenate(made), np.array(names, np.int64)
@@ -258,7 +264,7 @@ def _draw_others(
         icons = styles[int(rng.integers(len(styles)))]
         size = int(rng.integers(*_OTHER_SIZES))
         drawing = tilted(rng, drawn_otherwise(rng, icons, slugs[kind]), size)
-        side = round(size * AROUND * CUTOUT_PIXELS / CLOSER_PIXELS)
+        side = round(size * AROUND * _MARGIN)
         canvas = background(rng, kit.backgrounds)
         left, top = rng.integers(canvas.width - side + 1, size=2).tolist()
         canvas = canvas.crop((left, top, left + side, top + side))

@@ -30,14 +30,14 @@ def test_a_thing_is_seen_as_if_it_were_the_picture():
     model = tiny_tower()
     look = CloserLook(Dinov2Patches(model, CLOSER_PIXELS))
     pixels = torch.randn(2, 3, 224, 224)
-    box = torch.tensor([0.5, 0.5, 0.5 / 1.15])
+    box = torch.tensor([0.5, 0.5, 0.75 / 1.15])
     with torch.no_grad():
         looks = look(pixels, box.expand(2, 3, 3))
         # Where a thing is shown as large as it is, its own pixels are what is looked at.
-        states = model(pixels[:, :, 56:168, 56:168]).last_hidden_state
+        states = model(pixels[:, :, 28:196, 28:196]).last_hidden_state
     assert looks.shape == (2, 3, look.width)
-    grid = states[:, 1:].reshape(2, 8, 8, CHANNELS)
-    wanted = torch.cat((states[:, 0], grid[:, 2:6, 2:6].mean(dim=(1, 2))), dim=-1)
+    grid = states[:, 1:].reshape(2, 12, 12, CHANNELS)
+    wanted = torch.cat((states[:, 0], grid[:, 3:9, 3:9].mean(dim=(1, 2))), dim=-1)
     torch.testing.assert_close(looks, wanted.unsqueeze(1).expand(-1, 3, -1), atol=1e-4, rtol=1e-4)
 
 

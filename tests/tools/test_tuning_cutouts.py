@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tiny.icons import Squares
 from tiny.mini_vision import set_recipe, split_tiny
+from torch.nn import functional
 
 from edge_et.tuning import cutouts as cutouts_module
 from edge_et.tuning.closer_look import CLOSER_PIXELS, cut_out
@@ -25,6 +26,8 @@ from edge_et.tuning.scenes.mix import SceneKit, render_scene
 from edge_et.tuning.tower import PIXEL_MEAN, PIXEL_STD, pixel_values
 
 SIDE = 16
+SEEN_PIXELS = 112
+MIDDLE = CLOSER_PIXELS // 2
 KIT = SceneKit(icons=[Squares()], fonts=())
 OTHERS = {"bell": KIT.icons, "drum": KIT.icons}
 DOG, RED_SQUARE = NAMES.index("dog"), NAMES.index("red square")
@@ -62,7 +65,8 @@ def test_cutouts_are_what_the_closer_look_sees(monkeypatch: pytest.MonkeyPatch, 
         sizes = head.inventory.finder(patches)[0, 1].exp2()
     cells = [(int(item.y * SIDE), int(item.x * SIDE)) for item in scene.facts.objects]
     boxes = [[(x + 0.5) / SIDE, (y + 0.5) / SIDE, float(sizes[y, x])] for y, x in cells]
-    wanted = cut_out(pixel_values([picture]), torch.tensor([boxes]))
+    cut = cut_out(pixel_values([picture]), torch.tensor([boxes]), SEEN_PIXELS)
+    wanted = functional.interpolate(cut, (CLOSER_PIXELS,) * 2, mode="bilinear")
     own = torch.nonzero(~is_coloured(things.kinds))[:, 0][first : first + len(cells)]
     torch.testing.assert_close(middles(things.pictures[own]), wanted, atol=0.05, rtol=0)
 
@@ -99,7 +103,7 @@ def test_other_kinds_are_drawn_as_large_as_things_are_cut_out(
     _, drawn = load_cutouts([path])
     changes = (drawn.pictures[:, :, 80].int() - drawn.pictures[:, :, 80, :1].int()).abs().sum(1)
     widths = (changes > 150).sum(dim=1).float()
-    assert abs(widths[widths > 40].median() - CLOSER_PIXELS / 1.15) < 12
+    assert abs(widths[widths > 40].median() - SEEN_PIXELS / 1.15) < 12
 
 
 def colours(pixels: torch.Tensor) -> torch.Tensor:
@@ -131,10 +135,10 @@ def test_variations_are_drawn_from_the_generator():
 
 
 def test_a_colour_stays_where_it_is_part_of_the_name():
-    red, green, blue = shown(RED_SQUARE)[:, :, 56, 56].T
+    red, green, blue = shown(RED_SQUARE)[:, :, MIDDLE, MIDDLE].T
     assert red.min() > 0.6
     assert torch.cat((green, blue)).abs().max() < 0.01
-    middle = shown(DOG)[:, :, 56, 56]
+    middle = shown(DOG)[:, :, MIDDLE, MIDDLE]
     spread = middle.amax(dim=1) - middle.amin(dim=1)
     assert 0 < (spread < 0.01).sum() < 32, "some lose their colours"
     assert 0 < (middle.argmax(dim=1) != 0).sum() < 48, "some get others"
@@ -143,7 +147,7 @@ def test_a_colour_stays_where_it_is_part_of_the_name():
 def test_a_thing_is_moved_and_turned_but_stays_in_sight():
     things = shown(RED_SQUARE)[:, 0] > 0.3
     shares = things.float().mean(dim=(1, 2))
-    as_it_is = 80 * 40 / CLOSER_PIXELS**2
+    as_it_is = 80 * 40 / SEEN_PIXELS**2
     assert shares.min() > as_it_is / 1.25**2 * 0.9
     assert shares.max() < as_it_is / 0.8**2 * 1.1
     assert shares.std() > 0.02
