@@ -98,6 +98,7 @@ class TextStage(
     tower_rate: Rate = 2e-5
     warmup: Positive = 20
     cooldown: Share = 0.5
+    kept: Share = 0.0
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

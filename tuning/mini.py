@@ -242,6 +242,7 @@ def _teach(shop: _Workshop, stage: TextStage, shards: Sequence[Path], checkpoint
             tower_rate=stage.tower_rate,
             warmup=stage.warmup,
             cooldown=stage.cooldown,
+            kept=stage.kept,
         ),
         evaluate=evaluate,
         on_step=tell,

@@ -60,6 +60,9 @@ class TrainSettings:
         tower_rate: Learning rate of the tower's last layers.
         warmup: Steps of linear warm-up.
         cooldown: Share of the steps, the last ones, over which the rate falls to zero.
+        kept: Share of what weights were before, in what they are in the end. Much of what the
+            training unlearnt comes back, and most of what it taught stays (WiSE-FT, arXiv
+            2109.01903).
         checkpoint_steps: Steps between checkpoints.
         evaluation_steps: Steps between evaluations.
     """
@@ -72,6 +75,7 @@ class TrainSettings:
     tower_rate: float = 2e-5
     warmup: int = 20
     cooldown: float = 0.5
+    kept: float = 0.0
     checkpoint_steps: int = 25
     evaluation_steps: int = 100
 
@@ -126,6 +130,7 @@ def train(
     learning = [p for group in groups for p in group["params"]]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     base_rates = [group["lr"] for group in optimizer.param_groups]
+    before = [p.detach().clone() for p in learning] if settings.kept else []
     step = _resume(checkpoint, model, vision, optimizer)
     log = checkpoint.with_suffix(".jsonl")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +152,8 @@ def train(
         norm = torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         step += 1
+        if settings.kept and step == settings.steps:
+            _draw_back(learning, before, settings.kept)
         record: dict[str, Any] = {
             "step": step,
             "loss": round(sum(losses), 4),
@@ -162,6 +169,16 @@ def train(
         if step % settings.checkpoint_steps == 0 or step == settings.steps:
             save_checkpoint(checkpoint, _state(step, model, vision, optimizer, settings))
             draw_curves(log, log.with_suffix(".png"))
+
+
+def _draw_back(
+    learning: Sequence[torch.Tensor], before: Sequence[torch.Tensor], kept: float
+) -> None:
+    import torch
+
+    with torch.no_grad():
+        for weight, old in zip(learning, before, strict=True):
+            weight.lerp_(old, kept)
 
 
 def batch_loss(

@@ -48,7 +48,7 @@ def test_the_stages_come_in_their_order_with_paths_beside_the_file(tmp_path: Pat
 
 def test_the_mini_models_own_configuration_is_valid():
     config = load_config(ROOT / "models" / "mini" / "train.toml")
-    assert [stage.name for stage in config.stage] == ["align", "names", "extraction"]
+    assert [stage.name for stage in config.stage] == ["align", "names", "extraction", "lookups"]
 
 
 @pytest.mark.parametrize(

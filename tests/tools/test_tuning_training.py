@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny.mini_vision import CHANNELS, CLASS_WORDS, PIXEL_ROWS, WIDTH, set_recipe, split_tiny
 from tiny.tokenizer import write_tokenizer
+from torch.nn.utils import parameters_to_vector
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from edge_et.errors import TuningError
@@ -563,6 +564,44 @@ def test_only_what_is_asked_for_learns(
     changed = {name for name, p in head.named_parameters() if not torch.equal(p, before[name])}
     assert changed
     assert all(name.startswith(("projector.", "inventory.", "letters.")) for name in changed)
+
+
+def test_what_weights_were_before_is_kept_in_part(
+    tokenizer, llm: LlamaForCausalLM, vision, shards: list[Path], tmp_path: Path
+):
+    source = SceneSource(shards, Mixture(captions=1), 4, tokenizer, 0)
+
+    def learnt(kept: float, stop_at: int | None = None) -> torch.Tensor:
+        def on_step(record: dict) -> None:
+            if record["step"] == stop_at:
+                raise KilledError
+
+        head = vision()[1]
+        torch.manual_seed(9)
+        model = add_adapter(LlamaForCausalLM(llm.config).requires_grad_(requires_grad=False))
+        settings = TrainSettings(
+            steps=3,
+            train=("projector", "lora"),
+            warmup=1,
+            projector_rate=1e-2,
+            checkpoint_steps=1,
+            kept=kept,
+        )
+        path = tmp_path / str(kept) / "tune.pt"
+        with contextlib.suppress(KilledError):
+            train(model, head, source, path, settings, on_step=on_step)
+        saved = torch.load(path, weights_only=True)
+        weights = parameters_to_vector(
+            [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
+        )
+        if stop_at is None:
+            assert torch.equal(saved["vision"]["projector.place_codes"], head.projector.place_codes)
+        return weights.detach()
+
+    all_the_way, not_at_all = learnt(0.0), learnt(1.0)
+    assert not torch.equal(all_the_way, not_at_all)
+    learnt(0.25, stop_at=3)
+    torch.testing.assert_close(learnt(0.25), torch.lerp(all_the_way, not_at_all, 0.25))
 
 
 def test_a_part_that_cannot_learn_is_named(llm: LlamaForCausalLM, head, tmp_path: Path):
