@@ -67,7 +67,11 @@ def test_print_is_read(pipe: edge_et.ExtractThink, print_: str, question: str):
     assert pipe.think(question, extraction).tokens == thought.tokens
 
 
-@pytest.mark.parametrize("number", [2, 3, 5])
+# Of these two, 0.12.0 says "red circle (top left), red circle (top right)", and counts one.
+MISCOUNTED = pytest.param(2, marks=pytest.mark.xfail(reason="0.12.0 counts one", strict=True))
+
+
+@pytest.mark.parametrize("number", [MISCOUNTED, 3, 5])
 def test_things_are_counted(pipe: edge_et.ExtractThink, number: int):
     picture = Image.new("RGB", (224, 224), (236, 236, 240))
     for x, y in ((45, 50), (170, 45), (60, 165), (175, 170), (112, 108))[:number]:
