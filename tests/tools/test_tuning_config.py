@@ -7,6 +7,7 @@ import tarfile
 import urllib.request
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,7 +49,14 @@ def test_the_stages_come_in_their_order_with_paths_beside_the_file(tmp_path: Pat
 
 def test_the_mini_models_own_configuration_is_valid():
     config = load_config(ROOT / "models" / "mini" / "train.toml")
-    assert [stage.name for stage in config.stage] == ["align", "names", "extraction", "lookups"]
+    names = [stage.name for stage in config.stage]
+    assert names == ["align", "names", "extraction", "lookups", "balance"]
+
+
+def test_the_mini_goes_on_by_its_last_stage():
+    trained = load_config(ROOT / "models" / "mini" / "train.toml")
+    (further,) = load_config(ROOT / "models" / "mini" / "go_on.toml").stage
+    assert msgspec.structs.replace(further, name="balance") == trained.stage[-1]
 
 
 @pytest.mark.parametrize(
