@@ -15,6 +15,7 @@ from edge_et.bundle import find_bundle, load_bundle
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "cat.png"
 IMAGE_TOKENS = 126
+PLACES = ((45, 50), (170, 45), (60, 165), (175, 170), (112, 108))
 QUESTIONS = ("What is this?", "How many objects are there?", "What is at the top left?")
 
 
@@ -67,11 +68,12 @@ def test_print_is_read(pipe: edge_et.ExtractThink, print_: str, question: str):
     assert pipe.think(question, extraction).tokens == thought.tokens
 
 
-PLACES = ((45, 50), (170, 45), (60, 165), (175, 170), (112, 108))
-
-
 @pytest.mark.parametrize("kind", ["red circles", "circles"])
-@pytest.mark.parametrize("places", [PLACES[:2], PLACES[2:4], PLACES[:3], PLACES], ids=str)
+@pytest.mark.parametrize(
+    "places",
+    [PLACES[:2], PLACES[2:4], PLACES[:3], PLACES],
+    ids=["upper row", "lower row", "three", "five"],
+)
 def test_things_are_counted(
     pipe: edge_et.ExtractThink, kind: str, places: tuple[tuple[int, int], ...]
 ):
