@@ -1,0 +1,29 @@
+"""The mini's answers to twenty pictures and questions, as they were before code was moved."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edge_et
+
+FOLDER = Path(__file__).parents[1] / "data" / "mini_answers"
+QUESTIONS = json.loads((FOLDER / "questions.json").read_text())
+ANSWERS = json.loads((FOLDER / "answers.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Iterator[edge_et.ExtractThink]:
+    with edge_et.load(use_profile=False) as pipe:
+        yield pipe
+
+
+@pytest.mark.parametrize(("asked", "expected"), list(zip(QUESTIONS, ANSWERS, strict=True)))
+def test_answers_are_as_before(pipe: edge_et.ExtractThink, asked: Any, expected: Any):
+    pipe.clear()  # as in a process of its own
+    found = pipe.answer(FOLDER / asked["picture"], asked["question"]).to_dict()
+    for usage in found["usage"].values():
+        del usage["seconds"]
+    assert {key: found[key] for key in expected} == expected
