@@ -19,13 +19,11 @@ import msgspec
 import numpy as np
 
 from edge_et.benchmarks.document import Bounds, BundleInfo, Model
-from edge_et.bundle import Bundle
-from edge_et.decoder import DecoderShape
+from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError
 from edge_et.export.steps import needing_extra
-from edge_et.llama import read_shape
-from edge_et.manifest import LanguageModelSpec
-from edge_et.profile import manifest_sha256
+from edge_et.llm import DecoderShape, read_shape
+from edge_et.pipeline import manifest_sha256
 
 _READ_BYTES = 256 * 2**20  # of one pass, all threads together; more than the caches of a server
 _MATRIX_SIDE = 1024

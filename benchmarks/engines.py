@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from edge_et.benchmarks.subject import Job, Subject
 from edge_et.bundle import Bundle
 
-_LLAMA = ("edge_et.loading", "onnxruntime", "llama_cpp")
-_TORCH = ("edge_et.loading", "onnxruntime", "torch", "transformers")
+_LLAMA = ("edge_et.pipeline.api", "onnxruntime", "llama_cpp")
+_TORCH = ("edge_et.pipeline.api", "onnxruntime", "torch", "transformers")
 _OPENVINO = ("openvino", "openvino_genai")
 
 
@@ -29,11 +29,11 @@ class Engine:
 
 
 ENGINES = {
-    "llama.cpp": Engine("edge_et.benchmarks.ours", _LLAMA),
-    "torch-float32": Engine("edge_et.benchmarks.ours", _TORCH),
-    "torch-bfloat16": Engine("edge_et.benchmarks.ours", _TORCH),
+    "llama.cpp": Engine("edge_et.benchmarks.runtime", _LLAMA),
+    "torch-float32": Engine("edge_et.benchmarks.runtime", _TORCH),
+    "torch-bfloat16": Engine("edge_et.benchmarks.runtime", _TORCH),
     "mtmd": Engine("edge_et.benchmarks.rivals.mtmd", ("llama_cpp",)),
-    "llama-server": Engine("edge_et.benchmarks.rivals.server", ()),
+    "llama-server": Engine("edge_et.benchmarks.rivals.llama_server", ()),
     "openvino-int8": Engine("edge_et.benchmarks.rivals.openvino", _OPENVINO),
     "openvino-int4": Engine("edge_et.benchmarks.rivals.openvino", _OPENVINO),
 }

@@ -12,11 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.benchmarks.wrapped import WrappedContext
+from edge_et.benchmarks.wrapped_kv_cache import WrappedContext
 from edge_et.errors import BenchError
-from edge_et.evaluator import Evaluation, Evaluator
-from edge_et.prompt import Segment, TokenSegment
-from edge_et.tokenizer import Tokenizer
+from edge_et.llm import Evaluation, Evaluator, Segment, Tokenizer, TokenSegment
 
 _WORD = re.compile(rb" [a-z]{2,}")
 _SEED = 5

@@ -12,10 +12,10 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 
-from edge_et.benchmarks.quality.ways import WAYS, Asking
+from edge_et.benchmarks.quality.modes import WAYS, Asking
 from edge_et.errors import BenchError, OptionError, PromptTooLongError
-from edge_et.loading import load
 from edge_et.options import OptionValues
+from edge_et.pipeline import load
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class EdgeET(lmms):  # type: ignore[misc]  # lmms-eval has no types
 
         Args:
             bundle: name or folder; None: the installed mini.
-            way: of answering, a key of `edge_et.benchmarks.quality.ways.WAYS` that answers.
+            way: of answering, a key of `edge_et.benchmarks.quality.modes.WAYS` that answers.
             threads: None: the CPUs that this process may use.
             batch_size: what lmms-eval hands to every model; one question is answered at a time.
             max_batch_size: likewise.

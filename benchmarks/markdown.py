@@ -13,7 +13,7 @@ from statistics import median
 
 from edge_et.benchmarks.document import Configuration, Document, Sample, read_document
 from edge_et.errors import BenchError
-from edge_et.files import written_whole
+from edge_et.store import written_whole
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -9,21 +9,24 @@ from pathlib import Path
 from time import perf_counter
 
 from edge_et.benchmarks.document import Tokens
-from edge_et.benchmarks.script import ScriptedContext, new_script
+from edge_et.benchmarks.forced_decoding import ScriptedContext, new_script
 from edge_et.benchmarks.sensors import peak_memory_bytes
 from edge_et.benchmarks.subject import Heard, Job
-from edge_et.benchmarks.wrapped import WrappedModel
-from edge_et.bundle import Bundle
-from edge_et.evaluator import Evaluator
-from edge_et.hints import PLACE
-from edge_et.loading import open_snapshots
-from edge_et.manifest import LanguageModelSpec
-from edge_et.opening import Model, OpenModel, open_model, open_pipeline
+from edge_et.benchmarks.wrapped_kv_cache import WrappedModel
+from edge_et.bundle import Bundle, LanguageModelSpec
+from edge_et.llm import Evaluator, Tokenizer
 from edge_et.options import DEFAULT_CACHE_BYTES
-from edge_et.pipeline import ExtractThink
-from edge_et.profile import Settings
+from edge_et.pipeline import (
+    ExtractThink,
+    Model,
+    OpenModel,
+    Settings,
+    open_model,
+    open_pipeline,
+    open_snapshots,
+)
 from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
-from edge_et.tokenizer import Tokenizer
+from edge_et.stages import PLACE
 
 
 class Ours:
@@ -125,13 +128,13 @@ def open_subject(bundle: Bundle, job: Job) -> Ours:
 
 
 def _open_float32(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
-    from edge_et.benchmarks.torch_context import TorchModel
+    from edge_et.benchmarks.torch_kv_cache import TorchModel
 
     return TorchModel.of(bundle, spec, tokenizer.size, "float32")
 
 
 def _open_bfloat16(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
-    from edge_et.benchmarks.torch_context import TorchModel
+    from edge_et.benchmarks.torch_kv_cache import TorchModel
 
     return TorchModel.of(bundle, spec, tokenizer.size, "bfloat16")
 

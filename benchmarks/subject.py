@@ -1,7 +1,8 @@
 """What can be measured: something that answers both questions about the picture, by script.
 
-In: a `Job`. Out: a `Heard` for each question. The runtime itself is in `edge_et.benchmarks.ours`,
-other programs are in `edge_et.benchmarks.rivals`; `edge_et.benchmarks.engines` lists them all.
+In: a `Job`. Out: a `Heard` for each question. The runtime itself is in
+`edge_et.benchmarks.runtime`, other programs are in `edge_et.benchmarks.rivals`;
+`edge_et.benchmarks.engines` lists them all.
 """
 
 from collections.abc import Mapping, Sequence

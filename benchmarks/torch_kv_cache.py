@@ -11,22 +11,27 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.bundle import Bundle
-from edge_et.decoder import KvType
+from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError, DecodeError, PromptTooLongError
-from edge_et.evaluator import Evaluation
 from edge_et.export.steps import needing_extra
-from edge_et.kv import Position, common_prefix, generated, positions_of
-from edge_et.llama import read_shape
-from edge_et.manifest import LanguageModelSpec
-from edge_et.prompt import Segment, TokenSegment
+from edge_et.llm import (
+    Evaluation,
+    KvType,
+    Position,
+    Segment,
+    TokenSegment,
+    common_prefix,
+    generated,
+    positions_of,
+    read_shape,
+)
 
 with needing_extra("tuning"):
     import torch
     from transformers import DynamicCache
 
-    from edge_et.tuning.adapter_file import read_adapter
-    from edge_et.tuning.language_model import load_llm
+    from edge_et.tuning.mini.language_model import load_llm
+    from edge_et.tuning.training.lora_file import read_adapter
 
 _ADAPTER_PREFIX = "base_model.model."
 

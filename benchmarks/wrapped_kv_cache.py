@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.decoder import DecoderShape, KvType
-from edge_et.evaluator import Evaluation, Evaluator
-from edge_et.opening import Model
-from edge_et.prompt import Segment
+from edge_et.llm import DecoderShape, Evaluation, Evaluator, KvType, Segment
+from edge_et.pipeline import Model
 
 
 class WrappedContext:
@@ -64,7 +62,7 @@ class WrappedContext:
 
 
 class WrappedModel:
-    """What a pipeline needs of a model; see `edge_et.opening.Model`."""
+    """What a pipeline needs of a model; see `edge_et.pipeline.factory.Model`."""
 
     def __init__(self, inner: Model, wrap: Callable[[Evaluator], Evaluator]) -> None:
         """Begin without contexts.

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_et.bundle import Bundle, load_bundle
     from edge_et.errors import EdgeETError
-    from edge_et.loading import answer, load
-    from edge_et.pipeline import ExtractThink, Session
+    from edge_et.pipeline import ExtractThink, Session, answer, load
     from edge_et.results import Answer, AnswerToken, Cut, ExtractionToken, ReasoningToken
 
 __all__ = [
@@ -38,8 +37,8 @@ _HOMES = {
     "ExtractionToken": "edge_et.results",
     "ReasoningToken": "edge_et.results",
     "Session": "edge_et.pipeline",
-    "answer": "edge_et.loading",
-    "load": "edge_et.loading",
+    "answer": "edge_et.pipeline",
+    "load": "edge_et.pipeline",
     "load_bundle": "edge_et.bundle",
 }
 

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from edge_et.prompt import Segment
-
 CutStage = Literal["hint", "extract", "think", "answer"]
 CutReason = Literal["tokens", "deadline", "repetition"]
 
@@ -98,7 +96,7 @@ class Extraction:
 
     text: str
     tokens: tuple[int, ...]
-    conversation: tuple[Segment, ...]
+    conversation: tuple[Any, ...]
     usage: PhaseUsage
     hint: str = ""
     cuts: tuple[Cut, ...] = ()

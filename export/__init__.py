@@ -1,1 +1,5 @@
-"""Trained checkpoints to what the runtime loads: ONNX tower, GGUF, adapter, bundle."""
+"""Trained checkpoints become what the runtime loads: ONNX tower, GGUF, adapter, bundle.
+
+Rooms, each importing only those before it: `checkpoint`, `chat`, `families`, `vision`, `llm`,
+`building`.
+"""

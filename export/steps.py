@@ -10,8 +10,8 @@ from pathlib import Path
 
 from edge_et.errors import MissingExtraError
 from edge_et.export.errors import OutputError
-from edge_et.files import written_whole
-from edge_et.memory import trim_heap
+from edge_et.llm import trim_heap
+from edge_et.store import written_whole
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
@@ -66,7 +66,7 @@ def needing_extra(extra: str) -> Iterator[None]:
 
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """Do what `edge_et.files.written_whole` does, with an error of the tools.
+    """Do what `edge_et.store.files.written_whole` does, with an error of the tools.
 
     Args:
         path: where the finished file shall be; its folder is made if need be.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError
-from edge_et.export.native import native_library
+from edge_et.export.llm.llama_for_tools import native_library
 
 TYPE_F32 = 0
 

@@ -14,11 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError, QuantizationError
-from edge_et.export.llama_logits import llama_tokens, read_prompt
-from edge_et.export.native import loaded_model, native_library, open_context
+from edge_et.export.llm.llama_for_tools import loaded_model, native_library, open_context
+from edge_et.export.llm.llama_logits import llama_tokens, read_prompt
 from edge_et.export.steps import Progress, no_progress
-from edge_et.prompt import Segment, TokenSegment, count_positions
-from edge_et.quantize.ggml import TYPE_F32, operation, require_known_layout, rows_of, tensor_at
+from edge_et.llm import Segment, TokenSegment, count_positions
+from edge_et.quantize.ggml_tensors import (
+    TYPE_F32,
+    operation,
+    require_known_layout,
+    rows_of,
+    tensor_at,
+)
 
 Importance = Mapping[str, NDArray[np.float32]]
 """By the GGUF's name of a matrix: `[input channels] float32`, mean square of the inputs."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import QuantizationError
-from edge_et.export.native import native_errors, native_library
+from edge_et.export.llm.llama_for_tools import native_errors, native_library
 
 _BUFFER_BYTES = 2**28  # of a tensor's rows at once, as read, in float32 and quantized; else 8 GiB
 

@@ -9,8 +9,7 @@ from PIL import Image
 
 from edge_et.bundle import Processing
 from edge_et.export.errors import QuantizationError
-from edge_et.image import load_image
-from edge_et.tiling import choose_grid, split_tiles, to_pixel_values
+from edge_et.image import choose_grid, load_image, split_tiles, to_pixel_values
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 

@@ -18,12 +18,12 @@ from edge_et.export.steps import (
 )
 
 with needing_extra("export"):
-    from edge_et.export.compare import compare_logits
-    from edge_et.export.llama_logits import llama_tokens, prompt_logits
-    from edge_et.export.logits import PROMPTS
-    from edge_et.prompt import Segment, TokenSegment
-    from edge_et.quantize.importance import Importance
-    from edge_et.quantize.native import run_quantizer
+    from edge_et.export.llm.compare_logits import PROMPTS
+    from edge_et.export.llm.llama_logits import llama_tokens, prompt_logits
+    from edge_et.export.numeric_comparison import compare_logits
+    from edge_et.llm import Segment, TokenSegment
+    from edge_et.quantize.importance_matrix import Importance
+    from edge_et.quantize.llama_quantizer import run_quantizer
 
 TYPES = (
     "Q2_K",

@@ -25,8 +25,8 @@ with needing_extra("export"):
     import onnx
     from numpy.typing import NDArray
 
-    from edge_et.export.compare import max_abs_error, row_cosines
-    from edge_et.export.onnx_graph import open_session, run_graph
+    from edge_et.export.numeric_comparison import max_abs_error, row_cosines
+    from edge_et.export.vision.onnx_graph import open_session, run_graph
     from edge_et.quantize.vision_methods import METHODS, Method, root_logger_kept
 
 VISION_METHODS = ("auto", "dynamic", "static", "weight-only")

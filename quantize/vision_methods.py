@@ -21,7 +21,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from edge_et.export.onnx_graph import INPUT
+from edge_et.export.vision.onnx_graph import INPUT
 
 _BLOCK = 128
 _LOW_BLOCK = 16

@@ -14,16 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_et.benchmarks.wrapped import WrappedContext, WrappedModel
-from edge_et.bundle import Bundle
-from edge_et.evaluator import Evaluation, Evaluator
-from edge_et.export.compare import LogitsDifference, compare_logits, max_abs_error
+from edge_et.benchmarks.wrapped_kv_cache import WrappedContext, WrappedModel
+from edge_et.bundle import Bundle, LanguageModelSpec
+from edge_et.export.numeric_comparison import LogitsDifference, compare_logits, max_abs_error
 from edge_et.image import ImageSource
-from edge_et.manifest import LanguageModelSpec
-from edge_et.opening import Model, open_model, open_pipeline
-from edge_et.profile import Settings
-from edge_et.prompt import Segment, TokenSegment
-from edge_et.tokenizer import Tokenizer
+from edge_et.llm import Evaluation, Evaluator, Segment, Tokenizer, TokenSegment
+from edge_et.pipeline import Model, Settings, open_model, open_pipeline
 
 QUESTIONS = (
     "What is in the picture, and where?",
@@ -141,7 +137,8 @@ def compare(context: Evaluator, dialogues: Sequence[Dialogue]) -> LogitsDifferen
 def reuse_error(context: Evaluator, ids: Sequence[int]) -> float:
     """Tell what it changes that the beginning of a text is in the cache already.
 
-    The runtime promises that it changes nothing (see `edge_et.kv`); there are kernels with which it
+    The runtime promises that it changes nothing (see `edge_et.llm.kv_positions`); there are kernels
+    with which it
     does: flash attention on x86 moves logits of SmolLM2-135M by 1.3.
 
     Args:

@@ -1,8 +1,8 @@
 """The search of `edge-et tune`: one setting after the other, the fastest that stays right.
 
 In: a bundle and pictures. Out: a device profile, and every trial with its figures. What a setting
-does to the outputs is measured on the bundle's own dialogues (`edge_et.benchmarks.tune.dialogue`),
-and decides before speed does.
+does to the outputs is measured on the bundle's own dialogues
+(`edge_et.benchmarks.autotune.dialogue`), and decides before speed does.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from time import perf_counter
 
 import msgspec
 
-from edge_et.benchmarks.tune.dialogue import (
+from edge_et.benchmarks.autotune.dialogue import (
     QUESTIONS,
     Dialogue,
     Role,
@@ -22,17 +22,14 @@ from edge_et.benchmarks.tune.dialogue import (
     record,
     reuse_error,
 )
-from edge_et.benchmarks.tune.weights import FORMATS, convert
-from edge_et.bundle import Bundle, file_ref
-from edge_et.context import Context
+from edge_et.benchmarks.autotune.weights import FORMATS, convert
+from edge_et.bundle import Bundle, FileRef, LanguageModelSpec, file_ref
 from edge_et.errors import BenchError, DecodeError
-from edge_et.export.compare import LogitsDifference
-from edge_et.files import written_whole
+from edge_et.export.numeric_comparison import LogitsDifference
 from edge_et.image import ImageSource
-from edge_et.llm import LanguageModel
-from edge_et.manifest import FileRef, LanguageModelSpec
+from edge_et.llm import Context, LanguageModel, TokenSegment, count_positions
 from edge_et.options import default_threads
-from edge_et.profile import (
+from edge_et.pipeline import (
     PROFILE_NAME,
     DeviceProfile,
     Settings,
@@ -41,7 +38,7 @@ from edge_et.profile import (
     manifest_sha256,
     profile_folder,
 )
-from edge_et.prompt import TokenSegment, count_positions
+from edge_et.store import written_whole
 
 MAX_MEAN_KL = 0.03
 MIN_SAME_TOP = 0.97

@@ -18,8 +18,8 @@ from edge_et.export.steps import Progress, atomic_output, needing_extra, no_prog
 with needing_extra("bench"):
     import gguf
 
-    from edge_et.export.gguf_file import GgufTensor, write_gguf
-    from edge_et.quantize.native import run_quantizer
+    from edge_et.export.llm.gguf_writer import GgufTensor, write_gguf
+    from edge_et.quantize.llama_quantizer import run_quantizer
 
 FORMATS = ("Q8_0", "Q4_0", "Q4_K_M", "IQ4_NL")
 """Those that llama.cpp has fast kernels for, on one processor or another, for one row and many."""

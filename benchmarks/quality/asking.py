@@ -13,11 +13,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from edge_et.benchmarks.quality.modes import EXTRACTION, WAYS, Asking, Reply
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question
-from edge_et.benchmarks.quality.ways import EXTRACTION, WAYS, Asking, Reply
 from edge_et.bundle import MANIFEST_NAME, Bundle, file_ref
 from edge_et.errors import BenchError, ImageError, PromptTooLongError
-from edge_et.export.journal import Journal
+from edge_et.export.resume_log import Journal
 from edge_et.export.steps import Progress, no_progress
 from edge_et.pipeline import ExtractThink
 

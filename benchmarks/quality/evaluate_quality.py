@@ -17,16 +17,16 @@ from edge_et.benchmarks.quality.asking import (
     open_answers,
     rethink,
 )
-from edge_et.benchmarks.quality.document import Grid, QualityDocument, Ways
 from edge_et.benchmarks.quality.grid import grid_outcome, perceiver_weights, reasoner_weights
+from edge_et.benchmarks.quality.modes import EXTRACTION
 from edge_et.benchmarks.quality.outcome import Find, failures, ways_outcome
+from edge_et.benchmarks.quality.quality_document import Grid, QualityDocument, Ways
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question
-from edge_et.benchmarks.quality.ways import EXTRACTION
 from edge_et.benchmarks.sensors import commit, describe_machine, versions
 from edge_et.bundle import Bundle
 from edge_et.errors import BenchError, OptionError
 from edge_et.export.steps import Progress, no_progress
-from edge_et.loading import load
+from edge_et.pipeline import load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

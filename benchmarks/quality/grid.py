@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from edge_et.benchmarks.quality.accuracy import Gain, mean_gain
 from edge_et.benchmarks.quality.asking import RETHINK, Answers, model_key
-from edge_et.benchmarks.quality.document import Effect, Grid, Half, Pair
+from edge_et.benchmarks.quality.modes import EXTRACTION, Reply
 from edge_et.benchmarks.quality.outcome import cost_of, mark, share_of
+from edge_et.benchmarks.quality.quality_document import Effect, Grid, Half, Pair
 from edge_et.benchmarks.quality.questions import Question
-from edge_et.benchmarks.quality.ways import EXTRACTION, Reply
-from edge_et.bundle import Bundle, FileRef
-from edge_et.manifest import LanguageModelSpec
+from edge_et.bundle import Bundle, FileRef, LanguageModelSpec
 
 _BYTES_COMPARED = 100e6
 """Gains are compared by what this much memory brings."""

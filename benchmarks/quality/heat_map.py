@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_et.benchmarks.plot import check_plot_path, save_plot
-from edge_et.benchmarks.quality.document import Grid
-from edge_et.benchmarks.quality.report import share
+from edge_et.benchmarks.quality.quality_document import Grid
+from edge_et.benchmarks.quality.quality_report import share
 from edge_et.export.steps import needing_extra
 
 with needing_extra("bench"):

@@ -15,13 +15,13 @@ import msgspec
 from msgspec import Meta
 
 from edge_et.benchmarks.quality.scoring import is_accepted, mentions
-from edge_et.tuning.recipe import CAPTION_PROMPT
+from edge_et.tuning.mini.recipe import CAPTION_PROMPT
 
 if TYPE_CHECKING:
+    from edge_et.image import ImageTokens
     from edge_et.options import OptionValues
     from edge_et.pipeline import ExtractThink
     from edge_et.results import Extraction
-    from edge_et.vision import ImageTokens
 
 EXTRACTION = "extraction"
 """The way that answers nothing: right where the extraction mentions the answer."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from edge_et.benchmarks.quality.accuracy import Accuracy, mean_gain
 from edge_et.benchmarks.quality.asking import Answers, Said
-from edge_et.benchmarks.quality.document import Cost, Difference, Row, Share, Ways
+from edge_et.benchmarks.quality.modes import WAYS, Reply, is_reply_right
+from edge_et.benchmarks.quality.quality_document import Cost, Difference, Row, Share, Ways
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question
 from edge_et.benchmarks.quality.scoring import plain
-from edge_et.benchmarks.quality.ways import WAYS, Reply, is_reply_right
 
 Find = Callable[[Question], Said | None]
 """From a question to what one way of answering said."""

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_et.benchmarks.quality.document import (
+from edge_et.benchmarks.quality.quality_document import (
     Cost,
     Grid,
     Half,

@@ -14,8 +14,8 @@ import msgspec
 from edge_et.benchmarks.quality.scoring import MAX_CHOICES, is_right, plain, with_choices
 from edge_et.bundle import file_ref
 from edge_et.errors import BenchError
-from edge_et.tuning.data.readers import picture_path
-from edge_et.tuning.data.records import fault_in
+from edge_et.tuning.data.extraction_records import fault_in
+from edge_et.tuning.data.instructions import picture_path
 
 ANY_KIND = "questions"
 """The kind of a question that does not tell one."""

@@ -11,8 +11,8 @@ from edge_et.benchmarks.quality.questions import Question, question_key
 from edge_et.export.steps import Progress, needing_extra, no_progress
 
 with needing_extra("tuning"):
-    from edge_et.tuning.assets.kit import scene_kit
-    from edge_et.tuning.exams import EXAMS, find_exam, questions
+    from edge_et.tuning.mini.assets.kit import scene_kit
+    from edge_et.tuning.mini.exams import EXAMS, find_exam, questions
 
 
 def scene_questions(

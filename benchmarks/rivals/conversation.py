@@ -4,16 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_et.benchmarks.script import new_script
+from edge_et.benchmarks.forced_decoding import new_script
 from edge_et.benchmarks.subject import Job
 from edge_et.benchmarks.synthetic.mmproj import MMPROJ_NAME
-from edge_et.bundle import Bundle
+from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError
-from edge_et.hints import fit_hint
-from edge_et.manifest import LanguageModelSpec
-from edge_et.prompt import (
+from edge_et.llm import (
     Part,
     Plain,
+    Tokenizer,
     Trusted,
     count_positions,
     end_turn,
@@ -22,8 +21,8 @@ from edge_et.prompt import (
     to_segments,
     user_turn,
 )
-from edge_et.request import Request
-from edge_et.tokenizer import Tokenizer
+from edge_et.pipeline import Request
+from edge_et.stages import fit_hint
 
 _PICTURE = "{image}"
 

@@ -21,12 +21,11 @@ from edge_et.benchmarks.rivals.conversation import (
     scripts_of,
     text_tokens,
 )
-from edge_et.benchmarks.rivals.server_process import MARKER, Completion, Server
+from edge_et.benchmarks.rivals.llama_server_process import MARKER, Completion, Server
 from edge_et.benchmarks.subject import Heard, Job
-from edge_et.bundle import Bundle
+from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError
-from edge_et.manifest import LanguageModelSpec
-from edge_et.tokenizer import Tokenizer
+from edge_et.llm import Tokenizer
 
 _BIAS = 1e6
 

@@ -25,11 +25,9 @@ from edge_et.benchmarks.rivals.conversation import (
 )
 from edge_et.benchmarks.sensors import peak_memory_bytes
 from edge_et.benchmarks.subject import Heard, Job
-from edge_et.bundle import Bundle
+from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError
-from edge_et.llama import lays_out_weights
-from edge_et.manifest import LanguageModelSpec
-from edge_et.tokenizer import Tokenizer
+from edge_et.llm import Tokenizer, lays_out_weights
 
 _AS_IT_IS = "{% for part in messages[0].content %}{{ part.text }}{% endfor %}"
 """Chat template of a message that holds the whole conversation."""

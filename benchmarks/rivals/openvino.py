@@ -21,7 +21,7 @@ from edge_et.benchmarks.subject import Heard, Job
 from edge_et.bundle import Bundle
 from edge_et.errors import BenchError
 from edge_et.image import load_image
-from edge_et.tokenizer import Tokenizer
+from edge_et.llm import Tokenizer
 
 _AS_IT_IS = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 """Chat template for messages that hold the markup of their turns."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from edge_et.benchmarks.rivals.openvino_files import IMAGE_TOKEN, WEIGHTS, converted_folder
 from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape, LlmShape
-from edge_et.benchmarks.synthetic.tokenizer import SPECIAL, new_tokenizer, write_tokenizer
+from edge_et.benchmarks.synthetic.synthetic_tokenizer import SPECIAL, new_tokenizer, write_tokenizer
 from edge_et.bundle import load_bundle
 from edge_et.errors import BenchError, EdgeETError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_et.benchmarks.synthetic.onnx_file import Constant
+from edge_et.benchmarks.synthetic.random_onnx import Constant
+from edge_et.benchmarks.synthetic.random_tower import NORM_EPSILON, matrix_scale, new_tower
 from edge_et.benchmarks.synthetic.shapes import TowerShape
-from edge_et.benchmarks.synthetic.tower import NORM_EPSILON, matrix_scale, new_tower
 from edge_et.export.steps import Progress, needing_extra
 
 with needing_extra("bench"):

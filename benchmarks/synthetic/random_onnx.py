@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.export.onnx_graph import data_path
 from edge_et.export.steps import Progress, needing_extra
+from edge_et.export.vision.onnx_graph import data_path
 
 with needing_extra("bench"):
     import onnx

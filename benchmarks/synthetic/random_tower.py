@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.benchmarks.synthetic.onnx_file import Constant, write_onnx
+from edge_et.benchmarks.synthetic.random_onnx import Constant, write_onnx
 from edge_et.benchmarks.synthetic.shapes import TowerShape
 from edge_et.export.steps import Progress, needing_extra
 

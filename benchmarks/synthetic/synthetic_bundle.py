@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_et.benchmarks.synthetic.llm import tensors_of, write_llm
 from edge_et.benchmarks.synthetic.mmproj import MMPROJ_NAME, write_mmproj
+from edge_et.benchmarks.synthetic.random_gguf import tensors_of, write_llm
+from edge_et.benchmarks.synthetic.random_tower import tower_bytes, write_tower
 from edge_et.benchmarks.synthetic.shapes import BundleShape, LlmShape
-from edge_et.benchmarks.synthetic.tokenizer import SPECIAL, new_tokenizer, write_tokenizer
-from edge_et.benchmarks.synthetic.tower import tower_bytes, write_tower
+from edge_et.benchmarks.synthetic.synthetic_tokenizer import SPECIAL, new_tokenizer, write_tokenizer
 from edge_et.bundle import (
     Bundle,
     ChatSpec,
@@ -29,9 +29,9 @@ from edge_et.bundle import (
     save_manifest,
 )
 from edge_et.errors import BenchError, BundleError
-from edge_et.export.onnx_graph import data_path
 from edge_et.export.steps import Progress, no_progress
-from edge_et.files import user_cache
+from edge_et.export.vision.onnx_graph import data_path
+from edge_et.store import user_cache
 
 VERSION = "4"
 """Of what is made; bundles of another version are made anew."""

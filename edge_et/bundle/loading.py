@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 from msgspec import Struct
 
+from edge_et.bundle.manifest import FORMAT, READABLE_VERSIONS, FileRef, Manifest
 from edge_et.errors import (
     BundleNotFoundError,
     BundleVersionError,
@@ -29,62 +30,6 @@ from edge_et.errors import (
     UnsafePathError,
     WidthMismatchError,
 )
-from edge_et.manifest import (
-    FORMAT,
-    FORMAT_VERSION,
-    READABLE_VERSIONS,
-    ChatSpec,
-    Check,
-    DirectSpec,
-    ExtractSpec,
-    FileRef,
-    HintSpec,
-    LanguageModelSpec,
-    Manifest,
-    Processing,
-    Sampling,
-    Source,
-    ThinkSpec,
-    ThoughtSpec,
-    Tiling,
-    VisionSpec,
-    manifest_schema,
-)
-
-__all__ = [
-    "DEFAULT_BUNDLE",
-    "ENTRY_POINT_GROUP",
-    "FORMAT",
-    "FORMAT_VERSION",
-    "HASH_AT_LOAD_BYTES",
-    "MANIFEST_NAME",
-    "Bundle",
-    "BundleFile",
-    "ChatSpec",
-    "Check",
-    "DirectSpec",
-    "ExtractSpec",
-    "FileRef",
-    "HintSpec",
-    "LanguageModelSpec",
-    "Manifest",
-    "Processing",
-    "Progress",
-    "Sampling",
-    "Source",
-    "ThinkSpec",
-    "ThoughtSpec",
-    "Tiling",
-    "VisionSpec",
-    "file_ref",
-    "find_bundle",
-    "installed_bundles",
-    "load_bundle",
-    "manifest_schema",
-    "read_manifest",
-    "resolve",
-    "save_manifest",
-]
 
 MANIFEST_NAME = "bundle.json"
 ENTRY_POINT_GROUP = "edge_et.bundles"

@@ -3,7 +3,7 @@
 Versions 1 and 2 lack fields that have defaults here and are read as well.
 
 Decoding into them refuses unknown and missing fields by path. Reading, writing and checking files
-is done in `edge_et.bundle`, which also re-exports these names.
+is done in `edge_et.bundle.loading`, which also re-exports these names.
 """
 
 import math

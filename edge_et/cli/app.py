@@ -3,13 +3,13 @@
 import click
 
 from edge_et.cli.answer import answer
+from edge_et.cli.autotune import tune
 from edge_et.cli.bench import bench
 from edge_et.cli.build import build
 from edge_et.cli.export import export
 from edge_et.cli.info import info
 from edge_et.cli.quantize import quantize
-from edge_et.cli.tune import tune
-from edge_et.cli.tuning import tuning
+from edge_et.cli.train import tuning
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

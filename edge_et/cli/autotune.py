@@ -11,7 +11,7 @@ from edge_et.cli.console import progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_et.benchmarks.tune.search import Trial
+    from edge_et.benchmarks.autotune.search import Trial
 
 
 @click.command()
@@ -35,15 +35,15 @@ def tune(model: str | None, images: tuple[Path, ...], forget: bool) -> None:
     from rich.console import Console
 
     from edge_et.bundle import find_bundle, load_bundle
-    from edge_et.profile import profile_folder
+    from edge_et.pipeline import profile_folder
 
     bundle = load_bundle(find_bundle(model))
     folder = profile_folder(bundle)
     if forget:
         shutil.rmtree(folder, ignore_errors=True)
         return
-    from edge_et.benchmarks.tune.dialogue import read_pictures
-    from edge_et.benchmarks.tune.search import tune
+    from edge_et.benchmarks.autotune.dialogue import read_pictures
+    from edge_et.benchmarks.autotune.search import tune
 
     with progress_bar() as progress:
         trials = tune(bundle, read_pictures(images), progress)

@@ -101,7 +101,7 @@ def bench(
     from rich.console import Console
 
     if compare is not None:
-        from edge_et.benchmarks.compare import print_comparison
+        from edge_et.benchmarks.compare_documents import print_comparison
         from edge_et.benchmarks.document import read_document
 
         before, after = map(read_document, compare)
@@ -171,8 +171,8 @@ def _find(
 
     if synthetic is None:
         return load_bundle(find_bundle(model))
-    from edge_et.benchmarks.synthetic.bundle import default_folder, synthetic_bundle
     from edge_et.benchmarks.synthetic.shapes import SHAPES
+    from edge_et.benchmarks.synthetic.synthetic_bundle import default_folder, synthetic_bundle
     from edge_et.errors import OptionError
 
     if synthetic not in SHAPES:

@@ -12,7 +12,7 @@ import click
 from edge_et.cli.console import printable, progress_bar
 
 if TYPE_CHECKING:
-    from edge_et.benchmarks.quality.evaluate import QuestionSet
+    from edge_et.benchmarks.quality.evaluate_quality import QuestionSet
     from edge_et.benchmarks.quality.questions import BrokenQuestion
     from edge_et.export.steps import Progress
 
@@ -101,8 +101,12 @@ def quality(
     import msgspec
     from rich.console import Console
 
-    from edge_et.benchmarks.quality.evaluate import default_ways, evaluate_grid, evaluate_ways
-    from edge_et.benchmarks.quality.report import print_quality
+    from edge_et.benchmarks.quality.evaluate_quality import (
+        default_ways,
+        evaluate_grid,
+        evaluate_ways,
+    )
+    from edge_et.benchmarks.quality.quality_report import print_quality
     from edge_et.bundle import find_bundle, load_bundle
     from edge_et.options import check_at_least, default_threads
 
@@ -163,7 +167,7 @@ def _results_file(given: Path | None) -> Iterator[Path]:
 def _questions(
     path: Path | None, exams: tuple[str, ...], each: int, assets: Path, progress: "Progress"
 ) -> "QuestionSet":
-    from edge_et.benchmarks.quality.evaluate import QuestionSet
+    from edge_et.benchmarks.quality.evaluate_quality import QuestionSet
 
     if path is not None:
         from edge_et.benchmarks.quality.questions import read_questions

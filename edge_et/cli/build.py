@@ -10,7 +10,7 @@ import click
 from edge_et.cli.console import megabytes, print_reports, printable, progress_bar
 
 if TYPE_CHECKING:
-    from edge_et.export.build import Built
+    from edge_et.export.building.build_bundle import Built
 
 PATH = click.Path(path_type=Path)
 
@@ -43,8 +43,8 @@ def build(
     Models are named hf:owner/name or hf:owner/name@revision, or are folders. Downloads are kept in
     huggingface_hub's cache and go on where they broke off.
     """
-    from edge_et.export.build import build_bundle
-    from edge_et.export.build_steps import BuildOptions
+    from edge_et.export.building.build_bundle import build_bundle
+    from edge_et.export.building.build_files import BuildOptions
 
     with progress_bar() as progress:
         built = build_bundle(

@@ -32,7 +32,7 @@ def vision(
     BACKBONE is the folder of a DINOv2 or SigLIP checkpoint, PROJECTOR one with projector.json and
     projector.safetensors.
     """
-    from edge_et.export.vision import export_vision
+    from edge_et.export.vision.export_tower import export_vision
 
     with progress_bar() as progress:
         report = export_vision(
@@ -57,7 +57,7 @@ def llm(checkpoint: Path, out: Path, dtype: str, pre_tokenizer: str | None) -> N
     CHECKPOINT is the folder of a Llama, Qwen2 or Qwen3 checkpoint, or of a LLaVA or LLaVA-OneVision
     checkpoint with a Qwen model inside.
     """
-    from edge_et.export.llm import export_llm
+    from edge_et.export.llm.export_llm import export_llm
 
     with progress_bar() as progress:
         report = export_llm(
@@ -75,7 +75,7 @@ def lora(adapter: Path, base: Path, out: Path) -> None:
 
     ADAPTER is a PEFT folder, BASE what it was trained on: a checkpoint's folder or a GGUF.
     """
-    from edge_et.export.lora import export_lora
+    from edge_et.export.llm.export_lora import export_lora
 
     with progress_bar() as progress:
         report = export_lora(adapter, base, out, progress=progress)

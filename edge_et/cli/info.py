@@ -78,12 +78,10 @@ def _picture(
     bundle: "Bundle", image: Path, max_tiles: int | None, pooling: int | None
 ) -> dict[str, Any]:
     """Return what a picture costs, and what that was estimated from."""
-    from edge_et.cost import image_cost
-    from edge_et.image import load_image
-    from edge_et.llama import read_shape
-    from edge_et.loading import measure
+    from edge_et.image import load_image, plan_image
+    from edge_et.llm import read_shape
     from edge_et.options import parse_image_options
-    from edge_et.packing import plan_image
+    from edge_et.pipeline import image_cost, measure
 
     options = parse_image_options({"max_tiles": max_tiles, "pooling": pooling})
     spec = bundle.manifest.perceiver

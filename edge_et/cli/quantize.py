@@ -30,7 +30,7 @@ def vision(
     """
     from edge_et.bundle import read_manifest
     from edge_et.quantize.pictures import picture_halves
-    from edge_et.quantize.vision import quantize_vision
+    from edge_et.quantize.quantize_vision import quantize_vision
 
     judged, calibration = picture_halves(pictures, read_manifest(processing).vision.processing)
     with progress_bar() as progress:
@@ -71,8 +71,8 @@ def llm(
 
     SOURCE is a GGUF in F32, F16 or BF16, QUANTIZATION such as Q4_K_M, Q8_0 or Q4_0.
     """
-    from edge_et.quantize.importance import collect_importance, read_prompts
-    from edge_et.quantize.llm import quantize_llm, require_type
+    from edge_et.quantize.importance_matrix import collect_importance, read_prompts
+    from edge_et.quantize.quantize_llm import quantize_llm, require_type
 
     require_type(quantization, with_importance=importance is not None)
     with progress_bar() as progress:

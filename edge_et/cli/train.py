@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_et.cli.console import print_reports
-from edge_et.cli.tuning_evaluate import evaluate
-from edge_et.cli.tuning_make_data import make_data
-from edge_et.cli.tuning_own import own
-from edge_et.cli.tuning_photographs import failures, photographs
+from edge_et.cli.train_evaluate import evaluate
+from edge_et.cli.train_make_data import make_data
+from edge_et.cli.train_own import own
+from edge_et.cli.train_photographs import failures, photographs
 
 if TYPE_CHECKING:
-    from edge_et.tuning.scenes.mix import Family
+    from edge_et.tuning.mini.scenes.mix import Family
 
 PATH = click.Path(path_type=Path)
 
@@ -44,9 +44,9 @@ def scenes(
     """Draw a sheet of 24 scenes to the PNG file OUT, to see what the model learns from."""
     from PIL import Image
 
-    from edge_et.tuning.assets.kit import scene_kit
-    from edge_et.tuning.scenes.mix import render_scene
-    from edge_et.tuning.scenes.scene import SCENE_PIXELS
+    from edge_et.tuning.mini.assets.kit import scene_kit
+    from edge_et.tuning.mini.scenes.mix import render_scene
+    from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS
 
     kit = scene_kit(assets, held_out=held_out)
     sheet = Image.new("RGB", (6 * SCENE_PIXELS, 4 * SCENE_PIXELS))
@@ -60,8 +60,8 @@ def scenes(
 @click.argument("config", type=PATH)
 def train(config: Path) -> None:
     """Train in the stages that the TOML file CONFIG tells; a killed run goes on where it was."""
-    from edge_et.tuning.config import load_config
-    from edge_et.tuning.mini import train_mini
+    from edge_et.tuning.mini.train_config import load_config
+    from edge_et.tuning.mini.train_mini import train_mini
 
     checkpoint = train_mini(load_config(config), lambda line: click.echo(line, err=True))
     click.echo(str(checkpoint))
@@ -74,7 +74,7 @@ def train(config: Path) -> None:
 @assets_option
 def build(checkpoint: Path, out: Path, version: str, assets: Path) -> None:
     """Export, quantize and assemble the mini model of a CHECKPOINT that `train` left."""
-    from edge_et.tuning.build import build_mini
+    from edge_et.tuning.mini.build_mini import build_mini
 
     print_reports(build_mini(checkpoint, out, assets, version))
 

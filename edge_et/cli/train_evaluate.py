@@ -58,9 +58,9 @@ def evaluate(
     MODEL is a bundle's name or folder; the installed mini if omitted. Scenes are always of seeds,
     words and pairs of things that training never saw.
     """
-    from edge_et.benchmarks.quality.ways import WAYS
-    from edge_et.tuning.compare import comparison
-    from edge_et.tuning.evaluate import read_trials, table
+    from edge_et.benchmarks.quality.modes import WAYS
+    from edge_et.tuning.evaluation.compare_modes import comparison
+    from edge_et.tuning.evaluation.evaluate import read_trials, table
 
     if not report:
         if len(results) != 1:
@@ -87,9 +87,9 @@ def _ask(
     import dataclasses
 
     import edge_et
-    from edge_et.tuning.assets.kit import scene_kit
-    from edge_et.tuning.evaluate import sit_exam
-    from edge_et.tuning.exams import EXAMS, find_exam
+    from edge_et.tuning.evaluation.evaluate import sit_exam
+    from edge_et.tuning.mini.assets.kit import scene_kit
+    from edge_et.tuning.mini.exams import EXAMS, find_exam
 
     chosen = [find_exam(name) for name in exams] or list(EXAMS)
     kit = dataclasses.replace(scene_kit(assets, held_out=style == "held-out"), held_out=True)

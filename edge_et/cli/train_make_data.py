@@ -55,8 +55,8 @@ def make_data(
         raise click.UsageError("--endpoint and --model belong together")
     if out.resolve() == data.resolve():
         raise click.UsageError("--out is IN itself")
-    from edge_et.tuning.data import make
-    from edge_et.tuning.data.readers import read_instructions
+    from edge_et.tuning.data import make_data as make
+    from edge_et.tuning.data.instructions import read_instructions
 
     rows = read_instructions(data)
     try:

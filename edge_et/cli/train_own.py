@@ -23,8 +23,8 @@ def own(pictures: Path, out: Path, bundle: str | None, steps: int, work: Path | 
     PICTURES holds a folder for each label, with ten pictures or so in each. One in five is kept
     apart and asked about before and after. A killed run goes on where it was.
     """
-    from edge_et.tuning.own import open_bundle, tune_own
-    from edge_et.tuning.own_pictures import read_own_pictures
+    from edge_et.tuning.own.own_pictures import read_own_pictures
+    from edge_et.tuning.own.tune_own import open_bundle, tune_own
 
     read = read_own_pictures(pictures)
     for path, reason in read.broken:

@@ -24,8 +24,8 @@ def photographs(model: str | None, sheet: Path | None, threads: int | None, asse
     MODEL is a bundle's name or folder; the installed mini if omitted.
     """
     import edge_et
-    from edge_et.tuning.assets.photographs import photographs
-    from edge_et.tuning.evaluate_photographs import (
+    from edge_et.tuning.mini.assets.photographs import photographs
+    from edge_et.tuning.mini.evaluate_photographs import (
         name_photographs,
         photograph_table,
         write_photograph_sheet,
@@ -55,9 +55,9 @@ def failures(results: tuple[Path, ...], out: Path, way: str, assets: Path) -> No
     """Draw the first wrong answers of each exam in RESULTS, which `evaluate` wrote."""
     import dataclasses
 
-    from edge_et.tuning.assets.kit import scene_kit
-    from edge_et.tuning.evaluate import read_trials
-    from edge_et.tuning.sheets import write_failures
+    from edge_et.tuning.evaluation.contact_sheet import write_failures
+    from edge_et.tuning.evaluation.evaluate import read_trials
+    from edge_et.tuning.mini.assets.kit import scene_kit
 
     trials = read_trials(results)
     held_out = trials[0].style == "held-out"

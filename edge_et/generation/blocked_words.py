@@ -11,7 +11,7 @@ is a word as well as the beginning of others ("but", "button") is blocked with b
 
 from collections.abc import Iterable, Sequence
 
-from edge_et.tokenizer import Tokenizer
+from edge_et.llm import Tokenizer
 
 
 class BlockedWords:

@@ -8,15 +8,21 @@ the ids mean, and what is asked for, is not known here.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from edge_et.deadline import Deadline, Pace
-from edge_et.evaluator import Evaluator
-from edge_et.lookup import Lookup
-from edge_et.loops import LoopWatch
-from edge_et.manifest import ChatSpec
-from edge_et.prompt import Part, Segment, TokenSegment, count_positions, to_segments
+from edge_et.bundle import ChatSpec
+from edge_et.generation.deadline import Deadline, Pace
+from edge_et.generation.prompt_lookup import Lookup
+from edge_et.generation.repetition import LoopWatch
+from edge_et.generation.sampling import Sampler, choose
+from edge_et.llm import (
+    Evaluator,
+    Part,
+    Segment,
+    Tokenizer,
+    TokenSegment,
+    count_positions,
+    to_segments,
+)
 from edge_et.results import CutReason, PhaseUsage
-from edge_et.sampling import Sampler, choose
-from edge_et.tokenizer import Tokenizer
 
 Late = Callable[[], bool]
 """Says whether there is no time for another step."""
@@ -91,7 +97,7 @@ class Script:
 
     @property
     def usage(self) -> PhaseUsage:
-        """What it took so far, but for the time: see `edge_et.stages.timed`."""
+        """What it took so far, but for the time: see `edge_et.stages.extraction.timed`."""
         return PhaseUsage(
             evaluated_tokens=self._evaluated,
             reused_tokens=self._reused or 0,
@@ -144,7 +150,7 @@ class Script:
             sampler: chooses the tokens.
             budget: most tokens to write; with 0 nothing is cut.
             late: is asked before each token.
-            refuses: see `edge_et.sampling.choose`.
+            refuses: see `edge_et.generation.sampling.choose`.
 
         Yields:
             Ids, the stop token not among them.

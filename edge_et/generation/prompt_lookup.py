@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Iterable
 from statistics import median
 
-from edge_et.prompt import Segment, TokenSegment
+from edge_et.llm import Segment, TokenSegment
 
 MOST_GUESSED = 15
-"""Most tokens of a guess: with the token before them two groups of eight rows, see `edge_et.kv`."""
+"""Most tokens of a guess: with the token before them two groups of `ROW_GROUP` rows."""
 
 _SIZES = (1, 3, 7, MOST_GUESSED)
 """Tokens of a guess; few sizes are soon measured."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.bundle import Sampling
 from edge_et.errors import DecodeError
-from edge_et.manifest import Sampling
 
 Sampler = Callable[[NDArray[np.float32]], int]
 

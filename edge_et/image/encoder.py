@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_et.bundle import VisionSpec
 from edge_et.errors import ImageInputError, OptionError, PromptTooLongError
-from edge_et.image import ImageSource, load_image
-from edge_et.manifest import VisionSpec
+from edge_et.image.load import ImageSource, load_image
+from edge_et.image.packing import ImagePlan, pack, plan_image
+from edge_et.image.tiling import split_tiles, to_pixel_values
+from edge_et.image.vision_tower import ImageTokenCache, ImageTokens, Tower
 from edge_et.options import AnswerOptions
-from edge_et.packing import ImagePlan, pack, plan_image
 from edge_et.results import PhaseUsage
-from edge_et.snapshots import Snapshots
-from edge_et.tiling import split_tiles, to_pixel_values
-from edge_et.vision import ImageTokenCache, ImageTokens, Tower
+from edge_et.store import Snapshots
 
 AnyImage = ImageSource | ImageTokens
 """A picture, or what it was encoded to."""

@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.bundle import VisionSpec
 from edge_et.errors import OptionError
-from edge_et.manifest import VisionSpec
-from edge_et.tiling import Grid, Size, choose_grid
+from edge_et.image.tiling import Grid, Size, choose_grid
 
 # Maps that exceed `shrink_over_tiles` by less are left as they are (LLaVA-NeXT, `anyres_max`).
 _SHRINK_TOLERANCE = 1.1

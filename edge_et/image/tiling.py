@@ -2,7 +2,7 @@
 
 In: a picture of mode RGB and the bundle's rules. Out: tiles, and their pixel values as float32.
 Which grid a picture gets follows from its size alone. What becomes of the tiles' tokens is not
-known here: see `edge_et.packing`.
+known here: see `edge_et.image.packing`.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_et.manifest import Processing
+from edge_et.bundle import Processing
 
 Size = tuple[int, int]
 """Width and height, pixels."""

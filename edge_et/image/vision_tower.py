@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.bundle import VisionSpec
 from edge_et.errors import ClosedError, ModelFileError, VisionRunError
-from edge_et.manifest import VisionSpec
 
 _INPUT = "pixel_values"
 _OUTPUT = "image_tokens"

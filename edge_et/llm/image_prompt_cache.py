@@ -2,8 +2,8 @@
 
 In: a prompt, and a cache that lacks its image. Out: the cache with it, if a snapshot has it;
 otherwise one is asked for. A snapshot ends where a segment ends, and evaluation may restart there
-(see `edge_et.kv`), so that a cache filled from it goes on to the same bits. llama.cpp is not known
-here.
+(see `edge_et.llm.kv_positions`), so that a cache filled from it goes on to the same bits. llama.cpp
+is not known here.
 """
 
 import functools
@@ -14,15 +14,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.decoder import DecoderShape, KvType
-from edge_et.kv import Position, positions_of
-from edge_et.manifest import LanguageModelSpec
-from edge_et.prompt import ImageSegment, Segment
-from edge_et.snapshots import Snapshots
+from edge_et.bundle import LanguageModelSpec
+from edge_et.llm.kv_positions import Position, positions_of
+from edge_et.llm.model_shape import DecoderShape, KvType
+from edge_et.llm.prompt import ImageSegment, Segment
+from edge_et.store import Snapshots
 
 
 class PrefixCache(Protocol):
-    """What is needed of a KV cache; `edge_et.context.Context` is one."""
+    """What is needed of a KV cache; `edge_et.llm.kv_cache.Context` is one."""
 
     @property
     def shape(self) -> DecoderShape:

@@ -13,10 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.decoder import DecoderShape, KvType
 from edge_et.errors import ClosedError, DecodeError, PromptTooLongError
-from edge_et.evaluator import Evaluation
-from edge_et.kv import (
+from edge_et.llm.image_prompt_cache import ImagePrefixes
+from edge_et.llm.kv_positions import (
     Position,
     chunks,
     common_prefix,
@@ -25,9 +24,10 @@ from edge_et.kv import (
     restart_at,
     whole_groups,
 )
-from edge_et.llama import copy_state, load_library, load_state, native_log
-from edge_et.prefixes import ImagePrefixes
-from edge_et.prompt import Segment, TokenSegment
+from edge_et.llm.kv_protocol import Evaluation
+from edge_et.llm.llama_cpp import copy_state, load_library, load_state, native_log
+from edge_et.llm.model_shape import DecoderShape, KvType
+from edge_et.llm.prompt import Segment, TokenSegment
 
 # Positions that llama.cpp evaluates at once. A batch's attention is a rectangle, of its rows and
 # all positions up to its last one, so smaller batches compute less that the causal mask drops: on
@@ -37,7 +37,7 @@ _BATCH_POSITIONS = 256
 
 
 class Weights(Protocol):
-    """What a context needs of a model; `edge_et.llm.LanguageModel` is one.
+    """What a context needs of a model; `edge_et.llm.language_model.LanguageModel` is one.
 
     Attributes:
         model: llama.cpp's pointer to it; lives as long as this object.
@@ -68,7 +68,7 @@ class Context:
         flash_attention: bool,
         most_guesses: int,
     ) -> None:
-        """Allocate the cache; see `edge_et.llm.LanguageModel.new_context`."""
+        """Allocate the cache; see `edge_et.llm.language_model.LanguageModel.new_context`."""
         library = self._library = load_library()
         self._weights = weights  # must outlive the context
         self.shape, self.kv_type = weights.shape, kv_type
@@ -128,9 +128,9 @@ class Context:
         """Make the cache hold exactly these segments, and compute the logits behind them.
 
         What the cache has in common with them from the start is kept, but for a few positions at
-        the seam (see `edge_et.kv`), and the rest dropped; only the rest of the segments goes
-        through the model. If all of it is there, its end is evaluated again unless the logits
-        behind it are still known. The outcome does not depend on what was kept.
+        the seam (see `edge_et.llm.kv_positions`), and the rest dropped; only the rest of the
+        segments goes through the model. If all of it is there, its end is evaluated again unless
+        the logits behind it are still known. The outcome does not depend on what was kept.
 
         Args:
             segments: the whole prompt, at least one position.
@@ -200,7 +200,8 @@ class Context:
             token: an id that the tokenizer knows.
             guesses: ids that may be appended next. They are evaluated in the same batch, as far as
                 there is room; a guess that comes true is not evaluated again, the others are
-                dropped when something else comes. A batch rounds differently: see `edge_et.kv`.
+                dropped when something else comes. A batch rounds differently: see
+                `edge_et.llm.kv_positions`.
 
         Returns:
             How many tokens were evaluated; 0: this one had been guessed.

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.decoder import DecoderShape, KvType
-from edge_et.prompt import Segment
+from edge_et.llm.model_shape import DecoderShape, KvType
+from edge_et.llm.prompt import Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Evaluation:
 
 
 class Evaluator(Protocol):
-    """One KV cache; `edge_et.context.Context` is the real one, and says more."""
+    """One KV cache; `edge_et.llm.kv_cache.Context` is the real one, and says more."""
 
     @property
     def shape(self) -> DecoderShape:

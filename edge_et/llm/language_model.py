@@ -8,12 +8,12 @@ import os
 import weakref
 from pathlib import Path
 
-from edge_et.context import Context
-from edge_et.decoder import DecoderShape, KvType
+from edge_et.bundle import LanguageModelSpec
 from edge_et.errors import ClosedError, ModelFileError
-from edge_et.llama import load_library, native_log, open_model, read_metadata
-from edge_et.manifest import LanguageModelSpec
-from edge_et.prefixes import ImagePrefixes
+from edge_et.llm.image_prompt_cache import ImagePrefixes
+from edge_et.llm.kv_cache import Context
+from edge_et.llm.llama_cpp import load_library, native_log, open_model, read_metadata
+from edge_et.llm.model_shape import DecoderShape, KvType
 
 
 class LanguageModel:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.decoder import DecoderShape
 from edge_et.errors import ModelFileError
-from edge_et.native_log import NativeLog
+from edge_et.llm.model_shape import DecoderShape
+from edge_et.llm.native_log import NativeLog
 
 _MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
 _MADV_DONTNEED = 4

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from edge_et.manifest import ChatSpec
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
+from edge_et.bundle import ChatSpec
+from edge_et.image import ImageTokens
+from edge_et.llm.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class TokenSegment:
     Attributes:
         ids: the tokens.
         generated: whether the model wrote them, one after another, rather than read them at once;
-            see `edge_et.kv` for why that is remembered.
+            see `edge_et.llm.kv_positions` for why that is remembered.
     """
 
     ids: tuple[int, ...]

@@ -15,7 +15,7 @@ import msgspec
 from tokenizers import Tokenizer as NativeTokenizer
 
 from edge_et.errors import ModelFileError
-from edge_et.memory import trim_heap
+from edge_et.llm.memory import trim_heap
 
 
 class Tokenizer:

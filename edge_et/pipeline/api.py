@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Unpack, get_args
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
-from edge_et.cost import CALIBRATION_POSITIONS, Calibration, calibrate
-from edge_et.decoder import KvType
 from edge_et.errors import MemoryBudgetError, OptionError
-from edge_et.image import ImageSource
-from edge_et.opening import kv_cache_bytes, open_model, open_pipeline, open_weights
+from edge_et.image import ImageSource, VisionTower
+from edge_et.llm import KvType
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -22,11 +20,12 @@ from edge_et.options import (
     check_at_least,
     default_threads,
 )
-from edge_et.pipeline import ExtractThink
-from edge_et.profile import Settings, rounding_facts, tuned
+from edge_et.pipeline.device_profile import Settings, rounding_facts, tuned
+from edge_et.pipeline.extract_think import ExtractThink
+from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline, open_weights
+from edge_et.pipeline.image_cost import CALIBRATION_POSITIONS, Calibration, calibrate
 from edge_et.results import Answer
-from edge_et.snapshots import Snapshots, SnapshotStore
-from edge_et.vision import VisionTower
+from edge_et.store import Snapshots, SnapshotStore
 
 _kept: dict[str | None, ExtractThink] = {}
 _keeping = threading.Lock()
@@ -58,9 +57,9 @@ def load(
             allocated whole, for the context lengths of the manifest, whatever is asked.
         use_profile: whether to use what `edge-et tune` found for this bundle on this machine.
         lookup: whether to guess tokens from what was read and written before and to evaluate some
-            at once, where that is faster; see `edge_et.lookup`. A batch rounds differently from
-            single steps, and what is guessed depends on measured times: where two tokens are nearly
-            as probable, the same call may go on with the one or the other.
+            at once, where that is faster; see `edge_et.generation.prompt_lookup`. A batch rounds
+            differently from single steps, and what is guessed depends on measured times: where two
+            tokens are nearly as probable, the same call may go on with the one or the other.
         cache_dir: a folder in which image tokens and the KV caches of images are kept, so that a
             program that is started again runs neither tower nor prefill for a picture that it knew.
             Processes and bundles may share it; it changes no answer, and where it cannot be used,

@@ -23,14 +23,13 @@ from edge_et.bundle import (
     MANIFEST_NAME,
     Bundle,
     BundleFile,
+    FileRef,
     file_ref,
     resolve,
 )
-from edge_et.decoder import KvType
 from edge_et.errors import BundleError
-from edge_et.files import user_cache
-from edge_et.llama import describe_build
-from edge_et.manifest import FileRef
+from edge_et.llm import KvType, describe_build
+from edge_et.store import user_cache
 
 FORMAT: Final = "edge-et-profile"
 FORMAT_VERSION: Final = 1
@@ -68,7 +67,8 @@ class Settings:
         threads: None: the CPUs that this process may use.
         kv_type: number type of the KV caches.
         flash_attention: whether attention never makes its whole matrix.
-        lookup: whether tokens are guessed from what was read and written; see `edge_et.lookup`.
+        lookup: whether tokens are guessed from what was read and written; see
+            `edge_et.generation.prompt_lookup`.
     """
 
     threads: int | None = None

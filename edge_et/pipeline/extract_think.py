@@ -1,7 +1,7 @@
 """The pipeline: a picture and a question in, events and an answer out.
 
 It holds an image encoder and one or two speakers; it decides what has to run.
-How models are opened is not known here: see `edge_et.opening`.
+How models are opened is not known here: see `edge_et.pipeline.factory`.
 """
 
 from collections.abc import Generator, Iterator
@@ -10,14 +10,10 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self, Unpack
 
-from edge_et.bundle import Bundle
-from edge_et.cost import Calibration, ImageCost, image_cost
-from edge_et.course import Cast, Course, check_length
-from edge_et.deadline import Clock, Deadline
-from edge_et.encoder import AnyImage, ImageEncoder
+from edge_et.bundle import Bundle, Manifest
 from edge_et.errors import ClosedError, OptionError
-from edge_et.image import ImageSource
-from edge_et.manifest import Manifest
+from edge_et.generation import Clock, Deadline, Speaker
+from edge_et.image import AnyImage, ImageEncoder, ImageSource, ImageTokens, Tower
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -25,13 +21,13 @@ from edge_et.options import (
     OptionValues,
     parse_image_options,
 )
-from edge_et.request import Request, check_text
+from edge_et.pipeline.image_cost import Calibration, ImageCost, image_cost
+from edge_et.pipeline.lock import Turn
+from edge_et.pipeline.request import Request, check_text
+from edge_et.pipeline.two_stage_call import Cast, Course, check_length
 from edge_et.results import Answer, Event, Extraction, PhaseUsage, Thought
-from edge_et.snapshots import Snapshots
 from edge_et.stages import drain
-from edge_et.turns import Turn
-from edge_et.vision import ImageTokens, Tower
-from edge_et.writing import Speaker
+from edge_et.store import Snapshots
 
 
 class ExtractThink:
@@ -174,7 +170,7 @@ class ExtractThink:
 
         Args:
             image: a picture that is not encoded yet.
-            calibration: from `edge_et.loading.measure`; None: seconds are not estimated.
+            calibration: from `edge_et.pipeline.api.measure`; None: seconds are not estimated.
             options: as for `encode_image`.
 
         Raises:

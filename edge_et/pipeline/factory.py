@@ -1,6 +1,6 @@
 """From a bundle to a pipeline: opens the models and checks that they are what the manifest says.
 
-Settings are given and checked: see `edge_et.loading` for what a user says.
+Settings are given and checked: see `edge_et.pipeline.api` for what a user says.
 """
 
 import functools
@@ -8,24 +8,16 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import Protocol
 
-from edge_et.bundle import Bundle
-from edge_et.deadline import Pace
-from edge_et.decoder import KvType
+from edge_et.bundle import Bundle, LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.errors import ModelFileError
-from edge_et.evaluator import Evaluator
-from edge_et.hints import PLACE
-from edge_et.llama import read_shape
-from edge_et.llm import LanguageModel
-from edge_et.lookup import MOST_GUESSED, Lookup
-from edge_et.manifest import LanguageModelSpec, Manifest, ThinkSpec
+from edge_et.generation import MOST_GUESSED, Lookup, Pace, Speaker
+from edge_et.image import DeferredTower, VisionTower
+from edge_et.llm import Evaluator, ImagePrefixes, KvType, LanguageModel, Tokenizer, read_shape
 from edge_et.options import DEFAULT_IMAGE_CACHE_BYTES, DEFAULT_MAX_PIXELS, default_threads
-from edge_et.pipeline import ExtractThink
-from edge_et.prefixes import ImagePrefixes
-from edge_et.profile import Settings
-from edge_et.snapshots import Snapshots
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import DeferredTower, VisionTower
-from edge_et.writing import Speaker
+from edge_et.pipeline.device_profile import Settings
+from edge_et.pipeline.extract_think import ExtractThink
+from edge_et.stages import PLACE
+from edge_et.store import Snapshots
 
 _HINT_POSITIONS = 1024
 """Most positions of the cache that hints are asked for in: a question, its frame and the hint."""

@@ -9,12 +9,9 @@ from time import perf_counter
 
 import numpy as np
 
-from edge_et.context import Context
-from edge_et.decoder import DecoderShape, KvType
-from edge_et.manifest import Processing
-from edge_et.packing import ImagePlan
-from edge_et.prompt import ImageSegment
-from edge_et.vision import ImageTokens, Tower
+from edge_et.bundle import Processing
+from edge_et.image import ImagePlan, ImageTokens, Tower
+from edge_et.llm import Context, DecoderShape, ImageSegment, KvType
 
 CALIBRATION_POSITIONS = 64
 """Positions of the longest prompt that `calibrate` evaluates."""

@@ -6,11 +6,10 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from edge_et.bundle import DirectSpec, Manifest, Sampling, ThinkSpec, ThoughtSpec
 from edge_et.errors import OptionError
-from edge_et.hints import PLACE
-from edge_et.manifest import DirectSpec, Manifest, Sampling, ThinkSpec, ThoughtSpec
 from edge_et.options import AnswerOptions, parse_options
-from edge_et.thinking import Budget, Thinking
+from edge_et.stages import PLACE, Budget, Thinking
 
 V = TypeVar("V")
 

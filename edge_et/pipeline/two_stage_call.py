@@ -7,14 +7,12 @@ Pictures, turns of callers and what is told to them are the pipeline's.
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
-from edge_et.deadline import Deadline
+from edge_et.bundle import HintSpec, Manifest
 from edge_et.errors import PromptTooLongError
-from edge_et.hints import PLACE, Hint, ask_for_hint, fit_hint, hint_prompt
-from edge_et.kv import ROW_GROUP
-from edge_et.manifest import HintSpec, Manifest
-from edge_et.overlap import ReadAhead
-from edge_et.prompt import count_positions
-from edge_et.request import Request
+from edge_et.generation import Deadline, Speaker
+from edge_et.image import ImageTokens
+from edge_et.llm import ROW_GROUP, count_positions
+from edge_et.pipeline.request import Request
 from edge_et.results import (
     AnswerToken,
     Cut,
@@ -24,10 +22,23 @@ from edge_et.results import (
     ReasoningToken,
     Thought,
 )
-from edge_et.stages import answer_at_once, extract, image_prompt, timed, told_conversation
-from edge_et.thinking import RESERVED_ANSWER_TOKENS, Thinking, think, thinking_prompt
-from edge_et.vision import ImageTokens
-from edge_et.writing import Speaker
+from edge_et.stages import (
+    PLACE,
+    RESERVED_ANSWER_TOKENS,
+    Hint,
+    ReadAhead,
+    Thinking,
+    answer_at_once,
+    ask_for_hint,
+    extract,
+    fit_hint,
+    hint_prompt,
+    image_prompt,
+    think,
+    thinking_prompt,
+    timed,
+    told_conversation,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

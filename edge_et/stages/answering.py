@@ -6,11 +6,9 @@ of it as the generator's return value. What stands before it is not known here.
 
 from collections.abc import Generator
 
-from edge_et.deadline import Deadline
+from edge_et.generation import Deadline, Sampler, Script
+from edge_et.llm import TextStream
 from edge_et.results import AnswerToken
-from edge_et.sampling import Sampler
-from edge_et.tokenizer import TextStream
-from edge_et.writing import Script
 
 
 def write_answer(

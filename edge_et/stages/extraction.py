@@ -1,8 +1,8 @@
 """Stage 1, and the baseline of one stage: prompt, evaluate, generate.
 
 In: a speaker (a tokenizer and a context over one model), image tokens, texts and budgets. Out: text
-as it is written, and a result as the generator's return value. Stage 2 is in `edge_et.thinking`;
-loading, options and the caching of images are not known here.
+as it is written, and a result as the generator's return value. Stage 2 is in
+`edge_et.stages.thinking`; loading, options and the caching of images are not known here.
 """
 
 from collections.abc import Generator
@@ -10,13 +10,13 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TypeVar
 
-from edge_et.answering import write_answer
-from edge_et.deadline import Deadline
-from edge_et.manifest import Sampling
-from edge_et.overlap import ReadAhead
-from edge_et.prompt import (
+from edge_et.bundle import Sampling
+from edge_et.generation import Deadline, Late, Script, Speaker, new_sampler
+from edge_et.image import ImageTokens
+from edge_et.llm import (
     Plain,
     Segment,
+    TextStream,
     fill,
     system_turn,
     to_segments,
@@ -24,10 +24,8 @@ from edge_et.prompt import (
     without_unread_rows,
 )
 from edge_et.results import AnswerToken, Cut, Extraction, ExtractionToken, Thought
-from edge_et.sampling import new_sampler
-from edge_et.tokenizer import TextStream
-from edge_et.vision import ImageTokens
-from edge_et.writing import Late, Script, Speaker
+from edge_et.stages.answering import write_answer
+from edge_et.stages.incremental_prefill import ReadAhead
 
 E = TypeVar("E")
 R = TypeVar("R")

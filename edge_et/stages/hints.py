@@ -12,13 +12,11 @@ fixed words of stage 2 in the reasoner's have to make room.
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-from edge_et.deadline import Deadline
-from edge_et.manifest import HintSpec, ThinkSpec
-from edge_et.prompt import Segment, fill, system_turn, to_segments, user_turn
+from edge_et.bundle import HintSpec, ThinkSpec
+from edge_et.generation import Deadline, Late, Script, Speaker, greedy
+from edge_et.llm import Segment, fill, system_turn, to_segments, user_turn
 from edge_et.results import Cut, PhaseUsage
-from edge_et.sampling import greedy
-from edge_et.thinking import thought_marks
-from edge_et.writing import Late, Script, Speaker
+from edge_et.stages.thinking import thought_marks
 
 PLACE = "{hint}"
 

@@ -11,12 +11,12 @@ rows at a time costs some more than all at once; but the reasoner begins at once
 ends, and where a deadline cuts it, most of it was read.
 
 Nothing relies on it: stage 2 compares its prompt with the cache as always. The cache holds the same
-bits as without overlap; `edge_et.kv` says why.
+bits as without overlap; `edge_et.llm.kv_positions` says why.
 """
 
-from edge_et.deadline import Deadline
-from edge_et.kv import ROW_GROUP
-from edge_et.prompt import (
+from edge_et.generation import Deadline, Late, Speaker
+from edge_et.llm import (
+    ROW_GROUP,
     Plain,
     begin_user_turn,
     count_positions,
@@ -24,8 +24,7 @@ from edge_et.prompt import (
     system_turn,
     to_segments,
 )
-from edge_et.thinking import Thinking
-from edge_et.writing import Late, Speaker
+from edge_et.stages.thinking import Thinking
 
 
 class ReadAhead:

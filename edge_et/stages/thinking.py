@@ -17,15 +17,24 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Self
 
-from edge_et.answering import write_answer
-from edge_et.blocked_words import BlockedWords
-from edge_et.deadline import Deadline
-from edge_et.manifest import Sampling, ThinkSpec, ThoughtSpec
-from edge_et.marker import MarkerSplitter, forced_marker
-from edge_et.prompt import (
+from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
+from edge_et.generation import (
+    BlockedWords,
+    Deadline,
+    Late,
+    MarkerSplitter,
+    Sampler,
+    Script,
+    Speaker,
+    forced_marker,
+    new_sampler,
+)
+from edge_et.llm import (
     Part,
     Plain,
     Segment,
+    TextStream,
+    Tokenizer,
     Trusted,
     count_positions,
     end_turn,
@@ -35,9 +44,7 @@ from edge_et.prompt import (
     user_turn,
 )
 from edge_et.results import AnswerToken, Cut, CutStage, ReasoningToken, Thought
-from edge_et.sampling import Sampler, new_sampler
-from edge_et.tokenizer import TextStream, Tokenizer
-from edge_et.writing import Late, Script, Speaker
+from edge_et.stages.answering import write_answer
 
 RESERVED_ANSWER_TOKENS = 32
 """Tokens of an answer that time is kept for: most are shorter, and budgets are for the longest."""
@@ -151,7 +158,7 @@ def think(
         Text as it is written.
 
     Returns:
-        The thought; its seconds are filled in by `edge_et.stages.timed`.
+        The thought; its seconds are filled in by `edge_et.stages.extraction.timed`.
     """
     script = Script(speaker, prompt, deadline)
     sampler = new_sampler(thinking.sampling)
@@ -210,7 +217,7 @@ def _write_thought(
         sampler: chooses the tokens.
         thoughts: how they are marked.
         budget: most tokens, the one that closes the thought not counted.
-        late: see `edge_et.writing.Late`.
+        late: see `edge_et.generation.generation.Late`.
 
     Yields:
         Text as it is written.
@@ -261,7 +268,7 @@ def _write_prose(
         sampler: chooses the tokens.
         marker: separates prose and answer.
         budget: most tokens; 0 puts the marker in at once.
-        late: see `edge_et.writing.Late`.
+        late: see `edge_et.generation.generation.Late`.
         marks: tokens that prose cannot hold.
         tail: trusted text that is put in before the marker where there is no prose.
 

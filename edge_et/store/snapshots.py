@@ -1,7 +1,7 @@
 """Snapshots: results worth more than their bytes, kept on disk so that they survive the process.
 
 In: bytes under a key that tells all they depend on. Out: the same bytes, or nothing. What they mean
-is not known here: see `edge_et.encoder` and `edge_et.prefixes`.
+is not known here: see `edge_et.image.encoder` and `edge_et.llm.image_prompt_cache`.
 
 An entry is a file whose name is its key. Nothing in it is believed before its checksum agrees; what
 does not agree is deleted, and made again by whoever wanted it. So no write waits for the disk, and
@@ -29,7 +29,7 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.files import PARTIAL_PREFIX, written_whole
+from edge_et.store.files import PARTIAL_PREFIX, written_whole
 
 logger = logging.getLogger(__name__)
 

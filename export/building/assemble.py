@@ -30,7 +30,7 @@ from edge_et.bundle import (
     resolve,
     save_manifest,
 )
-from edge_et.export.checkpoint import read_json
+from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import AssemblyError
 from edge_et.export.steps import (
     Progress,
@@ -40,14 +40,14 @@ from edge_et.export.steps import (
     needing_extra,
     no_progress,
 )
-from edge_et.loading import load
+from edge_et.pipeline import load
 
 with needing_extra("export"):
     import gguf
 
-    from edge_et.export.families import config_of_gguf, family_of
-    from edge_et.export.onnx_file import split_model
-    from edge_et.export.onnx_graph import OUTPUT, data_path, open_session
+    from edge_et.export.families.llm_registry import config_of_gguf, family_of
+    from edge_et.export.vision.onnx_graph import OUTPUT, data_path, open_session
+    from edge_et.export.vision.onnx_writer import split_model
 
 
 class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -26,20 +26,16 @@ with needing_extra("export"):
     from huggingface_hub import constants
 
     from edge_et.bundle import FileRef, Processing, Source, VisionSpec, file_ref
-    from edge_et.export.assemble import (
+    from edge_et.export.building.assemble import (
         BundleTemplate,
         ModelFiles,
         ModelTemplate,
         assemble_bundle,
         require_no_other_folder,
     )
-    from edge_et.export.build_steps import BuildOptions, Workshop
-    from edge_et.export.checkpoint import read_json
-    from edge_et.export.disk import ModelSize, build_bytes, require_disk
-    from edge_et.export.families import family_of
-    from edge_et.export.family import LlmConfig, tensor_shapes
-    from edge_et.export.hub import PREFIX, fetch_checkpoint, files_to_fetch, find_checkpoint
-    from edge_et.export.judging import (
+    from edge_et.export.building.build_files import BuildOptions, Workshop
+    from edge_et.export.building.disk_space import ModelSize, build_bytes, require_disk
+    from edge_et.export.building.evaluation_prompts import (
         Prompt,
         Shown,
         check_reasoner_tokens,
@@ -47,19 +43,27 @@ with needing_extra("export"):
         perceiver_prompts,
         reasoner_prompts,
     )
-    from edge_et.export.layouts import LlmSource, read_llm
-    from edge_et.export.origin import Checkpoint
-    from edge_et.export.text_chat import read_text_chat
-    from edge_et.export.two_stages import Talker, TwoStages, plan_stages
-    from edge_et.export.vlm import (
+    from edge_et.export.building.stage_specs import Talker, TwoStages, plan_stages
+    from edge_et.export.building.vlm_checkpoint import (
         VisionLanguageModel,
         check_prompt_tokens,
         read_vlm,
         vision_tower_beside,
     )
-    from edge_et.llama import read_shape
-    from edge_et.quantize.examples import EXAMPLES, JUDGED, Example
-    from edge_et.tokenizer import Tokenizer
+    from edge_et.export.chat.llm_chat_format import read_text_chat
+    from edge_et.export.checkpoint.checkpoint_folder import read_json
+    from edge_et.export.checkpoint.hub import (
+        PREFIX,
+        fetch_checkpoint,
+        files_to_fetch,
+        find_checkpoint,
+    )
+    from edge_et.export.checkpoint.provenance import Checkpoint
+    from edge_et.export.families.llm_family import LlmConfig, tensor_shapes
+    from edge_et.export.families.llm_registry import family_of
+    from edge_et.export.families.vlm_registry import LlmSource, read_llm
+    from edge_et.llm import Tokenizer, read_shape
+    from edge_et.quantize.example_dialogues import EXAMPLES, JUDGED, Example
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 _UNREAD = FileRef(path="vision.onnx", size_bytes=1, sha256="0" * 64)

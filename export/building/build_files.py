@@ -13,25 +13,25 @@ from typing import get_args
 import numpy as np
 from PIL import Image
 
+from edge_et.bundle import Processing
+from edge_et.export.building.evaluation_prompts import Prompt
+from edge_et.export.building.vlm_checkpoint import VisionLanguageModel, export_vlm_vision
 from edge_et.export.errors import (
     ParityError,
     QuantizationError,
     TensorValueError,
     UnknownQuantizationError,
 )
-from edge_et.export.gguf_file import Storage
-from edge_et.export.judging import Prompt
-from edge_et.export.llm import export_llm
+from edge_et.export.llm.export_llm import export_llm
+from edge_et.export.llm.gguf_writer import Storage
 from edge_et.export.steps import Progress, StepReport, release_memory
-from edge_et.export.vlm import VisionLanguageModel, export_vlm_vision
-from edge_et.manifest import Processing
+from edge_et.image import split_tiles, to_pixel_values
 from edge_et.options import check_at_least
-from edge_et.quantize.examples import EXAMPLES
-from edge_et.quantize.importance import collect_importance
-from edge_et.quantize.llm import quantize_llm, require_type
+from edge_et.quantize.example_dialogues import EXAMPLES
+from edge_et.quantize.importance_matrix import collect_importance
 from edge_et.quantize.pictures import read_pictures
-from edge_et.quantize.vision import quantize_vision
-from edge_et.tiling import split_tiles, to_pixel_values
+from edge_et.quantize.quantize_llm import quantize_llm, require_type
+from edge_et.quantize.quantize_vision import quantize_vision
 
 FLOATS = get_args(Storage)
 VISION_QUANTIZATIONS = ("none", "int8")
@@ -51,8 +51,8 @@ class BuildOptions:
     """What a build may be told.
 
     Attributes:
-        quantization: of the language models: one of `edge_et.quantize.llm.TYPES`, with `importance`
-            of `TYPES_BY_IMPORTANCE` too; or F32, F16 or BF16.
+        quantization: of the language models: one of `edge_et.quantize.quantize_llm.TYPES`, with
+            `importance` of `TYPES_BY_IMPORTANCE` too; or F32, F16 or BF16.
         vision_quantization: `int8` or `none`.
         pictures: folder with JPEG, PNG or WebP files of the kind that the bundle is for; the tower
             is judged by the first 16, and the importance matrix collected from them too. None:

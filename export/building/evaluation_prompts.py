@@ -11,25 +11,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from edge_et.encoder import ImageEncoder
+from edge_et.bundle import ThinkSpec, VisionSpec
+from edge_et.export.building.stage_specs import Talker
+from edge_et.export.chat.prompt_tokens import text_prompts_that_differ
 from edge_et.export.errors import ParityError
-from edge_et.export.prompt_tokens import text_prompts_that_differ
 from edge_et.export.steps import StepReport, Stopwatch
-from edge_et.export.two_stages import Talker
-from edge_et.manifest import ThinkSpec, VisionSpec
+from edge_et.image import ImageEncoder, VisionTower
+from edge_et.llm import Part, Plain, Segment, Trusted, fill, system_turn, to_segments, user_turn
 from edge_et.options import DEFAULT_MAX_PIXELS, default_threads, parse_options
-from edge_et.prompt import (
-    Part,
-    Plain,
-    Segment,
-    Trusted,
-    fill,
-    system_turn,
-    to_segments,
-    user_turn,
-)
-from edge_et.quantize.examples import Example
-from edge_et.vision import VisionTower
+from edge_et.quantize.example_dialogues import Example
 
 Prompt = tuple[Segment, ...]
 

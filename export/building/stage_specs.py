@@ -10,9 +10,7 @@ of an option, since the paper's benchmarks are multiple choice.
 from dataclasses import dataclass
 from typing import Final
 
-from edge_et.export.errors import AssemblyError
-from edge_et.export.text_chat import ThoughtMarks
-from edge_et.manifest import (
+from edge_et.bundle import (
     ChatSpec,
     DirectSpec,
     ExtractSpec,
@@ -21,8 +19,9 @@ from edge_et.manifest import (
     ThinkSpec,
     ThoughtSpec,
 )
-from edge_et.prompt import count_positions, fill, system_turn, to_segments, user_turn
-from edge_et.tokenizer import Tokenizer
+from edge_et.export.chat.llm_chat_format import ThoughtMarks
+from edge_et.export.errors import AssemblyError
+from edge_et.llm import Tokenizer, count_positions, fill, system_turn, to_segments, user_turn
 
 EXTRACT_WORDS: Final = (
     "Describe the fine-grained content of the image, including scenes, objects, "

@@ -23,22 +23,28 @@ from edge_et.export.steps import Progress, StepReport, Stopwatch, needing_extra,
 with needing_extra("export"):
     import torch
 
-    from edge_et.export.chat import ChatFormat
-    from edge_et.export.checkpoint import TensorFiles, open_tensors, read_json
-    from edge_et.export.family import LlmConfig
-    from edge_et.export.layout import Layout, PartTable, VisionPart, require_parts, take_part
-    from edge_et.export.layouts import LAYOUTS, LlmSource, read_llm
-    from edge_et.export.projector import MlpProjector
-    from edge_et.export.prompt_tokens import QUESTIONS, picture_prompts_that_differ
-    from edge_et.export.vision import export_tower
-    from edge_et.export.vision_modules import (
+    from edge_et.export.chat.prompt_tokens import QUESTIONS, picture_prompts_that_differ
+    from edge_et.export.chat.vlm_chat_format import ChatFormat
+    from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors, read_json
+    from edge_et.export.families.llm_family import LlmConfig
+    from edge_et.export.families.vlm_layout import (
+        Layout,
+        PartTable,
+        VisionPart,
+        require_parts,
+        take_part,
+    )
+    from edge_et.export.families.vlm_registry import LAYOUTS, LlmSource, read_llm
+    from edge_et.export.llm.vocabulary import read_vocabulary
+    from edge_et.export.vision.export_tower import export_tower
+    from edge_et.export.vision.projector import MlpProjector
+    from edge_et.export.vision.torch_tower import (
         SiglipPatches,
         TowerWithProjector,
         check_siglip,
         load_siglip,
         siglip_in_folder,
     )
-    from edge_et.export.vocabulary import read_vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_et.export.chat import load_tokenizer
-from edge_et.export.checkpoint import read_json
+from edge_et.bundle import ChatSpec
+from edge_et.export.chat.vlm_chat_format import load_tokenizer
+from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnsupportedModelError
-from edge_et.manifest import ChatSpec
 
 _SYSTEM, _USER = "probe-of-rules", "probe-of-words"
 _MARKS = re.compile(r"\s*(<[^<>\s/]+>)\s*(</[^<>\s]+>)\s*")

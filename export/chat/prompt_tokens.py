@@ -1,8 +1,8 @@
 """Whether the runtime makes the tokens that the reference makes, for whole prompts.
 
 In: a checkpoint folder, a chat format, a prompt of the manifest. Out: the questions for which the
-ids of `edge_et.prompt` with tokenizer.json differ from those of transformers' tokenizer with the
-chat template.
+ids of `edge_et.llm.prompt` with tokenizer.json differ from those of transformers' tokenizer with
+the chat template.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_et.bundle import ChatSpec
 from edge_et.errors import ModelFileError
-from edge_et.export.chat import (
+from edge_et.export.chat.vlm_chat_format import (
     IMAGE_MARK,
     ChatFormat,
     load_tokenizer,
@@ -21,9 +21,17 @@ from edge_et.export.chat import (
     render,
 )
 from edge_et.export.errors import AssemblyError, VocabularyError
-from edge_et.prompt import Part, TokenSegment, Trusted, fill, system_turn, to_segments, user_turn
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
+from edge_et.image import ImageTokens
+from edge_et.llm import (
+    Part,
+    Tokenizer,
+    TokenSegment,
+    Trusted,
+    fill,
+    system_turn,
+    to_segments,
+    user_turn,
+)
 
 QUESTIONS = (
     "What color is the circle?",

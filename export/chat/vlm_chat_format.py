@@ -12,7 +12,7 @@ from typing import Any, Literal
 from transformers import AutoTokenizer
 
 from edge_et.bundle import ChatSpec
-from edge_et.export.checkpoint import read_json
+from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnreadableCheckpointError, VocabularyError
 
 IMAGE_MARK = "<image>"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_et.export.checkpoint.tensor_formats import TensorFile, open_file
 from edge_et.export.errors import (
     LeftoverTensorError,
     MissingTensorError,
@@ -21,7 +22,6 @@ from edge_et.export.errors import (
     TensorValueError,
     UnreadableCheckpointError,
 )
-from edge_et.export.tensor_formats import TensorFile, open_file
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 

@@ -11,6 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge_et.export.checkpoint.provenance import (
+    Checkpoint,
+    CheckpointFile,
+    checkpoint_in_folder,
+    license_of,
+    needed_files,
+    sha256_of,
+)
 from edge_et.export.errors import (
     HubAccessError,
     HubConnectionError,
@@ -18,14 +26,6 @@ from edge_et.export.errors import (
     HubNameError,
     HubNotFoundError,
     OutputError,
-)
-from edge_et.export.origin import (
-    Checkpoint,
-    CheckpointFile,
-    checkpoint_in_folder,
-    license_of,
-    needed_files,
-    sha256_of,
 )
 from edge_et.export.steps import Progress, needing_extra, no_progress
 

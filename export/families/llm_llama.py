@@ -4,7 +4,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.export.family import LlmConfig, gated_layer_shapes
+from edge_et.export.families.llm_family import LlmConfig, gated_layer_shapes
 
 
 class Llama:

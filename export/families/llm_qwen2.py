@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import UnsupportedModelError
-from edge_et.export.family import LlmConfig, gated_layer_shapes
+from edge_et.export.families.llm_family import LlmConfig, gated_layer_shapes
 
 
 class Qwen2:

@@ -10,10 +10,10 @@ from typing import Any
 import gguf
 
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
-from edge_et.export.family import Family, LlmConfig
-from edge_et.export.family_llama import Llama
-from edge_et.export.family_qwen2 import Qwen2
-from edge_et.export.family_qwen3 import Qwen3
+from edge_et.export.families.llm_family import Family, LlmConfig
+from edge_et.export.families.llm_llama import Llama
+from edge_et.export.families.llm_qwen2 import Qwen2
+from edge_et.export.families.llm_qwen3 import Qwen3
 
 FAMILIES: dict[str, Family] = {
     "LlamaForCausalLM": Llama(),

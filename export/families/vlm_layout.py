@@ -15,14 +15,14 @@ import msgspec
 from transformers import AutoConfig
 
 from edge_et.bundle import Processing
-from edge_et.export.chat import ChatFormat
-from edge_et.export.checkpoint import TensorFiles
+from edge_et.export.chat.vlm_chat_format import ChatFormat
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
 from edge_et.export.errors import (
     LeftoverTensorError,
     UnreadableCheckpointError,
     UnsupportedModelError,
 )
-from edge_et.export.family import MAX_LAYERS
+from edge_et.export.families.llm_family import MAX_LAYERS
 
 Part = Literal["llm", "tower", "projector", "newline"]
 

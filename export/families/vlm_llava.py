@@ -15,14 +15,19 @@ from typing import Any, Literal
 import msgspec
 
 from edge_et.bundle import Processing
-from edge_et.export.chat import ChatFormat, qwen_1_5_format
-from edge_et.export.checkpoint import TensorFiles
+from edge_et.export.chat.vlm_chat_format import ChatFormat, qwen_1_5_format
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
 from edge_et.export.errors import (
     MissingTensorError,
     UnreadableCheckpointError,
     UnsupportedModelError,
 )
-from edge_et.export.layout import PartTable, VisionPart, complete_settings, make_processing
+from edge_et.export.families.vlm_layout import (
+    PartTable,
+    VisionPart,
+    complete_settings,
+    make_processing,
+)
 
 _TOWER = "model.vision_tower.vision_tower."
 _MLP = re.compile(r"mlp([1-9]\d?)x_gelu")

@@ -11,10 +11,15 @@ import msgspec
 from transformers import LlavaOnevisionConfig, LlavaOnevisionImageProcessor
 
 from edge_et.bundle import Processing
-from edge_et.export.chat import ChatFormat, template_format
-from edge_et.export.checkpoint import TensorFiles, read_json
+from edge_et.export.chat.vlm_chat_format import ChatFormat, template_format
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
-from edge_et.export.layout import PartTable, VisionPart, complete_settings, make_processing
+from edge_et.export.families.vlm_layout import (
+    PartTable,
+    VisionPart,
+    complete_settings,
+    make_processing,
+)
 
 _TEXT_MODELS = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 _ANYRES_MAX = re.compile(r"anyres_max_([1-9]\d{0,3})")

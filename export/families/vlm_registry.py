@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_et.export.checkpoint import TensorFiles, open_tensors, read_json
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors, read_json
 from edge_et.export.errors import UnsupportedModelError
-from edge_et.export.families import FAMILIES, family_of
-from edge_et.export.family import LlmConfig, parse_config, tensor_shapes
-from edge_et.export.layout import Layout, PartTable, take_part
-from edge_et.export.layout_llava import LlavaNext
-from edge_et.export.layout_onevision import LlavaOnevision
+from edge_et.export.families.llm_family import LlmConfig, parse_config, tensor_shapes
+from edge_et.export.families.llm_registry import FAMILIES, family_of
+from edge_et.export.families.vlm_layout import Layout, PartTable, take_part
+from edge_et.export.families.vlm_llava import LlavaNext
+from edge_et.export.families.vlm_onevision import LlavaOnevision
 
 LAYOUTS: dict[str, Layout] = {
     "LlavaQwen3ForCausalLM": LlavaNext("qwen3", "Qwen3ForCausalLM"),

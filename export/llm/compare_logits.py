@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from edge_et.export.compare import LogitsDifference, compare_logits
 from edge_et.export.errors import UnreadableCheckpointError, VocabularyError
-from edge_et.export.layouts import read_llm
-from edge_et.export.llama_logits import llama_logits
+from edge_et.export.families.vlm_registry import read_llm
+from edge_et.export.llm.llama_logits import llama_logits
+from edge_et.export.numeric_comparison import LogitsDifference, compare_logits
 from edge_et.export.steps import needing_extra
 
 PROMPTS = (

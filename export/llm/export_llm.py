@@ -17,14 +17,14 @@ with needing_extra("export"):
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_et.export.checkpoint import TensorFiles
-    from edge_et.export.families import family_of
-    from edge_et.export.family import Family, LlmConfig, gguf_name, tensor_shapes
-    from edge_et.export.gguf_file import GgufTensor, Storage, write_gguf
-    from edge_et.export.layouts import read_llm
-    from edge_et.export.logits import gguf_against_checkpoint
+    from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
+    from edge_et.export.families.llm_family import Family, LlmConfig, gguf_name, tensor_shapes
+    from edge_et.export.families.llm_registry import family_of
+    from edge_et.export.families.vlm_registry import read_llm
+    from edge_et.export.llm.compare_logits import gguf_against_checkpoint
+    from edge_et.export.llm.gguf_writer import GgufTensor, Storage, write_gguf
+    from edge_et.export.llm.vocabulary import Vocabulary, read_vocabulary
     from edge_et.export.steps import no_progress
-    from edge_et.export.vocabulary import Vocabulary, read_vocabulary
 
 MAX_LOGIT_ERROR = 2e-3
 """Largest logit difference accepted in F32: the project's promise for small checkpoints."""

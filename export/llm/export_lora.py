@@ -30,12 +30,12 @@ with needing_extra("export"):
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_et.export.checkpoint import TensorFiles, read_json
-    from edge_et.export.families import config_of_gguf, family_of
-    from edge_et.export.family import Family, LlmConfig, gguf_name, tensor_shapes
-    from edge_et.export.gguf_file import GgufTensor, write_gguf
-    from edge_et.export.layouts import read_llm
-    from edge_et.export.llama_logits import llama_logits
+    from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, read_json
+    from edge_et.export.families.llm_family import Family, LlmConfig, gguf_name, tensor_shapes
+    from edge_et.export.families.llm_registry import config_of_gguf, family_of
+    from edge_et.export.families.vlm_registry import read_llm
+    from edge_et.export.llm.gguf_writer import GgufTensor, write_gguf
+    from edge_et.export.llm.llama_logits import llama_logits
 
 _PEFT_PREFIX = "base_model.model."
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError
-from edge_et.llama import lays_out_weights, load_library, native_log
+from edge_et.llm import lays_out_weights, load_library, native_log
 
 BATCH_POSITIONS = 512
 """Positions that are evaluated at once. More would need memory and change no bit."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError
-from edge_et.export.native import (
+from edge_et.export.llm.llama_for_tools import (
     BATCH_POSITIONS,
     decode,
     loaded_model,
@@ -23,7 +23,7 @@ from edge_et.export.native import (
     native_library,
     open_context,
 )
-from edge_et.prompt import Segment, TokenSegment, count_positions
+from edge_et.llm import Segment, TokenSegment, count_positions
 
 
 def llama_logits(

@@ -11,7 +11,7 @@ from typing import Any
 
 import gguf
 
-from edge_et.export.checkpoint import read_json
+from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnknownPreTokenizerError, VocabularyError
 
 _QWEN2_PATTERN = (

@@ -7,8 +7,8 @@ image_newline [D] float32 where the tower has one; compared with torch before it
 
 from pathlib import Path
 
-from edge_et.export.compare import max_abs_error
 from edge_et.export.errors import ParityError, UnsupportedModelError
+from edge_et.export.numeric_comparison import max_abs_error
 from edge_et.export.steps import (
     Progress,
     StepReport,
@@ -25,8 +25,7 @@ with needing_extra("export"):
     from numpy.typing import NDArray
     from onnxscript.optimizer import fold_constants
 
-    from edge_et.export.onnx_file import write_model
-    from edge_et.export.onnx_graph import (
+    from edge_et.export.vision.onnx_graph import (
         INPUT,
         NEWLINE,
         OUTPUT,
@@ -34,8 +33,9 @@ with needing_extra("export"):
         open_session,
         run_outputs,
     )
-    from edge_et.export.projector_files import load_projector
-    from edge_et.export.vision_modules import TowerWithProjector, load_backbone
+    from edge_et.export.vision.onnx_writer import write_model
+    from edge_et.export.vision.projector_files import load_projector
+    from edge_et.export.vision.torch_tower import TowerWithProjector, load_backbone
 
 MAX_TOKEN_ERROR = 1e-4
 """Largest difference of one value of an image token from torch's, in float32."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import onnx_ir
 
-from edge_et.export.onnx_graph import data_path, strip_traces
+from edge_et.export.vision.onnx_graph import data_path, strip_traces
 
 MAX_WEIGHTS_BYTES = 2**31 - 2**26
 """Weights that go into one file. Protobuf reads messages below 2 GiB; the rest is for the nodes."""

@@ -7,11 +7,11 @@ import msgspec
 import torch
 from safetensors.torch import save_file
 
-from edge_et.export.checkpoint import TensorFiles, read_json
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, read_json
 from edge_et.export.errors import UnreadableCheckpointError
-from edge_et.export.family import Count
-from edge_et.export.projector import PixelShuffleProjector
+from edge_et.export.families.llm_family import Count
 from edge_et.export.steps import atomic_output
+from edge_et.export.vision.projector import PixelShuffleProjector
 
 CONFIG_NAME = "projector.json"
 WEIGHTS_NAME = "projector.safetensors"

@@ -14,10 +14,10 @@ from transformers import Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVi
 from transformers.modeling_utils import no_init_weights
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 
-from edge_et.export.checkpoint import TensorFiles, open_tensors, read_json
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors, read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
-from edge_et.export.family import MAX_LAYERS
-from edge_et.export.projector import MlpProjector, PixelShuffleProjector
+from edge_et.export.families.llm_family import MAX_LAYERS
+from edge_et.export.vision.projector import MlpProjector, PixelShuffleProjector
 
 
 class Dinov2Patches(nn.Module):

@@ -14,20 +14,22 @@ from tiny.bundle import CHATML
 from tiny.llama import WIDTH, write_adapter, write_llama
 from tiny.tokenizer import write_tokenizer
 
-from edge_et import llama
 from edge_et.bundle import LanguageModelSpec, Sampling, read_manifest
-from edge_et.context import Context
-from edge_et.deadline import Deadline
 from edge_et.errors import ClosedError, DecodeError, ModelFileError, PromptTooLongError
-from edge_et.evaluator import Evaluation
-from edge_et.llama import load_library, open_model
-from edge_et.llm import LanguageModel
-from edge_et.lookup import Lookup
-from edge_et.prompt import ImageSegment, Segment, TokenSegment
-from edge_et.sampling import new_sampler
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
-from edge_et.writing import Script, Speaker
+from edge_et.generation import Deadline, Lookup, Script, Speaker, new_sampler
+from edge_et.image import ImageTokens
+from edge_et.llm import (
+    Context,
+    Evaluation,
+    ImageSegment,
+    LanguageModel,
+    Segment,
+    Tokenizer,
+    TokenSegment,
+    load_library,
+)
+from edge_et.llm import llama_cpp as llama
+from edge_et.llm.llama_cpp import open_model
 
 TOKENS = TokenSegment(tuple(range(20, 57)))
 OTHER = TokenSegment(tuple(range(90, 110)))
@@ -440,7 +442,7 @@ def test_the_native_log_is_a_python_log(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with caplog.at_level(logging.DEBUG, logger="edge_et.native_log"):
+    with caplog.at_level(logging.DEBUG, logger="edge_et.llm.native_log"):
         LanguageModel(tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=100).close()
     assert any("llama" in record.message for record in caplog.records)
     assert all("\n" not in record.message for record in caplog.records)

@@ -3,16 +3,15 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+from tiny.places import ROOT
 
 import edge_et
 from edge_et.bundle import find_bundle, load_bundle
 
-ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "cat.png"
 IMAGE_TOKENS = 126
 PLACES = ((45, 50), (170, 45), (60, 165), (175, 170), (112, 108))

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny.places import ROOT
 
 import edge_et
 
-FOLDER = Path(__file__).parents[1] / "data" / "mini_answers"
+FOLDER = ROOT / "tests" / "data" / "mini_answers"
 QUESTIONS = json.loads((FOLDER / "questions.json").read_text())
 ANSWERS = json.loads((FOLDER / "answers.json").read_text())
 

@@ -11,7 +11,7 @@ from tiny.tower import write_tower
 
 from edge_et.bundle import VisionSpec, read_manifest
 from edge_et.errors import ClosedError, ModelFileError, VisionRunError
-from edge_et.vision import VisionTower
+from edge_et.image import VisionTower
 
 PIXELS = np.random.default_rng(0).normal(0, 1, (2, 3, 32, 32)).astype(np.float32)
 

@@ -13,19 +13,24 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny.bundle import build_bundle
+from tiny.places import EXAMPLES
 
 import edge_et
 from edge_et.bundle import read_manifest, save_manifest
-from edge_et.context import Context
 from edge_et.errors import ModelFileError
-from edge_et.kv import positions_of
-from edge_et.llm import LanguageModel
-from edge_et.prompt import ImageSegment, Segment, TokenSegment
+from edge_et.image import ImageTokens
+from edge_et.llm import (
+    Context,
+    ImageSegment,
+    LanguageModel,
+    Segment,
+    Tokenizer,
+    TokenSegment,
+    positions_of,
+)
 from edge_et.results import Answer, ExtractionToken
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
 
-DEMO = Path(__file__).parents[2] / "examples" / "cat.png"
+DEMO = EXAMPLES / "cat.png"
 QUESTION, OTHER_QUESTION = "What is this?", "What is at the top left?"
 OTHER_IMAGE = np.random.default_rng(5).integers(0, 256, (90, 70, 3), np.uint8)
 PREFIX: list[Segment] = [
@@ -175,7 +180,7 @@ def test_a_folder_that_cannot_be_used_fails_no_answer(
     (tmp_path / "file").write_bytes(b"not a folder")
     (expected,) = ask(None, QUESTION, model=tiny_bundle)
     caplog.clear()
-    with caplog.at_level(logging.WARNING, logger="edge_et.snapshots"):
+    with caplog.at_level(logging.WARNING, logger="edge_et.store.snapshots"):
         for answer in ask(tmp_path / "file", QUESTION, QUESTION, model=tiny_bundle):
             assert texts(answer) == texts(expected)
     assert len(caplog.records) == 1

@@ -18,8 +18,8 @@ from tiny.llama import KV_HEADS, LAYERS, WIDTH
 import edge_et
 from edge_et.bundle import load_bundle
 from edge_et.errors import MemoryBudgetError, ModelFileError, OptionError, PromptTooLongError
-from edge_et.llama import read_shape
-from edge_et.loading import measure
+from edge_et.llm import read_shape
+from edge_et.pipeline import measure
 
 PICTURE = np.random.default_rng(6).integers(0, 256, (60, 91, 3), np.uint8)
 QUESTION = "What is on the table?"
@@ -119,7 +119,7 @@ def test_the_size_of_a_cache_is_what_llama_cpp_allocates(
 ) -> None:
     shape = read_shape(tiny_tiled / "perceiver.gguf")
     assert shape.kv_bytes(1, "f16") == POSITION_BYTES
-    with caplog.at_level(logging.DEBUG, "edge_et.native_log"):
+    with caplog.at_level(logging.DEBUG, "edge_et.llm.native_log"):
         for kv_type in ("f16", "f32"):
             caplog.clear()
             with edge_et.load(tiny_tiled, threads=1, kv_type=kv_type):  # type: ignore[arg-type]

@@ -11,10 +11,10 @@ import pytest
 from tiny.bundle import build_bundle
 
 import edge_et
-from edge_et import loading
 from edge_et.bundle import read_manifest, save_manifest
 from edge_et.errors import ClosedError, ModelFileError, OptionError, PromptTooLongError
-from edge_et.prompt import TokenSegment
+from edge_et.llm import TokenSegment
+from edge_et.pipeline import api as loading
 from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)

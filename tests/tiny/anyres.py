@@ -20,9 +20,8 @@ from edge_et.bundle import (
 from edge_et.image import load_image
 from tiny.bundle import build_bundle
 from tiny.llama import WIDTH
+from tiny.places import GOLDEN
 from tiny.tower import write_tower
-
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 LLAVA = VisionSpec(
     graph=FileRef(path="vision.onnx", size_bytes=1, sha256="0" * 64),

@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.decoder import DecoderShape, KvType
 from edge_et.errors import DecodeError
-from edge_et.evaluator import Evaluation
-from edge_et.kv import (
+from edge_et.generation import Lookup, Speaker
+from edge_et.image import TileFeatures
+from edge_et.llm import (
+    DecoderShape,
+    Evaluation,
+    KvType,
     Position,
+    Segment,
+    Tokenizer,
+    TokenSegment,
     chunks,
     common_prefix,
     generated,
@@ -19,11 +25,6 @@ from edge_et.kv import (
     restart_at,
     whole_groups,
 )
-from edge_et.lookup import Lookup
-from edge_et.prompt import Segment, TokenSegment
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import TileFeatures
-from edge_et.writing import Speaker
 from tiny.bundle import CHATML
 from tiny.tokenizer import SPECIAL, write_tokenizer
 

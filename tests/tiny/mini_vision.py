@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
-from edge_et.tuning import recipe
-from edge_et.tuning.vision_head import MiniVision, VisionHead, VisionTrunk, split_vision
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.vision.vision_head import MiniVision, VisionHead, VisionTrunk, split_vision
 
 WIDTH = 64
 CHANNELS = 8

@@ -20,9 +20,9 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from edge_et.export.logits import PROMPTS
-from edge_et.export.projector import PixelShuffleProjector
-from edge_et.export.projector_files import save_projector
+from edge_et.export.llm.compare_logits import PROMPTS
+from edge_et.export.vision.projector import PixelShuffleProjector
+from edge_et.export.vision.projector_files import save_projector
 
 VOCABULARY_ROWS = 420
 QWEN2_PATTERN = (
@@ -116,7 +116,7 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def llama_gguf(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small Llama as a float32 GGUF."""
-    from edge_et.export.llm import export_llm
+    from edge_et.export.llm.export_llm import export_llm
 
     out = tmp_path_factory.mktemp("gguf") / "llama.gguf"
     export_llm(llama_folder, out, dtype="F32", check_logits=False)
@@ -177,7 +177,7 @@ def vision_graph(
     dinov2_folder: Path, projector_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The small DINOv2 tower as ONNX, for tiles of 56 pixels: 4 x 4 patches, 4 image tokens."""
-    from edge_et.export.vision import export_vision
+    from edge_et.export.vision.export_tower import export_vision
 
     out = tmp_path_factory.mktemp("graph") / "vision.onnx"
     export_vision(dinov2_folder, projector_folder, out, image_size=56)

@@ -14,10 +14,10 @@ import msgspec
 from PIL import Image
 
 from edge_et.errors import PromptTooLongError
-from edge_et.tuning.data.readers import Instruction
-from edge_et.tuning.data.records import fault_in
+from edge_et.tuning.data.extraction_records import fault_in
+from edge_et.tuning.data.instructions import Instruction
 from edge_et.tuning.data.statements import holding, quoted, statement
-from edge_et.tuning.questions.ask import caption
+from edge_et.tuning.mini.questions.ask import caption
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink

@@ -10,9 +10,9 @@ from typing import Self
 import msgspec
 
 from edge_et.errors import TuningError
-from edge_et.export import journal
+from edge_et.export import resume_log as journal
 from edge_et.tuning.data.describers import Description
-from edge_et.tuning.data.readers import Instruction
+from edge_et.tuning.data.instructions import Instruction
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from edge_et.errors import TuningError
-from edge_et.tuning import recipe
+from edge_et.tuning.mini import recipe
 
 MAX_TEXT_CHARS = 8000
 

@@ -14,8 +14,8 @@ from typing import Literal
 import msgspec
 
 from edge_et.errors import TuningError
-from edge_et.tuning.data.records import fault_in
-from edge_et.tuning.facts import Facts
+from edge_et.tuning.data.extraction_records import fault_in
+from edge_et.tuning.mini.facts import Facts
 
 # Instruction sets append how to answer; that is no part of what is asked.
 _ANSWER_FORM = re.compile(

@@ -19,9 +19,9 @@ from edge_et.export.errors import OutputError
 from edge_et.export.steps import Progress, atomic_output, no_progress
 from edge_et.image import load_image
 from edge_et.tuning.data.describers import Describer, Description, RowError
-from edge_et.tuning.data.journal import Journal, entry_key
-from edge_et.tuning.data.readers import BrokenRow, Instruction, picture_path
-from edge_et.tuning.data.records import ExtractionRecord, training_prompt
+from edge_et.tuning.data.description_log import Journal, entry_key
+from edge_et.tuning.data.extraction_records import ExtractionRecord, training_prompt
+from edge_et.tuning.data.instructions import BrokenRow, Instruction, picture_path
 
 # A describer that fails on so many rows one after another fails on all of them.
 MAX_FAILURES_RUNNING = 5

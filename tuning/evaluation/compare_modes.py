@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_et.benchmarks.quality.accuracy import mean_gain
-from edge_et.benchmarks.quality.ways import WAYS
-from edge_et.tuning.evaluate import Trial, accuracy
-from edge_et.tuning.exams import EXAMS
+from edge_et.benchmarks.quality.modes import WAYS
+from edge_et.tuning.evaluation.evaluate import Trial, accuracy
+from edge_et.tuning.mini.exams import EXAMS
 
 
 def paired_difference(

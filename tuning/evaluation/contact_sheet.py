@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from edge_et.export.steps import atomic_output
-from edge_et.tuning.evaluate import Trial
-from edge_et.tuning.exams import EXAMS, questions
+from edge_et.tuning.evaluation.evaluate import Trial
+from edge_et.tuning.mini.exams import EXAMS, questions
 
 if TYPE_CHECKING:
-    from edge_et.tuning.scenes.mix import SceneKit
+    from edge_et.tuning.mini.scenes.mix import SceneKit
 
 _RIGHT, _WRONG = (40, 150, 60), (205, 50, 40)
 _FRAME = 3

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge_et.benchmarks.quality.accuracy import Accuracy
-from edge_et.benchmarks.quality.ways import WAYS, Reply, ask, is_reply_right
+from edge_et.benchmarks.quality.modes import WAYS, Reply, ask, is_reply_right
 from edge_et.errors import TuningError
-from edge_et.tuning.exams import EXAMS, Exam, questions
+from edge_et.tuning.mini.exams import EXAMS, Exam, questions
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
-    from edge_et.tuning.scenes.mix import SceneKit
+    from edge_et.tuning.mini.scenes.mix import SceneKit
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,31 +19,28 @@ from edge_et.bundle import (
     ThinkSpec,
 )
 from edge_et.errors import TuningError
-from edge_et.export.assemble import (
+from edge_et.export.building.assemble import (
     BundleTemplate,
     ModelFiles,
     ModelTemplate,
     PackageFile,
     assemble_bundle,
 )
-from edge_et.export.lora import export_lora
+from edge_et.export.llm.export_lora import export_lora
 from edge_et.export.steps import StepReport
-from edge_et.export.vision import export_tower
-from edge_et.quantize.vision import quantize_vision
-from edge_et.tuning import recipe
-from edge_et.tuning.adapter_file import save_peft_adapter
-from edge_et.tuning.assets.icons import ICON_SETS
-from edge_et.tuning.assets.kit import scene_kit
-from edge_et.tuning.checkpoint import load_checkpoint
-from edge_et.tuning.classifier import CLASSIFIER_PACKAGE, CLASSIFIER_VERSION, load_classifier
-from edge_et.tuning.concepts import TRAINING_STYLES
-from edge_et.tuning.language_model import LLM_FILE, LLM_PACKAGE, build_tokenizer, find_llm
-from edge_et.tuning.reader.attach import attach_reader
-from edge_et.tuning.reader.graph import PrintReader
-from edge_et.tuning.reader.weights import READER_PACKAGE, READER_VERSION
-from edge_et.tuning.scenes.mix import render_scene
-from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
-from edge_et.tuning.tower import (
+from edge_et.export.vision.export_tower import export_tower
+from edge_et.quantize.quantize_vision import quantize_vision
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.assets.icons import ICON_SETS
+from edge_et.tuning.mini.assets.kit import scene_kit
+from edge_et.tuning.mini.concepts import TRAINING_STYLES
+from edge_et.tuning.mini.language_model import LLM_FILE, LLM_PACKAGE, build_tokenizer, find_llm
+from edge_et.tuning.mini.ocr.attach import attach_reader
+from edge_et.tuning.mini.ocr.graph import PrintReader
+from edge_et.tuning.mini.ocr.weights import READER_PACKAGE, READER_VERSION
+from edge_et.tuning.mini.scenes.mix import render_scene
+from edge_et.tuning.mini.scenes.scene import FIRST_HELD_OUT_SEED
+from edge_et.tuning.mini.vision.backbone import (
     PIXEL_MEAN,
     PIXEL_STD,
     TOWER_PIXELS,
@@ -51,7 +48,14 @@ from edge_et.tuning.tower import (
     load_tower,
     pixel_values,
 )
-from edge_et.tuning.vision_head import split_vision
+from edge_et.tuning.mini.vision.classifier import (
+    CLASSIFIER_PACKAGE,
+    CLASSIFIER_VERSION,
+    load_classifier,
+)
+from edge_et.tuning.mini.vision.vision_head import split_vision
+from edge_et.tuning.training.lora_file import save_peft_adapter
+from edge_et.tuning.training.training_checkpoint import load_checkpoint
 
 _CONTEXT_TOKENS = 1024
 _QUANTIZATION_PICTURES = 48

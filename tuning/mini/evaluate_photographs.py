@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from edge_et.benchmarks.quality.accuracy import Accuracy
 from edge_et.benchmarks.quality.scoring import is_right
 from edge_et.export.steps import atomic_output
-from edge_et.tuning.sheets import Card, draw_sheet
+from edge_et.tuning.evaluation.contact_sheet import Card, draw_sheet
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
-    from edge_et.tuning.assets.photographs import Photograph
+    from edge_et.tuning.mini.assets.photographs import Photograph
 
 QUESTION = "What is this?"
 _THUMBNAIL_PIXELS = 88

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from edge_et.errors import TuningError
-from edge_et.tuning.facts import ChartFacts, Facts, ObjectFacts
-from edge_et.tuning.questions.ask import ask
-from edge_et.tuning.questions.example import Example
-from edge_et.tuning.scenes.mix import Family, SceneKit, render_scene
-from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
+from edge_et.tuning.mini.facts import ChartFacts, Facts, ObjectFacts
+from edge_et.tuning.mini.questions.ask import ask
+from edge_et.tuning.mini.scenes.mix import Family, SceneKit, render_scene
+from edge_et.tuning.mini.scenes.scene import FIRST_HELD_OUT_SEED
+from edge_et.tuning.training.example import Example
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

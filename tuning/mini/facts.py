@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from edge_et.tuning.concepts import PLACES
+from edge_et.tuning.mini.concepts import PLACES
 
 
 class Label(msgspec.Struct, frozen=True):

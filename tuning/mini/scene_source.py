@@ -11,11 +11,11 @@ import torch
 from tokenizers import Tokenizer
 
 from edge_et.errors import TuningError
-from edge_et.tuning.facts import Facts, printed_words
-from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
-from edge_et.tuning.questions.ask import ask, caption, kinds_for
-from edge_et.tuning.questions.example import RELATION_KINDS, TWO_STEP_KINDS, Example
-from edge_et.tuning.samples import (
+from edge_et.tuning.mini.facts import Facts, printed_words
+from edge_et.tuning.mini.questions.ask import ask, caption, kinds_for
+from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, FeatureShard, load_shard
+from edge_et.tuning.training.example import RELATION_KINDS, TWO_STEP_KINDS, Example
+from edge_et.tuning.training.packed_samples import (
     PackedSample,
     Turns,
     captioned,

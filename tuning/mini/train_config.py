@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from edge_et.errors import TuningError
-from edge_et.tuning.train import Part
+from edge_et.tuning.training.train import Part
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]

@@ -17,33 +17,33 @@ import torch
 from torch import nn
 
 from edge_et.errors import TuningError
-from edge_et.tuning.adapter_file import read_adapter
-from edge_et.tuning.align import AlignSettings, WordTargets, align, begin
-from edge_et.tuning.assets.kit import scene_kit
-from edge_et.tuning.assets.other_kinds import other_kinds
-from edge_et.tuning.checkpoint import load_checkpoint
-from edge_et.tuning.class_words import class_words
-from edge_et.tuning.classifier import load_classifier
-from edge_et.tuning.closer_look import CloserLook
-from edge_et.tuning.config import AlignStage, NamesStage, TextStage, TrainConfig
-from edge_et.tuning.cutouts import build_cutouts, load_cutouts
-from edge_et.tuning.features import SHARD_SCENES, build_shards
-from edge_et.tuning.inventory import fit_finder
-from edge_et.tuning.language_model import build_tokenizer, find_llm, load_llm
-from edge_et.tuning.reader.graph import PrintReader
-from edge_et.tuning.scene_source import Mixture, SceneSource
-from edge_et.tuning.scenes.scene import FIRST_HELD_OUT_SEED
-from edge_et.tuning.tower import find_tower_graph, load_tower
-from edge_et.tuning.train import (
+from edge_et.tuning.mini.assets.kit import scene_kit
+from edge_et.tuning.mini.assets.other_kinds import other_kinds
+from edge_et.tuning.mini.language_model import build_tokenizer, find_llm, load_llm
+from edge_et.tuning.mini.ocr.graph import PrintReader
+from edge_et.tuning.mini.scene_source import Mixture, SceneSource
+from edge_et.tuning.mini.scenes.scene import FIRST_HELD_OUT_SEED
+from edge_et.tuning.mini.train_config import AlignStage, NamesStage, TextStage, TrainConfig
+from edge_et.tuning.mini.vision.align import AlignSettings, WordTargets, align, begin
+from edge_et.tuning.mini.vision.backbone import find_tower_graph, load_tower
+from edge_et.tuning.mini.vision.class_words import class_words
+from edge_et.tuning.mini.vision.classifier import load_classifier
+from edge_et.tuning.mini.vision.classifier_gate import fit_trust
+from edge_et.tuning.mini.vision.crop_encoder import CloserLook
+from edge_et.tuning.mini.vision.crops import build_cutouts, load_cutouts
+from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, build_shards
+from edge_et.tuning.mini.vision.inventory import fit_finder
+from edge_et.tuning.mini.vision.train_crop_encoder import load_closer_look, train_closer_look
+from edge_et.tuning.mini.vision.vision_head import VisionHead, VisionTrunk, split_vision
+from edge_et.tuning.training.lora_file import read_adapter
+from edge_et.tuning.training.train import (
     TrainSettings,
     add_adapter,
     load_state,
     teacher_forced_accuracy,
     train,
 )
-from edge_et.tuning.train_closer_look import load_closer_look, train_closer_look
-from edge_et.tuning.trust import fit_trust
-from edge_et.tuning.vision_head import VisionHead, VisionTrunk, split_vision
+from edge_et.tuning.training.training_checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from peft import PeftModel

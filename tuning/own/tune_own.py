@@ -22,24 +22,30 @@ from edge_et.benchmarks.quality.accuracy import Accuracy
 from edge_et.benchmarks.quality.scoring import is_right
 from edge_et.bundle import Bundle, Manifest, Source, find_bundle, load_bundle
 from edge_et.errors import TuningError
-from edge_et.export.assemble import (
+from edge_et.export.building.assemble import (
     BundleTemplate,
     ModelFiles,
     ModelTemplate,
     PackageFile,
     assemble_bundle,
 )
-from edge_et.export.lora import export_lora
-from edge_et.tuning import recipe
-from edge_et.tuning.adapter_file import read_adapter, save_peft_adapter
-from edge_et.tuning.checkpoint import load_checkpoint
-from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.language_model import load_llm
-from edge_et.tuning.own_pictures import OwnPicture, OwnPictures, vary
-from edge_et.tuning.questions.ask import ask
-from edge_et.tuning.questions.example import Example
-from edge_et.tuning.samples import PackedSample, direct, extraction_only, pack, two_stage
-from edge_et.tuning.train import TrainSettings, add_adapter, train
+from edge_et.export.llm.export_lora import export_lora
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.mini.language_model import load_llm
+from edge_et.tuning.mini.questions.ask import ask
+from edge_et.tuning.own.own_pictures import OwnPicture, OwnPictures, vary
+from edge_et.tuning.training.example import Example
+from edge_et.tuning.training.lora_file import read_adapter, save_peft_adapter
+from edge_et.tuning.training.packed_samples import (
+    PackedSample,
+    direct,
+    extraction_only,
+    pack,
+    two_stage,
+)
+from edge_et.tuning.training.train import TrainSettings, add_adapter, train
+from edge_et.tuning.training.training_checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink

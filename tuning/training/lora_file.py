@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_et.errors import TuningError
-from edge_et.tuning import recipe
+from edge_et.tuning.mini import recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def read_adapter(adapter: Path, base: Path) -> dict[str, Tensor]:
-    """Reads what `edge_et.export.lora.export_lora` wrote.
+    """Reads what `edge_et.export.llm.export_lora.export_lora` wrote.
 
     Args:
         adapter: The GGUF of the adapter.
@@ -31,8 +31,8 @@ def read_adapter(adapter: Path, base: Path) -> dict[str, Tensor]:
     import torch
     from gguf import GGUFReader
 
-    from edge_et.export.families import config_of_gguf, family_of
-    from edge_et.export.family import gguf_name, tensor_shapes
+    from edge_et.export.families.llm_family import gguf_name, tensor_shapes
+    from edge_et.export.families.llm_registry import config_of_gguf, family_of
 
     config = config_of_gguf(base)
     family = family_of(config)

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from tokenizers import Tokenizer
 
-from edge_et.tuning import recipe
-from edge_et.tuning.questions.example import Example
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.training.example import Example
 
 IGNORED = -100
 MAX_BRANCHES = 64

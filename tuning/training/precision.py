@@ -2,7 +2,7 @@
 
 import torch
 
-from edge_et.benchmarks.torch_context import has_bfloat16
+from edge_et.benchmarks.torch_kv_cache import has_bfloat16
 
 
 def training_dtype(device: torch.device) -> torch.dtype:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import numpy as np
 
 from edge_et.errors import TuningError
-from edge_et.tuning import recipe
-from edge_et.tuning.checkpoint import load_checkpoint, save_checkpoint
-from edge_et.tuning.curves import draw_curves
-from edge_et.tuning.samples import (
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.training.curves import draw_curves
+from edge_et.tuning.training.packed_samples import (
     IGNORED,
     MAX_BRANCHES,
     PackedSample,
@@ -27,6 +26,7 @@ from edge_et.tuning.samples import (
     fill_rows,
     join_row,
 )
+from edge_et.tuning.training.training_checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ def add_adapter(model: LlamaForCausalLM) -> PeftModel:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from edge_et.tuning.precision import training_dtype
+    from edge_et.tuning.training.precision import training_dtype
 
     config = LoraConfig(
         r=recipe.LORA_RANK,
@@ -227,7 +227,7 @@ def _taught_logits(
     import torch
     from torch.nn import functional
 
-    from edge_et.tuning.precision import working_precision
+    from edge_et.tuning.training.precision import working_precision
 
     device = next(model.parameters()).device
     layout = fill_rows(samples)

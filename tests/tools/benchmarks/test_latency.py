@@ -25,19 +25,18 @@ from edge_et.benchmarks.document import (
     Tokens,
     read_document,
 )
+from edge_et.benchmarks.forced_decoding import ScriptedContext, new_script, read_again
 from edge_et.benchmarks.latency import BASELINES, OURS, Setup, run_latency
 from edge_et.benchmarks.measure import measure
-from edge_et.benchmarks.ours import open_subject
 from edge_et.benchmarks.picture import draw_picture
-from edge_et.benchmarks.script import ScriptedContext, new_script, read_again
+from edge_et.benchmarks.runtime import open_subject
 from edge_et.benchmarks.sensors import EnergyMeter, peak_memory_bytes
 from edge_et.benchmarks.subject import Job
 from edge_et.bundle import load_bundle
 from edge_et.cli.bench import bench
 from edge_et.errors import BenchError, ImageFileError
-from edge_et.prompt import ImageSegment, Segment, TokenSegment
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
+from edge_et.image import ImageTokens
+from edge_et.llm import ImageSegment, Segment, Tokenizer, TokenSegment
 
 ANY_BOUNDS = Bounds(memory_bytes_per_s=1e10, gemm_flops_per_s=1e11)
 ANY_SAMPLE = Sample(

@@ -6,16 +6,15 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from PIL import Image
+from tiny.places import ROOT
 
 from edge_et.errors import BenchError, OptionError
 
-ROOT = Path(__file__).parents[2]
 CAT = ROOT / "examples" / "cat.png"
 DOCUMENTS = {"local": {"test": [{"pictures": [CAT]}, {"pictures": []}, {"pictures": [CAT, CAT]}]}}
 

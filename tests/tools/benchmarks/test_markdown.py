@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
+from tiny.places import ROOT
 
 from edge_et.benchmarks.markdown import RESULTS, fill_marks
 from edge_et.errors import BenchError
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from edge_et.benchmarks.bounds import decode_bound, prefill_bound
-from edge_et.benchmarks.compare import compare, differences, print_comparison, verdict
+from edge_et.benchmarks.compare_documents import compare, differences, print_comparison, verdict
 from edge_et.benchmarks.document import (
     PHASES,
     Bounds,

@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_et.benchmarks import torch_context
-from edge_et.benchmarks.torch_context import TorchContext, TorchModel
+from edge_et.benchmarks import torch_kv_cache as torch_context
+from edge_et.benchmarks.torch_kv_cache import TorchContext, TorchModel
 from edge_et.bundle import Bundle, load_bundle
-from edge_et.context import Context
 from edge_et.errors import BenchError, DecodeError, PromptTooLongError
-from edge_et.llm import LanguageModel
-from edge_et.prompt import ImageSegment, Segment, TokenSegment
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
+from edge_et.image import ImageTokens
+from edge_et.llm import Context, ImageSegment, LanguageModel, Segment, Tokenizer, TokenSegment
 
 ROWS = np.random.default_rng(3).normal(0, 1, (16, 32)).astype(np.float32)
 PROMPT: list[Segment] = [

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge_et.export.compare import max_abs_error, row_cosines, row_divergences
+from edge_et.export.numeric_comparison import max_abs_error, row_cosines, row_divergences
 
 
 def test_max_abs_error_counts_nan_as_infinite() -> None:

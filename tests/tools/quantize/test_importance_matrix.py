@@ -14,13 +14,13 @@ from transformers import AutoModelForCausalLM
 
 from edge_et.cli.app import app
 from edge_et.export.errors import NativeModelError, QuantizationError
-from edge_et.export.llm import export_llm
-from edge_et.export.logits import PROMPTS, encode_prompts
-from edge_et.prompt import ImageSegment, Segment, TokenSegment
-from edge_et.quantize import ggml
-from edge_et.quantize.importance import collect_importance
-from edge_et.quantize.llm import TYPES_BY_IMPORTANCE, quantize_llm
-from edge_et.vision import ImageTokens
+from edge_et.export.llm.compare_logits import PROMPTS, encode_prompts
+from edge_et.export.llm.export_llm import export_llm
+from edge_et.image import ImageTokens
+from edge_et.llm import ImageSegment, Segment, TokenSegment
+from edge_et.quantize import ggml_tensors as ggml
+from edge_et.quantize.importance_matrix import collect_importance
+from edge_et.quantize.quantize_llm import TYPES_BY_IMPORTANCE, quantize_llm
 
 NAMES = {
     "attn_q": "self_attn.q_proj",
@@ -159,7 +159,7 @@ def test_an_error_inside_the_callback_comes_out(
     def broken(tensor: Any) -> Any:
         raise ValueError("broken")
 
-    monkeypatch.setattr("edge_et.quantize.importance.rows_of", broken)
+    monkeypatch.setattr("edge_et.quantize.importance_matrix.rows_of", broken)
     with pytest.raises(ValueError, match="broken"):
         collect_importance(llama_gguf, [(TokenSegment((1, 2)),)])
 

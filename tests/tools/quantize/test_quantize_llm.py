@@ -5,8 +5,8 @@ import gguf
 import pytest
 
 from edge_et.export.errors import ParityError, QuantizationError, UnknownQuantizationError
-from edge_et.export.llm import export_llm
-from edge_et.quantize.llm import TYPES, TYPES_BY_IMPORTANCE, quantize_llm
+from edge_et.export.llm.export_llm import export_llm
+from edge_et.quantize.quantize_llm import TYPES, TYPES_BY_IMPORTANCE, quantize_llm
 
 
 def test_quantized_files_are_smaller_and_tell_their_divergence(

@@ -10,17 +10,17 @@ from onnxruntime import InferenceSession
 from PIL import Image
 
 from edge_et.bundle import Processing
-from edge_et.export.compare import row_cosines
 from edge_et.export.errors import (
     GraphError,
     ParityError,
     QuantizationError,
     UnknownQuantizationError,
 )
-from edge_et.export.onnx_graph import open_session, run_graph
-from edge_et.quantize import vision
+from edge_et.export.numeric_comparison import row_cosines
+from edge_et.export.vision.onnx_graph import open_session, run_graph
+from edge_et.quantize import quantize_vision as vision
 from edge_et.quantize.pictures import picture_halves
-from edge_et.quantize.vision import quantize_vision
+from edge_et.quantize.quantize_vision import quantize_vision
 from edge_et.quantize.vision_methods import METHODS, root_logger_kept, weight_only
 
 

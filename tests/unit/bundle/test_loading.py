@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 from tiny.bundle import build_bundle
+from tiny.places import ROOT
 
-from edge_et import bundle as bundle_module
 from edge_et.bundle import (
     FileRef,
     Manifest,
@@ -22,6 +22,7 @@ from edge_et.bundle import (
     resolve,
     save_manifest,
 )
+from edge_et.bundle import loading as bundle_module
 from edge_et.errors import (
     BundleError,
     BundleNotFoundError,
@@ -36,7 +37,7 @@ from edge_et.errors import (
     WidthMismatchError,
 )
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "bundle.schema.json"
+SCHEMA = ROOT / "docs" / "bundle.schema.json"
 Change = Callable[[dict[str, Any]], object]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from edge_et.marker import MarkerSplitter, forced_marker
+from edge_et.generation import MarkerSplitter, forced_marker
 
 MARKER = "Answer:"
 

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 from tiny.fakes import new_tokenizer
+from tiny.places import GOLDEN
 
-from edge_et.blocked_words import BlockedWords
-from edge_et.tokenizer import Tokenizer
+from edge_et.generation import BlockedWords
+from edge_et.llm import Tokenizer
 
-QWEN = Path(__file__).parents[1] / "data" / "golden" / "llava_qwen3_tiny" / "tokenizer.json"
+QWEN = GOLDEN / "llava_qwen3_tiny" / "tokenizer.json"
 
 
 @pytest.fixture(params=["tiny", "qwen"])

@@ -1,7 +1,7 @@
 import pytest
 from tiny.fakes import FakeClock
 
-from edge_et.deadline import Deadline, Pace
+from edge_et.generation import Deadline, Pace
 
 
 def test_time_is_counted_from_the_start() -> None:

@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 from tiny.fakes import FakeClock, ScriptedContext, new_speaker, new_tokenizer
 
-from edge_et.deadline import Deadline
-from edge_et.lookup import MOST_GUESSED, BatchTimes, Chances, Lookup, Passages
-from edge_et.prompt import TokenSegment
-from edge_et.sampling import greedy
-from edge_et.tokenizer import Tokenizer
-from edge_et.writing import Script
+from edge_et.generation import MOST_GUESSED, Deadline, Lookup, Script, greedy
+from edge_et.generation.prompt_lookup import BatchTimes, Chances, Passages
+from edge_et.llm import Tokenizer, TokenSegment
 
 QUOTED = " a small red cup stands on the table beside a blue plate"
 

@@ -1,12 +1,11 @@
 import random
-from pathlib import Path
 
 import pytest
+from tiny.places import ROOT
 
-from edge_et.loops import LEAST_REPEATS, LEAST_TOKENS, LONGEST_BLOCK, LoopWatch
-from edge_et.tokenizer import Tokenizer
+from edge_et.generation.repetition import LEAST_REPEATS, LEAST_TOKENS, LONGEST_BLOCK, LoopWatch
+from edge_et.llm import Tokenizer
 
-ROOT = Path(__file__).parents[2]
 TOKENIZERS = (
     ROOT / "tests" / "data" / "golden" / "llava_qwen3_tiny" / "tokenizer.json",
     ROOT / "models" / "mini" / "edge_et_mini" / "tokenizer.json",

@@ -3,7 +3,8 @@ import pytest
 
 from edge_et.bundle import Sampling
 from edge_et.errors import DecodeError
-from edge_et.sampling import choose, greedy, new_sampler, nucleus
+from edge_et.generation import greedy, new_sampler
+from edge_et.generation.sampling import choose, nucleus
 
 LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 

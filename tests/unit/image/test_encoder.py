@@ -9,12 +9,12 @@ from PIL import Image
 from tiny.anyres import LLAVA, edited
 from tiny.fakes import FakeTower
 
-from edge_et.encoder import Check, ImageEncoder
+from edge_et.bundle import FileRef, Tiling, VisionSpec
 from edge_et.errors import ImageInputError, OptionError, PromptTooLongError
-from edge_et.manifest import FileRef, Tiling, VisionSpec
+from edge_et.image import ImageEncoder, ImageTokens
+from edge_et.image.encoder import Check
 from edge_et.options import AnswerOptions
-from edge_et.snapshots import Snapshots, SnapshotStore
-from edge_et.vision import ImageTokens
+from edge_et.store import Snapshots, SnapshotStore
 
 PICTURE = Image.fromarray(np.random.default_rng(4).integers(0, 256, (60, 91, 3), np.uint8))
 SPEC = msgspec.structs.replace(

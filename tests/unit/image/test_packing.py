@@ -6,9 +6,10 @@ import pytest
 from numpy.typing import NDArray
 from tiny.anyres import GOLDEN, LLAVA, edited, golden
 
+from edge_et.bundle import VisionSpec
 from edge_et.errors import OptionError
-from edge_et.manifest import VisionSpec
-from edge_et.packing import pack, plan_image
+from edge_et.image import plan_image
+from edge_et.image.packing import pack
 
 NEWLINE = np.full(2, -1, np.float32)
 

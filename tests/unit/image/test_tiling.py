@@ -8,9 +8,8 @@ from PIL import Image
 from tiny.anyres import LLAVA, golden, golden_image
 from tiny.bundle import PROCESSING
 
-from edge_et.image import load_image
-from edge_et.manifest import Processing, Tiling
-from edge_et.tiling import choose_grid, split_tiles, to_pixel_values
+from edge_et.bundle import Processing, Tiling
+from edge_et.image import choose_grid, load_image, split_tiles, to_pixel_values
 
 TILED = LLAVA.processing
 

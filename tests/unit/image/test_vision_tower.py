@@ -3,7 +3,8 @@ import pytest
 from tiny.fakes import FakeTower
 
 from edge_et.errors import ClosedError
-from edge_et.vision import DeferredTower, ImageTokenCache, ImageTokens, Tower
+from edge_et.image import DeferredTower, ImageTokens, Tower
+from edge_et.image.vision_tower import ImageTokenCache
 
 
 def image(digest: str, count: int = 4) -> ImageTokens:

@@ -7,14 +7,19 @@ import pytest
 from numpy.typing import NDArray
 from tiny.fakes import ScriptedContext
 
-from edge_et.bundle import read_manifest
-from edge_et.decoder import KvType
-from edge_et.kv import Position, common_prefix, positions_of
-from edge_et.manifest import FileRef, LanguageModelSpec
-from edge_et.prefixes import ImagePrefixes
-from edge_et.prompt import ImageSegment, Segment, TokenSegment
-from edge_et.snapshots import Snapshots, SnapshotStore
-from edge_et.vision import ImageTokens
+from edge_et.bundle import FileRef, LanguageModelSpec, read_manifest
+from edge_et.image import ImageTokens
+from edge_et.llm import (
+    ImagePrefixes,
+    ImageSegment,
+    KvType,
+    Position,
+    Segment,
+    TokenSegment,
+    common_prefix,
+    positions_of,
+)
+from edge_et.store import Snapshots, SnapshotStore
 
 BEFORE, BEHIND = TokenSegment((1, 2, 3)), TokenSegment((4, 5, 6, 7))
 

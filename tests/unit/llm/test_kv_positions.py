@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
 
-from edge_et.kv import chunks, common_prefix, positions_of, restart_at, whole_groups
-from edge_et.prompt import ImageSegment, Segment, TokenSegment
-from edge_et.vision import ImageTokens
+from edge_et.image import ImageTokens
+from edge_et.llm import (
+    ImageSegment,
+    Segment,
+    TokenSegment,
+    chunks,
+    common_prefix,
+    positions_of,
+    restart_at,
+    whole_groups,
+)
 
 
 def image(count: int, digest: str = "a") -> ImageSegment:

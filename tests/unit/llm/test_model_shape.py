@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_et.decoder import DecoderShape
 from edge_et.errors import ModelFileError
+from edge_et.llm import DecoderShape
 
 QWEN3 = {
     "general.architecture": "qwen3",

@@ -6,10 +6,12 @@ import pytest
 from tiny.bundle import CHATML
 from tiny.fakes import new_tokenizer
 
-from edge_et.prompt import (
+from edge_et.image import ImageTokens
+from edge_et.llm import (
     ImageSegment,
     Part,
     Plain,
+    Tokenizer,
     TokenSegment,
     Trusted,
     count_positions,
@@ -20,8 +22,6 @@ from edge_et.prompt import (
     user_turn,
     without_unread_rows,
 )
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
 
 IMAGE = ImageTokens(np.zeros((3, 4), np.float32), "digest")
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from tiny.fakes import new_tokenizer
+from tiny.places import ROOT
 from tiny.tokenizer import SPECIAL
 
 from edge_et.errors import ModelFileError
-from edge_et.tokenizer import TextStream, Tokenizer
+from edge_et.llm import TextStream, Tokenizer
 
-ROOT = Path(__file__).parents[2]
 QWEN = ROOT / "tests" / "data" / "golden" / "llava_qwen3_tiny" / "tokenizer.json"
 SMOLLM = ROOT / "models" / "mini" / "edge_et_mini" / "tokenizer.json"
 TEXTS = ("What is on the table?", "naïve café", "日本語", "👩‍👩‍👧 ok", " \n\t", "")

@@ -15,10 +15,10 @@ from edge_et.errors import (
     OptionError,
     PromptTooLongError,
 )
+from edge_et.image import ImageTokens
+from edge_et.llm import Tokenizer
 from edge_et.pipeline import ExtractThink
 from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
 
 IMAGE = np.full((9, 9, 3), 40, np.uint8)
 TURNS = ("a ball<|im_end|>", "It is red.\nAnswer:", " red<|im_end|>")

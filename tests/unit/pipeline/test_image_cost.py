@@ -1,8 +1,9 @@
 from tiny.anyres import LLAVA
 from tiny.fakes import ScriptedContext
 
-from edge_et.cost import Calibration, image_cost
-from edge_et.packing import plan_image
+from edge_et.image import plan_image
+from edge_et.pipeline import image_cost
+from edge_et.pipeline.image_cost import Calibration
 
 SHAPE = ScriptedContext.shape
 

@@ -16,11 +16,10 @@ from tiny.thoughts import HINT, HINTED, THOUGHTS, change_bundle
 
 from edge_et.bundle import ExtractSpec, Sampling, ThinkSpec
 from edge_et.errors import OptionError, PromptTooLongError
-from edge_et.pipeline import ExtractThink
-from edge_et.request import Request
+from edge_et.image import ImageTokens
+from edge_et.llm import Tokenizer
+from edge_et.pipeline import ExtractThink, Request
 from edge_et.results import Answer, Cut, ExtractionToken
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
 
 IMAGE = np.full((9, 9, 3), 40, np.uint8)
 QUESTION = "Which colour?"

@@ -5,12 +5,11 @@ import pytest
 from tiny.fakes import FakeClock, ScriptedContext, collect, new_speaker, new_tokenizer, text_of
 
 from edge_et.bundle import Sampling
-from edge_et.deadline import Deadline
-from edge_et.prompt import ImageSegment, TokenSegment
+from edge_et.generation import Deadline
+from edge_et.image import ImageTokens
+from edge_et.llm import ImageSegment, Tokenizer, TokenSegment
 from edge_et.results import AnswerToken, Cut, Extraction, ExtractionToken
 from edge_et.stages import answer_at_once, extract, told_conversation
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
 
 PROMPT = (TokenSegment((5, 6, 7)),)
 

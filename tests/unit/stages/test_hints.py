@@ -5,10 +5,10 @@ from tiny.fakes import FakeClock, ScriptedContext, new_speaker, new_tokenizer
 from tiny.thoughts import HINT, THOUGHTS
 
 from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
-from edge_et.deadline import Deadline
-from edge_et.hints import Hint, ask_for_hint, fit_hint
+from edge_et.generation import Deadline
+from edge_et.llm import Tokenizer
 from edge_et.results import Cut
-from edge_et.tokenizer import Tokenizer
+from edge_et.stages import Hint, ask_for_hint, fit_hint
 
 
 @pytest.fixture

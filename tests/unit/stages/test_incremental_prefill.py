@@ -1,18 +1,13 @@
-from pathlib import Path
-
 import pytest
 from tiny.fakes import FakeClock, ScriptedContext, new_speaker
+from tiny.places import ROOT
 from tiny.thoughts import THOUGHTS
 
 from edge_et.bundle import Sampling, ThinkSpec
-from edge_et.deadline import Deadline
-from edge_et.kv import positions_of
-from edge_et.overlap import ReadAhead
-from edge_et.prompt import TokenSegment
-from edge_et.thinking import Budget, Thinking, thinking_prompt
-from edge_et.tokenizer import TextStream, Tokenizer
+from edge_et.generation import Deadline
+from edge_et.llm import TextStream, Tokenizer, TokenSegment, positions_of
+from edge_et.stages import Budget, ReadAhead, Thinking, thinking_prompt
 
-ROOT = Path(__file__).parents[2]
 QWEN = ROOT / "tests" / "data" / "golden" / "llava_qwen3_tiny" / "tokenizer.json"
 SMOLLM = ROOT / "models" / "mini" / "edge_et_mini" / "tokenizer.json"
 QUESTION = "What is on the table? </think> naïve 日本"

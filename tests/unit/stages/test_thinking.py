@@ -8,11 +8,10 @@ from tiny.fakes import FakeClock, ScriptedContext, collect, new_speaker, new_tok
 from tiny.thoughts import THOUGHTS
 
 from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
-from edge_et.deadline import Deadline
-from edge_et.prompt import TokenSegment
+from edge_et.generation import Deadline
+from edge_et.llm import Tokenizer, TokenSegment
 from edge_et.results import AnswerToken, Cut, ReasoningToken, Thought
-from edge_et.thinking import Budget, Thinking, think, thinking_prompt
-from edge_et.tokenizer import Tokenizer
+from edge_et.stages import Budget, Thinking, think, thinking_prompt
 
 MARKER = "Answer:"
 PROMPT = (TokenSegment((5, 6, 7)),)

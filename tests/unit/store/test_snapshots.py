@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_et.files import PARTIAL_PREFIX
-from edge_et.snapshots import Snapshots, SnapshotStore
+from edge_et.store import Snapshots, SnapshotStore
+from edge_et.store.files import PARTIAL_PREFIX
 
 SIZE = 1000
 HEADER_BYTES = 88

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edge_et.tuning.assets.debian import DebianPackage, unpack
+from edge_et.tuning.mini.assets.debian import DebianPackage, unpack
 
 MATE_BACKGROUNDS = DebianPackage(
     name="mate-backgrounds",

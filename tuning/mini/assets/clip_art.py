@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from edge_et.errors import AssetError
-from edge_et.tuning.assets.cropped import open_cropped
-from edge_et.tuning.assets.debian import DebianPackage, unpack
+from edge_et.tuning.mini.assets.cropped import open_cropped
+from edge_et.tuning.mini.assets.debian import DebianPackage, unpack
 
 OPEN_CLIP_ART = DebianPackage(
     name="openclipart-png",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_et.tuning.assets.debian import DebianPackage, unpack
+from edge_et.tuning.mini.assets.debian import DebianPackage, unpack
 
 FONT_PACKAGES = (
     DebianPackage(

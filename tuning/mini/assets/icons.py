@@ -21,8 +21,8 @@ from PIL import Image
 
 from edge_et.errors import AssetError
 from edge_et.export.steps import atomic_output
-from edge_et.tuning.assets.plain_icons import PLAIN_ICONS
-from edge_et.tuning.concepts import THINGS
+from edge_et.tuning.mini.assets.plain_icons import PLAIN_ICONS
+from edge_et.tuning.mini.concepts import THINGS
 
 ICON_PIXELS = 192
 

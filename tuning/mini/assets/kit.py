@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_et.tuning.assets.backgrounds import BackgroundLibrary
-from edge_et.tuning.assets.clip_art import ClipArt
-from edge_et.tuning.assets.fonts import FontLibrary
-from edge_et.tuning.assets.icons import IconLibrary
-from edge_et.tuning.assets.stamps import StampLibrary
-from edge_et.tuning.concepts import HELD_OUT_STYLE, TRAINING_STYLES
-from edge_et.tuning.scenes.mix import SceneKit
+from edge_et.tuning.mini.assets.backgrounds import BackgroundLibrary
+from edge_et.tuning.mini.assets.clip_art import ClipArt
+from edge_et.tuning.mini.assets.fonts import FontLibrary
+from edge_et.tuning.mini.assets.icons import IconLibrary
+from edge_et.tuning.mini.assets.stamps import StampLibrary
+from edge_et.tuning.mini.concepts import HELD_OUT_STYLE, TRAINING_STYLES
+from edge_et.tuning.mini.scenes.mix import SceneKit
 
 
 def scene_kit(assets: Path, *, held_out: bool = False) -> SceneKit:

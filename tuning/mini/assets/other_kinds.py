@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edge_et.tuning.assets.icons import ICON_SETS, IconLibrary
-from edge_et.tuning.concepts import THINGS, TRAINING_STYLES
+from edge_et.tuning.mini.assets.icons import ICON_SETS, IconLibrary
+from edge_et.tuning.mini.concepts import THINGS, TRAINING_STYLES
 
 # Kinds that fewer sets have say little about hands.
 _FEWEST_SETS = 4

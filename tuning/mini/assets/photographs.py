@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from edge_et.errors import AssetError
-from edge_et.tuning.assets.debian import DebianPackage, unpack
+from edge_et.tuning.mini.assets.debian import DebianPackage, unpack
 
 GCOMPRIS = DebianPackage(
     name="gcompris-qt-data",

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from edge_et.errors import AssetError
-from edge_et.tuning.assets.cropped import open_cropped
-from edge_et.tuning.assets.debian import DebianPackage, unpack
+from edge_et.tuning.mini.assets.cropped import open_cropped
+from edge_et.tuning.mini.assets.debian import DebianPackage, unpack
 
 TUX_PAINT_STAMPS = DebianPackage(
     name="tuxpaint-stamps-default",

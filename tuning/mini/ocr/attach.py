@@ -12,14 +12,14 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from edge_et.export.errors import ParityError
-from edge_et.export.onnx_graph import INPUT, OUTPUT, open_session, run_graph
 from edge_et.export.steps import StepReport, Stopwatch, atomic_output
-from edge_et.export.vision import OPSET
-from edge_et.tuning import recipe
-from edge_et.tuning.reader import letters
-from edge_et.tuning.reader.graph import READING, Part, PrintReader, join, reader_parts
-from edge_et.tuning.reader.weights import find_reader_models
-from edge_et.tuning.vision_head import VisionHead
+from edge_et.export.vision.export_tower import OPSET
+from edge_et.export.vision.onnx_graph import INPUT, OUTPUT, open_session, run_graph
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.ocr import letters
+from edge_et.tuning.mini.ocr.graph import READING, Part, PrintReader, join, reader_parts
+from edge_et.tuning.mini.ocr.weights import find_reader_models
+from edge_et.tuning.mini.vision.vision_head import VisionHead
 
 # Where ONNX Runtime fuses a whole graph otherwise than its parts, 8-bit activations round so too,
 # and of two names that are as likely the other one may be taken.

@@ -12,10 +12,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from edge_et.export.onnx_graph import INPUT
-from edge_et.export.vision import OPSET
-from edge_et.tuning.reader import letters, lines, pixels
-from edge_et.tuning.reader.weights import find_reader_models, load_detector, load_recognizer
+from edge_et.export.vision.export_tower import OPSET
+from edge_et.export.vision.onnx_graph import INPUT
+from edge_et.tuning.mini.ocr import letters, lines, pixels
+from edge_et.tuning.mini.ocr.weights import find_reader_models, load_detector, load_recognizer
 
 READING = "reading"
 _IR_VERSION = 10

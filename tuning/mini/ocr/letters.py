@@ -5,8 +5,8 @@ from __future__ import annotations
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset20 as op
 
-from edge_et.tuning import recipe
-from edge_et.tuning.reader.lines import LINE_HEIGHT, LONGEST_LINE
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.ocr.lines import LINE_HEIGHT, LONGEST_LINE
 
 READ = recipe.READ_TOKENS
 """Characters that are read of a picture."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnxscript import FLOAT, script
 from onnxscript import opset20 as op
 
-from edge_et.tuning.tower import PIXEL_MEAN, PIXEL_STD
+from edge_et.tuning.mini.vision.backbone import PIXEL_MEAN, PIXEL_STD
 
 _MEAN, _STD = list(PIXEL_MEAN), list(PIXEL_STD)
 

@@ -16,7 +16,7 @@ import onnx
 from onnx import numpy_helper, version_converter
 
 from edge_et.errors import TuningError
-from edge_et.export.vision import OPSET
+from edge_et.export.vision.export_tower import OPSET
 
 READER_PACKAGE = "rapidocr"
 READER_VERSION = "3.4.5"

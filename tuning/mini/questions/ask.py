@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_et.tuning.facts import ChartFacts, Facts, ObjectFacts, PrintFacts
-from edge_et.tuning.questions import charts, objects, printed, refusals, relations
-from edge_et.tuning.questions.draw import Draw
-from edge_et.tuning.questions.example import KINDS, Example
+from edge_et.tuning.mini.facts import ChartFacts, Facts, ObjectFacts, PrintFacts
+from edge_et.tuning.mini.questions import charts, objects, printed, refusals, relations
+from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.training.example import KINDS, Example
 
 _Maker = tuple[Callable[[Any], Sequence[Any]], Callable[[Any, Any, Draw], Example]]
 

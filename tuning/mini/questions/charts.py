@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
-from edge_et.tuning.facts import ChartEntry, ChartFacts
-from edge_et.tuning.questions.draw import Draw
-from edge_et.tuning.questions.example import Example
+from edge_et.tuning.mini.facts import ChartEntry, ChartFacts
+from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.training.example import Example
 
 _PARTS = {"bar": "bar", "line": "point", "pie": "slice", "table": "row"}
 _MOST = {

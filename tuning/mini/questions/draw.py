@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from edge_et.tuning.questions.phrasing import phrase
+from edge_et.tuning.mini.questions.phrasing import phrase
 
 T = TypeVar("T")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_et.tuning.concepts import THINGS
-from edge_et.tuning.facts import Label, SceneObject
-from edge_et.tuning.questions.draw import Draw
-from edge_et.tuning.scenes.objects import SHAPE_LABELS, THING_LABELS
+from edge_et.tuning.mini.concepts import THINGS
+from edge_et.tuning.mini.facts import Label, SceneObject
+from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.scenes.objects import SHAPE_LABELS, THING_LABELS
 
 _ALIKE_SHARE = 0.4
 _SAME_FAMILY_SHARE = 0.8

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from edge_et.tuning.concepts import SHAPES
-from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.questions.draw import Draw
-from edge_et.tuning.questions.example import Example
-from edge_et.tuning.questions.labels import (
+from edge_et.tuning.mini.concepts import SHAPES
+from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.labels import (
     absent_label,
     distinct,
     is_countable,
     is_or_are,
     with_article,
 )
+from edge_et.tuning.training.example import Example
 
 _ABSENT_COUNT_SHARE = 0.07
 _MOST_FREQUENT_SHARE = 0.75

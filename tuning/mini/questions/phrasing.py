@@ -16,9 +16,9 @@ from functools import cache
 
 import numpy as np
 
-from edge_et.tuning.questions.patterns_charts import CHART_PATTERNS
-from edge_et.tuning.questions.patterns_objects import OBJECT_PATTERNS
-from edge_et.tuning.questions.patterns_printed import PRINT_PATTERNS
+from edge_et.tuning.mini.questions.patterns_charts import CHART_PATTERNS
+from edge_et.tuning.mini.questions.patterns_objects import OBJECT_PATTERNS
+from edge_et.tuning.mini.questions.patterns_printed import PRINT_PATTERNS
 
 GROUPS = OBJECT_PATTERNS | PRINT_PATTERNS | CHART_PATTERNS
 """Patterns by group and form. A group is named by its kind of question, with what is asked about

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from edge_et.tuning.facts import PrintFacts
-from edge_et.tuning.questions.draw import Draw
-from edge_et.tuning.questions.example import Example
+from edge_et.tuning.mini.facts import PrintFacts
+from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.training.example import Example
 
 _LARGEST_RESULT = 40
 _LONGEST_SUM = 3

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from edge_et.tuning.concepts import COLOURS, SHAPES
-from edge_et.tuning.facts import ChartFacts, Facts, ObjectFacts, PrintFacts
-from edge_et.tuning.questions import charts, objects, printed
-from edge_et.tuning.questions.draw import Draw
-from edge_et.tuning.questions.example import Example
-from edge_et.tuning.questions.labels import absent_label, distinct, is_or_are
-from edge_et.tuning.scenes.objects import THING_LABELS
-from edge_et.tuning.scenes.words import words
+from edge_et.tuning.mini.concepts import COLOURS, SHAPES
+from edge_et.tuning.mini.facts import ChartFacts, Facts, ObjectFacts, PrintFacts
+from edge_et.tuning.mini.questions import charts, objects, printed
+from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.labels import absent_label, distinct, is_or_are
+from edge_et.tuning.mini.scenes.objects import THING_LABELS
+from edge_et.tuning.mini.scenes.words import words
+from edge_et.tuning.training.example import Example
 
 _SERIES = (
     tuple("abcdefgh"),

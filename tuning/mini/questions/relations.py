@@ -12,18 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import combinations
 
-from edge_et.tuning.concepts import COLOURS, PLACES
-from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.questions.draw import Draw
-from edge_et.tuning.questions.example import Example
-from edge_et.tuning.questions.labels import (
+from edge_et.tuning.mini.concepts import COLOURS, PLACES
+from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.labels import (
     category_of,
     distinct,
     is_countable,
     is_or_are,
     is_plural,
 )
-from edge_et.tuning.questions.objects import counted_up, describe, named, singles
+from edge_et.tuning.mini.questions.objects import counted_up, describe, named, singles
+from edge_et.tuning.training.example import Example
 
 _CLEARLY_LARGER = 1.4
 _ABSENT_SHARE = 0.07

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageFilter
 
-from edge_et.tuning.scenes.scene import SCENE_PIXELS
+from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS
 
 _PHOTOGRAPH_SHARE = 0.25
 _BLUR_SHARE = 0.1

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from edge_et.tuning.concepts import COLOURS
-from edge_et.tuning.facts import ChartEntry, ChartFacts
-from edge_et.tuning.scenes.scene import SCENE_PIXELS, Mark, Scene
-from edge_et.tuning.scenes.words import words
+from edge_et.tuning.mini.concepts import COLOURS
+from edge_et.tuning.mini.facts import ChartEntry, ChartFacts
+from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Mark, Scene
+from edge_et.tuning.mini.scenes.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

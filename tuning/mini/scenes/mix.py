@@ -10,12 +10,12 @@ from typing import Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from edge_et.tuning.scenes.canvas import Backgrounds, background, wear
-from edge_et.tuning.scenes.charts import render_chart
-from edge_et.tuning.scenes.objects import render_objects, render_photograph
-from edge_et.tuning.scenes.printed import render_print
-from edge_et.tuning.scenes.restyle import painted, restyle
-from edge_et.tuning.scenes.scene import Scene
+from edge_et.tuning.mini.scenes.canvas import Backgrounds, background, wear
+from edge_et.tuning.mini.scenes.charts import render_chart
+from edge_et.tuning.mini.scenes.objects import render_objects, render_photograph
+from edge_et.tuning.mini.scenes.printed import render_print
+from edge_et.tuning.mini.scenes.restyle import painted, restyle
+from edge_et.tuning.mini.scenes.scene import Scene
 
 Family = Literal["objects", "photograph", "print", "chart"]
 FAMILIES: tuple[Family, ...] = ("objects", "photograph", "print", "chart")

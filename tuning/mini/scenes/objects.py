@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageDraw
 
-from edge_et.tuning.concepts import COLOURS, SHAPES, THINGS
-from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.scenes.scene import SCENE_PIXELS, Mark, Scene
+from edge_et.tuning.mini.concepts import COLOURS, SHAPES, THINGS
+from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Mark, Scene
 
 COMPOSITIONS = ("single", "several", "counting", "sizes")
 THING_LABELS = tuple(Label(thing.name, None, thing.plural) for thing in THINGS)

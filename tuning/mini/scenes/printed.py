@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from edge_et.tuning.concepts import COLOURS
-from edge_et.tuning.facts import Carrier, PrintFacts
-from edge_et.tuning.scenes.scene import SCENE_PIXELS, Mark, Scene
-from edge_et.tuning.scenes.seven_segments import draw_segments
-from edge_et.tuning.scenes.words import words
+from edge_et.tuning.mini.concepts import COLOURS
+from edge_et.tuning.mini.facts import Carrier, PrintFacts
+from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Mark, Scene
+from edge_et.tuning.mini.scenes.seven_segments import draw_segments
+from edge_et.tuning.mini.scenes.words import words
 
 _CARRIERS: tuple[Carrier, ...] = ("sign", "label", "clock", "meter", "sum", "receipt")
 _CARRIER_SHARES = (0.55, 0.1, 0.07, 0.1, 0.08, 0.1)

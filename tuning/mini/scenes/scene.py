@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from edge_et.tuning.facts import Facts
+from edge_et.tuning.mini.facts import Facts
 
 SCENE_PIXELS = 224
 # Training draws its scenes from seeds far below this one.

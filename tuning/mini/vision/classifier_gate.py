@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
+from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, FeatureShard, load_shard
 
 if TYPE_CHECKING:
-    from edge_et.tuning.vision_head import VisionHead
+    from edge_et.tuning.mini.vision.vision_head import VisionHead
 
 _STEPS = 600
 _SCENES_PER_STEP = 32

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edge_et.tuning.scenes.objects import ALL_LABELS
+from edge_et.tuning.mini.scenes.objects import ALL_LABELS
 
 NAMES = tuple(label.words for label in ALL_LABELS)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_et.export.vision_modules import Dinov2Patches
+from edge_et.export.vision.torch_tower import Dinov2Patches
 
 CLOSER_PIXELS = 168
 """Height and width of a thing that is looked at closer."""

@@ -19,18 +19,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge_et.export.steps import atomic_output
-from edge_et.tuning.closer_look import AROUND, CLOSER_PIXELS, cut_out
-from edge_et.tuning.facts import ObjectFacts, SceneObject
-from edge_et.tuning.features import SHARD_SCENES
-from edge_et.tuning.inventory import boxes_at
-from edge_et.tuning.namer import NAMES
-from edge_et.tuning.scenes.canvas import background, wear
-from edge_et.tuning.scenes.mix import Icons, SceneKit, drawn_otherwise, render_scene
-from edge_et.tuning.scenes.objects import THING_LABELS, tilted
-from edge_et.tuning.tower import PIXEL_MEAN, PIXEL_STD
+from edge_et.tuning.mini.facts import ObjectFacts, SceneObject
+from edge_et.tuning.mini.scenes.canvas import background, wear
+from edge_et.tuning.mini.scenes.mix import Icons, SceneKit, drawn_otherwise, render_scene
+from edge_et.tuning.mini.scenes.objects import THING_LABELS, tilted
+from edge_et.tuning.mini.vision.backbone import PIXEL_MEAN, PIXEL_STD
+from edge_et.tuning.mini.vision.crop_classifier import NAMES
+from edge_et.tuning.mini.vision.crop_encoder import AROUND, CLOSER_PIXELS, cut_out
+from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES
+from edge_et.tuning.mini.vision.inventory import boxes_at
 
 if TYPE_CHECKING:
-    from edge_et.tuning.vision_head import VisionHead, VisionTrunk
+    from edge_et.tuning.mini.vision.vision_head import VisionHead, VisionTrunk
 
 CUTOUT_PIXELS = 160
 """Height and width of a cut-out, of which the closer look sees the middle."""

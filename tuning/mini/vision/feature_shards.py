@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 
 from edge_et.export.steps import atomic_output
-from edge_et.tuning.facts import Facts
-from edge_et.tuning.scenes.mix import SceneKit, render_scene
-from edge_et.tuning.scenes.scene import SCENE_PIXELS, Scene
+from edge_et.tuning.mini.facts import Facts
+from edge_et.tuning.mini.scenes.mix import SceneKit, render_scene
+from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Scene
 
 SHARD_SCENES = 256
 TOKEN_GRID = 8

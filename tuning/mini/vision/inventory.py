@@ -23,14 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_et.tuning import recipe
-from edge_et.tuning.concepts import PLACES
-from edge_et.tuning.facts import ObjectFacts
-from edge_et.tuning.features import SHARD_SCENES, FeatureShard, load_shard
-from edge_et.tuning.namer import Namer
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.concepts import PLACES
+from edge_et.tuning.mini.facts import ObjectFacts
+from edge_et.tuning.mini.vision.crop_classifier import Namer
+from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, FeatureShard, load_shard
 
 if TYPE_CHECKING:
-    from edge_et.tuning.vision_head import VisionHead
+    from edge_et.tuning.mini.vision.vision_head import VisionHead
 
 Look = Callable[[Tensor], Tensor]
 """From boxes [N, K, 3], as `CloserLook` takes them, to looks [N, K, C]."""

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_et.tuning.checkpoint import load_checkpoint, save_checkpoint
-from edge_et.tuning.closer_look import CloserLook
-from edge_et.tuning.cutouts import Cutouts, is_coloured, middles, varied
-from edge_et.tuning.namer import NAMES, Namer, discriminants, fit_namer
-from edge_et.tuning.precision import working_precision
-from edge_et.tuning.train import rate_factor
+from edge_et.tuning.mini.vision.crop_classifier import NAMES, Namer, discriminants, fit_namer
+from edge_et.tuning.mini.vision.crop_encoder import CloserLook
+from edge_et.tuning.mini.vision.crops import Cutouts, is_coloured, middles, varied
+from edge_et.tuning.training.precision import working_precision
+from edge_et.tuning.training.train import rate_factor
+from edge_et.tuning.training.training_checkpoint import load_checkpoint, save_checkpoint
 
 # Of each step.
 _THINGS, _OTHERS = 48, 32

@@ -22,19 +22,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_et.errors import TuningError
-from edge_et.export.projector import PixelShuffleProjector
-from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector, early_features
-from edge_et.tuning import recipe
-from edge_et.tuning.closer_look import CLOSER_PIXELS, CloserLook
-from edge_et.tuning.inventory import Inventory
-from edge_et.tuning.precision import working_precision
-from edge_et.tuning.reader.weights import CHARACTERS
-from edge_et.tuning.tower import TOWER_PIXELS, pixel_values
+from edge_et.export.vision.projector import PixelShuffleProjector
+from edge_et.export.vision.torch_tower import Dinov2Patches, TowerWithProjector, early_features
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.ocr.weights import CHARACTERS
+from edge_et.tuning.mini.vision.backbone import TOWER_PIXELS, pixel_values
+from edge_et.tuning.mini.vision.crop_encoder import CLOSER_PIXELS, CloserLook
+from edge_et.tuning.mini.vision.inventory import Inventory
+from edge_et.tuning.training.precision import working_precision
 
 if TYPE_CHECKING:
     from transformers import Dinov2Model
 
-    from edge_et.tuning.classifier import WordClassifier
+    from edge_et.tuning.mini.vision.classifier import WordClassifier
 
 Read = Callable[[np.ndarray], np.ndarray]
 """From pixel values [N, 3, H, W] to a reading [N, R, 4]; a `reader.graph.PrintReader` is one."""

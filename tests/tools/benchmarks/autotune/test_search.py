@@ -14,24 +14,24 @@ import pytest
 from PIL import Image
 
 import edge_et
-from edge_et.benchmarks.tune import search
-from edge_et.benchmarks.tune.dialogue import draw_pictures, record
-from edge_et.benchmarks.tune.search import tune
-from edge_et.benchmarks.tune.weights import convert, merge
+from edge_et.benchmarks.autotune import search
+from edge_et.benchmarks.autotune.dialogue import draw_pictures, record
+from edge_et.benchmarks.autotune.search import tune
+from edge_et.benchmarks.autotune.weights import convert, merge
 from edge_et.bundle import Bundle, load_bundle
 from edge_et.errors import BenchError
-from edge_et.export.llama_logits import llama_logits
-from edge_et.opening import open_pipeline
-from edge_et.profile import (
+from edge_et.export.llm.llama_logits import llama_logits
+from edge_et.pipeline import (
     PROFILE_NAME,
     DeviceProfile,
     Settings,
     device_name,
     library_versions,
     manifest_sha256,
+    open_pipeline,
     profile_folder,
-    tuned,
 )
+from edge_et.pipeline.device_profile import tuned
 
 TOKENS = [[3, 9, 27, 81, 5, 15, 45]]
 PICTURE = Image.new("RGB", (40, 30), "teal")
@@ -117,7 +117,7 @@ def test_weights_made_by_tune_take_the_place_of_weights_and_adapter(bundle: Bund
     spec = bundle.manifest.perceiver
     made = profile_folder(bundle) / "perceiver-q8_0.gguf"
     convert(bundle.path(spec.weights), bundle.path(spec.adapter), made, "Q8_0")  # type: ignore[arg-type]
-    write_profile(bundle, perceiver=edge_et.bundle.file_ref(made))
+    write_profile(bundle, perceiver=edge_et.bundle.loading.file_ref(made))
     found, _ = tuned(bundle)
     assert found.path(found.manifest.perceiver.weights) == made
     assert found.manifest.perceiver.adapter is None
@@ -151,7 +151,7 @@ def test_damaged_weights_are_passed_over(
     write_profile(bundle)
     made = profile_folder(bundle) / "made.gguf"
     shutil.copy(bundle.path(bundle.manifest.perceiver.weights), made)
-    ref = edge_et.bundle.file_ref(made)
+    ref = edge_et.bundle.loading.file_ref(made)
     if damage == "outside":
         ref = msgspec.structs.replace(ref, path="../made.gguf")
     write_profile(bundle, perceiver=ref)

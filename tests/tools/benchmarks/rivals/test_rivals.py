@@ -22,18 +22,18 @@ from edge_et.benchmarks.document import Bounds, Configuration, Document
 from edge_et.benchmarks.latency import BASELINES, run_latency
 from edge_et.benchmarks.measure import measure
 from edge_et.benchmarks.picture import draw_picture
-from edge_et.benchmarks.rivals import mtmd, server
+from edge_et.benchmarks.rivals import llama_server as server
+from edge_et.benchmarks.rivals import mtmd
 from edge_et.benchmarks.rivals.conversation import Conversation
-from edge_et.benchmarks.rivals.server_process import Server
+from edge_et.benchmarks.rivals.llama_server_process import Server
 from edge_et.benchmarks.subject import Job
-from edge_et.benchmarks.synthetic.bundle import synthetic_bundle
 from edge_et.benchmarks.synthetic.shapes import BundleShape
-from edge_et.bundle import Bundle, load_bundle, save_manifest
+from edge_et.benchmarks.synthetic.synthetic_bundle import synthetic_bundle
+from edge_et.bundle import Bundle, ThinkSpec, load_bundle, save_manifest
 from edge_et.errors import BenchError
-from edge_et.export.compare import row_cosines
-from edge_et.manifest import ThinkSpec
-from edge_et.marker import forced_marker
-from edge_et.tokenizer import Tokenizer
+from edge_et.export.numeric_comparison import row_cosines
+from edge_et.generation import forced_marker
+from edge_et.llm import Tokenizer
 
 ONE = BundleShape(name="one", tower=TOWER, perceiver=LLM, context_length=512)
 PAIR = replace(ONE, name="pair", reasoner=replace(LLM, name="larger", layers=3))

@@ -19,17 +19,20 @@ from edge_et.benchmarks import latency
 from edge_et.benchmarks.document import Bounds
 from edge_et.benchmarks.latency import run_latency
 from edge_et.benchmarks.rivals.conversation import find_mmproj
-from edge_et.benchmarks.synthetic.bundle import default_folder, size_bytes, synthetic_bundle
-from edge_et.benchmarks.synthetic.llm import Tensor, tensors_of
 from edge_et.benchmarks.synthetic.mmproj import write_mmproj
+from edge_et.benchmarks.synthetic.random_gguf import Tensor, tensors_of
+from edge_et.benchmarks.synthetic.random_tower import tower_bytes
 from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape, LlmShape
-from edge_et.benchmarks.synthetic.tokenizer import SPECIAL, new_tokenizer, write_tokenizer
-from edge_et.benchmarks.synthetic.tower import tower_bytes
+from edge_et.benchmarks.synthetic.synthetic_bundle import (
+    default_folder,
+    size_bytes,
+    synthetic_bundle,
+)
+from edge_et.benchmarks.synthetic.synthetic_tokenizer import SPECIAL, new_tokenizer, write_tokenizer
 from edge_et.bundle import Bundle
 from edge_et.errors import BenchError
 from edge_et.export.steps import no_progress
-from edge_et.llama import read_shape
-from edge_et.tokenizer import Tokenizer
+from edge_et.llm import Tokenizer, read_shape
 
 LLM = LlmShape(
     name="miniature",

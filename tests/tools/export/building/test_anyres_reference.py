@@ -11,8 +11,8 @@ from tiny.anyres import LLAVA, edited
 from transformers import LlavaOnevisionImageProcessor
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel
 
-from edge_et.packing import pack, plan_image
-from edge_et.tiling import split_tiles, to_pixel_values
+from edge_et.image import plan_image, split_tiles, to_pixel_values
+from edge_et.image.packing import pack
 
 # The image processor takes pictures of one or three rows for channels; there are none here.
 SIZES = [
@@ -73,7 +73,7 @@ def test_packed_tokens_are_those_of_transformers(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("shape", [(162, 54), (81, 108), (30, 31), (1, 200)])
 def test_interpolation_is_that_of_torch(shape: tuple[int, int]) -> None:
     """Of maps of every shape, bilinear with corners that are not aligned, without antialiasing."""
-    from edge_et.packing import _interpolated
+    from edge_et.image.packing import _interpolated
 
     joined = np.random.default_rng(4).normal(0, 1, (*shape, 8)).astype(np.float32)
     for divisor in (1.11, 1.5, 2.0, 2.9):

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from edge_et.bundle import load_bundle
 from edge_et.errors import MissingPackageError, ModelFileError, WidthMismatchError
-from edge_et.export.assemble import (
+from edge_et.export.building.assemble import (
     BundleTemplate,
     ModelFiles,
     PackageFile,
@@ -20,10 +20,10 @@ from edge_et.export.assemble import (
     read_template,
 )
 from edge_et.export.errors import AssemblyError, GraphError, UnreadableCheckpointError
-from edge_et.export.llm import export_llm
-from edge_et.export.lora import export_lora
-from edge_et.export.onnx_graph import open_session, run_graph
+from edge_et.export.llm.export_llm import export_llm
+from edge_et.export.llm.export_lora import export_lora
 from edge_et.export.steps import StepReport
+from edge_et.export.vision.onnx_graph import open_session, run_graph
 
 CHAT = {
     "turn_start": "<|im_start|>{role}\n",

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny.anyres import golden, golden_image
 from tiny.hub import COMMIT, running_hub, use_hub
+from tiny.places import GOLDEN
 from tiny.vlm import TOWER, llava_tensors, write_checkpoint, write_onevision
 from transformers import (
     Qwen3Config,
@@ -29,8 +30,8 @@ from transformers import (
 import edge_et
 from edge_et.bundle import Manifest, load_bundle
 from edge_et.errors import OptionError
-from edge_et.export.build import Built, build_bundle
-from edge_et.export.build_steps import BuildOptions
+from edge_et.export.building.build_bundle import Built, build_bundle
+from edge_et.export.building.build_files import BuildOptions
 from edge_et.export.errors import (
     AssemblyError,
     CheckpointError,
@@ -42,7 +43,6 @@ from edge_et.export.errors import (
     UnsupportedModelError,
 )
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 PERCEIVER = GOLDEN / "llava_qwen3_tiny"
 SO400M = "google/siglip-so400m-patch14-384"
 SMALL = BuildOptions(quantization="Q8_0", max_tiles=5)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tiny.anyres import LLAVA, edited
 
-from edge_et.export.disk import ModelSize, build_bytes
-from edge_et.export.judging import most_image_tokens
-from edge_et.manifest import VisionSpec
-from edge_et.packing import plan_image
-from edge_et.quantize.examples import EXAMPLES, JUDGED
+from edge_et.bundle import VisionSpec
+from edge_et.export.building.disk_space import ModelSize, build_bytes
+from edge_et.export.building.evaluation_prompts import most_image_tokens
+from edge_et.image import plan_image
+from edge_et.quantize.example_dialogues import EXAMPLES, JUDGED
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,12 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from edge_et.export.building.vlm_checkpoint import (
+    export_vlm_vision,
+    load_tower,
+    read_vlm,
+    vision_tower_beside,
+)
 from edge_et.export.errors import (
     LeftoverTensorError,
     MissingTensorError,
@@ -42,10 +48,9 @@ from edge_et.export.errors import (
     UnreadableCheckpointError,
     UnsupportedModelError,
 )
-from edge_et.export.llama_logits import llama_logits
-from edge_et.export.llm import MAX_LOGIT_ERROR, export_llm
-from edge_et.export.vision_modules import TowerWithProjector
-from edge_et.export.vlm import export_vlm_vision, load_tower, read_vlm, vision_tower_beside
+from edge_et.export.llm.export_llm import MAX_LOGIT_ERROR, export_llm
+from edge_et.export.llm.llama_logits import llama_logits
+from edge_et.export.vision.torch_tower import TowerWithProjector
 
 SO400M = "google/siglip-so400m-patch14-384"
 PIXELS = torch.randn(1, 3, 384, 384, generator=torch.Generator().manual_seed(5))
@@ -373,7 +378,9 @@ def test_a_truncated_shard_is_refused(tmp_path: Path) -> None:
 def test_files_of_torch_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, shards: int
 ) -> None:
-    monkeypatch.setattr("edge_et.export.tensor_formats._MAPPED_BYTES", 10_000)  # mapped anew often
+    monkeypatch.setattr(
+        "edge_et.export.checkpoint.tensor_formats._MAPPED_BYTES", 10_000
+    )  # mapped anew often
     tensors = {name: tensor.to(dtype) for name, tensor in llava_tensors().items()}
     as_torch = write_checkpoint(tmp_path / "t", LLAVA, tensors, shards=shards, torch_files=True)
     as_safetensors = write_checkpoint(tmp_path / "s", LLAVA, tensors, shards=shards)

@@ -15,22 +15,19 @@ from tiny.anyres import GOLDEN, golden
 from tiny.vlm import LLAVA, write_onevision
 
 from edge_et.bundle import FileRef, LanguageModelSpec, Processing, Tiling, VisionSpec
-from edge_et.context import Context
-from edge_et.export.llm import export_llm
-from edge_et.export.onnx_graph import OUTPUT, open_session, run_outputs
-from edge_et.export.vision import MAX_TOKEN_ERROR
-from edge_et.export.vlm import (
+from edge_et.export.building.vlm_checkpoint import (
     VisionLanguageModel,
     check_prompt_tokens,
     export_vlm_vision,
     load_tower,
     read_vlm,
 )
-from edge_et.llm import LanguageModel
-from edge_et.packing import pack, plan_image
-from edge_et.prompt import ImageSegment, Segment, TokenSegment
-from edge_et.tokenizer import Tokenizer
-from edge_et.vision import ImageTokens
+from edge_et.export.llm.export_llm import export_llm
+from edge_et.export.vision.export_tower import MAX_TOKEN_ERROR
+from edge_et.export.vision.onnx_graph import OUTPUT, open_session, run_outputs
+from edge_et.image import ImageTokens, plan_image
+from edge_et.image.packing import pack
+from edge_et.llm import Context, ImageSegment, LanguageModel, Segment, Tokenizer, TokenSegment
 
 MAX_LOGIT_ERROR = 3e-3
 NO_FILE = FileRef(path="x", size_bytes=1, sha256="0" * 64)

@@ -4,17 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny.places import GOLDEN
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from edge_et.export.chat import load_tokenizer
+from edge_et.bundle import ChatSpec
+from edge_et.export.building.stage_specs import Talker, plan_stages
+from edge_et.export.chat.llm_chat_format import ThoughtMarks, read_text_chat
+from edge_et.export.chat.vlm_chat_format import load_tokenizer
 from edge_et.export.errors import AssemblyError, UnsupportedModelError, VocabularyError
-from edge_et.export.text_chat import ThoughtMarks, read_text_chat
-from edge_et.export.two_stages import Talker, plan_stages
-from edge_et.manifest import ChatSpec
-from edge_et.prompt import Plain, TokenSegment, Trusted, system_turn, to_segments, user_turn
-from edge_et.tokenizer import Tokenizer as RuntimeTokenizer
+from edge_et.llm import Plain, TokenSegment, Trusted, system_turn, to_segments, user_turn
+from edge_et.llm import Tokenizer as RuntimeTokenizer
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "llava_qwen3_tiny"
+CHECKPOINT = GOLDEN / "llava_qwen3_tiny"
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content"
     " + '<|im_end|>\n' }}{% endfor %}"
@@ -43,7 +44,7 @@ def save_tokenizer(folder: Path, template: str | None, eos: list[int] | int | No
 
 
 def test_qwen3_marks_its_thoughts() -> None:
-    found = read_text_chat(GOLDEN)
+    found = read_text_chat(CHECKPOINT)
     assert found.chat == ChatSpec(
         turn_start="<|im_start|>{role}\n",
         turn_end="<|im_end|>\n",
@@ -57,8 +58,8 @@ def test_qwen3_marks_its_thoughts() -> None:
 
 @pytest.mark.parametrize("think", [True, False])
 def test_the_runtime_writes_the_tokens_of_the_template(think: bool) -> None:
-    found = read_text_chat(GOLDEN)
-    tokenizer = load_tokenizer(GOLDEN)
+    found = read_text_chat(CHECKPOINT)
+    tokenizer = load_tokenizer(CHECKPOINT)
     words = "Description: two na\u00efve  caf\u00e9s\n\nQuestion: \u6771\u4eac?"
     expected = tokenizer.apply_chat_template(
         [{"role": "user", "content": words}], add_generation_prompt=True, enable_thinking=think
@@ -66,7 +67,7 @@ def test_the_runtime_writes_the_tokens_of_the_template(think: bool) -> None:
     assert found.thoughts is not None
     parts = [*system_turn(found.chat), *user_turn(found.chat, [Plain(words)])]
     parts += [] if think else [Trusted(found.thoughts.skip)]
-    (segment,) = to_segments(parts, RuntimeTokenizer(GOLDEN / "tokenizer.json"))
+    (segment,) = to_segments(parts, RuntimeTokenizer(CHECKPOINT / "tokenizer.json"))
     assert isinstance(segment, TokenSegment)
     assert list(segment.ids) == expected
 
@@ -117,10 +118,10 @@ def test_a_damaged_tokenizer_is_told(tmp_path: Path) -> None:
 
 
 def talker(parameters: float, *, thinks: bool = False, longest: int = 40_960) -> Talker:
-    found = read_text_chat(GOLDEN)
+    found = read_text_chat(CHECKPOINT)
     return Talker(
         chat=found.chat,
-        tokenizer=RuntimeTokenizer(GOLDEN / "tokenizer.json"),
+        tokenizer=RuntimeTokenizer(CHECKPOINT / "tokenizer.json"),
         parameters=int(parameters),
         longest=longest,
         thoughts=found.thoughts if thinks else None,

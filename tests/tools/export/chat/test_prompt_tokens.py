@@ -9,13 +9,13 @@ import pytest
 from tiny.vlm import LLAVA, ONEVISION, edit_config
 
 from edge_et.bundle import ChatSpec
-from edge_et.export.chat import ChatFormat, qwen_1_5_format, template_format
-from edge_et.export.errors import AssemblyError, UnreadableCheckpointError, VocabularyError
-from edge_et.export.prompt_tokens import (
+from edge_et.export.chat.prompt_tokens import (
     QUESTIONS,
     picture_prompts_that_differ,
     text_prompts_that_differ,
 )
+from edge_et.export.chat.vlm_chat_format import ChatFormat, qwen_1_5_format, template_format
+from edge_et.export.errors import AssemblyError, UnreadableCheckpointError, VocabularyError
 
 PROMPT = "Describe it. Especially, pay attention to {question}."
 # As llava-hf's checkpoints have it: a space behind the role, a line feed before the words.

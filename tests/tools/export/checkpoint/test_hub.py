@@ -13,7 +13,8 @@ import pytest
 from huggingface_hub import constants
 from tiny.hub import COMMIT, Hub, Repository, running_hub, use_hub
 
-from edge_et.export.disk import require_disk
+from edge_et.export.building.disk_space import require_disk
+from edge_et.export.checkpoint.hub import fetch_checkpoint, files_to_fetch, find_checkpoint
 from edge_et.export.errors import (
     DiskSpaceError,
     HubAccessError,
@@ -23,7 +24,6 @@ from edge_et.export.errors import (
     HubNotFoundError,
     UnreadableCheckpointError,
 )
-from edge_et.export.hub import fetch_checkpoint, files_to_fetch, find_checkpoint
 
 WEIGHTS = os.urandom(300_000)
 FILES = {
@@ -108,7 +108,7 @@ def test_a_killed_download_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> Non
     hub.repositories["owner/model"].files[big] = content
     hub.stall_after = 11 * 2**20
     program = (
-        "from edge_et.export.hub import find_checkpoint, fetch_checkpoint\n"
+        "from edge_et.export.checkpoint.hub import find_checkpoint, fetch_checkpoint\n"
         "print(fetch_checkpoint(find_checkpoint('hf:owner/model')))"
     )
     cache = tmp_path / "cache"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny.places import ROOT
 from transformers import AutoModelForCausalLM
 
 from edge_et.export.errors import (
@@ -23,11 +24,11 @@ from edge_et.export.errors import (
     UnsupportedModelError,
     VocabularyError,
 )
-from edge_et.export.llama_logits import llama_logits
-from edge_et.export.llm import MAX_LOGIT_ERROR, export_llm
-from edge_et.export.logits import checkpoint_logits
+from edge_et.export.llm.compare_logits import checkpoint_logits
+from edge_et.export.llm.export_llm import MAX_LOGIT_ERROR, export_llm
+from edge_et.export.llm.llama_logits import llama_logits
 
-GOLDEN = Path(__file__).parent / "data" / "llama_tiny"
+GOLDEN = ROOT / "tests" / "tools" / "data" / "llama_tiny"
 
 DOUBLE = torch.zeros(64, dtype=torch.float64)
 
@@ -311,7 +312,7 @@ def test_a_wrong_conversion_is_caught_and_removed(
     llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "edge_et.export.family_llama.interleave_halves", lambda values, heads: values
+        "edge_et.export.families.llm_llama.interleave_halves", lambda values, heads: values
     )
     out = tmp_path / "out.gguf"
     with pytest.raises(ParityError, match=r"max abs logit error .* nothing was written"):

@@ -17,10 +17,10 @@ from edge_et.export.errors import (
     UnreadableCheckpointError,
     UnsupportedModelError,
 )
-from edge_et.export.llm import MAX_LOGIT_ERROR, export_llm
-from edge_et.export.logits import gguf_against_checkpoint
-from edge_et.export.lora import export_lora
-from edge_et.tuning.adapter_file import read_adapter
+from edge_et.export.llm.compare_logits import gguf_against_checkpoint
+from edge_et.export.llm.export_llm import MAX_LOGIT_ERROR, export_llm
+from edge_et.export.llm.export_lora import export_lora
+from edge_et.tuning.training.lora_file import read_adapter
 
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

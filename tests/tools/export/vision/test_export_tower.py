@@ -26,11 +26,11 @@ from edge_et.export.errors import (
     UnreadableCheckpointError,
     UnsupportedModelError,
 )
-from edge_et.export.onnx_graph import open_session, run_graph, run_outputs
-from edge_et.export.projector import MlpProjector, PixelShuffleProjector
-from edge_et.export.projector_files import load_projector, save_projector
-from edge_et.export.vision import MAX_TOKEN_ERROR, export_tower, export_vision
-from edge_et.export.vision_modules import Dinov2Patches, TowerWithProjector, load_backbone
+from edge_et.export.vision.export_tower import MAX_TOKEN_ERROR, export_tower, export_vision
+from edge_et.export.vision.onnx_graph import open_session, run_graph, run_outputs
+from edge_et.export.vision.projector import MlpProjector, PixelShuffleProjector
+from edge_et.export.vision.projector_files import load_projector, save_projector
+from edge_et.export.vision.torch_tower import Dinov2Patches, TowerWithProjector, load_backbone
 
 
 def pixels(tiles: int, size: int) -> torch.Tensor:
@@ -135,7 +135,7 @@ def test_weights_beyond_the_limit_lie_beside_the_graph(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edge_et.export.onnx_file.MAX_WEIGHTS_BYTES", 1000)
+    monkeypatch.setattr("edge_et.export.vision.onnx_writer.MAX_WEIGHTS_BYTES", 1000)
     out = tmp_path / "vision.onnx"
     report = export_vision(dinov2_folder, projector_folder, out, image_size=56)
     data = tmp_path / "vision.onnx.data"
@@ -264,7 +264,7 @@ def test_a_graph_that_differs_is_removed(
                 weights.raw_data = np.full(64, 0.5, np.float32).tobytes()
         onnx.save(graph, path)
 
-    monkeypatch.setattr("edge_et.export.vision.write_model", write_another)
+    monkeypatch.setattr("edge_et.export.vision.export_tower.write_model", write_another)
     export_copy(ParityError, "nothing was written")
 
 

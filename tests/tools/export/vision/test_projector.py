@@ -10,8 +10,8 @@ from edge_et.export.errors import (
     TensorShapeError,
     UnreadableCheckpointError,
 )
-from edge_et.export.projector import PixelShuffleProjector, pixel_shuffle
-from edge_et.export.projector_files import load_projector, save_projector
+from edge_et.export.vision.projector import PixelShuffleProjector, pixel_shuffle
+from edge_et.export.vision.projector_files import load_projector, save_projector
 
 
 def test_a_token_holds_its_block_in_reading_order() -> None:

@@ -19,8 +19,8 @@ from PIL import Image
 from edge_et.errors import TuningError
 from edge_et.tuning.data.describers import EndpointDescriber, RowError
 from edge_et.tuning.data.endpoint import Endpoint
-from edge_et.tuning.data.readers import Instruction, Pair
-from edge_et.tuning.data.records import read_records
+from edge_et.tuning.data.extraction_records import read_records
+from edge_et.tuning.data.instructions import Instruction, Pair
 
 Reply = tuple[int, dict[str, str], bytes]
 PICTURE = Image.new("RGB", (3000, 10), "red")

@@ -16,16 +16,16 @@ from edge_et.tuning.data.describers import (
     RowError,
     TruthDescriber,
 )
-from edge_et.tuning.data.journal import Journal
-from edge_et.tuning.data.make import journal_path, make_data, rejected_path
-from edge_et.tuning.data.readers import (
+from edge_et.tuning.data.description_log import Journal
+from edge_et.tuning.data.extraction_records import ExtractionRecord, read_records
+from edge_et.tuning.data.instructions import (
     BrokenRow,
     Instruction,
     Pair,
     picture_path,
     read_instructions,
 )
-from edge_et.tuning.data.records import ExtractionRecord, read_records
+from edge_et.tuning.data.make_data import journal_path, make_data, rejected_path
 from edge_et.tuning.data.statements import holding, statement
 
 ROW = {"image": "a.png", "question": "What colour is the dog?", "answer": "brown"}

@@ -12,23 +12,23 @@ from PIL import Image
 from tiny.icons import Squares
 
 from edge_et.benchmarks.quality import scenes
-from edge_et.benchmarks.quality.ways import Reply
+from edge_et.benchmarks.quality.modes import Reply
 from edge_et.errors import TuningError
 from edge_et.image import load_image
-from edge_et.tuning import recipe
-from edge_et.tuning.assets.photographs import Photograph
-from edge_et.tuning.compare import comparison, paired_difference
-from edge_et.tuning.evaluate import Trial, guessing, read_trials, sit_exam, table
-from edge_et.tuning.evaluate_photographs import (
+from edge_et.tuning.evaluation.compare_modes import comparison, paired_difference
+from edge_et.tuning.evaluation.contact_sheet import write_failures
+from edge_et.tuning.evaluation.evaluate import Trial, guessing, read_trials, sit_exam, table
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.assets.photographs import Photograph
+from edge_et.tuning.mini.evaluate_photographs import (
     name_photographs,
     photograph_table,
     write_photograph_sheet,
 )
-from edge_et.tuning.exams import EXAMS, find_exam, questions
-from edge_et.tuning.facts import ChartFacts, Label, ObjectFacts, SceneObject
-from edge_et.tuning.questions.example import KINDS
-from edge_et.tuning.scenes.mix import SceneKit
-from edge_et.tuning.sheets import write_failures
+from edge_et.tuning.mini.exams import EXAMS, find_exam, questions
+from edge_et.tuning.mini.facts import ChartFacts, Label, ObjectFacts, SceneObject
+from edge_et.tuning.mini.scenes.mix import SceneKit
+from edge_et.tuning.training.example import KINDS
 
 FONTS = (Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"),)
 

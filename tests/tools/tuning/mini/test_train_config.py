@@ -11,17 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from tiny.places import ROOT
 
 from edge_et.errors import AssetError, TuningError
-from edge_et.tuning.assets import clip_art, photographs, stamps
-from edge_et.tuning.assets import other_kinds as other_kinds_module
-from edge_et.tuning.assets.debian import DebianPackage, unpack
-from edge_et.tuning.concepts import THINGS
-from edge_et.tuning.config import AlignStage, NamesStage, TextStage, load_config
-from edge_et.tuning.curves import draw_curves, read_log
-from edge_et.tuning.own_pictures import read_own_pictures, vary
-
-ROOT = Path(__file__).parents[2]
+from edge_et.tuning.mini.assets import clip_art, photographs, stamps
+from edge_et.tuning.mini.assets import other_kinds as other_kinds_module
+from edge_et.tuning.mini.assets.debian import DebianPackage, unpack
+from edge_et.tuning.mini.concepts import THINGS
+from edge_et.tuning.mini.train_config import AlignStage, NamesStage, TextStage, load_config
+from edge_et.tuning.own.own_pictures import read_own_pictures, vary
+from edge_et.tuning.training.curves import draw_curves, read_log
 
 HEAD = 'work = "runs"\nassets = "downloads"\n'
 ALIGN = '[[stage]]\nkind = "align"\nname = "align"\nscenes = 512\n'

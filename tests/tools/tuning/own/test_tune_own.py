@@ -9,10 +9,10 @@ from PIL import Image
 from tiny.tokenizer import write_tokenizer
 
 from edge_et.errors import TuningError
-from edge_et.tuning import recipe
-from edge_et.tuning.own import _OwnSource, score, tune_own
-from edge_et.tuning.own_pictures import OwnPicture, OwnPictures
-from edge_et.tuning.samples import IGNORED
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.own.own_pictures import OwnPicture, OwnPictures
+from edge_et.tuning.own.tune_own import _OwnSource, score, tune_own
+from edge_et.tuning.training.packed_samples import IGNORED
 
 
 class Pipe:

@@ -17,30 +17,34 @@ from tiny.tokenizer import write_tokenizer
 from torch.nn.utils import parameters_to_vector
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from edge_et.bundle import ChatSpec
 from edge_et.errors import TuningError
-from edge_et.manifest import ChatSpec
-from edge_et.prompt import TokenSegment, end_turn, fill, to_segments, user_turn
-from edge_et.tokenizer import Tokenizer
-from edge_et.tuning import recipe
-from edge_et.tuning.align import (
+from edge_et.image import ImageTokens
+from edge_et.llm import Tokenizer, TokenSegment, end_turn, fill, to_segments, user_turn
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.concepts import PLACES
+from edge_et.tuning.mini.facts import Label, ObjectFacts, PrintFacts, SceneObject, printed_words
+from edge_et.tuning.mini.scene_source import Mixture, SceneSource, conversations
+from edge_et.tuning.mini.vision.align import (
     AlignSettings,
     WordTargets,
     _objects_under,
     align,
     cell_accuracy,
 )
-from edge_et.tuning.concepts import PLACES
-from edge_et.tuning.facts import Label, ObjectFacts, PrintFacts, SceneObject, printed_words
-from edge_et.tuning.features import (
+from edge_et.tuning.mini.vision.backbone import pixel_values
+from edge_et.tuning.mini.vision.classifier_gate import fit_trust
+from edge_et.tuning.mini.vision.crop_classifier import NAMES
+from edge_et.tuning.mini.vision.feature_shards import (
     SHARD_SCENES,
     FeatureShard,
     load_shard,
     shard_path,
     write_shard,
 )
-from edge_et.tuning.namer import NAMES
-from edge_et.tuning.questions.example import Example
-from edge_et.tuning.samples import (
+from edge_et.tuning.mini.vision.vision_head import VisionHead
+from edge_et.tuning.training.example import Example
+from edge_et.tuning.training.packed_samples import (
     IGNORED,
     ROW_TOKENS,
     PackedSample,
@@ -53,18 +57,13 @@ from edge_et.tuning.samples import (
     practice,
     two_stage,
 )
-from edge_et.tuning.scene_source import Mixture, SceneSource, conversations
-from edge_et.tuning.tower import pixel_values
-from edge_et.tuning.train import (
+from edge_et.tuning.training.train import (
     TrainSettings,
     add_adapter,
     batch_loss,
     teacher_forced_accuracy,
     train,
 )
-from edge_et.tuning.trust import fit_trust
-from edge_et.tuning.vision_head import VisionHead
-from edge_et.vision import ImageTokens
 
 WORDS = ("dog", "cat", "sun", "red square", "7", "s")
 

@@ -9,20 +9,19 @@ import torch
 from onnx import numpy_helper
 from PIL import Image, ImageDraw, ImageFont
 from tiny.mini_vision import set_recipe, split_tiny
+from tiny.places import EXAMPLES
 
 from edge_et.errors import TuningError
-from edge_et.export.onnx_graph import open_session, run_graph
-from edge_et.export.vision import export_tower
+from edge_et.export.vision.export_tower import export_tower
+from edge_et.export.vision.onnx_graph import open_session, run_graph
 from edge_et.quantize.vision_methods import weight_only
-from edge_et.tuning import recipe
-from edge_et.tuning.reader import letters, weights
-from edge_et.tuning.reader.attach import attach_reader
-from edge_et.tuning.reader.graph import PrintReader
-from edge_et.tuning.reader.lines import LINES
-from edge_et.tuning.reader.weights import CHARACTERS, find_reader_models, load_recognizer
-from edge_et.tuning.tower import TOWER_PIXELS, pixel_values
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.ocr import letters, weights
+from edge_et.tuning.mini.ocr.attach import attach_reader
+from edge_et.tuning.mini.ocr.graph import PrintReader
+from edge_et.tuning.mini.ocr.lines import LINES
+from edge_et.tuning.mini.ocr.weights import CHARACTERS, find_reader_models, load_recognizer
+from edge_et.tuning.mini.vision.backbone import TOWER_PIXELS, pixel_values
 
 
 @pytest.fixture(scope="module")

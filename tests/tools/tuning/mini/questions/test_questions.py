@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edge_et.tuning.concepts import COLOURS, PLACES, THINGS
-from edge_et.tuning.facts import (
+from edge_et.tuning.mini.concepts import COLOURS, PLACES, THINGS
+from edge_et.tuning.mini.facts import (
     Carrier,
     ChartEntry,
     ChartFacts,
@@ -18,10 +18,10 @@ from edge_et.tuning.facts import (
     PrintFacts,
     SceneObject,
 )
-from edge_et.tuning.questions.ask import ask, caption, kinds_for
-from edge_et.tuning.questions.example import KINDS, TWO_STEP_KINDS, Example
-from edge_et.tuning.questions.phrasing import GROUPS, count_templates, phrase, templates
-from edge_et.tuning.scenes.objects import ALL_LABELS, SHAPE_LABELS, THING_LABELS
+from edge_et.tuning.mini.questions.ask import ask, caption, kinds_for
+from edge_et.tuning.mini.questions.phrasing import GROUPS, count_templates, phrase, templates
+from edge_et.tuning.mini.scenes.objects import ALL_LABELS, SHAPE_LABELS, THING_LABELS
+from edge_et.tuning.training.example import KINDS, TWO_STEP_KINDS, Example
 
 DOG, CAT = Label("dog", None, "dogs"), Label("cat", None, "cats")
 APPLE = Label("apple", None, "apples")

@@ -13,20 +13,25 @@ import pytest
 from PIL import Image, ImageDraw
 
 from edge_et.errors import AssetError
-from edge_et.tuning.assets import icons as icons_module
-from edge_et.tuning.assets.icons import ICON_PIXELS, ICON_SETS, IconLibrary, IconSet
-from edge_et.tuning.assets.plain_icons import PLAIN_ICONS
-from edge_et.tuning.concepts import THINGS
-from edge_et.tuning.facts import ChartFacts, ObjectFacts, PrintFacts
-from edge_et.tuning.features import SHARD_SCENES, build_shards, load_shard, shard_path
-from edge_et.tuning.scenes import restyle as restyle_module
-from edge_et.tuning.scenes.charts import render_chart
-from edge_et.tuning.scenes.mix import SceneKit, render_scene
-from edge_et.tuning.scenes.objects import held_out_pair
-from edge_et.tuning.scenes.printed import render_print
-from edge_et.tuning.scenes.restyle import painted, restyle
-from edge_et.tuning.scenes.scene import SCENE_PIXELS, Scene
-from edge_et.tuning.scenes.words import words
+from edge_et.tuning.mini.assets import icons as icons_module
+from edge_et.tuning.mini.assets.icons import ICON_PIXELS, ICON_SETS, IconLibrary, IconSet
+from edge_et.tuning.mini.assets.plain_icons import PLAIN_ICONS
+from edge_et.tuning.mini.concepts import THINGS
+from edge_et.tuning.mini.facts import ChartFacts, ObjectFacts, PrintFacts
+from edge_et.tuning.mini.scenes import restyle as restyle_module
+from edge_et.tuning.mini.scenes.charts import render_chart
+from edge_et.tuning.mini.scenes.mix import SceneKit, render_scene
+from edge_et.tuning.mini.scenes.objects import held_out_pair
+from edge_et.tuning.mini.scenes.printed import render_print
+from edge_et.tuning.mini.scenes.restyle import painted, restyle
+from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Scene
+from edge_et.tuning.mini.scenes.words import words
+from edge_et.tuning.mini.vision.feature_shards import (
+    SHARD_SCENES,
+    build_shards,
+    load_shard,
+    shard_path,
+)
 
 FONTS = tuple(
     Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")
@@ -377,7 +382,7 @@ def test_scenes_paint_the_drawings_that_are_lines(monkeypatch: pytest.MonkeyPatc
     def fail(*args: object) -> None:
         raise PaintedError
 
-    monkeypatch.setattr("edge_et.tuning.scenes.mix.painted", fail)
+    monkeypatch.setattr("edge_et.tuning.mini.scenes.mix.painted", fail)
     [render_scene(seed, KIT, "objects") for seed in range(8)]
     drawn = DrawnIcons()
     monkeypatch.setattr(drawn, "lines", True)
@@ -393,7 +398,7 @@ def test_held_out_scenes_keep_their_drawings(monkeypatch: pytest.MonkeyPatch) ->
         raise RestyledError
 
     expected = [render_scene(seed, HELD_OUT, "objects").picture.tobytes() for seed in range(8)]
-    monkeypatch.setattr("edge_et.tuning.scenes.mix.restyle", fail)
+    monkeypatch.setattr("edge_et.tuning.mini.scenes.mix.restyle", fail)
     found = [render_scene(seed, HELD_OUT, "objects").picture.tobytes() for seed in range(8)]
     assert found == expected
     with pytest.raises(RestyledError):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from edge_et.errors import AssetError, TuningError
-from edge_et.export.vision_modules import Dinov2Patches
-from edge_et.tuning.assets.icons import IconLibrary
-from edge_et.tuning.language_model import build_tokenizer, find_llm
-from edge_et.tuning.tower import TOWER_PIXELS, find_tower_graph, load_tower
+from edge_et.export.vision.torch_tower import Dinov2Patches
+from edge_et.tuning.mini.assets.icons import IconLibrary
+from edge_et.tuning.mini.language_model import build_tokenizer, find_llm
+from edge_et.tuning.mini.vision.backbone import TOWER_PIXELS, find_tower_graph, load_tower
 
 
 def test_the_tower_is_the_backbone_of_the_graph(tmp_path: Path):

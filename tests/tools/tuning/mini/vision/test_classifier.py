@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny.places import EXAMPLES
 
 from edge_et.errors import TuningError
-from edge_et.tuning import classifier as classifier_module
-from edge_et.tuning.class_words import CLASSES, class_words
-from edge_et.tuning.classifier import MAP_SIDE, WordClassifier, load_classifier
-from edge_et.tuning.tower import TOWER_PIXELS, pixel_values
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from edge_et.tuning.mini.vision import classifier as classifier_module
+from edge_et.tuning.mini.vision.backbone import TOWER_PIXELS, pixel_values
+from edge_et.tuning.mini.vision.class_words import CLASSES, class_words
+from edge_et.tuning.mini.vision.classifier import MAP_SIDE, WordClassifier, load_classifier
 
 # Class and logit of the four likeliest, from efficientnet-lite-pytorch 0.1.0 (PyPI) on the same
 # 256x256 pixels.

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny.mini_vision import CHANNELS, WIDTH, set_recipe, tiny_tower
 
-from edge_et.export.vision_modules import Dinov2Patches
-from edge_et.tuning import train_closer_look as training
-from edge_et.tuning.closer_look import CLOSER_PIXELS, CloserLook, cut_out
-from edge_et.tuning.cutouts import CUTOUT_PIXELS, Cutouts
-from edge_et.tuning.namer import Namer, fit_namer
-from edge_et.tuning.train_closer_look import look_at, train_closer_look
+from edge_et.export.vision.torch_tower import Dinov2Patches
+from edge_et.tuning.mini.vision import train_crop_encoder as training
+from edge_et.tuning.mini.vision.crop_classifier import Namer, fit_namer
+from edge_et.tuning.mini.vision.crop_encoder import CLOSER_PIXELS, CloserLook, cut_out
+from edge_et.tuning.mini.vision.crops import CUTOUT_PIXELS, Cutouts
+from edge_et.tuning.mini.vision.train_crop_encoder import look_at, train_closer_look
 
 
 def test_a_thing_is_cut_out_enlarged_with_a_little_around_it():

@@ -11,9 +11,12 @@ from tiny.icons import Squares
 from tiny.mini_vision import set_recipe, split_tiny
 from torch.nn import functional
 
-from edge_et.tuning import cutouts as cutouts_module
-from edge_et.tuning.closer_look import CLOSER_PIXELS, cut_out
-from edge_et.tuning.cutouts import (
+from edge_et.tuning.mini.scenes.mix import SceneKit, render_scene
+from edge_et.tuning.mini.vision import crops as cutouts_module
+from edge_et.tuning.mini.vision.backbone import PIXEL_MEAN, PIXEL_STD, pixel_values
+from edge_et.tuning.mini.vision.crop_classifier import NAMES
+from edge_et.tuning.mini.vision.crop_encoder import CLOSER_PIXELS, cut_out
+from edge_et.tuning.mini.vision.crops import (
     CUTOUT_PIXELS,
     build_cutouts,
     is_coloured,
@@ -21,9 +24,6 @@ from edge_et.tuning.cutouts import (
     middles,
     varied,
 )
-from edge_et.tuning.namer import NAMES
-from edge_et.tuning.scenes.mix import SceneKit, render_scene
-from edge_et.tuning.tower import PIXEL_MEAN, PIXEL_STD, pixel_values
 
 SIDE = 16
 SEEN_PIXELS = 112

@@ -8,16 +8,17 @@ import pytest
 import torch
 from tiny.mini_vision import CHANNELS, WIDTH, set_recipe, split_tiny
 
-from edge_et.tuning import inventory, recipe
-from edge_et.tuning.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.features import (
+from edge_et.tuning.mini import recipe
+from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
+from edge_et.tuning.mini.vision import inventory
+from edge_et.tuning.mini.vision.crop_classifier import NAMES, Namer, fit_namer
+from edge_et.tuning.mini.vision.feature_shards import (
     SHARD_SCENES,
     FeatureShard,
     shard_path,
     write_shard,
 )
-from edge_et.tuning.inventory import Inventory, Look, fit_finder
-from edge_et.tuning.namer import NAMES, Namer, fit_namer
+from edge_et.tuning.mini.vision.inventory import Inventory, Look, fit_finder
 
 SIDE = 16
 LOOKS = 3

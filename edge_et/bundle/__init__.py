@@ -1,0 +1,65 @@
+"""A folder on disk becomes a checked manifest.
+
+In: the name of an installed bundle, or a folder. Out: a `Bundle`, whose manifest follows the format
+and whose files are there, complete and unchanged. No model is opened here.
+"""
+
+from edge_et.bundle.loading import (
+    HASH_AT_LOAD_BYTES,
+    MANIFEST_NAME,
+    Bundle,
+    BundleFile,
+    file_ref,
+    find_bundle,
+    load_bundle,
+    read_manifest,
+    resolve,
+    save_manifest,
+)
+from edge_et.bundle.manifest import (
+    ChatSpec,
+    Check,
+    DirectSpec,
+    ExtractSpec,
+    FileRef,
+    HintSpec,
+    LanguageModelSpec,
+    Manifest,
+    Processing,
+    Sampling,
+    Source,
+    ThinkSpec,
+    ThoughtSpec,
+    Tiling,
+    VisionSpec,
+    manifest_schema,
+)
+
+__all__ = [
+    "HASH_AT_LOAD_BYTES",
+    "MANIFEST_NAME",
+    "Bundle",
+    "BundleFile",
+    "ChatSpec",
+    "Check",
+    "DirectSpec",
+    "ExtractSpec",
+    "FileRef",
+    "HintSpec",
+    "LanguageModelSpec",
+    "Manifest",
+    "Processing",
+    "Sampling",
+    "Source",
+    "ThinkSpec",
+    "ThoughtSpec",
+    "Tiling",
+    "VisionSpec",
+    "file_ref",
+    "find_bundle",
+    "load_bundle",
+    "manifest_schema",
+    "read_manifest",
+    "resolve",
+    "save_manifest",
+]

@@ -1,0 +1,29 @@
+"""A picture becomes image tokens.
+
+In: a path, bytes, a PIL image or an array; the bundle's rules; the vision tower. Out: image tokens
+[T,D] float32, and what they cost. Questions and language models are not known here. The tower is
+the only door to onnxruntime.
+"""
+
+from edge_et.image.encoder import AnyImage, ImageEncoder
+from edge_et.image.load import ImageSource, load_image
+from edge_et.image.packing import ImagePlan, plan_image
+from edge_et.image.tiling import choose_grid, split_tiles, to_pixel_values
+from edge_et.image.vision_tower import DeferredTower, ImageTokens, TileFeatures, Tower, VisionTower
+
+__all__ = [
+    "AnyImage",
+    "DeferredTower",
+    "ImageEncoder",
+    "ImagePlan",
+    "ImageSource",
+    "ImageTokens",
+    "TileFeatures",
+    "Tower",
+    "VisionTower",
+    "choose_grid",
+    "load_image",
+    "plan_image",
+    "split_tiles",
+    "to_pixel_values",
+]

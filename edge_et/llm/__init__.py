@@ -1,0 +1,87 @@
+"""Segments of text and image tokens become a KV cache, and the logits behind it.
+
+In: templates, texts, image tokens, a GGUF. Out: a KV cache that holds exactly a prompt, with as
+little prefill as possible; logits [V] float32. What is chosen from the logits is not known here.
+`llama_cpp` is the only door to llama.cpp.
+"""
+
+from edge_et.llm.image_prompt_cache import ImagePrefixes
+from edge_et.llm.kv_cache import Context
+from edge_et.llm.kv_positions import (
+    ROW_GROUP,
+    Position,
+    chunks,
+    common_prefix,
+    generated,
+    positions_of,
+    restart_at,
+    whole_groups,
+)
+from edge_et.llm.kv_protocol import Evaluation, Evaluator
+from edge_et.llm.language_model import LanguageModel
+from edge_et.llm.llama_cpp import (
+    describe_build,
+    lays_out_weights,
+    load_library,
+    native_log,
+    read_shape,
+)
+from edge_et.llm.memory import trim_heap
+from edge_et.llm.model_shape import DecoderShape, KvType
+from edge_et.llm.prompt import (
+    ImageSegment,
+    Part,
+    Plain,
+    Segment,
+    TokenSegment,
+    Trusted,
+    begin_user_turn,
+    count_positions,
+    end_turn,
+    fill,
+    system_turn,
+    to_segments,
+    user_turn,
+    without_unread_rows,
+)
+from edge_et.llm.tokenizer import TextStream, Tokenizer
+
+__all__ = [
+    "ROW_GROUP",
+    "Context",
+    "DecoderShape",
+    "Evaluation",
+    "Evaluator",
+    "ImagePrefixes",
+    "ImageSegment",
+    "KvType",
+    "LanguageModel",
+    "Part",
+    "Plain",
+    "Position",
+    "Segment",
+    "TextStream",
+    "TokenSegment",
+    "Tokenizer",
+    "Trusted",
+    "begin_user_turn",
+    "chunks",
+    "common_prefix",
+    "count_positions",
+    "describe_build",
+    "end_turn",
+    "fill",
+    "generated",
+    "lays_out_weights",
+    "load_library",
+    "native_log",
+    "positions_of",
+    "read_shape",
+    "restart_at",
+    "system_turn",
+    "to_segments",
+    "trim_heap",
+    "user_turn",
+    "whole_groups",
+    "without_unread_rows",
+]

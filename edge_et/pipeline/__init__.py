@@ -1,0 +1,42 @@
+"""One call, one session, one loaded bundle.
+
+In: a bundle, a picture, a question, options. Out: events and an `Answer`. How a command line or a
+server tells them is not known here.
+"""
+
+from edge_et.pipeline.api import answer, load, measure, open_snapshots
+from edge_et.pipeline.device_profile import (
+    PROFILE_NAME,
+    DeviceProfile,
+    Settings,
+    device_name,
+    library_versions,
+    manifest_sha256,
+    profile_folder,
+)
+from edge_et.pipeline.extract_think import ExtractThink, Session
+from edge_et.pipeline.factory import Model, OpenModel, open_model, open_pipeline
+from edge_et.pipeline.image_cost import image_cost
+from edge_et.pipeline.request import Request
+
+__all__ = [
+    "PROFILE_NAME",
+    "DeviceProfile",
+    "ExtractThink",
+    "Model",
+    "OpenModel",
+    "Request",
+    "Session",
+    "Settings",
+    "answer",
+    "device_name",
+    "image_cost",
+    "library_versions",
+    "load",
+    "manifest_sha256",
+    "measure",
+    "open_model",
+    "open_pipeline",
+    "open_snapshots",
+    "profile_folder",
+]

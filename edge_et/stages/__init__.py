@@ -1,0 +1,37 @@
+"""The stages of an answer: hint, extraction, thinking, answering.
+
+In: a chat model, a prompt with its budgets. Out: text as it is written, and a result as the
+generator's return value. Callers, options and pictures are not known here.
+"""
+
+from edge_et.stages.extraction import (
+    answer_at_once,
+    drain,
+    extract,
+    image_prompt,
+    timed,
+    told_conversation,
+)
+from edge_et.stages.hints import PLACE, Hint, ask_for_hint, fit_hint, hint_prompt
+from edge_et.stages.incremental_prefill import ReadAhead
+from edge_et.stages.thinking import RESERVED_ANSWER_TOKENS, Budget, Thinking, think, thinking_prompt
+
+__all__ = [
+    "PLACE",
+    "RESERVED_ANSWER_TOKENS",
+    "Budget",
+    "Hint",
+    "ReadAhead",
+    "Thinking",
+    "answer_at_once",
+    "ask_for_hint",
+    "drain",
+    "extract",
+    "fit_hint",
+    "hint_prompt",
+    "image_prompt",
+    "think",
+    "thinking_prompt",
+    "timed",
+    "told_conversation",
+]

@@ -1,0 +1,5 @@
+"""Tower and projector become one ONNX graph.
+
+In: their tensors. Out: pixel_values [N,3,H,W] to image_tokens [N,S,D], compared with torch.
+Language models are not known here.
+"""

@@ -1,0 +1,145 @@
+"""Rules about the tree: who may import whom, and what gets installed."""
+
+import ast
+import importlib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny.places import ROOT
+
+RUNTIME = ROOT / "edge_et"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = PROJECT["tool"]["setuptools"]["package-dir"]
+TOOLS = sorted(name for name in FOLDERS if name != "edge_et")
+
+# The way of the data. A module imports its own room, the doors of the rooms before it, and the
+# ground.
+GROUND = ("errors", "options", "results")
+ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "cli")
+DOORS = {"onnxruntime": "image/vision_tower.py", "llama_cpp": "llm/llama_cpp.py"}
+
+EXPORT_ROOMS = ("checkpoint", "chat", "families", "vision", "llm", "building")
+
+
+def modules(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*.py") if "build" not in p.relative_to(ROOT).parts)
+
+
+def imports(path: Path) -> Iterator[tuple[ast.stmt, str]]:
+    """Yield every import of a module: the statement, and the dotted name of a module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield node, node.module or ""
+
+
+def rooms(folder: Path) -> set[str]:
+    return {path.parent.name for path in folder.glob("*/__init__.py")}
+
+
+def test_every_module_stands_in_a_room() -> None:
+    assert rooms(RUNTIME) == set(ROOMS)
+    assert {path.stem for path in RUNTIME.glob("*.py")} == {*GROUND, "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_it_takes_gives_and_exports(room: str) -> None:
+    tree = ast.parse((RUNTIME / room / "__init__.py").read_text())
+    said = ast.get_docstring(tree) or ""
+    if room != "cli":  # a program has streams and an exit status instead
+        assert "In: " in said
+        assert "Out:" in said
+        assert "not known here" in " ".join(said.split()) or "is opened here" in said
+        module = importlib.import_module(f"edge_et.{room}")
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_doors_of_rooms_before_it(room: str) -> None:
+    before = {f"edge_et.{name}" for name in (*GROUND, *ROOMS[: ROOMS.index(room)])}
+    for path in modules(RUNTIME / room):
+        for _, name in imports(path):
+            if not name.startswith("edge_et") or name.startswith(f"edge_et.{room}."):
+                continue
+            if room == "cli" and (name == "edge_et" or name.startswith(tuple(TOOLS))):
+                continue
+            assert name in before, f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("name", GROUND)
+def test_the_ground_stands_on_nothing_above(name: str) -> None:
+    allowed = {f"edge_et.{other}" for other in GROUND[: GROUND.index(name)]}
+    for _, imported in imports(RUNTIME / f"{name}.py"):
+        assert not imported.startswith("edge_et") or imported in allowed
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_tools_come_in_by_the_doors(tool: str) -> None:
+    inner = {f"edge_et.{room}." for room in ROOMS}
+    for path in modules(ROOT / FOLDERS[tool]):
+        for _, name in imports(path):
+            assert not name.startswith(tuple(inner)), f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("room", EXPORT_ROOMS)
+def test_rooms_of_export_stand_on_one_another(room: str) -> None:
+    index = EXPORT_ROOMS.index(room)
+    later = tuple(f"edge_et.export.{other}" for other in EXPORT_ROOMS[index + 1 :])
+    for path in modules(ROOT / "export" / room):
+        for _, name in imports(path):
+            assert not name.startswith(later), f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_native_library_has_one_door(library: str) -> None:
+    users = set()
+    for path in modules(RUNTIME):
+        at_import_time = ast.parse(path.read_text()).body
+        for statement, name in imports(path):
+            if name.partition(".")[0] == library:
+                users.add(path.relative_to(RUNTIME).as_posix())
+                assert ast.dump(statement) not in map(ast.dump, at_import_time)
+    assert users == {DOORS[library]}
+
+
+def test_the_runtime_knows_no_tools() -> None:
+    for path in modules(RUNTIME):
+        if path.parent.name == "cli":
+            continue
+        for _, name in imports(path):
+            assert not name.startswith(tuple(TOOLS)), f"{path} imports {name}"
+
+
+def test_the_runtime_needs_no_training_library() -> None:
+    for path in modules(RUNTIME):
+        for _, name in imports(path):
+            assert name.partition(".")[0] not in {
+                "torch",
+                "transformers",
+                "optimum",
+                "gguf",
+                "onnx",
+            }
+
+
+def test_every_package_of_the_tree_is_installed() -> None:
+    found = set()
+    for name, folder in FOLDERS.items():
+        for init in (ROOT / folder).rglob("__init__.py"):
+            inner = init.parent.relative_to(ROOT / folder).parts
+            found.add(".".join((name, *inner)))
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(found)
+
+
+def test_modules_stay_small() -> None:
+    sizes = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for folder in FOLDERS.values()
+        for path in modules(ROOT / folder)
+    }
+    assert {name: size for name, size in sizes.items() if size > 400} == {}
