@@ -294,7 +294,7 @@ def test_the_command_line_knows_all_baselines():
 
 
 def test_measuring_this_runtime_loads_no_torch():
-    modules = "latency", "plot", "report", "compare", "synthetic.bundle"
+    modules = "latency", "plot", "report", "compare_documents", "synthetic.synthetic_bundle"
     code = "".join(f"import edge_et.benchmarks.{name}\n" for name in modules)
     code += "import sys; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
