@@ -22,7 +22,7 @@ from edge_et.benchmarks.document import Bounds, BundleInfo, Model
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError
 from edge_et.export.steps import needing_extra
-from edge_et.llm import DecoderShape, read_shape
+from edge_et.llm import ModelShape, read_shape
 from edge_et.pipeline import manifest_sha256
 
 _READ_BYTES = 256 * 2**20  # of one pass, all threads together; more than the caches of a server
@@ -89,7 +89,7 @@ def decode_bound(bounds: Bounds, model: Model, positions: float) -> float:
         model: its weights and the keys and values of every position are read for each token.
         positions: in the cache, on average.
     """
-    kv_bytes = DecoderShape(**model.shape).kv_bytes(1, "f16") * positions
+    kv_bytes = ModelShape(**model.shape).kv_bytes(1, "f16") * positions
     return bounds.memory_bytes_per_s / (model.weight_bytes + kv_bytes)
 
 
@@ -103,7 +103,7 @@ def prefill_bound(bounds: Bounds, model: Model, reused: int, evaluated: int) -> 
         reused: positions that are in the cache already.
         evaluated: positions behind them, at least 1.
     """
-    shape = DecoderShape(**model.shape)
+    shape = ModelShape(**model.shape)
     flops = shape.prefill_flops(reused + evaluated) - shape.prefill_flops(reused)
     return evaluated * bounds.gemm_flops_per_s / flops
 

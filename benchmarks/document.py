@@ -127,7 +127,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     role: Literal["perceiver", "reasoner"]
     weight_bytes: Annotated[int, Meta(description="Weights that are read for one token.")]
     shape: Annotated[
-        dict[str, int], Meta(description="Fields of edge_et.llm.model_shape.DecoderShape.")
+        dict[str, int], Meta(description="Fields of edge_et.llm.model_shape.ModelShape.")
     ]
 
 

@@ -12,21 +12,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.benchmarks.wrapped_kv_cache import WrappedContext
+from edge_et.benchmarks.wrapped_kv_cache import WrappedKVCache
 from edge_et.errors import BenchError
-from edge_et.llm import Evaluation, Evaluator, Segment, Tokenizer, TokenSegment
+from edge_et.llm import KVCache, PrefillProgress, Segment, Tokenizer, TokenSegment
 
 _WORD = re.compile(rb" [a-z]{2,}")
 _SEED = 5
 _LEAST_WORDS = 8
 
 
-class ScriptedContext(WrappedContext):
+class ForcedKVCache(WrappedKVCache):
     """Writes what it is told to; costs a copy of the logits a token."""
 
-    def __init__(
-        self, inner: Evaluator, script: Sequence[int], *, reads_ahead: bool = True
-    ) -> None:
+    def __init__(self, inner: KVCache, script: Sequence[int], *, reads_ahead: bool = True) -> None:
         """Begin at the start of the script.
 
         Args:
@@ -65,16 +63,16 @@ class ScriptedContext(WrappedContext):
         self._inner.clear()
         self._forgotten = True
 
-    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+    def prefill_steps(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         """Make the cache hold exactly these segments; tell before each batch how far it is."""
         if self._forgotten:
             self._forgotten = False
             self._reread = sum(map(is_generated, segments))
-        return self._inner.steps(read_again(segments, self._reread))
+        return self._inner.prefill_steps(read_again(segments, self._reread))
 
-    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         """Make the cache begin with these segments, the last of which will go on; as `steps`."""
-        return self._inner.feed(segments) if self._reads_ahead else iter(())
+        return self._inner.prefill_growing(segments) if self._reads_ahead else iter(())
 
 
 def read_again(segments: Sequence[Segment], count: int) -> tuple[Segment, ...]:

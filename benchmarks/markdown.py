@@ -13,7 +13,7 @@ from statistics import median
 
 from edge_et.benchmarks.document import Configuration, Document, Sample, read_document
 from edge_et.errors import BenchError
-from edge_et.store import written_whole
+from edge_et.store import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -112,7 +112,7 @@ def main() -> None:
     """Make the tables of the files on the command line anew."""
     for name in sys.argv[1:]:
         path = Path(name)
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(fill_marks(path, RESULTS))
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from time import perf_counter
 
 from edge_et.benchmarks.document import Tokens
-from edge_et.benchmarks.forced_decoding import ScriptedContext, new_script
+from edge_et.benchmarks.forced_decoding import ForcedKVCache, new_script
 from edge_et.benchmarks.sensors import peak_memory_bytes
 from edge_et.benchmarks.subject import Heard, Job
 from edge_et.benchmarks.wrapped_kv_cache import WrappedModel
 from edge_et.bundle import Bundle, LanguageModelSpec
-from edge_et.llm import Evaluator, Tokenizer
+from edge_et.llm import KVCache, Tokenizer
 from edge_et.options import DEFAULT_CACHE_BYTES
 from edge_et.pipeline import (
     ExtractThink,
@@ -26,7 +26,7 @@ from edge_et.pipeline import (
     open_snapshots,
 )
 from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
-from edge_et.stages import PLACE
+from edge_et.stages import HINT_PLACEHOLDER
 
 
 class Ours:
@@ -37,7 +37,7 @@ class Ours:
     def __init__(self, bundle: Bundle, job: Job) -> None:
         """Open a bundle as `edge_et.load` does; see `open_subject`."""
         self._job = job
-        self.contexts: list[ScriptedContext] = []
+        self.contexts: list[ForcedKVCache] = []
         work = job.work
         count = work.extraction_tokens + work.thinking_tokens + work.answer_tokens
         opens = _OPENS[job.engine]
@@ -51,8 +51,8 @@ class Ours:
             script = new_script(tokenizer, bundle.manifest.think.answer_marker, count)
             model = opens(bundle, spec, tokenizer)
 
-            def wrap(context: Evaluator) -> Evaluator:
-                self.contexts.append(ScriptedContext(context, script, reads_ahead=job.reuse))
+            def wrap(context: KVCache) -> KVCache:
+                self.contexts.append(ForcedKVCache(context, script, reads_ahead=job.reuse))
                 return self.contexts[-1]
 
             return WrappedModel(model, wrap)
@@ -79,7 +79,7 @@ class Ours:
         for event in self.pipeline.stream(
             work.picture,
             question,
-            hint=question if PLACE in self.pipeline.manifest.extract.prompt else None,
+            hint=question if HINT_PLACEHOLDER in self.pipeline.manifest.extract.prompt else None,
             max_extraction_tokens=work.extraction_tokens,
             max_thinking_tokens=work.thinking_tokens,
             max_answer_tokens=work.answer_tokens,

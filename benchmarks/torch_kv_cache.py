@@ -1,6 +1,6 @@
 """PyTorch in llama.cpp's place: a transformers model as a context of the pipeline.
 
-In: a GGUF and its adapter, dequantized when they are loaded. Out: an `Evaluator`, so that prompts,
+In: a GGUF and its adapter, dequantized when they are loaded. Out: an `KVCache`, so that prompts,
 picture and tokens are those of the runtime.
 """
 
@@ -15,9 +15,9 @@ from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError, DecodeError, PromptTooLongError
 from edge_et.export.steps import needing_extra
 from edge_et.llm import (
-    Evaluation,
-    KvType,
+    KVCacheSettings,
     Position,
+    PrefillProgress,
     Segment,
     TokenSegment,
     common_prefix,
@@ -25,6 +25,7 @@ from edge_et.llm import (
     positions_of,
     read_shape,
 )
+from edge_et.options import KvType
 
 with needing_extra("tuning"):
     import torch
@@ -80,37 +81,26 @@ class TorchModel:
         adapter = None if spec.adapter is None else bundle.path(spec.adapter)
         return cls(bundle.path(spec.weights), adapter, token_count, number)
 
-    def new_context(
-        self,
-        context_length: int,
-        threads: int,
-        kv_type: KvType,
-        *,
-        flash_attention: bool = False,
-        most_guesses: int = 0,
-    ) -> "TorchContext":
+    def new_kv_cache(self, settings: KVCacheSettings) -> "TorchKVCache":
         """Make a cache over it.
 
         Args:
-            context_length: positions that the cache may hold.
-            threads: of all that torch computes.
-            kv_type: not used: the cache has the numbers of the model.
-            flash_attention: not used: torch chooses its kernel.
-            most_guesses: not used: nothing is guessed.
+            settings: length and threads, of all that torch computes; the cache has the numbers of
+                the model, torch chooses its kernel, and nothing is drafted.
         """
-        torch.set_num_threads(threads)
-        return TorchContext(self, context_length)
+        torch.set_num_threads(settings.threads)
+        return TorchKVCache(self, settings.context_length)
 
     def close(self) -> None:
         """Free what is held; may be called again."""
         self.module = None
 
 
-class TorchContext:
+class TorchKVCache:
     """One cache over one model, attention by `scaled_dot_product_attention`."""
 
     def __init__(self, model: TorchModel, context_length: int) -> None:
-        """Make an empty cache; see `TorchModel.new_context`."""
+        """Make an empty cache; see `TorchModel.new_kv_cache`."""
         self._model = model
         self.shape = model.shape
         self.context_length = context_length
@@ -128,7 +118,7 @@ class TorchContext:
             raise DecodeError("there are no logits: nothing was evaluated yet")
         return self._logits
 
-    def evaluate(self, segments: Sequence[Segment]) -> Evaluation:
+    def prefill(self, segments: Sequence[Segment]) -> PrefillProgress:
         """Make the cache hold exactly these segments; what is new goes through the model at once.
 
         Raises:
@@ -142,18 +132,18 @@ class TorchContext:
         with torch.inference_mode():
             rows = torch.cat([self._rows(segment) for segment in segments])[keep:]
             self._run(rows, wanted[keep:], keep)
-        return Evaluation(reused=keep, evaluated=len(wanted) - keep)
+        return PrefillProgress(reused=keep, evaluated=len(wanted) - keep)
 
-    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
-        """Do what `evaluate` does, in one step."""
-        yield self.evaluate(segments)
+    def prefill_steps(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
+        """Do what `prefill` does, in one step."""
+        yield self.prefill(segments)
 
-    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         """Evaluate the beginning of a prompt whose end is not known yet."""
-        yield self.evaluate(segments)
+        yield self.prefill(segments)
 
-    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
-        """Evaluate one token, just written, behind what the cache holds; guesses never are.
+    def decode(self, token: int, draft: Sequence[int] = ()) -> int:
+        """Evaluate one token, just written, behind what the cache holds; draft never are.
 
         Raises:
             PromptTooLongError: the context is full.

@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.llm import DecoderShape, Evaluation, Evaluator, KvType, Segment
+from edge_et.llm import KVCache, KVCacheSettings, ModelShape, PrefillProgress, Segment
+from edge_et.options import KvType
 from edge_et.pipeline import Model
 
 
-class WrappedContext:
-    """An `Evaluator` that passes everything on to another; others change a part of that."""
+class WrappedKVCache:
+    """An `KVCache` that passes everything on to another; others change a part of that."""
 
-    def __init__(self, inner: Evaluator) -> None:
+    def __init__(self, inner: KVCache) -> None:
         """Begin with what the other one holds.
 
         Args:
@@ -21,7 +22,7 @@ class WrappedContext:
         self._inner = inner
 
     @property
-    def shape(self) -> DecoderShape:
+    def shape(self) -> ModelShape:
         """Sizes of the model."""
         return self._inner.shape
 
@@ -40,17 +41,17 @@ class WrappedContext:
         """Logits [V] float32 behind the last position."""
         return self._inner.logits
 
-    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+    def prefill_steps(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         """Make the cache hold exactly these segments; tell before each batch how far it is."""
-        return self._inner.steps(segments)
+        return self._inner.prefill_steps(segments)
 
-    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         """Make the cache begin with these segments, the last of which will go on; as `steps`."""
-        return self._inner.feed(segments)
+        return self._inner.prefill_growing(segments)
 
-    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
+    def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds."""
-        return self._inner.append(token, guesses)
+        return self._inner.decode(token, draft)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -62,9 +63,9 @@ class WrappedContext:
 
 
 class WrappedModel:
-    """What a pipeline needs of a model; see `edge_et.pipeline.factory.Model`."""
+    """What a pipeline needs of a model; see `edge_et.pipeline.Model`."""
 
-    def __init__(self, inner: Model, wrap: Callable[[Evaluator], Evaluator]) -> None:
+    def __init__(self, inner: Model, wrap: Callable[[KVCache], KVCache]) -> None:
         """Begin without contexts.
 
         Args:
@@ -74,25 +75,9 @@ class WrappedModel:
         self._inner = inner
         self._wrap = wrap
 
-    def new_context(
-        self,
-        context_length: int,
-        threads: int,
-        kv_type: KvType,
-        *,
-        flash_attention: bool = False,
-        most_guesses: int = 0,
-    ) -> Evaluator:
+    def new_kv_cache(self, settings: KVCacheSettings) -> KVCache:
         """Make a KV cache, and put something around it."""
-        return self._wrap(
-            self._inner.new_context(
-                context_length,
-                threads,
-                kv_type,
-                flash_attention=flash_attention,
-                most_guesses=most_guesses,
-            )
-        )
+        return self._wrap(self._inner.new_kv_cache(settings))
 
     def close(self) -> None:
         """Free the model and its KV caches."""

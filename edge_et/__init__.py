@@ -10,13 +10,12 @@ if TYPE_CHECKING:
     from edge_et.bundle import Bundle, load_bundle
     from edge_et.errors import EdgeETError
     from edge_et.pipeline import ExtractThink, Session, answer, load
-    from edge_et.results import Answer, AnswerToken, Cut, ExtractionToken, ReasoningToken
+    from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
 
 __all__ = [
     "Answer",
     "AnswerToken",
     "Bundle",
-    "Cut",
     "EdgeETError",
     "ExtractThink",
     "ExtractionToken",
@@ -31,7 +30,6 @@ _HOMES = {
     "Answer": "edge_et.results",
     "AnswerToken": "edge_et.results",
     "Bundle": "edge_et.bundle",
-    "Cut": "edge_et.results",
     "EdgeETError": "edge_et.errors",
     "ExtractThink": "edge_et.pipeline",
     "ExtractionToken": "edge_et.results",
@@ -46,6 +44,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "errors":  # edge_et.errors works without an import of its own
         return importlib.import_module("edge_et.errors")
+    if name == "Cut":
+        from edge_et.deprecation import warn_renamed
+        from edge_et.results import Cut
+
+        warn_renamed("edge_et.Cut", "Answer.finish_reasons")
+        return Cut
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

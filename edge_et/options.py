@@ -1,14 +1,14 @@
-"""Options of one call, and the defaults that depend on the machine.
+"""What a caller may say: options of one call, options of a loaded bundle, and their defaults.
 
-In: what a caller wrote. Out: checked values; None means the bundle's own default. What the options
-do is not known here.
+In: keyword arguments. Out: checked values. None means the bundle's own default, or this machine's.
+What the options do is not known here. docs/api.md and the command line are made from these structs.
 """
 
+import inspect
 import math
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Literal, TypedDict, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,20 +19,19 @@ DEFAULT_MAX_PIXELS = 50_000_000  # a decoded picture of that size takes 150 MB
 DEFAULT_IMAGE_CACHE_BYTES = 64 * 2**20  # one picture of 16 tiles, 2048 wide: 7,300 image tokens
 DEFAULT_CACHE_BYTES = 2**30  # on disk: a dozen pictures of 729 image tokens in a 0.6B's KV cache
 
-_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-_CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+KvType = Literal["f16", "f32", "q8_0"]
+"""Number type of a KV cache. F16 takes half the memory of F32 and decodes no slower; quantized
+weights make more noise than either. Q8_0 takes half of F16, and flash attention with it: small
+models may write nonsense over it, and what was cached may change a text."""
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ImageOptionValues(TypedDict, total=False):
-    """The keyword arguments of a call that encodes a picture; see `AnswerOptions`."""
+class OptionValues(TypedDict, total=False):
+    """The keyword arguments of a call; see `AnswerOptions` for what they mean."""
 
     max_tiles: int | None
     pooling: int | None
-
-
-class OptionValues(ImageOptionValues, total=False):
-    """The keyword arguments of a call; see `AnswerOptions` for what they mean."""
-
     max_extraction_tokens: int | None
     max_thinking_tokens: int | None
     max_answer_tokens: int | None
@@ -47,62 +46,89 @@ class OptionValues(ImageOptionValues, total=False):
 class AnswerOptions(Struct, frozen=True, kw_only=True):
     """Options of one call; None is the bundle's default."""
 
-    max_tiles: (
-        Annotated[int, Meta(ge=1, description="Most tiles of a picture, all of it included.")]
-        | None
-    ) = None
-    pooling: (
-        Annotated[
-            Literal[1, 2], Meta(description="2: blocks of 2x2 of a tile's tokens become one.")
-        ]
-        | None
-    ) = None
-    max_extraction_tokens: Annotated[int, Meta(ge=1, description="Budget of stage 1.")] | None = (
-        None
+    max_tiles: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Most tiles of the picture, that of all of it included."),
+    ] = None
+    pooling: Annotated[
+        Literal[1, 2] | None, Meta(description="2: blocks of 2x2 of a tile's tokens become one.")
+    ] = None
+    max_extraction_tokens: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Budget of stage 1, tokens.")
+    ] = None
+    max_thinking_tokens: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="Budget of stage 2 before the answer, tokens."),
+    ] = None
+    max_answer_tokens: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Budget of the answer, tokens.")
+    ] = None
+    temperature: Annotated[
+        Annotated[float, Meta(ge=0, le=10)] | None,
+        Meta(description="0: the most probable token, in both stages."),
+    ] = None
+    top_p: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(description="Probability mass of the tokens chosen among."),
+    ] = None
+    seed: Annotated[
+        Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
+        Meta(description="Same seed, same text; for temperatures over 0."),
+    ] = None
+    hint: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="What stage 1 is to pay special attention to."),
+    ] = None
+    thinking: Annotated[
+        bool | None, Meta(description="Whether a reasoner that marks its thoughts has any.")
+    ] = None
+    deadline_s: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="Time for the whole answer, counted from the call, seconds."),
+    ] = None
+
+
+class LoadOptions(Struct, frozen=True, kw_only=True):
+    """Options of a loaded bundle."""
+
+    threads: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="Threads of tower and language models, which take turns; None: the "
+            "profile's, else the CPUs that this process may use."
+        ),
+    ] = None
+    max_pixels: Annotated[int, Meta(ge=1, description="Most pixels of a picture.")] = (
+        DEFAULT_MAX_PIXELS
     )
-    max_thinking_tokens: (
-        Annotated[int, Meta(ge=0, description="Budget of stage 2 before the answer.")] | None
-    ) = None
-    max_answer_tokens: Annotated[int, Meta(ge=1, description="Budget of the answer.")] | None = None
-    temperature: (
-        Annotated[
-            float, Meta(ge=0, le=10, description="0: the most probable token, in both stages.")
-        ]
-        | None
-    ) = None
-    top_p: (
-        Annotated[
-            float, Meta(gt=0, le=1, description="Probability mass of the tokens chosen among.")
-        ]
-        | None
-    ) = None
-    seed: (
-        Annotated[
-            int,
-            Meta(ge=0, le=2**63 - 1, description="Same seed, same text; for temperatures over 0."),
-        ]
-        | None
-    ) = None
-    hint: (
-        Annotated[
-            str, Meta(min_length=1, description="What stage 1 is to pay special attention to.")
-        ]
-        | None
-    ) = None
-    thinking: (
-        Annotated[bool, Meta(description="Whether a reasoner that marks its thoughts has any.")]
-        | None
-    ) = None
-    deadline_s: (
-        Annotated[
-            float,
-            Meta(gt=0, description="Time for the whole answer, counted from the call, seconds."),
-        ]
-        | None
-    ) = None
-
-
-_KINDS = get_type_hints(AnswerOptions, include_extras=True)
+    image_cache_bytes: Annotated[
+        int, Meta(ge=0, description="Most bytes of image tokens that are remembered in memory.")
+    ] = DEFAULT_IMAGE_CACHE_BYTES
+    kv_type: Annotated[
+        KvType | None,
+        Meta(description="Number type of the KV caches; None: the profile's, or f16."),
+    ] = None
+    max_kv_bytes: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Most bytes of the KV caches together; None: any number."),
+    ] = None
+    use_profile: Annotated[
+        bool,
+        Meta(description="Whether to use what `edge-et autotune` found here for this bundle."),
+    ] = True
+    prompt_lookup: Annotated[
+        bool, Meta(description="Whether to draft tokens from earlier text, where that is faster.")
+    ] = False
+    cache_dir: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="Folder in which image tokens and the KV caches of images are kept; None: "
+            "nothing is."
+        ),
+    ] = None
+    cache_bytes: Annotated[int, Meta(ge=0, description="Most bytes in `cache_dir`.")] = (
+        DEFAULT_CACHE_BYTES
+    )
 
 
 def parse_options(values: Mapping[str, object]) -> AnswerOptions:
@@ -114,32 +140,19 @@ def parse_options(values: Mapping[str, object]) -> AnswerOptions:
     Raises:
         OptionError: an option is unknown, of a wrong type or out of its range.
     """
-    for name, value in values.items():
-        if name not in _KINDS:
-            raise OptionError(name, value, f"one of the options {', '.join(_KINDS)}")
-        try:
-            msgspec.convert(value, _KINDS[name])
-        except msgspec.ValidationError as err:
-            raise OptionError(name, value, str(err).removeprefix("Expected ")) from err
-        if isinstance(value, float) and not math.isfinite(value):
-            raise OptionError(name, value, "a finite number")
-    return AnswerOptions(**values)  # type: ignore[arg-type]  # checked above, each on its own
+    return _parse(AnswerOptions, values)
 
 
-def parse_image_options(values: Mapping[str, object]) -> AnswerOptions:
-    """Check the options of a call that encodes a picture.
+def parse_load_options(values: Mapping[str, object]) -> LoadOptions:
+    """Check the options of a loaded bundle.
 
     Args:
-        values: options by name.
+        values: options by name; `cache_dir` may be any path-like object.
 
     Raises:
-        OptionError: as for `parse_options`, or an option has no meaning for pictures.
+        OptionError: as for `parse_options`.
     """
-    names = get_type_hints(ImageOptionValues)
-    for name, value in values.items():
-        if name not in names:
-            raise OptionError(name, value, f"one of the options {', '.join(names)}")
-    return parse_options(values)
+    return _parse(LoadOptions, values)
 
 
 def check_at_least(name: str, value: int, least: int) -> None:
@@ -157,30 +170,40 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise OptionError(name, value, f"a whole number of at least {least}")
 
 
-def default_threads() -> int:
-    """Return how many CPUs this process may use: its affinity, bounded by its container's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
-    quota = cpu_quota(_CGROUP_V2, _CGROUP_V1)
-    return count if quota is None else max(1, min(count, math.ceil(quota)))
-
-
-def cpu_quota(v2: Path, v1: Path) -> float | None:
-    """Return the CPUs that a control group grants; None where it sets no bound.
+def with_options(function: F) -> F:
+    """Let `help()` show the options of a call one by one, where a function passes them on.
 
     Args:
-        v2: the file cpu.max of a version 2 group.
-        v1: the folder of a version 1 group.
+        function: its last parameter is ``**options``, keywords of `AnswerOptions`.
     """
-    try:
-        if v2.exists():
-            granted, period = v2.read_text().split()
-        else:
-            granted = (v1 / "cpu.cfs_quota_us").read_text()
-            period = (v1 / "cpu.cfs_period_us").read_text()
-        bound = float(granted) / float(period)
-    except (OSError, ValueError):  # no control groups here, or "max": no bound
-        return None
-    return bound if bound > 0 else None
+    signature = inspect.signature(function)
+    hints = get_type_hints(AnswerOptions)
+    keywords = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for name, hint in hints.items()
+    ]
+    parameters = [*signature.parameters.values()][:-1]
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*parameters, *keywords]
+    )
+    return function
+
+
+S = TypeVar("S", AnswerOptions, LoadOptions)
+
+
+def _parse(kind: type[S], values: Mapping[str, object]) -> S:
+    hints = get_type_hints(kind, include_extras=True)
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise OptionError(name, value, f"one of the options {', '.join(hints)}")
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        try:
+            checked[name] = msgspec.convert(value, hints[name])
+        except msgspec.ValidationError as err:
+            raise OptionError(name, value, str(err).removeprefix("Expected ")) from err
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(name, value, "a finite number")
+    return kind(**checked)

@@ -1,11 +1,19 @@
 """What the pipeline gives back: events while it works, and an answer with its measurements."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-CutStage = Literal["hint", "extract", "think", "answer"]
-CutReason = Literal["tokens", "deadline", "repetition"]
+from edge_et.deprecation import warn_renamed
+
+Stage = Literal["hint", "extract", "think", "answer"]
+"""What is written: the hint for stage 1, the extraction, the thinking, the answer."""
+
+FinishReason = Literal["stop", "length", "deadline", "repetition"]
+"""Why a stage ended: the model ended it; its budget of tokens was used; the deadline came; the
+model repeated the same words over and over."""
+
+FinishReasons = Mapping[Stage, FinishReason]
 
 PHASES = ("image", "vision", "extract", "think")
 
@@ -34,17 +42,15 @@ class PhaseUsage:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Something that ended before the model ended it.
+    """A stage that the model did not end itself: the older form of `Answer.finish_reasons`.
 
     Attributes:
-        stage: what was being written: the ``hint`` for stage 1, the extraction (``extract``), what
-            comes before the answer (``think``), the ``answer``.
-        reason: its budget of ``tokens`` was used; the ``deadline`` came; it was a ``repetition`` of
-            the same words over and over.
+        stage: what was being written.
+        reason: why it ended; ``tokens`` is ``length``.
     """
 
-    stage: CutStage
-    reason: CutReason
+    stage: Stage
+    reason: Literal["tokens", "deadline", "repetition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class Extraction:
         usage: what it took.
         hint: what the perceiver was asked to pay attention to; empty where the bundle's prompt has
             no place for it.
-        cuts: what was cut, and why.
+        finish_reasons: why it ended, and the hint where one was written.
     """
 
     text: str
@@ -99,7 +105,13 @@ class Extraction:
     conversation: tuple[Any, ...]
     usage: PhaseUsage
     hint: str = ""
-    cuts: tuple[Cut, ...] = ()
+    finish_reasons: FinishReasons = field(default_factory=dict)
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """What was cut; `finish_reasons` says more."""
+        warn_renamed("Extraction.cuts", "finish_reasons")
+        return _cuts(self.finish_reasons)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,19 +119,31 @@ class Thought:
     """Outcome of stage 2.
 
     Attributes:
-        text: the answer, without white space around it.
+        answer: the answer, without white space around it.
         reasoning: what came before the answer marker, marked thoughts included, without white
             space around it.
         tokens: everything that was written, as the reasoner's ids.
         usage: what it took.
-        cuts: what was cut, and why.
+        finish_reasons: why thinking and answer ended.
     """
 
-    text: str
+    answer: str
     reasoning: str
     tokens: tuple[int, ...]
     usage: PhaseUsage
-    cuts: tuple[Cut, ...] = ()
+    finish_reasons: FinishReasons = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        warn_renamed("Thought.text", "Thought.answer")
+        return self.answer
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """What was cut; `finish_reasons` says more."""
+        warn_renamed("Thought.cuts", "finish_reasons")
+        return _cuts(self.finish_reasons)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +158,8 @@ class Answer:
             reasoner wrote one.
         hint: what the perceiver was asked to pay attention to; empty where the bundle's prompt has
             no place for it.
-        cuts: what was cut, in the order of the stages, and why; empty if everything came to its own
-            end.
+        finish_reasons: why each stage that was written ended, in the order of the stages: hint
+            (where the reasoner wrote one), extract, think, answer.
     """
 
     text: str
@@ -143,18 +167,36 @@ class Answer:
     reasoning: str
     usage: Mapping[str, PhaseUsage]
     hint: str = ""
-    cuts: tuple[Cut, ...] = ()
+    finish_reasons: FinishReasons = field(default_factory=dict)
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """What was cut; `finish_reasons` says more."""
+        warn_renamed("Answer.cuts", "Answer.finish_reasons")
+        return _cuts(self.finish_reasons)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as plain values, ready for JSON."""
+        """Return the answer as plain values, ready for JSON.
+
+        ``cuts`` is the older form of ``finish_reasons``, and goes with edge-et 0.3.
+        """
         return {
             "text": self.text,
             "extraction": self.extraction,
             "reasoning": self.reasoning,
             "hint": self.hint,
-            "cuts": [asdict(cut) for cut in self.cuts],
+            "finish_reasons": dict(self.finish_reasons),
+            "cuts": [asdict(cut) for cut in _cuts(self.finish_reasons)],
             "usage": {phase: asdict(usage) for phase, usage in self.usage.items()},
         }
 
 
 Event = ExtractionToken | ReasoningToken | AnswerToken | Answer
+
+
+def _cuts(reasons: FinishReasons) -> tuple[Cut, ...]:
+    return tuple(
+        Cut(stage, "tokens" if reason == "length" else reason)
+        for stage, reason in reasons.items()
+        if reason != "stop"
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from edge_et.errors import MissingExtraError
 from edge_et.export.errors import OutputError
 from edge_et.llm import trim_heap
-from edge_et.store import written_whole
+from edge_et.store import atomic_write
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
@@ -66,7 +66,7 @@ def needing_extra(extra: str) -> Iterator[None]:
 
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """Do what `edge_et.store.files.written_whole` does, with an error of the tools.
+    """Do what `edge_et.store.files.atomic_write` does, with an error of the tools.
 
     Args:
         path: where the finished file shall be; its folder is made if need be.
@@ -78,7 +78,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
         OutputError: the operating system refuses.
     """
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             yield temporary
     except OSError as err:
         raise OutputError(path, err.strerror or str(err)) from err

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_et.benchmarks.wrapped_kv_cache import WrappedContext, WrappedModel
+from edge_et.benchmarks.wrapped_kv_cache import WrappedKVCache, WrappedModel
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.export.numeric_comparison import LogitsDifference, compare_logits, max_abs_error
 from edge_et.image import ImageSource
-from edge_et.llm import Evaluation, Evaluator, Segment, Tokenizer, TokenSegment
+from edge_et.llm import KVCache, PrefillProgress, Segment, Tokenizer, TokenSegment
 from edge_et.pipeline import Model, Settings, open_model, open_pipeline
 
 QUESTIONS = (
@@ -50,24 +50,24 @@ class Dialogue:
     logits: list[NDArray[np.float32]] = field(default_factory=list)
 
 
-class WatchedContext(WrappedContext):
+class WatchedContext(WrappedKVCache):
     """Writes down what goes through it."""
 
-    def __init__(self, inner: Evaluator) -> None:
-        """Begin with nothing written down; see `WrappedContext`."""
+    def __init__(self, inner: KVCache) -> None:
+        """Begin with nothing written down; see `WrappedKVCache`."""
         super().__init__(inner)
         self.dialogues: list[Dialogue] = []
 
-    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+    def prefill_steps(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         """Make the cache hold exactly these segments; tell before each batch how far it is."""
-        yield from self._inner.steps(segments)
+        yield from self._inner.prefill_steps(segments)
         dialogue = Dialogue(prompt=tuple(segments))
         dialogue.logits.append(self._inner.logits)
         self.dialogues.append(dialogue)
 
-    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
+    def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds."""
-        rows = self._inner.append(token, guesses)
+        rows = self._inner.decode(token, draft)
         self.dialogues[-1].written.append(token)
         self.dialogues[-1].logits.append(self._inner.logits)
         return rows
@@ -95,7 +95,7 @@ def record(
         role: Role = "perceiver" if spec is bundle.manifest.perceiver else "reasoner"
         contexts = watched.setdefault(role, [])
 
-        def watch(context: Evaluator) -> Evaluator:
+        def watch(context: KVCache) -> KVCache:
             contexts.append(WatchedContext(context))
             return contexts[-1]
 
@@ -117,7 +117,7 @@ def record(
     }
 
 
-def compare(context: Evaluator, dialogues: Sequence[Dialogue]) -> LogitsDifference:
+def compare(context: KVCache, dialogues: Sequence[Dialogue]) -> LogitsDifference:
     """Take a context through dialogues and compare its logits with those written down.
 
     Args:
@@ -134,7 +134,7 @@ def compare(context: Evaluator, dialogues: Sequence[Dialogue]) -> LogitsDifferen
     )
 
 
-def reuse_error(context: Evaluator, ids: Sequence[int]) -> float:
+def reuse_error(context: KVCache, ids: Sequence[int]) -> float:
     """Tell what it changes that the beginning of a text is in the cache already.
 
     The runtime promises that it changes nothing (see `edge_et.llm.kv_positions`); there are kernels
@@ -156,25 +156,25 @@ def reuse_error(context: Evaluator, ids: Sequence[int]) -> float:
     worst = 0.0
     for shared in range(16, len(ids) - 8, 16):
         _logits_behind(context, TokenSegment((*ids[:shared], *ids[:8])))
-        for _ in context.steps((text,)):
+        for _ in context.prefill_steps((text,)):
             pass
         worst = max(worst, max_abs_error(context.logits, fresh))
     return worst
 
 
-def _logits_behind(context: Evaluator, text: TokenSegment) -> NDArray[np.float32]:
+def _logits_behind(context: KVCache, text: TokenSegment) -> NDArray[np.float32]:
     context.clear()
-    for _ in context.steps((text,)):
+    for _ in context.prefill_steps((text,)):
         pass
     return context.logits
 
 
-def _replay(context: Evaluator, dialogue: Dialogue) -> NDArray[np.float32]:
-    for _ in context.steps(dialogue.prompt):
+def _replay(context: KVCache, dialogue: Dialogue) -> NDArray[np.float32]:
+    for _ in context.prefill_steps(dialogue.prompt):
         pass
     logits = [context.logits]
     for token in dialogue.written:
-        context.append(token)
+        context.decode(token)
         logits.append(context.logits)
     return np.stack(logits)
 

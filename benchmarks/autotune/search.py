@@ -1,4 +1,4 @@
-"""The search of `edge-et tune`: one setting after the other, the fastest that stays right.
+"""The search of `edge-et autotune`: one setting after the other, the fastest that stays right.
 
 In: a bundle and pictures. Out: a device profile, and every trial with its figures. What a setting
 does to the outputs is measured on the bundle's own dialogues
@@ -27,8 +27,7 @@ from edge_et.bundle import Bundle, FileRef, LanguageModelSpec, file_ref
 from edge_et.errors import BenchError, DecodeError
 from edge_et.export.numeric_comparison import LogitsDifference
 from edge_et.image import ImageSource
-from edge_et.llm import Context, LanguageModel, TokenSegment, count_positions
-from edge_et.options import default_threads
+from edge_et.llm import LanguageModel, LlamaKVCache, TokenSegment, count_positions
 from edge_et.pipeline import (
     PROFILE_NAME,
     DeviceProfile,
@@ -38,7 +37,7 @@ from edge_et.pipeline import (
     manifest_sha256,
     profile_folder,
 )
-from edge_et.store import written_whole
+from edge_et.store import atomic_write
 
 MAX_MEAN_KL = 0.03
 MIN_SAME_TOP = 0.97
@@ -99,7 +98,7 @@ class _Choice:
     settings: Settings
 
 
-def tune(bundle: Bundle, pictures: Sequence[ImageSource], tell: Tell) -> list[Trial]:
+def autotune(bundle: Bundle, pictures: Sequence[ImageSource], tell: Tell) -> list[Trial]:
     """Find the settings for this machine, and write the profile that `edge_et.load` uses.
 
     Args:
@@ -114,8 +113,7 @@ def tune(bundle: Bundle, pictures: Sequence[ImageSource], tell: Tell) -> list[Tr
         EdgeETError: the bundle cannot be opened, or the profile not be written.
     """
     folder = profile_folder(bundle)
-    threads = default_threads()
-    settings = Settings(threads=threads)
+    settings = Settings()
     manifest = bundle.manifest
     tell("what the bundle itself writes", 0, 1)
     dialogues = record(bundle, settings, pictures)
@@ -146,7 +144,7 @@ def tune(bundle: Bundle, pictures: Sequence[ImageSource], tell: Tell) -> list[Tr
                 bundle_sha256=manifest_sha256(bundle),
                 device=device_name(),
                 versions=library_versions(),
-                threads=settings.threads or threads,
+                threads=settings.threads,
                 kv_type=settings.kv_type,
                 flash_attention=settings.flash_attention,
                 perceiver=chosen["perceiver"],
@@ -212,7 +210,7 @@ class _Search:
 
     def threads(self, best: _Choice) -> _Choice:
         """Try fewer threads: they do not change what is computed."""
-        most = best.settings.threads or 1
+        most = best.settings.threads
         for count in sorted({most - 1, most // 2} - {0}, reverse=True):
             self._tell(f"{self._role}: {count} threads", 0, 1)
             choice = replace(best, settings=replace(best.settings, threads=count))
@@ -231,12 +229,7 @@ class _Search:
                 token_count=len(self._dialogues[0].logits[0]),
             )
             with closing(model):
-                context = model.new_context(
-                    self._spec.context_length,
-                    choice.settings.threads or 1,
-                    choice.settings.kv_type,
-                    flash_attention=choice.settings.flash_attention,
-                )
+                context = model.new_kv_cache(choice.settings.kv_cache(self._spec.context_length))
                 if judged:
                     difference = compare(context, self._dialogues)
                     verdict = self._objection(context, difference)
@@ -259,7 +252,7 @@ class _Search:
         self.trials.append(trial)
         return verdict is None
 
-    def _objection(self, context: Context, difference: LogitsDifference) -> str | None:
+    def _objection(self, context: LlamaKVCache, difference: LogitsDifference) -> str | None:
         """Say why outputs are not right any more; None: they are."""
         if not difference.mean_kl <= MAX_MEAN_KL:
             return f"changes the outputs: mean KL {difference.mean_kl:.3g} nats"
@@ -274,17 +267,17 @@ class _Search:
         written = [token for dialogue in self._dialogues for token in dialogue.written] or [0]
         return (written * count)[:count]
 
-    def _speed(self, context: Context) -> Speed:
+    def _speed(self, context: LlamaKVCache) -> Speed:
         prompt = TokenSegment(tuple(self._ids(self._read)))
         prefill, decode = [], []
         for _ in range(_REPEATS):
             context.clear()
             start = perf_counter()
-            context.evaluate([prompt])
+            context.prefill([prompt])
             prefill.append(perf_counter() - start)
             for token in self._ids(_TIMED_TOKENS):
                 start = perf_counter()
-                context.append(token)
+                context.decode(token)
                 decode.append(perf_counter() - start)
         # Whatever else runs only makes it slower.
         read_s, step_s = min(prefill), sorted(decode)[len(decode) // 4]
@@ -306,7 +299,7 @@ def _keep(weights: Path, folder: Path, trial: Path) -> FileRef | None:
 
 def _write(profile: DeviceProfile, folder: Path) -> None:
     """Write a profile, and drop the files of the one before."""
-    with written_whole(folder / PROFILE_NAME) as partial:
+    with atomic_write(folder / PROFILE_NAME) as partial:
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
     kept = {ref.path for ref in (profile.perceiver, profile.reasoner) if ref is not None}
     for path in folder.glob("*.gguf"):

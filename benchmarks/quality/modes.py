@@ -126,7 +126,7 @@ def _think(
     options: OptionValues = {**asking.options, **(budgets or {})}
     thought = asking.pipe.think(asking.question, extraction, **options)
     return Reply(
-        text=thought.text,
+        text=thought.answer,
         extraction=extraction.text,
         reasoning=thought.reasoning,
         seconds=seconds + thought.usage.seconds,

@@ -21,6 +21,7 @@ from edge_et.llm import (
     to_segments,
     user_turn,
 )
+from edge_et.options import AnswerOptions
 from edge_et.pipeline import Request
 from edge_et.stages import fit_hint
 
@@ -50,7 +51,9 @@ class Conversation:
     def __init__(self, bundle: Bundle) -> None:
         """Read what the bundle's manifest says."""
         self._manifest = bundle.manifest
-        self.thinker: LanguageModelSpec = bundle.manifest.reasoner or bundle.manifest.perceiver
+        self.thinking_model: LanguageModelSpec = (
+            bundle.manifest.reasoner or bundle.manifest.perceiver
+        )
         self.goes_on = (
             bundle.manifest.reasoner is None and bundle.manifest.think.sees == "conversation"
         )
@@ -75,8 +78,10 @@ class Conversation:
             question: the question.
             extraction: what stage 1 wrote, as it was written.
         """
-        thinking = replace(Request.of(question, {}, self._manifest).thinking, marked=False)
-        chat = self.thinker.chat
+        thinking = replace(
+            Request.of(question, AnswerOptions(), self._manifest).thinking, marked=False
+        )
+        chat = self.thinking_model.chat
         values = {"question": question, "extraction": extraction.strip()}
         turn = user_turn(chat, fill(thinking.template, values), thinking.opening)
         if not self.goes_on:

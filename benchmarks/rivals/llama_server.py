@@ -39,10 +39,10 @@ class LlamaServer:
         self._conversation = Conversation(bundle)
         program = _find_program(job)
         self.versions: Mapping[str, str] = {"llama-server": _version_of(program)}
-        perceiver, thinker = bundle.manifest.perceiver, self._conversation.thinker
+        perceiver, thinking_model = bundle.manifest.perceiver, self._conversation.thinking_model
         self._tokenizer = Tokenizer(bundle.path(perceiver.tokenizer))
         self._word = _word_of(bundle, perceiver, job)
-        self._thinker_word = _word_of(bundle, thinker, job)
+        self._thinker_word = _word_of(bundle, thinking_model, job)
         picture = Path(job.work.picture).read_bytes()
         self._picture = base64.b64encode(picture).decode()
         # A conversation of its own would drive the picture out of the only slot.
@@ -55,7 +55,7 @@ class LlamaServer:
             self._server = resources.enter_context(Server(program, arguments))
             self._thinker = self._server
             if has_own:
-                arguments = _arguments(bundle, thinker, job, 1)
+                arguments = _arguments(bundle, thinking_model, job, 1)
                 self._thinker = resources.enter_context(Server(program, arguments))
             self._resources = resources.pop_all()
 

@@ -47,8 +47,8 @@ class Mtmd:
         perceiver = bundle.manifest.perceiver
         self._tokenizer = Tokenizer(bundle.path(perceiver.tokenizer))
         self._extraction, _ = scripts_of(bundle, self._tokenizer, job)
-        thinker = Tokenizer(bundle.path(self._conversation.thinker.tokenizer))
-        _, self._rest = scripts_of(bundle, thinker, job)
+        thinking_model = Tokenizer(bundle.path(self._conversation.thinking_model.tokenizer))
+        _, self._rest = scripts_of(bundle, thinking_model, job)
         self._picture = Path(job.work.picture).resolve().as_uri()
         with ExitStack() as resources:
             handler = _Handler(str(find_mmproj(bundle)), verbose=False, use_gpu=False)

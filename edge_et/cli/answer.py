@@ -4,12 +4,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import click
 
 from edge_et.cli.console import printable
-from edge_et.options import OptionValues
+from edge_et.cli.options import add_options
+from edge_et.options import AnswerOptions, LoadOptions
 from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
 
 _TITLES: dict[type[Event], str] = {
@@ -27,41 +28,21 @@ _TITLES: dict[type[Event], str] = {
 @click.option(
     "--show-stages", is_flag=True, help="Print extraction, reasoning, hint and what was cut too."
 )
-@click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
-@click.option(
-    "--cache-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Keep pictures in this folder, so that later runs need not encode them again.",
-)
-@click.option("--max-tiles", type=int, help="Most tiles of the picture, all of it included.")
-@click.option("--pooling", type=int, help="2: four tokens of a tile become one.")
-@click.option("--max-extraction-tokens", type=int, help="Budget of stage 1.")
-@click.option("--max-thinking-tokens", type=int, help="Budget of stage 2 before the answer.")
-@click.option("--max-answer-tokens", type=int, help="Budget of the answer.")
-@click.option("--temperature", type=float, help="0 takes the most probable token.")
-@click.option("--top-p", type=float, help="Probability mass to choose from.")
-@click.option("--seed", type=int, help="Of the choice, where the temperature is above 0.")
-@click.option("--hint", help="What to pay attention to; the bundle decides if omitted.")
-@click.option(
-    "--thinking/--no-thinking",
-    default=None,
-    help="Whether a reasoner that marks its thoughts has any; the bundle decides if omitted.",
-)
-@click.option("--deadline-s", type=float, help="Seconds for the answer; then it is cut short.")
+@add_options(LoadOptions)
+@add_options(AnswerOptions)
 def answer(
     image: Path,
     question: str,
     model: str | None,
     as_json: bool,
     show_stages: bool,
-    threads: int | None,
-    cache_dir: Path | None,
-    **options: Unpack[OptionValues],
+    **options: Any,
 ) -> None:
     """Answer QUESTION about the picture in the file IMAGE."""
     import edge_et
 
-    with edge_et.load(model, threads=threads, cache_dir=cache_dir) as pipe:
+    of_load = {name: options.pop(name) for name in LoadOptions.__struct_fields__}
+    with edge_et.load(model, **of_load) as pipe:
         events = pipe.stream(image, question, **options)
         if sys.stdout.isatty() and not as_json:
             _print_as_it_comes(events, show_stages)
@@ -106,7 +87,9 @@ def _print_as_it_comes(events: Iterator[Event], show_stages: bool) -> None:
 def _notes(answer: Answer) -> str:
     """Return lines about hint and cuts, where there are any."""
     lines = [f"Hint: {printable(answer.hint)}"] if answer.hint else []
-    if answer.cuts:
-        cuts = ", ".join(f"{cut.stage} ({cut.reason})" for cut in answer.cuts)
-        lines.append(f"Cut: {cuts}")
+    cut = [
+        f"{stage} ({reason})" for stage, reason in answer.finish_reasons.items() if reason != "stop"
+    ]
+    if cut:
+        lines.append(f"Cut: {', '.join(cut)}")
     return "".join(f"{line}\n" for line in lines)

@@ -43,10 +43,10 @@ def tune(model: str | None, images: tuple[Path, ...], forget: bool) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         return
     from edge_et.benchmarks.autotune.dialogue import read_pictures
-    from edge_et.benchmarks.autotune.search import tune
+    from edge_et.benchmarks.autotune.search import autotune as search
 
     with progress_bar() as progress:
-        trials = tune(bundle, read_pictures(images), progress)
+        trials = search(bundle, read_pictures(images), progress)
     _print(trials, Console())
     Console(stderr=True).print(f"written to {folder}", highlight=False)
 

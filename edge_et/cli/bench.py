@@ -111,18 +111,16 @@ def bench(
 
     from edge_et.benchmarks.latency import BASELINES, run_latency
     from edge_et.benchmarks.report import print_report, write_csv
-    from edge_et.options import check_at_least, default_threads
+    from edge_et.threads import choose_threads
 
     if plot is not None:
         from edge_et.benchmarks.plot import check_plot_path, write_plot
 
         check_plot_path(plot)
-    threads = default_threads() if threads is None else threads
-    check_at_least("threads", threads, 1)
     with progress_bar() as progress:
         document = run_latency(
             _find(model, synthetic, synthetic_folder, progress),
-            threads=threads,
+            threads=choose_threads(threads),
             samples=samples,
             extraction_tokens=extraction_tokens,
             thinking_tokens=thinking_tokens,

@@ -108,14 +108,12 @@ def quality(
     )
     from edge_et.benchmarks.quality.quality_report import print_quality
     from edge_et.bundle import find_bundle, load_bundle
-    from edge_et.options import check_at_least, default_threads
+    from edge_et.threads import choose_threads
 
     if plot is not None:
         from edge_et.benchmarks.plot import check_plot_path
 
         check_plot_path(plot)
-    threads = default_threads() if threads is None else threads
-    check_at_least("threads", threads, 1)
     names = (*perceivers, *reasoners) if perceivers else (model,)
     bundles = [load_bundle(find_bundle(name)) for name in names]
     arguments = sys.argv[1:]
@@ -128,7 +126,7 @@ def quality(
                 thinking,
                 asked,
                 path,
-                threads=threads,
+                threads=choose_threads(threads),
                 arguments=arguments,
                 progress=progress,
             )
@@ -138,7 +136,7 @@ def quality(
                 asked,
                 ways or default_ways(bundles[0]),
                 path,
-                threads=threads,
+                threads=choose_threads(threads),
                 arguments=arguments,
                 progress=progress,
             )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_et.cli.console import megabytes, printable, progress_bar
+from edge_et.cli.options import add_options
+from edge_et.options import AnswerOptions
 
 if TYPE_CHECKING:
     from edge_et.bundle import Bundle
@@ -16,8 +18,7 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--image", type=click.Path(path_type=Path), help="Tell what this picture costs.")
-@click.option("--max-tiles", type=int, help="Most tiles of the picture, all of it included.")
-@click.option("--pooling", type=int, help="2: four tokens of a tile become one.")
+@add_options(AnswerOptions, only=("max_tiles", "pooling"))
 def info(
     model: str | None,
     as_json: bool,
@@ -80,10 +81,10 @@ def _picture(
     """Return what a picture costs, and what that was estimated from."""
     from edge_et.image import load_image, plan_image
     from edge_et.llm import read_shape
-    from edge_et.options import parse_image_options
+    from edge_et.options import parse_options
     from edge_et.pipeline import image_cost, measure
 
-    options = parse_image_options({"max_tiles": max_tiles, "pooling": pooling})
+    options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
     spec = bundle.manifest.perceiver
     size = load_image(image).size
     plan = plan_image(

@@ -6,23 +6,24 @@ tokens, and why they ended. What the text is for is not known here.
 
 from edge_et.generation.answer_marker import MarkerSplitter, forced_marker
 from edge_et.generation.blocked_words import BlockedWords
-from edge_et.generation.deadline import Clock, Deadline, Pace
-from edge_et.generation.generation import Late, Script, Speaker
-from edge_et.generation.prompt_lookup import MOST_GUESSED, Lookup
+from edge_et.generation.chat_model import ChatModel
+from edge_et.generation.deadline import Clock, Deadline, Throughput
+from edge_et.generation.generation import Generation, ShouldStop
+from edge_et.generation.prompt_lookup import MAX_DRAFT_TOKENS, PromptLookup
 from edge_et.generation.sampling import Sampler, greedy, new_sampler
 
 __all__ = [
-    "MOST_GUESSED",
+    "MAX_DRAFT_TOKENS",
     "BlockedWords",
+    "ChatModel",
     "Clock",
     "Deadline",
-    "Late",
-    "Lookup",
+    "Generation",
     "MarkerSplitter",
-    "Pace",
+    "PromptLookup",
     "Sampler",
-    "Script",
-    "Speaker",
+    "ShouldStop",
+    "Throughput",
     "forced_marker",
     "greedy",
     "new_sampler",

@@ -48,7 +48,7 @@ Source: github.com/ggml-org/llama.cpp/pull/19360.
 
 
 @dataclass(slots=True)
-class Pace:
+class Throughput:
     """How fast a model reads and writes on this machine, as measured so far.
 
     Attributes:
@@ -59,15 +59,15 @@ class Pace:
     position_s: float = 0.0
     token_s: float = 0.0
 
-    def has_read(self, positions: int, seconds: float) -> None:
+    def observe_prefill(self, positions: int, seconds: float) -> None:
         """Take a measurement of a prompt's positions, at least 1."""
         self.position_s = _mean(self.position_s, seconds / positions)
 
-    def has_written(self, seconds: float) -> None:
+    def observe_decode(self, seconds: float) -> None:
         """Take a measurement of one token."""
         self.token_s = _mean(self.token_s, seconds)
 
-    def needs(self, positions: int, tokens: int) -> float:
+    def seconds_for(self, positions: int, tokens: int) -> float:
         """Return the seconds that reading and then writing would take.
 
         Args:

@@ -1,196 +1,162 @@
-"""One model at work: it reads a prompt, writes tokens, reads what is put in, and writes on.
+"""Generation with one model: prefill a prompt, generate tokens, append text, generate on.
 
-In: a speaker, a prompt, budgets, and the two questions that may end or bend what is written: is it
-late, and is a token refused? Out: ids as they are written, why they ended, and what it took. What
-the ids mean, and what is asked for, is not known here.
+In: a chat model, a prompt, budgets, and the two questions that may end or bend what is written:
+should it stop, and is a token refused? Out: ids as they are written, why they ended, and what it
+took. What the ids mean, and what is asked for, is not known here.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
-from edge_et.bundle import ChatSpec
-from edge_et.generation.deadline import Deadline, Pace
-from edge_et.generation.prompt_lookup import Lookup
-from edge_et.generation.repetition import LoopWatch
+from edge_et.generation.chat_model import ChatModel
+from edge_et.generation.deadline import Deadline
+from edge_et.generation.repetition import RepetitionDetector
 from edge_et.generation.sampling import Sampler, choose
-from edge_et.llm import (
-    Evaluator,
-    Part,
-    Segment,
-    Tokenizer,
-    TokenSegment,
-    count_positions,
-    to_segments,
-)
-from edge_et.results import CutReason, PhaseUsage
+from edge_et.llm import Part, Segment, TokenSegment, count_positions, to_segments
+from edge_et.results import FinishReason, PhaseUsage
 
-Late = Callable[[], bool]
+ShouldStop = Callable[[], bool]
 """Says whether there is no time for another step."""
 
 _LEAST_MEASURED = 8
-"""Positions from which on the time of reading says something about the pace."""
+"""Positions from which on the time of a prefill says something about the throughput."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speaker:
-    """Somebody to talk to: one model's tokenizer, cache and manners.
-
-    Attributes:
-        tokenizer: the model's tokenizer.
-        context: a cache over the model's weights.
-        chat: how turns are written.
-        stop_ids: tokens that end what the model writes.
-        pace: how fast the model is here; measured on the way.
-        lookup: guesses what comes next; None: every token is evaluated alone.
-    """
-
-    tokenizer: Tokenizer
-    context: Evaluator
-    chat: ChatSpec
-    stop_ids: frozenset[int]
-    pace: Pace = field(default_factory=Pace)
-    lookup: Lookup | None = None
-
-    def forget(self) -> None:
-        """Empty the cache, and forget all text."""
-        self.context.clear()
-        if self.lookup is not None:
-            self.lookup.clear()
-
-
-class Script:
+class Generation:
     """What one model reads and writes in one stage.
 
     Attributes:
-        speaker: who reads and writes.
+        chat_model: who reads and writes.
         tokens: all that was written, as ids; stop tokens are not among them.
-        held: positions of the script that the cache held after it was read last.
-        cut: why the last writing ended; None: the model ended it, or the caller left.
+        held: positions that the cache held after the last prefill.
+        finish_reason: why the last `generate` ended; ``stop`` also before the first one, and where
+            the caller left.
     """
 
-    def __init__(self, speaker: Speaker, prompt: tuple[Segment, ...], deadline: Deadline) -> None:
-        """Begin with a prompt that is not read yet.
+    def __init__(
+        self, chat_model: ChatModel, prompt: tuple[Segment, ...], deadline: Deadline
+    ) -> None:
+        """Begin with a prompt that is not in the cache yet.
 
         Args:
-            speaker: who reads and writes.
+            chat_model: who reads and writes.
             prompt: at least one position.
             deadline: lends its clock.
         """
-        self.speaker = speaker
+        self.chat_model = chat_model
         self.tokens: list[int] = []
         self.held = 0
-        self.cut: CutReason | None = None
+        self.finish_reason: FinishReason = "stop"
         self._clock = deadline.clock
         self._segments = prompt
         self._run: list[int] = []
-        self._put: list[Part] = []
+        self._appended: list[Part] = []
         self._evaluated = 0
         self._reused: int | None = None
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """The prompt, and what was written and put in behind it."""
+        """The prompt, and what was written and appended behind it."""
         segments = self._segments
         if self._run:
             segments = (*segments, TokenSegment(tuple(self._run), generated=True))
-        return (*segments, *to_segments(self._put, self.speaker.tokenizer))
+        return (*segments, *to_segments(self._appended, self.chat_model.tokenizer))
 
     @property
     def usage(self) -> PhaseUsage:
-        """What it took so far, but for the time: see `edge_et.stages.extraction.timed`."""
+        """What it took so far, but for the time: see `edge_et.stages.timed`."""
         return PhaseUsage(
             evaluated_tokens=self._evaluated,
             reused_tokens=self._reused or 0,
             generated_tokens=len(self.tokens),
         )
 
-    def put(self, *parts: Part) -> None:
-        """Put text behind what was written; all that is put in before it is read is one run."""
-        self._put += parts
+    def append(self, *parts: Part) -> None:
+        """Put text behind what was written; all that comes before the next prefill is one run."""
+        self._appended += parts
 
-    def read(self, late: Late | None = None) -> bool:
-        """Evaluate everything that is not in the cache yet, so that there are logits to write from.
+    def prefill(self, should_stop: ShouldStop | None = None) -> bool:
+        """Evaluate everything that is not in the cache yet, so that there are logits.
 
         Args:
-            late: is asked between batches, of 256 positions at most; None: never is.
+            should_stop: is asked between batches, of 256 positions at most; None: never is.
 
         Returns:
             Whether all of it was evaluated.
         """
         self._segments = self.segments
-        self._run, self._put = [], []
-        if self.speaker.lookup is not None:
-            self.speaker.lookup.read(self._segments)
+        self._run, self._appended = [], []
+        if self.chat_model.prompt_lookup is not None:
+            self.chat_model.prompt_lookup.begin(self._segments)
         wanted = count_positions(self._segments)
         start = self._clock()
         evaluated = 0
-        for done in self.speaker.context.steps(self._segments):
+        for done in self.chat_model.kv_cache.prefill_steps(self._segments):
             evaluated, self.held = done.evaluated, done.reused + done.evaluated
             if self._reused is None:
                 self._reused = done.reused
-            if late is not None and self.held < wanted and late():
+            if should_stop is not None and self.held < wanted and should_stop():
                 break
         self._evaluated += evaluated
         if evaluated >= _LEAST_MEASURED:
-            self.speaker.pace.has_read(evaluated, self._clock() - start)
+            self.chat_model.throughput.observe_prefill(evaluated, self._clock() - start)
         return self.held == wanted
 
-    def write(
+    def generate(
         self,
         sampler: Sampler,
         budget: int,
-        late: Late,
+        should_stop: ShouldStop,
         refuses: Callable[[int], bool] | None = None,
     ) -> Iterator[int]:
-        """Write tokens until one that stops, or until `cut` says why not.
+        """Write tokens until one that stops, or until `finish_reason` says why not.
 
-        A token is evaluated when the next one is wanted, so the last one is not.
+        A token is decoded when the next one is wanted, so the last one is not.
 
         Args:
             sampler: chooses the tokens.
             budget: most tokens to write; with 0 nothing is cut.
-            late: is asked before each token.
+            should_stop: is asked before each token.
             refuses: see `edge_et.generation.sampling.choose`.
 
         Yields:
             Ids, the stop token not among them.
         """
-        context, lookup = self.speaker.context, self.speaker.lookup
-        watch = LoopWatch()
+        kv_cache, lookup = self.chat_model.kv_cache, self.chat_model.prompt_lookup
+        repetition = RepetitionDetector()
         token: int | None = None
-        self.cut = None
+        self.finish_reason = "stop"
         for left in range(budget, 0, -1):
-            if late():
-                self.cut = "deadline"
+            if should_stop():
+                self.finish_reason = "deadline"
                 return
             start = self._clock()
-            rows = 0 if token is None else self._append(token, left - 1)
-            token = choose(sampler, context.logits, refuses)
+            rows = 0 if token is None else self._decode(token, left - 1)
+            token = choose(sampler, kv_cache.logits, refuses)
             if rows == 1:
-                self.speaker.pace.has_written(self._clock() - start)
+                self.chat_model.throughput.observe_decode(self._clock() - start)
             if lookup is not None:
-                lookup.wrote(token)
-            if token in self.speaker.stop_ids:
+                lookup.observe_token(token)
+            if token in self.chat_model.stop_ids:
                 return
             self._run.append(token)
             self.tokens.append(token)
             yield token
-            if watch.push(token):
-                self.cut = "repetition"
+            if repetition.push(token):
+                self.finish_reason = "repetition"
                 return
         if budget:
-            self.cut = "tokens"
+            self.finish_reason = "length"
 
-    def _append(self, token: int, most_guesses: int) -> int:
-        """Evaluate a token, with guesses where they may save steps; return how many rows it took.
+    def _decode(self, token: int, max_draft_tokens: int) -> int:
+        """Decode a token, with a draft where that may save steps; return how many rows it took.
 
-        Nothing was evaluated if the token had been guessed before.
+        Nothing was evaluated if the token had been drafted before.
         """
-        lookup = self.speaker.lookup
+        lookup = self.chat_model.prompt_lookup
         if lookup is None:
-            return self.speaker.context.append(token)
+            return self.chat_model.kv_cache.decode(token)
         start = self._clock()
-        rows = self.speaker.context.append(token, lookup.guess(most_guesses))
+        rows = self.chat_model.kv_cache.decode(token, lookup.draft(max_draft_tokens))
         if rows:
-            lookup.evaluated(rows, self._clock() - start)
+            lookup.observe_batch(rows, self._clock() - start)
         return rows

@@ -1,4 +1,4 @@
-"""Lookup: guesses how a text goes on, from where the same tokens stood before, if that pays.
+"""PromptLookup: draft how a text goes on, from where the same tokens stood before, if that pays.
 
 In: what one model reads and writes, and what evaluating some tokens at once took. Out: tokens that
 may come next, to be evaluated in one batch with the last one written. A guess decides nothing:
@@ -6,10 +6,10 @@ every token is chosen as ever, and what was evaluated behind a wrong guess is dr
 the meaning of tokens are not known here.
 
 On a CPU a batch of four rows takes as long as one row where memory is slow, and as long as two
-where it is fast, so guesses are dear in some places and cheap in others. Both sides are learnt on
+where it is fast, so draft are dear in some places and cheap in others. Both sides are learnt on
 the way: how often a token is what stood there before, by how many tokens before it agree, from
-every token written, guessed or not; what a batch takes from batches, each size of which is tried a
-few times. Where it does not pay, nothing is guessed.
+every token written, drafted or not; what a batch takes from batches, each size of which is tried a
+few times. Where it does not pay, nothing is drafted.
 """
 
 from collections import deque
@@ -18,10 +18,10 @@ from statistics import median
 
 from edge_et.llm import Segment, TokenSegment
 
-MOST_GUESSED = 15
+MAX_DRAFT_TOKENS = 15
 """Most tokens of a guess: with the token before them two groups of `ROW_GROUP` rows."""
 
-_SIZES = (1, 3, 7, MOST_GUESSED)
+_SIZES = (1, 3, 7, MAX_DRAFT_TOKENS)
 """Tokens of a guess; few sizes are soon measured."""
 
 _GRAMS = (3, 2, 1)
@@ -158,7 +158,7 @@ class BatchTimes:
         return measured if len(taken) >= self._TRIES else min(measured, prior)
 
 
-class Lookup:
+class PromptLookup:
     """Guesses for one model."""
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class Lookup:
         self._passages = Passages()
         self._match = (0, 0)
 
-    def read(self, segments: Iterable[Segment]) -> None:
+    def begin(self, segments: Iterable[Segment]) -> None:
         """Take what the model has read so far, from the start of the prompt."""
         tokens: list[int] = []
         for segment in segments:
@@ -179,7 +179,7 @@ class Lookup:
         self._passages.begin(tokens)
         self._match = self._passages.match()
 
-    def wrote(self, token: int) -> None:
+    def observe_token(self, token: int) -> None:
         """Take a token that the model wrote."""
         place, agreeing = self._match
         if agreeing:
@@ -187,14 +187,14 @@ class Lookup:
         self._passages.push(token)
         self._match = self._passages.match()
 
-    def guess(self, most: int) -> list[int]:
+    def draft(self, most: int) -> list[int]:
         """Return the tokens that may come next; none where trying them is not expected to pay.
 
         Args:
             most: tokens that are wanted, 0 or more.
         """
         place, agreeing = self._match
-        tokens = self._passages.at(place, min(most, MOST_GUESSED)) if agreeing else []
+        tokens = self._passages.at(place, min(most, MAX_DRAFT_TOKENS)) if agreeing else []
         best, best_rate = 0, _LEAST_GAIN
         chance = expected = 1.0
         for count in range(1, len(tokens) + 1):
@@ -204,7 +204,7 @@ class Lookup:
                 best, best_rate = count, expected / self._times.of(1 + count)
         return tokens[:best]
 
-    def evaluated(self, rows: int, seconds: float) -> None:
+    def observe_batch(self, rows: int, seconds: float) -> None:
         """Take what a batch took.
 
         Args:

@@ -19,7 +19,7 @@ LEAST_TOKENS = 96
 """Tokens that the repeated blocks have to fill; for short blocks this asks for more repeats."""
 
 
-class LoopWatch:
+class RepetitionDetector:
     """Watches the end of what a model writes."""
 
     def __init__(self) -> None:

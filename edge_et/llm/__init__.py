@@ -5,19 +5,19 @@ little prefill as possible; logits [V] float32. What is chosen from the logits i
 `llama_cpp` is the only door to llama.cpp.
 """
 
-from edge_et.llm.image_prompt_cache import ImagePrefixes
-from edge_et.llm.kv_cache import Context
+from edge_et.llm.image_prompt_cache import ImagePromptCache
+from edge_et.llm.kv_cache import LlamaKVCache
 from edge_et.llm.kv_positions import (
     ROW_GROUP,
     Position,
-    chunks,
+    batches,
     common_prefix,
     generated,
     positions_of,
     restart_at,
     whole_groups,
 )
-from edge_et.llm.kv_protocol import Evaluation, Evaluator
+from edge_et.llm.kv_protocol import KVCache, KVCacheSettings, PrefillProgress
 from edge_et.llm.language_model import LanguageModel
 from edge_et.llm.llama_cpp import (
     describe_build,
@@ -27,7 +27,7 @@ from edge_et.llm.llama_cpp import (
     read_shape,
 )
 from edge_et.llm.memory import trim_heap
-from edge_et.llm.model_shape import DecoderShape, KvType
+from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.prompt import (
     ImageSegment,
     Part,
@@ -48,24 +48,24 @@ from edge_et.llm.tokenizer import TextStream, Tokenizer
 
 __all__ = [
     "ROW_GROUP",
-    "Context",
-    "DecoderShape",
-    "Evaluation",
-    "Evaluator",
-    "ImagePrefixes",
+    "ImagePromptCache",
     "ImageSegment",
-    "KvType",
+    "KVCache",
+    "KVCacheSettings",
     "LanguageModel",
+    "LlamaKVCache",
+    "ModelShape",
     "Part",
     "Plain",
     "Position",
+    "PrefillProgress",
     "Segment",
     "TextStream",
     "TokenSegment",
     "Tokenizer",
     "Trusted",
+    "batches",
     "begin_user_turn",
-    "chunks",
     "common_prefix",
     "count_positions",
     "describe_build",

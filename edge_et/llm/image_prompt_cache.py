@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import LanguageModelSpec
 from edge_et.llm.kv_positions import Position, positions_of
-from edge_et.llm.model_shape import DecoderShape, KvType
+from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.prompt import ImageSegment, Segment
+from edge_et.options import KvType
 from edge_et.store import Snapshots
 
 
@@ -25,7 +26,7 @@ class PrefixCache(Protocol):
     """What is needed of a KV cache; `edge_et.llm.kv_cache.Context` is one."""
 
     @property
-    def shape(self) -> DecoderShape:
+    def shape(self) -> ModelShape:
         """Sizes of the model."""
 
     @property
@@ -58,7 +59,7 @@ class PrefixCache(Protocol):
         """
 
 
-class ImagePrefixes:
+class ImagePromptCache:
     """The snapshots of one model's image prefixes."""
 
     def __init__(self, snapshots: Snapshots, spec: LanguageModelSpec) -> None:

@@ -13,7 +13,7 @@ groups 1.0 (Q4_K) and 0.8 (Q6_K); cuts at multiples of eight with eight rows or 
 for Q4_0, Q4_1, Q4_K, Q6_K, Q8_0 and F16. Without these rules four of eight greedy texts of a second
 stage changed when the cache had been emptied before it.
 
-There is one exception, and only where it is asked for: tokens that were guessed right (see
+There is one exception, and only where it is asked for: tokens that were drafted right (see
 `edge_et.generation.prompt_lookup`) went through the model together with the token before them, and
 what they hold is rounded as a batch is. Read again after the cache was emptied they come one at a
 time. With the mini model (Q4_1 and an adapter), guessing up to seven tokens wherever it could, the
@@ -94,7 +94,7 @@ def whole_groups(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     return (*segments[:-1], *((TokenSegment(whole),) if whole else ()))
 
 
-def chunks(segments: Iterable[Segment], start: int, most: int) -> Iterator[tuple[Segment, slice]]:
+def batches(segments: Iterable[Segment], start: int, most: int) -> Iterator[tuple[Segment, slice]]:
     """Cut what lies behind a position into batches.
 
     Args:

@@ -7,16 +7,39 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.llm.model_shape import DecoderShape, KvType
+from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.prompt import Segment
+from edge_et.options import KvType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KVCacheSettings:
+    """How a KV cache is made.
+
+    Attributes:
+        context_length: positions that it can hold, at least 1.
+        threads: threads for prefill and decode, at least 1.
+        kv_type: number type of keys and values.
+        flash_attention: whether attention never makes its whole matrix; q8_0 always has it. On a
+            CPU it rounds keys and values to F16 and, for few rows, sums in F16: logits of
+            SmolLM2-135M (F16 weights) move by 0.27, by 0.03 with an F16 cache alone.
+        max_draft_tokens: draft tokens that `KVCache.decode` evaluates; each takes memory for its
+            logits.
+    """
+
+    context_length: int
+    threads: int
+    kv_type: KvType = "f16"
+    flash_attention: bool = False
+    max_draft_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What evaluating segments did, or has done so far.
+class PrefillProgress:
+    """What a prefill did, or has done so far.
 
     Attributes:
-        reused: positions of the segments that the cache held already.
+        reused: positions of the prompt that the cache held already.
         evaluated: positions that went through the model.
     """
 
@@ -24,11 +47,11 @@ class Evaluation:
     evaluated: int
 
 
-class Evaluator(Protocol):
-    """One KV cache; `edge_et.llm.kv_cache.Context` is the real one, and says more."""
+class KVCache(Protocol):
+    """One KV cache; `edge_et.llm.LlamaKVCache` is the real one, and says more."""
 
     @property
-    def shape(self) -> DecoderShape:
+    def shape(self) -> ModelShape:
         """Sizes of the model."""
 
     @property
@@ -43,22 +66,22 @@ class Evaluator(Protocol):
     def logits(self) -> NDArray[np.float32]:
         """Logits [V] behind the last position, of the ids that the tokenizer knows."""
 
-    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+    def prefill_steps(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         """Make the cache hold exactly these segments; tell before each batch how far it is."""
 
-    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
-        """Make the cache begin with these segments, the last of which will go on; as `steps`."""
+    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
+        """Make the cache begin with these segments, the last of which will go on."""
 
-    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
+    def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds.
 
         Args:
             token: the token.
-            guesses: what may be written next. They may be evaluated with it, or not; nothing shows
-                of them but that it is fast to append them.
+            draft: what may be written next. It may be evaluated in the same batch, or not; nothing
+                shows of it but that these tokens are decoded at once.
 
         Returns:
-            Tokens that were evaluated, 0 if this one was guessed before.
+            Tokens that were evaluated, 0 if this one was drafted before.
         """
 
     def clear(self) -> None:

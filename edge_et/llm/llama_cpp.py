@@ -1,21 +1,25 @@
-"""llama.cpp itself: the library, its log, and its model files.
+"""llama.cpp itself: the library, its log, its models and its contexts.
 
-In: a GGUF. Out: an opened model, or what its metadata says. And what a context holds, as bytes.
-Nothing else imports llama_cpp.
+In: a GGUF; batches of token ids or embedding rows. Out: an opened model, or what its metadata says;
+logits; what a context holds, as bytes. What positions mean, and which of them are kept, is not
+known here. Nothing else imports llama_cpp or calls it: its low-level functions alone are used,
+since its class ``Llama`` clears its cache for every image, and takes no embeddings.
 """
 
 import ctypes
 import functools
 import os
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.errors import ModelFileError
-from edge_et.llm.model_shape import DecoderShape
+from edge_et.errors import DecodeError, ModelFileError
+from edge_et.llm.kv_protocol import KVCacheSettings
+from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
 
 _MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
@@ -23,7 +27,7 @@ _MADV_DONTNEED = 4
 
 _AMX = "AMX_INT8 = 1"  # in llama.cpp's description of itself
 
-# Everything is evaluated in the sequence 0. This one is only for `copy_state`.
+# Everything is evaluated in the sequence 0. This one is only for `LlamaContext.copy_state`.
 _COPIED = 1
 
 native_log = NativeLog()
@@ -39,53 +43,225 @@ def load_library() -> Any:
     return llama_cpp
 
 
-def open_model(weights: Path, *, vocab_only: bool = False) -> Any:
-    """Map a GGUF into memory; llama_model_free gives it back.
+class LlamaModel:
+    """The weights of a GGUF, mapped into memory, and the LoRA adapter that goes with them.
 
-    Args:
-        weights: the file.
-        vocab_only: whether metadata and vocabulary are enough.
-
-    Raises:
-        ModelFileError: llama.cpp cannot open it.
+    Attributes:
+        embedding_width: D.
+        vocabulary_size: rows of the embedding table, V and padding.
     """
-    library = load_library()
-    params = library.llama_model_default_params()
-    params.n_gpu_layers = 0
-    params.load_mode = library.LLAMA_LOAD_MODE_MMAP
-    params.use_extra_bufts = lays_out_weights()
-    params.vocab_only = vocab_only
-    model = library.llama_model_load_from_file(os.fsencode(weights), params)
-    if not model:
-        raise ModelFileError(weights, f"llama.cpp cannot open it{native_log.last_errors()}")
-    if sys.platform == "linux":
-        _release_pages(weights)
-    return model
+
+    def __init__(self, path: Path, *, vocab_only: bool = False) -> None:
+        """Map the file.
+
+        Args:
+            path: the file.
+            vocab_only: whether metadata and vocabulary are enough.
+
+        Raises:
+            ModelFileError: llama.cpp cannot open it.
+        """
+        library = load_library()
+        params = library.llama_model_default_params()
+        params.n_gpu_layers = 0
+        params.load_mode = library.LLAMA_LOAD_MODE_MMAP
+        params.use_extra_bufts = lays_out_weights()
+        params.vocab_only = vocab_only
+        self.pointer = library.llama_model_load_from_file(os.fsencode(path), params)
+        if not self.pointer:
+            raise ModelFileError(path, f"llama.cpp cannot open it{native_log.last_errors()}")
+        self.adapter: Any = None
+        self._path = path
+        self._free = weakref.finalize(self, library.llama_model_free, self.pointer)
+        self.embedding_width: int = library.llama_model_n_embd(self.pointer)
+        self.vocabulary_size: int = library.llama_vocab_n_tokens(
+            library.llama_model_get_vocab(self.pointer)
+        )
+        if sys.platform == "linux":
+            _release_pages(path)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed yet."""
+        return self._free.alive
+
+    def metadata(self, key: str) -> str:
+        """Return a value of the GGUF's metadata as text; empty where there is none."""
+        buffer = ctypes.create_string_buffer(256)
+        length = load_library().llama_model_meta_val_str(
+            self.pointer, key.encode(), buffer, len(buffer)
+        )
+        return buffer.value.decode(errors="replace") if length >= 0 else ""
+
+    def load_adapter(self, path: Path) -> None:
+        """Load the LoRA that contexts over this model apply with scale 1.
+
+        Args:
+            path: GGUF file.
+
+        Raises:
+            ModelFileError: it cannot be opened, or does not fit this model.
+        """
+        # Freed together with the model.
+        self.adapter = load_library().llama_adapter_lora_init(self.pointer, os.fsencode(path))
+        if not self.adapter:
+            reason = f"it does not fit {self._path.name}{native_log.last_errors()}"
+            raise ModelFileError(path, reason)
+
+    def close(self) -> None:
+        """Free the weights; contexts over them have to be closed before. May be called again."""
+        self._free()
 
 
-def _release_pages(weights: Path) -> None:
-    """Give back the memory of a mapped file's pages; those that are read again come back.
+class LlamaContext:
+    """One context over a model: batches in, logits out. Not safe for use from several threads."""
 
-    llama.cpp reads the whole file when it maps it, and copies the matrices for which it has faster
-    layouts: of Qwen3-0.6B in Q4_0 that leaves 250 MB of pages that nobody needs.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    target = os.fsencode(weights.resolve())
-    for line in Path("/proc/self/maps").read_bytes().splitlines():
-        fields = line.split(maxsplit=5)
-        if len(fields) == _MAPS_FIELDS and fields[-1] == target:
-            start, end = (int(address, 16) for address in fields[0].split(b"-"))
-            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
+    def __init__(self, model: LlamaModel, settings: KVCacheSettings, batch_positions: int) -> None:
+        """Allocate the cache.
+
+        Args:
+            model: applied with its adapter, if it has one; kept alive by this object.
+            settings: length, threads, number type, attention.
+            batch_positions: most rows of a batch.
+
+        Raises:
+            DecodeError: there is not enough memory, or the model has no such cache.
+        """
+        library = self._library = load_library()
+        self._model = model
+        params = library.llama_context_default_params()
+        params.n_ctx = settings.context_length
+        params.n_batch = params.n_ubatch = batch_positions
+        # The second sequence is for `copy_state`; both share all cells.
+        params.n_seq_max, params.kv_unified = 2, True
+        params.n_outputs_max = max(params.n_seq_max, 1 + settings.max_draft_tokens)
+        params.n_threads = params.n_threads_batch = settings.threads
+        params.flash_attn_type = (
+            library.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if settings.flash_attention or settings.kv_type == "q8_0"
+            else library.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        params.type_k = params.type_v = getattr(library, f"GGML_TYPE_{settings.kv_type.upper()}")
+        self._pointer = library.llama_init_from_model(model.pointer, params)
+        if not self._pointer:
+            raise DecodeError(
+                f"no memory for a context of {settings.context_length} tokens"
+                f"{native_log.last_errors()}"
+            )
+        self._free = weakref.finalize(self, library.llama_free, self._pointer)
+        if model.adapter is not None:
+            adapters = (library.llama_adapter_lora_p_ctypes * 1)(model.adapter)
+            scales = (ctypes.c_float * 1)(1.0)
+            if library.llama_set_adapters_lora(self._pointer, adapters, 1, scales) != 0:
+                self.close()
+                raise DecodeError(f"the adapter cannot be applied{native_log.last_errors()}")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed yet."""
+        return self._free.alive
+
+    def decode(
+        self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int
+    ) -> None:
+        """Evaluate one batch at the positions from `start` on.
+
+        Args:
+            inputs: token ids [n] int32, or embedding rows [n,D] float32, C-contiguous.
+            start: position of the first row.
+            outputs: behind how many of the last rows logits are wanted.
+
+        Raises:
+            DecodeError: llama.cpp failed; the context may hold anything then.
+        """
+        are_tokens = inputs.ndim == 1
+        count = len(inputs)
+        places = np.arange(start, start + count, dtype=np.int32)
+        wanted = np.zeros(count, np.int8)
+        wanted[count - outputs :] = 1
+        batch = self._library.llama_batch(
+            count,
+            _pointer(inputs, ctypes.c_int32) if are_tokens else None,
+            None if are_tokens else _pointer(inputs, ctypes.c_float),
+            _pointer(places, ctypes.c_int32),
+            None,  # no sequence ids: everything belongs to sequence 0
+            None,
+            _pointer(wanted, ctypes.c_int8),
+        )
+        status = self._library.llama_decode(self._pointer, batch)
+        if status != 0:
+            raise DecodeError(f"llama_decode returned {status}{native_log.last_errors()}")
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """Return a view of the logits behind a row of the last batch; the next batch changes it.
+
+        Args:
+            row: counted among the outputs, from the last one at -1.
+
+        Returns:
+            [vocabulary_size] float32.
+        """
+        values = self._library.llama_get_logits_ith(self._pointer, row)
+        return np.ctypeslib.as_array(values, shape=(self._model.vocabulary_size,))
+
+    def truncate(self, keep: int) -> bool:
+        """Drop all positions but the first ones; return whether the model's cache can do so."""
+        memory = self._library.llama_get_memory(self._pointer)
+        return bool(self._library.llama_memory_seq_rm(memory, 0, keep, -1))
+
+    def clear(self) -> None:
+        """Drop all positions."""
+        library = self._library
+        library.llama_memory_clear(library.llama_get_memory(self._pointer), False)
+
+    def copy_state(self, count: int) -> NDArray[np.uint8] | None:
+        """Copy what is held at the first positions, whatever lies behind them.
+
+        llama.cpp copies a whole sequence or nothing. So the positions are made a sequence of their
+        own, which shares the cells and touches no numbers.
+
+        Args:
+            count: positions, at least 1.
+
+        Returns:
+            [n] uint8, for `load_state`; None: llama.cpp failed.
+        """
+        library, context = self._library, self._pointer
+        memory = library.llama_get_memory(context)
+        library.llama_memory_seq_cp(memory, 0, _COPIED, 0, count)
+        try:
+            data = np.empty(library.llama_state_seq_get_size(context, _COPIED), np.uint8)
+            size = library.llama_state_seq_get_data(
+                context, _pointer(data, ctypes.c_uint8), len(data), _COPIED
+            )
+        finally:
+            library.llama_memory_seq_rm(memory, _COPIED, -1, -1)
+        return data if size == len(data) else None
+
+    def load_state(self, data: NDArray[np.uint8], count: int) -> bool:
+        """Make an empty context hold what `copy_state` copied.
+
+        Args:
+            data: exactly what was copied, over the same weights and with the same number types:
+                llama.cpp is not made for damaged data.
+            count: positions that it has.
+
+        Returns:
+            Whether it does; otherwise it may hold anything.
+        """
+        library, context = self._library, self._pointer
+        size = library.llama_state_seq_set_data(
+            context, _pointer(data, ctypes.c_uint8), len(data), 0
+        )
+        last = library.llama_memory_seq_pos_max(library.llama_get_memory(context), 0)
+        return bool(size == len(data) and last == count - 1)
+
+    def close(self) -> None:
+        """Free it; may be called again."""
+        self._free()
 
 
-def read_metadata(model: Any, key: str) -> str:
-    """Return a value of a GGUF's metadata as text; empty where there is none."""
-    buffer = ctypes.create_string_buffer(256)
-    length = load_library().llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode(errors="replace") if length >= 0 else ""
-
-
-def read_shape(weights: Path) -> DecoderShape:
+def read_shape(weights: Path) -> ModelShape:
     """Read a model's sizes: llama.cpp loads the vocabulary alone (0.1 s for 49,152 tokens).
 
     Args:
@@ -94,11 +270,11 @@ def read_shape(weights: Path) -> DecoderShape:
     Raises:
         ModelFileError: the file cannot be opened, or does not tell them.
     """
-    model = open_model(weights, vocab_only=True)
+    model = LlamaModel(weights, vocab_only=True)
     try:
-        return DecoderShape.of(functools.partial(read_metadata, model), weights)
+        return ModelShape.of(model.metadata, weights)
     finally:
-        load_library().llama_model_free(model)
+        model.close()
 
 
 def lays_out_weights() -> bool:
@@ -116,44 +292,20 @@ def describe_build() -> str:
     return text.decode(errors="replace")
 
 
-def copy_state(context: Any, count: int) -> NDArray[np.uint8] | None:
-    """Copy what a context holds at its first positions, whatever lies behind them.
+def _release_pages(weights: Path) -> None:
+    """Give back the memory of a mapped file's pages; those that are read again come back.
 
-    Args:
-        context: of two sequences that share their cells. llama.cpp copies a whole sequence or
-            nothing; so the positions are made one, which touches no numbers.
-        count: positions, at least 1.
-
-    Returns:
-        [n] uint8, for `load_state`; None: llama.cpp failed.
+    llama.cpp reads the whole file when it maps it, and copies the matrices for which it has faster
+    layouts: of Qwen3-0.6B in Q4_0 that leaves 250 MB of pages that nobody needs.
     """
-    library = load_library()
-    memory = library.llama_get_memory(context)
-    library.llama_memory_seq_cp(memory, 0, _COPIED, 0, count)
-    try:
-        data = np.empty(library.llama_state_seq_get_size(context, _COPIED), np.uint8)
-        size = library.llama_state_seq_get_data(context, _bytes_of(data), len(data), _COPIED)
-    finally:
-        library.llama_memory_seq_rm(memory, _COPIED, -1, -1)
-    return data if size == len(data) else None
+    libc = ctypes.CDLL(None, use_errno=True)
+    target = os.fsencode(weights.resolve())
+    for line in Path("/proc/self/maps").read_bytes().splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == _MAPS_FIELDS and fields[-1] == target:
+            start, end = (int(address, 16) for address in fields[0].split(b"-"))
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
 
-def load_state(context: Any, data: NDArray[np.uint8], count: int) -> bool:
-    """Make an empty context hold what `copy_state` copied.
-
-    Args:
-        context: over the same weights, with the same number types.
-        data: exactly what was copied: llama.cpp is not made for damaged data.
-        count: positions that it has.
-
-    Returns:
-        Whether it does; otherwise it may hold anything.
-    """
-    library = load_library()
-    size = library.llama_state_seq_set_data(context, _bytes_of(data), len(data), 0)
-    last = library.llama_memory_seq_pos_max(library.llama_get_memory(context), 0)
-    return bool(size == len(data) and last == count - 1)
-
-
-def _bytes_of(data: NDArray[np.uint8]) -> Any:
-    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+def _pointer(array: NDArray[Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))

@@ -7,14 +7,10 @@ not known here.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from edge_et.errors import ModelFileError
-
-KvType = Literal["f16", "f32", "q8_0"]
-"""Number type of a cache. F16 takes half the memory of F32 and decodes no slower; quantized weights
-make more noise than either. Q8_0 takes half of F16, and flash attention with it: small models may
-write nonsense over it, and what was cached may change a text."""
+from edge_et.options import KvType
 
 _KV_BLOCK_VALUES = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}
@@ -24,7 +20,7 @@ _CACHE_POSITIONS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderShape:
+class ModelShape:
     """Sizes of a decoder with grouped queries and a gated feed-forward: Llama, Qwen2, Qwen3.
 
     Attributes:

@@ -8,16 +8,18 @@ from edge_et.pipeline.api import answer, load, measure, open_snapshots
 from edge_et.pipeline.device_profile import (
     PROFILE_NAME,
     DeviceProfile,
-    Settings,
+    apply_profile,
     device_name,
     library_versions,
     manifest_sha256,
     profile_folder,
 )
-from edge_et.pipeline.extract_think import ExtractThink, Session
+from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.factory import Model, OpenModel, open_model, open_pipeline
 from edge_et.pipeline.image_cost import image_cost
 from edge_et.pipeline.request import Request
+from edge_et.pipeline.session import Session
+from edge_et.pipeline.settings import Settings
 
 __all__ = [
     "PROFILE_NAME",
@@ -29,6 +31,7 @@ __all__ = [
     "Session",
     "Settings",
     "answer",
+    "apply_profile",
     "device_name",
     "image_cost",
     "library_versions",

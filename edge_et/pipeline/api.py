@@ -4,33 +4,33 @@ import functools
 import os
 import threading
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
-from typing import Unpack, get_args
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
-from edge_et.errors import MemoryBudgetError, OptionError
+from edge_et.deprecation import renamed_keywords
+from edge_et.errors import MemoryBudgetError
 from edge_et.image import ImageSource, VisionTower
-from edge_et.llm import KvType
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
-    OptionValues,
-    check_at_least,
-    default_threads,
+    KvType,
+    parse_load_options,
 )
-from edge_et.pipeline.device_profile import Settings, rounding_facts, tuned
+from edge_et.pipeline.device_profile import apply_profile, cache_fingerprint
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline, open_weights
 from edge_et.pipeline.image_cost import CALIBRATION_POSITIONS, Calibration, calibrate
+from edge_et.pipeline.settings import Settings
 from edge_et.results import Answer
 from edge_et.store import Snapshots, SnapshotStore
+from edge_et.threads import choose_threads
 
 _kept: dict[str | None, ExtractThink] = {}
 _keeping = threading.Lock()
 
 
+@renamed_keywords(lookup="prompt_lookup")
 def load(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
@@ -40,7 +40,7 @@ def load(
     kv_type: KvType | None = None,
     max_kv_bytes: int | None = None,
     use_profile: bool = True,
-    lookup: bool = False,
+    prompt_lookup: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> ExtractThink:
@@ -48,18 +48,18 @@ def load(
 
     Args:
         name_or_path: the name of an installed bundle, or a bundle's folder; None: ``mini``.
-        threads: threads of tower and language models, which take turns; None: the CPUs that this
-            process may use.
+        threads: threads of tower and language models, which take turns; None: the profile's, else
+            the CPUs that this process may use.
         max_pixels: most pixels of a picture, at least 1.
         image_cache_bytes: most bytes of image tokens that are remembered; 0 remembers none.
         kv_type: number type of the KV caches; None: the profile's, else f16.
         max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
             allocated whole, for the context lengths of the manifest, whatever is asked.
-        use_profile: whether to use what `edge-et tune` found for this bundle on this machine.
-        lookup: whether to guess tokens from what was read and written before and to evaluate some
-            at once, where that is faster; see `edge_et.generation.prompt_lookup`. A batch rounds
-            differently from single steps, and what is guessed depends on measured times: where two
-            tokens are nearly as probable, the same call may go on with the one or the other.
+        use_profile: whether to use what `edge-et autotune` found for this bundle on this machine.
+        prompt_lookup: whether to draft tokens from what was read and written before and to decode
+            some at once, where that is faster. A batch rounds differently from single steps, and
+            what is drafted depends on measured times: where two tokens are nearly as probable, the
+            same call may go on with the one or the other.
         cache_dir: a folder in which image tokens and the KV caches of images are kept, so that a
             program that is started again runs neither tower nor prefill for a picture that it knew.
             Processes and bundles may share it; it changes no answer, and where it cannot be used,
@@ -77,35 +77,33 @@ def load(
         MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`; nothing was loaded.
         DecodeError: there is not enough memory for a KV cache.
     """
-    if threads is not None:
-        check_at_least("threads", threads, 1)
-    check_at_least("max_pixels", max_pixels, 1)
-    check_at_least("image_cache_bytes", image_cache_bytes, 0)
-    check_at_least("cache_bytes", cache_bytes, 0)
-    if kv_type is not None and kv_type not in get_args(KvType):
-        raise OptionError("kv_type", kv_type, f"one of {', '.join(get_args(KvType))}")
-    if max_kv_bytes is not None:
-        check_at_least("max_kv_bytes", max_kv_bytes, 1)
-    bundle = load_bundle(find_bundle(name_or_path))
-    settings = Settings()
-    if use_profile:
-        bundle, settings = tuned(bundle)
-    threads = threads or settings.threads or default_threads()
-    settings = replace(
-        settings, threads=threads, kv_type=kv_type or settings.kv_type, lookup=lookup
+    options = parse_load_options(
+        {
+            "threads": threads,
+            "max_pixels": max_pixels,
+            "image_cache_bytes": image_cache_bytes,
+            "kv_type": kv_type,
+            "max_kv_bytes": max_kv_bytes,
+            "use_profile": use_profile,
+            "prompt_lookup": prompt_lookup,
+            "cache_dir": cache_dir,
+            "cache_bytes": cache_bytes,
+        }
     )
-    if max_kv_bytes is not None:
+    bundle, profile = load_bundle(find_bundle(name_or_path)), None
+    if options.use_profile:
+        bundle, profile = apply_profile(bundle)
+    settings = Settings.of(options, profile)
+    if options.max_kv_bytes is not None:
         needed_bytes = kv_cache_bytes(bundle, settings.kv_type)
-        if needed_bytes > max_kv_bytes:
-            raise MemoryBudgetError(needed_bytes, max_kv_bytes)
+        if needed_bytes > options.max_kv_bytes:
+            raise MemoryBudgetError(needed_bytes, options.max_kv_bytes)
     snapshots = None
-    if cache_dir is not None:
-        snapshots = open_snapshots(Path(cache_dir), cache_bytes, settings)
+    if options.cache_dir is not None:
+        snapshots = open_snapshots(Path(options.cache_dir), options.cache_bytes, settings)
     return open_pipeline(
         bundle,
         settings,
-        max_pixels=max_pixels,
-        image_cache_bytes=image_cache_bytes,
         snapshots=snapshots,
         open_model=functools.partial(open_model, snapshots=snapshots),
     )
@@ -120,14 +118,26 @@ def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapsh
         settings: how bundles are opened.
     """
     store = SnapshotStore(folder.absolute() / "snapshots", limit_bytes)
-    return Snapshots(store, rounding_facts(settings))
+    facts = cache_fingerprint(settings.threads, flash_attention=settings.flash_attention)
+    return Snapshots(store, facts)
 
 
 def answer(
     image: ImageSource,
     question: str,
     model: str | os.PathLike[str] | None = None,
-    **options: Unpack[OptionValues],
+    *,
+    max_tiles: int | None = None,
+    pooling: int | None = None,
+    max_extraction_tokens: int | None = None,
+    max_thinking_tokens: int | None = None,
+    max_answer_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    hint: str | None = None,
+    thinking: bool | None = None,
+    deadline_s: float | None = None,
 ) -> Answer:
     """Answer a question about a picture.
 
@@ -139,7 +149,17 @@ def answer(
             of shape [height, width, 3].
         question: one or more sentences.
         model: as for `load`.
-        options: see `edge_et.options.AnswerOptions`.
+        max_tiles: most tiles of the picture; this and what follows: None is the bundle's default.
+        pooling: 2 makes blocks of 2x2 of a tile's tokens one.
+        max_extraction_tokens: budget of stage 1, at least 1.
+        max_thinking_tokens: budget of stage 2 before the answer, at least 0.
+        max_answer_tokens: budget of the answer, at least 1.
+        temperature: 0 to 10; 0 takes the most probable token, in both stages.
+        top_p: probability mass of the tokens chosen among, over 0 and up to 1.
+        seed: same seed, same text; for temperatures over 0.
+        hint: what stage 1 is to pay special attention to.
+        thinking: whether a reasoner that marks its thoughts has any.
+        deadline_s: time for the whole answer, counted from the call, seconds.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.
@@ -148,7 +168,21 @@ def answer(
     with _keeping:
         if key not in _kept:
             _kept[key] = load(model)
-    return _kept[key].answer(image, question, **options)
+    return _kept[key].answer(
+        image,
+        question,
+        max_tiles=max_tiles,
+        pooling=pooling,
+        max_extraction_tokens=max_extraction_tokens,
+        max_thinking_tokens=max_thinking_tokens,
+        max_answer_tokens=max_answer_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        hint=hint,
+        thinking=thinking,
+        deadline_s=deadline_s,
+    )
 
 
 def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
@@ -158,7 +192,7 @@ def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
 
     Args:
         bundle: from `edge_et.load_bundle`.
-        threads: as for `load`.
+        threads: as for `load`, without a profile.
 
     Raises:
         ModelFileError: a model cannot be used.
@@ -166,13 +200,12 @@ def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
         VisionRunError: the vision tower failed.
         DecodeError: the language model failed.
     """
-    threads = default_threads() if threads is None else threads
-    check_at_least("threads", threads, 1)
+    settings = Settings(threads=choose_threads(threads))
     vision, spec = bundle.manifest.vision, bundle.manifest.perceiver
     with ExitStack() as resources:
-        tower = VisionTower(bundle.path(vision.graph), vision, threads)
+        tower = VisionTower(bundle.path(vision.graph), vision, settings.threads)
         resources.enter_context(closing(tower))
         model = open_weights(bundle, spec, spec.vocabulary_size)
         resources.enter_context(closing(model))
-        context = model.new_context(CALIBRATION_POSITIONS, threads, "f16")
-        return calibrate(tower, context, vision.processing)
+        kv_cache = model.new_kv_cache(settings.kv_cache(CALIBRATION_POSITIONS))
+        return calibrate(tower, kv_cache, vision.processing)

@@ -1,4 +1,4 @@
-"""Device profiles: what `edge-et tune` found out about a bundle on this machine.
+"""Device profiles: what `edge-et autotune` found out about a bundle on this machine.
 
 In: a bundle. Out: the settings to open it with, and the bundle with those weights that are faster
 here. A profile that was made for something else, or whose files were damaged, is passed over: a
@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -28,7 +28,8 @@ from edge_et.bundle import (
     resolve,
 )
 from edge_et.errors import BundleError
-from edge_et.llm import KvType, describe_build
+from edge_et.llm import describe_build
+from edge_et.options import KvType
 from edge_et.store import user_cache
 
 FORMAT: Final = "edge-et-profile"
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class DeviceProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How to open one bundle on one machine; docs/tune.md explains the fields."""
+    """How to open one bundle on one machine; docs/autotune.md explains the fields."""
 
     bundle_sha256: Annotated[str, Meta(description="Of the bundle's bundle.json.")]
     device: Annotated[str, Meta(description="`device_name()` of the machine.")]
@@ -59,48 +60,26 @@ class DeviceProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     format_version: Literal[1] = FORMAT_VERSION
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How language models are opened, where the caller does not say it.
-
-    Attributes:
-        threads: None: the CPUs that this process may use.
-        kv_type: number type of the KV caches.
-        flash_attention: whether attention never makes its whole matrix.
-        lookup: whether tokens are guessed from what was read and written; see
-            `edge_et.generation.prompt_lookup`.
-    """
-
-    threads: int | None = None
-    kv_type: KvType = "f16"
-    flash_attention: bool = False
-    lookup: bool = False
-
-
-def tuned(bundle: Bundle) -> tuple[Bundle, Settings]:
-    """Return a bundle as its profile has it, and the settings found for it.
+def apply_profile(bundle: Bundle) -> tuple[Bundle, DeviceProfile | None]:
+    """Return a bundle as its profile has it, and the profile.
 
     Args:
         bundle: as `load_bundle` gave it.
 
     Returns:
-        The same bundle and the defaults where there is no profile that fits.
+        The same bundle and None where there is no profile that fits.
     """
     path = profile_folder(bundle) / PROFILE_NAME
     if not path.is_file():
-        return bundle, Settings()
+        return bundle, None
     try:
         profile = msgspec.json.decode(path.read_bytes(), type=DeviceProfile)
         _check_fits(profile, bundle)
         found = _with_weights(bundle, profile, path.parent)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, BundleError, _UnfitError) as err:
-        logger.warning("%s is not used: %s; edge-et tune makes a new one", path, err)
-        return bundle, Settings()
-    return found, Settings(
-        threads=profile.threads,
-        kv_type=profile.kv_type,
-        flash_attention=profile.flash_attention,
-    )
+        logger.warning("%s is not used: %s; edge-et autotune makes a new one", path, err)
+        return bundle, None
+    return found, profile
 
 
 def profile_folder(bundle: Bundle) -> Path:
@@ -135,11 +114,12 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in _LIBRARIES}
 
 
-def rounding_facts(settings: Settings) -> dict[str, object]:
+def cache_fingerprint(threads: int, *, flash_attention: bool) -> dict[str, object]:
     """Return what the last bit of a number may depend on, models and their inputs aside.
 
     Args:
-        settings: how the models are opened.
+        threads: of the models.
+        flash_attention: whether attention never makes its whole matrix.
     """
     return {
         "edge-et": version("edge-et"),
@@ -147,8 +127,8 @@ def rounding_facts(settings: Settings) -> dict[str, object]:
         **library_versions(),
         "device": device_name(),
         "llama.cpp": describe_build(),
-        "threads": settings.threads,
-        "flash_attention": settings.flash_attention,
+        "threads": threads,
+        "flash_attention": flash_attention,
     }
 
 

@@ -1,46 +1,49 @@
 """The pipeline: a picture and a question in, events and an answer out.
 
-It holds an image encoder and one or two speakers; it decides what has to run.
-How models are opened is not known here: see `edge_et.pipeline.factory`.
+It holds an image encoder and one or two chat models, and lets one caller after the other use them.
+How models are opened is not known here.
 """
 
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
-from types import TracebackType
 from typing import Self, Unpack
 
 from edge_et.bundle import Bundle, Manifest
 from edge_et.errors import ClosedError, OptionError
-from edge_et.generation import Clock, Deadline, Speaker
+from edge_et.generation import Clock, Deadline
 from edge_et.image import AnyImage, ImageEncoder, ImageSource, ImageTokens, Tower
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
-    ImageOptionValues,
     OptionValues,
-    parse_image_options,
+    parse_options,
+    with_options,
 )
 from edge_et.pipeline.image_cost import Calibration, ImageCost, image_cost
-from edge_et.pipeline.lock import Turn
+from edge_et.pipeline.lock import PipelineLock
 from edge_et.pipeline.request import Request, check_text
-from edge_et.pipeline.two_stage_call import Cast, Course, check_length
+from edge_et.pipeline.session import Session
+from edge_et.pipeline.two_stage_call import (
+    Models,
+    TwoStageCall,
+    check_length,
+    complete_answer,
+)
 from edge_et.results import Answer, Event, Extraction, PhaseUsage, Thought
 from edge_et.stages import drain
 from edge_et.store import Snapshots
 
 
 class ExtractThink:
-    """A loaded bundle. Several threads may share it; they take turns."""
+    """A loaded bundle. Several threads may share it; one after the other uses it."""
 
     def __init__(
         self,
         manifest: Manifest,
         *,
         tower: Tower,
-        perceiver: Speaker,
-        reasoner: Speaker | None,
-        hinter: Speaker | None = None,
+        models: Models,
         bundle: Bundle | None = None,
         resources: AbstractContextManager[object] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -53,10 +56,7 @@ class ExtractThink:
         Args:
             manifest: prompts, budgets and image processing.
             tower: makes image tokens.
-            perceiver: reads them.
-            reasoner: thinks, in a cache of its own; None lets the perceiver do it, in the same
-                cache.
-            hinter: is asked for hints, in a cache of its own; None: the question is the hint.
+            models: read them, think, and are asked for hints.
             bundle: where it all comes from.
             resources: left when the pipeline is closed.
             max_pixels: most pixels of a picture.
@@ -74,19 +74,33 @@ class ExtractThink:
             snapshots=snapshots,
         )
         self._snapshots = snapshots
-        self._cast = Cast(perceiver=perceiver, reasoner=reasoner, hinter=hinter)
+        self._models = models
         self._clock = clock
         self._resources = resources
-        self._turn = Turn()
+        self._lock = PipelineLock()
         self._closed = False
 
-    def answer(self, image: AnyImage, question: str, **options: Unpack[OptionValues]) -> Answer:
+    def answer(
+        self,
+        image: AnyImage,
+        question: str,
+        *,
+        max_tiles: int | None = None,
+        pooling: int | None = None,
+        max_extraction_tokens: int | None = None,
+        max_thinking_tokens: int | None = None,
+        max_answer_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        hint: str | None = None,
+        thinking: bool | None = None,
+        deadline_s: float | None = None,
+    ) -> Answer:
         """Answer a question about a picture.
 
-        Args:
-            image: see `edge_et.image.load_image`; or what `encode_image` returned.
-            question: one or more sentences.
-            options: see `edge_et.options.AnswerOptions`.
+        The picture is what `edge_et.image.load_image` takes, or what `encode_image` returned; the
+        other arguments are those of `edge_et.answer`.
 
         Raises:
             ImageError: the picture cannot be used; a child says why.
@@ -97,22 +111,45 @@ class ExtractThink:
             BusyError: a stream that this thread began is not finished.
             ClosedError: the pipeline was closed.
         """
-        *_, answer = self.stream(image, question, **options)
+        *_, answer = self.stream(
+            image,
+            question,
+            max_tiles=max_tiles,
+            pooling=pooling,
+            max_extraction_tokens=max_extraction_tokens,
+            max_thinking_tokens=max_thinking_tokens,
+            max_answer_tokens=max_answer_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            hint=hint,
+            thinking=thinking,
+            deadline_s=deadline_s,
+        )
         assert isinstance(answer, Answer)
         return answer
 
     def stream(
-        self, image: AnyImage, question: str, **options: Unpack[OptionValues]
+        self,
+        image: AnyImage,
+        question: str,
+        *,
+        max_tiles: int | None = None,
+        pooling: int | None = None,
+        max_extraction_tokens: int | None = None,
+        max_thinking_tokens: int | None = None,
+        max_answer_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        hint: str | None = None,
+        thinking: bool | None = None,
+        deadline_s: float | None = None,
     ) -> Generator[Event, None, None]:
         """Answer a question about a picture, and tell what happens meanwhile.
 
         Nothing runs before the first event is asked for. Other threads wait until the stream is
-        exhausted, closed or forgotten.
-
-        Args:
-            image: as for `answer`.
-            question: as for `answer`.
-            options: as for `answer`.
+        exhausted, closed or forgotten. Arguments are those of `answer`.
 
         Returns:
             Text of the extraction, of the reasoning and of the answer as it is written; last the
@@ -122,27 +159,48 @@ class ExtractThink:
             EdgeETError: as for `answer`; those about arguments come at once, others on the way.
         """
         self._check_open()
+        options = parse_options(
+            {
+                "max_tiles": max_tiles,
+                "pooling": pooling,
+                "max_extraction_tokens": max_extraction_tokens,
+                "max_thinking_tokens": max_thinking_tokens,
+                "max_answer_tokens": max_answer_tokens,
+                "temperature": temperature,
+                "top_p": top_p,
+                "seed": seed,
+                "hint": hint,
+                "thinking": thinking,
+                "deadline_s": deadline_s,
+            }
+        )
         request = Request.of(question, options, self.manifest)
-        return self._stream(image, request, self._course(request))
+        return self._stream(image, request, self._new_call(request))
 
-    def session(self, image: AnyImage, **options: Unpack[ImageOptionValues]) -> "Session":
+    def session(
+        self, image: AnyImage, *, max_tiles: int | None = None, pooling: int | None = None
+    ) -> Session:
         """Encode a picture for several questions.
 
         Args:
             image: as for `answer`.
-            options: as for `encode_image`.
+            max_tiles: most tiles of the picture; None is the bundle's default.
+            pooling: 2 makes blocks of 2x2 of a tile's tokens one; None is the bundle's default.
 
         Raises:
             EdgeETError: as for `encode_image`.
         """
-        return Session(self, self.encode_image(image, **options))
+        return Session(self, self.encode_image(image, max_tiles=max_tiles, pooling=pooling))
 
-    def encode_image(self, image: AnyImage, **options: Unpack[ImageOptionValues]) -> ImageTokens:
+    def encode_image(
+        self, image: AnyImage, *, max_tiles: int | None = None, pooling: int | None = None
+    ) -> ImageTokens:
         """Turn a picture into image tokens, which can be used instead of it from then on.
 
         Args:
             image: as for `answer`.
-            options: `max_tiles` and `pooling` of `edge_et.options.AnswerOptions`.
+            max_tiles: as for `session`.
+            pooling: as for `session`.
 
         Raises:
             ImageError: the picture cannot be used; a child says why.
@@ -154,32 +212,37 @@ class ExtractThink:
         """
 
         def check(tokens: ImageTokens) -> None:
-            check_length(self._cast.perceiver, len(tokens.rows) + 1)
+            check_length(self._models.perceiver, len(tokens.rows) + 1)
 
-        parsed = parse_image_options(options)
+        options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
         with self._call():
-            return self._encoder.encode(image, parsed, check)[0]
+            return self._encoder.encode(image, options, check)[0]
 
     def image_cost(
         self,
         image: ImageSource,
         calibration: Calibration | None = None,
-        **options: Unpack[ImageOptionValues],
+        *,
+        max_tiles: int | None = None,
+        pooling: int | None = None,
     ) -> ImageCost:
         """Tell what a picture would cost; no model runs.
 
         Args:
             image: a picture that is not encoded yet.
-            calibration: from `edge_et.pipeline.api.measure`; None: seconds are not estimated.
-            options: as for `encode_image`.
+            calibration: from `edge_et.pipeline.measure`; None: seconds are not estimated.
+            max_tiles: as for `session`.
+            pooling: as for `session`.
 
         Raises:
             EdgeETError: as for `encode_image`.
         """
-        context = self._cast.perceiver.context
-        plan = self._encoder.plan(image, parse_image_options(options))
+        options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
+        context = self._models.perceiver.kv_cache
+        plan = self._encoder.plan(image, options)
         return image_cost(plan, context.shape, context.kv_type, calibration)
 
+    @with_options
     def extract(
         self, image: AnyImage, question: str, **options: Unpack[OptionValues]
     ) -> Extraction:
@@ -193,12 +256,13 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        request = Request.of(question, options, self.manifest)
-        course = self._course(request)
+        request = Request.of(question, parse_options(options), self.manifest)
+        call = self._new_call(request)
         with self._call():
-            tokens, _ = self._encoder.encode(image, request.options, course.check_fits)
-            return drain(course.extract(tokens, course.find_hint(), read_ahead=False))
+            tokens, _ = self._encoder.encode(image, request.options, call.check_fits)
+            return drain(call.extract(tokens, call.find_hint(), read_ahead=False))
 
+    @with_options
     def think(
         self, question: str, extraction: Extraction, **options: Unpack[OptionValues]
     ) -> Thought:
@@ -212,10 +276,11 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        course = self._course(Request.of(question, options, self.manifest))
+        call = self._new_call(Request.of(question, parse_options(options), self.manifest))
         with self._call():
-            return drain(course.think(extraction))
+            return drain(call.think(extraction))
 
+    @with_options
     def rethink(self, question: str, extraction: str, **options: Unpack[OptionValues]) -> Answer:
         """Run stage 2 alone on an extraction that was edited, or comes from elsewhere.
 
@@ -231,12 +296,13 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        course = self._course(Request.of(question, options, self.manifest))
-        told = course.retell(check_text("extraction", extraction))
+        call = self._new_call(Request.of(question, parse_options(options), self.manifest))
+        told = call.retell(check_text("extraction", extraction))
         with self._call():
-            thought = drain(course.think(told))
-        return _answer({"image": PhaseUsage(), "vision": PhaseUsage()}, told, thought)
+            thought = drain(call.think(told))
+        return complete_answer({"image": PhaseUsage(), "vision": PhaseUsage()}, told, thought)
 
+    @with_options
     def answer_directly(
         self, image: AnyImage, question: str, **options: Unpack[OptionValues]
     ) -> Answer:
@@ -256,18 +322,18 @@ class ExtractThink:
         direct = self.manifest.direct
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
-        request = Request.of(question, options, self.manifest)
-        course = self._course(request)
+        request = Request.of(question, parse_options(options), self.manifest)
+        call = self._new_call(request)
         budget = request.direct_tokens(direct)
 
         def check(tokens: ImageTokens) -> None:
-            course.check_fits_at_once(tokens, direct.prompt, budget)
+            call.check_fits_at_once(tokens, direct.prompt, budget)
 
         with self._call():
             tokens, usage = self._encoder.encode(image, request.options, check)
-            thought = drain(course.answer_at_once(tokens, direct.prompt, budget))
+            thought = drain(call.answer_at_once(tokens, direct.prompt, budget))
         nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
-        return _answer(usage, nothing, thought)
+        return complete_answer(usage, nothing, thought)
 
     def clear(self) -> None:
         """Forget KV caches and image tokens, but not what is kept on disk.
@@ -278,9 +344,7 @@ class ExtractThink:
         """
         with self._call():
             self._encoder.clear()
-            for speaker in (self._cast.perceiver, self._cast.reasoner, self._cast.hinter):
-                if speaker is not None:
-                    speaker.forget()
+            self._models.forget()
 
     def close(self) -> None:
         """Free models and caches; may be called again.
@@ -288,7 +352,7 @@ class ExtractThink:
         Waits until other threads have finished; an unfinished stream of this thread ends with a
         `ClosedError`.
         """
-        with self._turn.or_own():
+        with self._lock.or_own():
             if not self._closed:
                 self._closed = True
                 self._encoder.clear()
@@ -300,12 +364,7 @@ class ExtractThink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def _check_open(self) -> None:
@@ -314,8 +373,8 @@ class ExtractThink:
 
     @contextmanager
     def _call(self) -> Iterator[None]:
-        """Take the turn; when the work is done or given up, have snapshots written."""
-        with self._turn:
+        """Take the lock; when the work is done or given up, have snapshots written."""
+        with self._lock:
             self._check_open()
             try:
                 yield
@@ -324,47 +383,15 @@ class ExtractThink:
                     self._snapshots.settle()
 
     def _stream(
-        self, image: AnyImage, request: Request, course: Course
+        self, image: AnyImage, request: Request, call: TwoStageCall
     ) -> Generator[Event, None, None]:
         with self._call():
-            tokens, usage = self._encoder.encode(image, request.options, course.check_fits)
-            hint = course.find_hint()
-            if hint.usage is not None:
-                usage |= {"hint": hint.usage}
-            extraction = yield from course.extract(tokens, hint, read_ahead=True)
-            thought = yield from course.think(extraction)
-        yield _answer(usage, extraction, thought)
+            tokens, usage = self._encoder.encode(image, request.options, call.check_fits)
+            hint, extraction, thought = yield from call.run(tokens)
+        if hint.usage is not None:
+            usage |= {"hint": hint.usage}
+        yield complete_answer(usage, extraction, thought)
 
-    def _course(self, request: Request) -> Course:
+    def _new_call(self, request: Request) -> TwoStageCall:
         deadline = Deadline(request.options.deadline_s, self._clock)
-        return Course(self.manifest, self._cast, request, deadline)
-
-
-class Session:
-    """Questions about one picture."""
-
-    def __init__(self, pipeline: ExtractThink, image: ImageTokens) -> None:
-        """Keep the picture; `ExtractThink.session` encodes it."""
-        self.image = image
-        self._pipeline = pipeline
-
-    def answer(self, question: str, **options: Unpack[OptionValues]) -> Answer:
-        """Answer a question; see `ExtractThink.answer`."""
-        return self._pipeline.answer(self.image, question, **options)
-
-    def stream(
-        self, question: str, **options: Unpack[OptionValues]
-    ) -> Generator[Event, None, None]:
-        """Answer a question and tell what happens meanwhile; see `ExtractThink.stream`."""
-        return self._pipeline.stream(self.image, question, **options)
-
-
-def _answer(usage: dict[str, PhaseUsage], extraction: Extraction, thought: Thought) -> Answer:
-    return Answer(
-        text=thought.text,
-        extraction=extraction.text,
-        reasoning=thought.reasoning,
-        usage=usage | {"extract": extraction.usage, "think": thought.usage},
-        hint=extraction.hint,
-        cuts=(*extraction.cuts, *thought.cuts),
-    )
+        return TwoStageCall(self.manifest, self._models, request, deadline)

@@ -10,13 +10,21 @@ from typing import Protocol
 
 from edge_et.bundle import Bundle, LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.errors import ModelFileError
-from edge_et.generation import MOST_GUESSED, Lookup, Pace, Speaker
+from edge_et.generation import MAX_DRAFT_TOKENS, ChatModel, PromptLookup, Throughput
 from edge_et.image import DeferredTower, VisionTower
-from edge_et.llm import Evaluator, ImagePrefixes, KvType, LanguageModel, Tokenizer, read_shape
-from edge_et.options import DEFAULT_IMAGE_CACHE_BYTES, DEFAULT_MAX_PIXELS, default_threads
-from edge_et.pipeline.device_profile import Settings
+from edge_et.llm import (
+    ImagePromptCache,
+    KVCache,
+    KVCacheSettings,
+    LanguageModel,
+    Tokenizer,
+    read_shape,
+)
+from edge_et.options import KvType
 from edge_et.pipeline.extract_think import ExtractThink
-from edge_et.stages import PLACE
+from edge_et.pipeline.settings import Settings
+from edge_et.pipeline.two_stage_call import Models
+from edge_et.stages import HINT_PLACEHOLDER
 from edge_et.store import Snapshots
 
 _HINT_POSITIONS = 1024
@@ -26,15 +34,7 @@ _HINT_POSITIONS = 1024
 class Model(Protocol):
     """What a pipeline needs of an opened language model; `edge_et.llm.LanguageModel` is one."""
 
-    def new_context(
-        self,
-        context_length: int,
-        threads: int,
-        kv_type: KvType,
-        *,
-        flash_attention: bool = False,
-        most_guesses: int = 0,
-    ) -> Evaluator:
+    def new_kv_cache(self, settings: KVCacheSettings) -> KVCache:
         """Make a KV cache over it."""
 
     def close(self) -> None:
@@ -62,15 +62,15 @@ def open_model(
     Raises:
         ModelFileError: it cannot be used.
     """
-    prefixes = None if snapshots is None else ImagePrefixes(snapshots, spec)
-    return open_weights(bundle, spec, tokenizer.size, prefixes)
+    cache = None if snapshots is None else ImagePromptCache(snapshots, spec)
+    return open_weights(bundle, spec, tokenizer.size, cache)
 
 
 def open_weights(
     bundle: Bundle,
     spec: LanguageModelSpec,
     token_count: int,
-    prefixes: ImagePrefixes | None = None,
+    image_prompt_cache: ImagePromptCache | None = None,
 ) -> LanguageModel:
     """Open a language model of a bundle without its tokenizer.
 
@@ -78,7 +78,7 @@ def open_weights(
         bundle: a bundle.
         spec: one of its models.
         token_count: V, ids that the tokenizer knows.
-        prefixes: keep what its KV caches hold of images; None: nobody does.
+        image_prompt_cache: keeps what its KV caches hold of images; None: nobody does.
 
     Raises:
         ModelFileError: it cannot be used.
@@ -88,7 +88,7 @@ def open_weights(
         spec,
         adapter=None if spec.adapter is None else bundle.path(spec.adapter),
         token_count=token_count,
-        prefixes=prefixes,
+        image_prompt_cache=image_prompt_cache,
     )
 
 
@@ -96,8 +96,6 @@ def open_pipeline(
     bundle: Bundle,
     settings: Settings,
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
     snapshots: Snapshots | None = None,
     open_model: OpenModel = open_model,
 ) -> ExtractThink:
@@ -108,8 +106,6 @@ def open_pipeline(
     Args:
         bundle: from `edge_et.load_bundle`.
         settings: how to open them.
-        max_pixels: as for `load`.
-        image_cache_bytes: as for `load`.
         snapshots: keep image tokens; the tower is opened when it first has to run. Given to the
             models by whoever opens them. None: nobody keeps anything.
         open_model: opens its language models.
@@ -122,36 +118,33 @@ def open_pipeline(
         DecodeError: there is not enough memory for a KV cache.
     """
     manifest = bundle.manifest
-    threads = settings.threads or default_threads()
     with ExitStack() as resources:
         graph = bundle.path(manifest.vision.graph)
-        opened_tower = functools.partial(VisionTower, graph, manifest.vision, threads)
+        opened_tower = functools.partial(VisionTower, graph, manifest.vision, settings.threads)
         tower = opened_tower() if snapshots is None else DeferredTower(opened_tower)
         resources.enter_context(closing(tower))
 
         def opened(spec: LanguageModelSpec) -> _Opened:
             return _Opened(bundle, spec, settings, open_model, resources)
 
-        perceiver = thinker = opened(manifest.perceiver)
-        reads = perceiver.speaker()
-        reasoner = hinter = None
+        perceiver = thinking_model = opened(manifest.perceiver)
+        reads = perceiver.new_chat_model()
+        reasoner = hint_model = None
         if manifest.reasoner is not None:
-            thinker = opened(manifest.reasoner)
+            thinking_model = opened(manifest.reasoner)
         if _has_own_cache(manifest):
-            reasoner = thinker.speaker()
-        thinker.check_thoughts(manifest.think)
+            reasoner = thinking_model.new_chat_model()
+        thinking_model.check_thoughts(manifest.think)
         if _asks_for_hints(manifest):
-            hinter = thinker.speaker(_HINT_POSITIONS)
+            hint_model = thinking_model.new_chat_model(_HINT_POSITIONS)
         return ExtractThink(
             manifest,
             tower=tower,
-            perceiver=reads,
-            reasoner=reasoner,
-            hinter=hinter,
+            models=Models(perceiver=reads, reasoner=reasoner, hint_model=hint_model),
             bundle=bundle,
             resources=resources.pop_all(),
-            max_pixels=max_pixels,
-            image_cache_bytes=image_cache_bytes,
+            max_pixels=settings.max_pixels,
+            image_cache_bytes=settings.image_cache_bytes,
             snapshots=snapshots,
         )
 
@@ -159,12 +152,12 @@ def open_pipeline(
 def kv_cache_bytes(bundle: Bundle, kv_type: KvType) -> int:
     """Return what the KV caches of a bundle take together; no weights are loaded."""
     manifest = bundle.manifest
-    thinker = manifest.reasoner or manifest.perceiver
+    thinking_model = manifest.reasoner or manifest.perceiver
     caches = [(manifest.perceiver, manifest.perceiver.context_length)]
     if _has_own_cache(manifest):
-        caches.append((thinker, thinker.context_length))
+        caches.append((thinking_model, thinking_model.context_length))
     if _asks_for_hints(manifest):
-        caches.append((thinker, min(thinker.context_length, _HINT_POSITIONS)))
+        caches.append((thinking_model, min(thinking_model.context_length, _HINT_POSITIONS)))
     return sum(
         read_shape(bundle.path(spec.weights)).cache_bytes(positions, kv_type)
         for spec, positions in caches
@@ -177,11 +170,11 @@ def _has_own_cache(manifest: Manifest) -> bool:
 
 
 def _asks_for_hints(manifest: Manifest) -> bool:
-    return manifest.extract.hint is not None and PLACE in manifest.extract.prompt
+    return manifest.extract.hint is not None and HINT_PLACEHOLDER in manifest.extract.prompt
 
 
 class _Opened:
-    """An opened language model, with a speaker over it."""
+    """An opened language model, with chat models over it."""
 
     def __init__(
         self,
@@ -193,8 +186,8 @@ class _Opened:
     ) -> None:
         self._tokenizer_path = bundle.path(spec.tokenizer)
         self._spec = spec
-        self._pace = Pace()
-        self._lookup = Lookup() if settings.lookup else None
+        self._throughput = Throughput()
+        self._prompt_lookup = PromptLookup() if settings.prompt_lookup else None
         self._settings = settings
         self._tokenizer = tokenizer = Tokenizer(self._tokenizer_path)
         if tokenizer.size > spec.vocabulary_size:
@@ -208,23 +201,22 @@ class _Opened:
         self._model = open_model(bundle, spec, tokenizer)
         resources.enter_context(closing(self._model))
 
-    def speaker(self, most_positions: int | None = None) -> Speaker:
-        """Return somebody to talk to, with a cache of their own over these weights."""
+    def new_chat_model(self, most_positions: int | None = None) -> ChatModel:
+        """Return the model with a KV cache of its own over these weights."""
         length = self._spec.context_length
-        context = self._model.new_context(
-            min(length, most_positions or length),
-            self._settings.threads or default_threads(),
-            self._settings.kv_type,
-            flash_attention=self._settings.flash_attention,
-            most_guesses=0 if self._lookup is None else MOST_GUESSED,
+        kv_cache = self._model.new_kv_cache(
+            self._settings.kv_cache(
+                min(length, most_positions or length),
+                max_draft_tokens=0 if self._prompt_lookup is None else MAX_DRAFT_TOKENS,
+            )
         )
-        return Speaker(
+        return ChatModel(
             tokenizer=self._tokenizer,
-            context=context,
+            kv_cache=kv_cache,
             chat=self._spec.chat,
             stop_ids=self._stop_ids,
-            pace=self._pace,
-            lookup=self._lookup,
+            throughput=self._throughput,
+            prompt_lookup=self._prompt_lookup,
         )
 
     def check_thoughts(self, spec: ThinkSpec) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from edge_et.bundle import Processing
 from edge_et.image import ImagePlan, ImageTokens, Tower
-from edge_et.llm import Context, DecoderShape, ImageSegment, KvType
+from edge_et.llm import ImageSegment, LlamaKVCache, ModelShape
+from edge_et.options import KvType
 
 CALIBRATION_POSITIONS = 64
 """Positions of the longest prompt that `calibrate` evaluates."""
@@ -54,12 +55,12 @@ class ImageCost:
 
 
 def image_cost(
-    plan: ImagePlan, shape: DecoderShape, kv_type: KvType, calibration: Calibration | None
+    plan: ImagePlan, shape: ModelShape, kv_type: KvType, calibration: Calibration | None
 ) -> ImageCost:
     """Estimate what a picture costs.
 
     Seconds are those of a tile times the tiles, and those of the calibration's prompt times the
-    ratio of `DecoderShape.prefill_flops`. Attention is so taken to do as many operations a second
+    ratio of `ModelShape.prefill_flops`. Attention is so taken to do as many operations a second
     as the rest, and a machine not to slow down when it gets hot.
 
     Args:
@@ -81,7 +82,7 @@ def image_cost(
     )
 
 
-def calibrate(tower: Tower, context: Context, processing: Processing) -> Calibration:
+def calibrate(tower: Tower, context: LlamaKVCache, processing: Processing) -> Calibration:
     """Send one grey tile through the tower and some of its tokens through the language model.
 
     Args:
@@ -102,7 +103,7 @@ def calibrate(tower: Tower, context: Context, processing: Processing) -> Calibra
     for count in (_WARM_UP_POSITIONS, CALIBRATION_POSITIONS):
         context.clear()
         start = perf_counter()
-        context.evaluate([ImageSegment(ImageTokens(rows[:count], digest="calibration"))])
+        context.prefill([ImageSegment(ImageTokens(rows[:count], digest="calibration"))])
         prefill_seconds = perf_counter() - start
     context.clear()
     return Calibration(

@@ -8,7 +8,7 @@ from types import TracebackType
 from edge_et.errors import BusyError
 
 
-class Turn:
+class PipelineLock:
     """A lock: other threads wait, the thread that has it already gets an error, not a deadlock."""
 
     def __init__(self) -> None:

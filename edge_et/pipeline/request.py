@@ -1,6 +1,5 @@
 """One call: its question, and its options with the bundle's defaults filled in."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -8,8 +7,8 @@ import msgspec
 
 from edge_et.bundle import DirectSpec, Manifest, Sampling, ThinkSpec, ThoughtSpec
 from edge_et.errors import OptionError
-from edge_et.options import AnswerOptions, parse_options
-from edge_et.stages import PLACE, Budget, Thinking
+from edge_et.options import AnswerOptions
+from edge_et.stages import HINT_PLACEHOLDER, Budget, Thinking
 
 V = TypeVar("V")
 
@@ -38,22 +37,21 @@ class Request:
     options: AnswerOptions
 
     @classmethod
-    def of(cls, question: str, values: Mapping[str, object], manifest: Manifest) -> Self:
+    def of(cls, question: str, options: AnswerOptions, manifest: Manifest) -> Self:
         """Check what a caller wrote and fill in the defaults.
 
         Args:
             question: one or more sentences.
-            values: options by name.
+            options: checked each for itself.
             manifest: holds the defaults.
 
         Raises:
-            OptionError: the question is empty or no text, an option is wrong, or the bundle cannot
-                do what it asks for.
+            OptionError: the question is empty or no text, or the bundle cannot do what an option
+                asks for.
         """
-        options = parse_options(values)
         hint = None if options.hint is None else _checked("hint", options.hint)
-        if hint is not None and PLACE not in manifest.extract.prompt:
-            raise OptionError("hint", hint, f"a bundle with {PLACE} in its prompt of stage 1")
+        if hint is not None and HINT_PLACEHOLDER not in manifest.extract.prompt:
+            raise OptionError("hint", hint, f"a bundle with {HINT_PLACEHOLDER} in its first prompt")
         return cls(
             question=_checked("question", question),
             hint=hint,

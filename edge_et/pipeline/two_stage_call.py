@@ -1,21 +1,21 @@
-"""The course of one call: which stages it goes through, with what prompts, and whether they fit.
+"""One call, stage after stage: hint, extraction, thinking, answer; and whether they fit.
 
-In: a bundle's manifest, its speakers, a request and a deadline. Out: hint, extraction and thought.
-Pictures, turns of callers and what is told to them are the pipeline's.
+In: a bundle's manifest, its models, a request and a deadline. Out: hint, extraction and thought.
+Pictures, callers and what is told to them are not known here.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 
 from edge_et.bundle import HintSpec, Manifest
 from edge_et.errors import PromptTooLongError
-from edge_et.generation import Deadline, Speaker
+from edge_et.generation import ChatModel, Deadline
 from edge_et.image import ImageTokens
 from edge_et.llm import ROW_GROUP, count_positions
 from edge_et.pipeline.request import Request
 from edge_et.results import (
+    Answer,
     AnswerToken,
-    Cut,
     Extraction,
     ExtractionToken,
     PhaseUsage,
@@ -23,10 +23,10 @@ from edge_et.results import (
     Thought,
 )
 from edge_et.stages import (
-    PLACE,
+    HINT_PLACEHOLDER,
     RESERVED_ANSWER_TOKENS,
     Hint,
-    ReadAhead,
+    IncrementalPrefill,
     Thinking,
     answer_at_once,
     ask_for_hint,
@@ -42,46 +42,53 @@ from edge_et.stages import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cast:
+class Models:
     """Who takes part.
 
     Attributes:
         perceiver: reads image tokens.
         reasoner: thinks, in a cache of its own; None lets the perceiver do it, behind stage 1.
-        hinter: is asked for hints, in a cache of its own; None where the bundle has none written.
+        hint_model: is asked for hints, in a cache of its own; None where the bundle has none
+            written.
     """
 
-    perceiver: Speaker
-    reasoner: Speaker | None
-    hinter: Speaker | None
+    perceiver: ChatModel
+    reasoner: ChatModel | None = None
+    hint_model: ChatModel | None = None
 
     @property
-    def thinker(self) -> Speaker:
+    def thinking_model(self) -> ChatModel:
         """Who runs stage 2."""
         return self.reasoner or self.perceiver
 
+    def forget(self) -> None:
+        """Empty all caches."""
+        for chat_model in (self.perceiver, self.reasoner, self.hint_model):
+            if chat_model is not None:
+                chat_model.forget()
 
-class Course:
+
+class TwoStageCall:
     """One call on its way."""
 
     def __init__(
-        self, manifest: Manifest, cast: Cast, request: Request, deadline: Deadline
+        self, manifest: Manifest, models: Models, request: Request, deadline: Deadline
     ) -> None:
         """Begin before the first stage.
 
         Args:
             manifest: prompts and budgets.
-            cast: who takes part.
+            models: who takes part.
             request: what the caller wants.
             deadline: when the answer has to be there.
         """
         self._manifest = manifest
-        self._cast = cast
+        self._models = models
         self._request = request
         self._deadline = deadline
-        self._ahead: ReadAhead | None = None
-        self._hurried = request.thinking.hurried(request.plain_sampling)
-        self._was_late = False
+        self._ahead: IncrementalPrefill | None = None
+        self._without_thinking = request.thinking.without_thinking(request.plain_sampling)
+        self._deadline_hit = False
         self._rest = self._rest_positions(request.thinking)
 
     def check_fits(self, image: ImageTokens) -> None:
@@ -93,43 +100,59 @@ class Course:
         Raises:
             PromptTooLongError: a context is too short for the prompts and budgets.
         """
-        request, cast = self._request, self._cast
+        request, models = self._request, self._models
         asked = self._asks_for_hint()
         if asked is not None:
-            hinter, spec = asked
-            prompt = hint_prompt(hinter, spec, self._manifest.think, request.question)
-            check_length(hinter, count_positions(prompt) + spec.max_hint_tokens)
+            hint_model, spec = asked
+            prompt = hint_prompt(hint_model, spec, self._manifest.think, request.question)
+            check_length(hint_model, count_positions(prompt) + spec.max_hint_tokens)
         hint = "" if asked else self._given_hint()
         template = self._manifest.extract.prompt
-        prompt = image_prompt(cast.perceiver, template, image, request.question, hint)
+        prompt = image_prompt(models.perceiver, template, image, request.question, hint)
         first = count_positions(prompt) + request.extraction_tokens
         if asked is not None:
-            first += asked[1].max_hint_tokens * template.count(PLACE)
+            first += asked[1].max_hint_tokens * template.count(HINT_PLACEHOLDER)
         # Tokens of one model; the other may need some more, and is asked again in stage 2.
         second = max(
-            self._rest + request.thinking.budget.thinking, self._rest_positions(self._hurried)
+            self._rest + request.thinking.budget.thinking,
+            self._rest_positions(self._without_thinking),
         )
         second += request.thinking.budget.answer
         second += request.extraction_tokens * request.thinking.template.count("{extraction}")
-        if cast.reasoner is None:
-            check_length(cast.perceiver, first + second)
+        if models.reasoner is None:
+            check_length(models.perceiver, first + second)
         else:
-            check_length(cast.perceiver, first)
-            check_length(cast.reasoner, second)
+            check_length(models.perceiver, first)
+            check_length(models.reasoner, second)
+
+    def run(
+        self, image: ImageTokens
+    ) -> Generator[
+        ExtractionToken | ReasoningToken | AnswerToken, None, tuple[Hint, Extraction, Thought]
+    ]:
+        """Run all stages, one after the other: hint, extraction, thinking and answer.
+
+        Args:
+            image: the picture.
+        """
+        hint = self.find_hint()
+        extraction = yield from self.extract(image, hint, read_ahead=True)
+        thought = yield from self.think(extraction)
+        return hint, extraction, thought
 
     def find_hint(self) -> Hint:
         """Return what stage 1 is to pay attention to, asking for it if need be."""
         asked = self._asks_for_hint()
         if asked is None:
             return Hint(text=self._given_hint())
-        hinter, spec = asked
+        hint_model, spec = asked
         hint = ask_for_hint(
-            hinter,
+            hint_model,
             spec,
             self._manifest.think,
             self._request.question,
             deadline=self._deadline,
-            late=self._is_late,
+            should_stop=self._should_stop,
         )
         return replace(hint, text=fit_hint(self._manifest.extract.prompt, hint.text))
 
@@ -143,26 +166,29 @@ class Course:
             hint: from `find_hint`.
             read_ahead: whether a reasoner of its own is to read what is written; stage 2 follows.
         """
-        request, cast = self._request, self._cast
+        request, models = self._request, self._models
         template = self._manifest.extract.prompt
-        prompt = image_prompt(cast.perceiver, template, image, request.question, hint.text)
-        check_length(cast.perceiver, count_positions(prompt) + request.extraction_tokens)
-        if read_ahead and cast.reasoner is not None:
-            self._ahead = ReadAhead(
-                cast.reasoner, request.thinking, request.question, self._deadline
+        prompt = image_prompt(models.perceiver, template, image, request.question, hint.text)
+        check_length(models.perceiver, count_positions(prompt) + request.extraction_tokens)
+        if read_ahead and models.reasoner is not None:
+            self._ahead = IncrementalPrefill(
+                models.reasoner, request.thinking, request.question, self._deadline
             )
         extraction = yield from timed(
             extract(
-                cast.perceiver,
+                models.perceiver,
                 prompt,
                 request.extraction_tokens,
                 request.extract_sampling,
                 deadline=self._deadline,
-                late=self._is_late,
+                should_stop=self._should_stop,
                 ahead=self._ahead,
             )
         )
-        return replace(extraction, hint=hint.text, cuts=(*hint.cuts, *extraction.cuts))
+        reasons = extraction.finish_reasons
+        if hint.finish_reason is not None:
+            reasons = {"hint": hint.finish_reason, **reasons}
+        return replace(extraction, hint=hint.text, finish_reasons=reasons)
 
     def retell(self, text: str) -> Extraction:
         """Return an extraction from elsewhere as if stage 1 had written it, but for the picture.
@@ -170,11 +196,11 @@ class Course:
         Args:
             text: without white space around it.
         """
-        if self._cast.reasoner is not None:
+        if self._models.reasoner is not None:
             return Extraction(text=text, tokens=(), conversation=(), usage=PhaseUsage())
         hint = self._given_hint()
         conversation = told_conversation(
-            self._cast.perceiver,
+            self._models.perceiver,
             self._manifest.extract.prompt,
             self._request.question,
             hint,
@@ -195,16 +221,18 @@ class Course:
         Raises:
             PromptTooLongError: extraction, prompts and budgets do not fit.
         """
-        request, speaker = self._request, self._cast.thinker
+        request, chat_model = self._request, self._models.thinking_model
         thinking = request.thinking
-        if self._was_late or self._is_late():
-            thinking = self._hurried
-        earlier = extraction.conversation if self._cast.reasoner is None else None
-        prompt = thinking_prompt(speaker, thinking, request.question, extraction.text, earlier)
-        check_length(speaker, count_positions(prompt) + thinking.positions(speaker.tokenizer))
-        thought = yield from timed(think(speaker, prompt, thinking, self._deadline))
-        if thinking is self._hurried and request.thinking.budget.thinking:
-            thought = replace(thought, cuts=(Cut("think", "deadline"), *thought.cuts))
+        if self._deadline_hit or self._should_stop():
+            thinking = self._without_thinking
+        earlier = extraction.conversation if self._models.reasoner is None else None
+        prompt = thinking_prompt(chat_model, thinking, request.question, extraction.text, earlier)
+        check_length(chat_model, count_positions(prompt) + thinking.positions(chat_model.tokenizer))
+        thought = yield from timed(think(chat_model, prompt, thinking, self._deadline))
+        if thinking is self._without_thinking and request.thinking.budget.thinking:
+            thought = replace(
+                thought, finish_reasons={**thought.finish_reasons, "think": "deadline"}
+            )
         if self._ahead is None:
             return thought
         ahead, usage = self._ahead.evaluated, thought.usage
@@ -227,9 +255,9 @@ class Course:
         Raises:
             PromptTooLongError: prompt and budget do not fit.
         """
-        speaker = self._cast.perceiver
-        prompt = image_prompt(speaker, template, image, self._request.question)
-        check_length(speaker, count_positions(prompt) + budget)
+        chat_model = self._models.perceiver
+        prompt = image_prompt(chat_model, template, image, self._request.question)
+        check_length(chat_model, count_positions(prompt) + budget)
 
     def answer_at_once(
         self, image: ImageTokens, template: str, budget: int
@@ -241,19 +269,19 @@ class Course:
             template: the user's turn.
             budget: most tokens of the answer.
         """
-        speaker, request = self._cast.perceiver, self._request
-        prompt = image_prompt(speaker, template, image, request.question)
+        chat_model, request = self._models.perceiver, self._request
+        prompt = image_prompt(chat_model, template, image, request.question)
         return timed(
-            answer_at_once(speaker, prompt, budget, request.plain_sampling, self._deadline)
+            answer_at_once(chat_model, prompt, budget, request.plain_sampling, self._deadline)
         )
 
-    def _asks_for_hint(self) -> tuple[Speaker, HintSpec] | None:
+    def _asks_for_hint(self) -> tuple[ChatModel, HintSpec] | None:
         """Return who is asked for a hint, and how; None where nobody has to be."""
-        spec, hinter = self._manifest.extract.hint, self._cast.hinter
-        placed = PLACE in self._manifest.extract.prompt
-        if spec is None or hinter is None or self._request.hint is not None or not placed:
+        spec, hint_model = self._manifest.extract.hint, self._models.hint_model
+        placed = HINT_PLACEHOLDER in self._manifest.extract.prompt
+        if spec is None or hint_model is None or self._request.hint is not None or not placed:
             return None
-        return hinter, spec
+        return hint_model, spec
 
     def _given_hint(self) -> str:
         hint = self._request.hint or self._request.question
@@ -261,12 +289,12 @@ class Course:
 
     def _rest_positions(self, thinking: Thinking) -> int:
         """Return the positions of stage 2 that have to be read, but for the extraction."""
-        speaker = self._cast.thinker
-        earlier = () if self._cast.reasoner is None else None
-        prompt = thinking_prompt(speaker, thinking, self._request.question, "", earlier)
-        return count_positions(prompt) + thinking.closing_positions(speaker.tokenizer)
+        chat_model = self._models.thinking_model
+        earlier = () if self._models.reasoner is None else None
+        prompt = thinking_prompt(chat_model, thinking, self._request.question, "", earlier)
+        return count_positions(prompt) + thinking.closing_positions(chat_model.tokenizer)
 
-    def _is_late(self) -> bool:
+    def _should_stop(self) -> bool:
         """Return whether stage 2 has to begin now if it is to end in time.
 
         Time is kept to read the prompt of stage 2 but for the extraction, most of which was read
@@ -274,20 +302,42 @@ class Course:
         """
         positions = self._rest + 2 * ROW_GROUP
         tokens = min(self._request.thinking.budget.answer, RESERVED_ANSWER_TOKENS)
-        late = self._deadline.passed(self._cast.thinker.pace.needs(positions, tokens))
-        self._was_late |= late
-        return late
+        should_stop = self._deadline.passed(
+            self._models.thinking_model.throughput.seconds_for(positions, tokens)
+        )
+        self._deadline_hit |= should_stop
+        return should_stop
 
 
-def check_length(speaker: Speaker, positions: int) -> None:
-    """Refuse what a speaker's cache cannot hold.
+def check_length(chat_model: ChatModel, positions: int) -> None:
+    """Refuse what a chat_model's cache cannot hold.
 
     Args:
-        speaker: whose cache.
+        chat_model: whose cache.
         positions: the most that are needed.
 
     Raises:
         PromptTooLongError: the cache is too short.
     """
-    if positions > speaker.context.context_length:
-        raise PromptTooLongError(positions, speaker.context.context_length)
+    if positions > chat_model.kv_cache.context_length:
+        raise PromptTooLongError(positions, chat_model.kv_cache.context_length)
+
+
+def complete_answer(
+    usage: Mapping[str, PhaseUsage], extraction: Extraction, thought: Thought
+) -> Answer:
+    """Put the outcomes of both stages together.
+
+    Args:
+        usage: of what came before the stages.
+        extraction: of stage 1.
+        thought: of stage 2.
+    """
+    return Answer(
+        text=thought.answer,
+        extraction=extraction.text,
+        reasoning=thought.reasoning,
+        usage={**usage, "extract": extraction.usage, "think": thought.usage},
+        hint=extraction.hint,
+        finish_reasons={**extraction.finish_reasons, **thought.finish_reasons},
+    )

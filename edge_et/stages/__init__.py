@@ -12,16 +12,16 @@ from edge_et.stages.extraction import (
     timed,
     told_conversation,
 )
-from edge_et.stages.hints import PLACE, Hint, ask_for_hint, fit_hint, hint_prompt
-from edge_et.stages.incremental_prefill import ReadAhead
+from edge_et.stages.hints import HINT_PLACEHOLDER, Hint, ask_for_hint, fit_hint, hint_prompt
+from edge_et.stages.incremental_prefill import IncrementalPrefill
 from edge_et.stages.thinking import RESERVED_ANSWER_TOKENS, Budget, Thinking, think, thinking_prompt
 
 __all__ = [
-    "PLACE",
+    "HINT_PLACEHOLDER",
     "RESERVED_ANSWER_TOKENS",
     "Budget",
     "Hint",
-    "ReadAhead",
+    "IncrementalPrefill",
     "Thinking",
     "answer_at_once",
     "ask_for_hint",

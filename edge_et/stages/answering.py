@@ -1,18 +1,18 @@
 """The answer itself: what a model writes behind everything else, and never nothing.
 
-In: a script that the answer goes behind, a budget, a deadline. Out: text as it is written, and all
-of it as the generator's return value. What stands before it is not known here.
+In: a generation that the answer goes behind, a budget, a deadline. Out: text as it is written, and
+all of it as the generator's return value. What stands before it is not known here.
 """
 
 from collections.abc import Generator
 
-from edge_et.generation import Deadline, Sampler, Script
+from edge_et.generation import Deadline, Generation, Sampler
 from edge_et.llm import TextStream
 from edge_et.results import AnswerToken
 
 
 def write_answer(
-    script: Script,
+    generation: Generation,
     sampler: Sampler,
     budget: int,
     deadline: Deadline,
@@ -27,8 +27,8 @@ def write_answer(
     the first. Where no time is left, or no other token, the one at hand has to be text by itself.
 
     Args:
-        script: what stands before the answer; its `cut` tells afterwards whether the budget or the
-            deadline ended it.
+        generation: what stands before the answer; its `finish_reason` tells afterwards whether the
+            budget or the deadline ended it.
         sampler: chooses the tokens.
         budget: most tokens to write, at least 1.
         deadline: ends the answer once it has text.
@@ -42,13 +42,13 @@ def write_answer(
     Returns:
         The text, not stripped; more than white space.
     """
-    script.read()
-    stream = stream or TextStream(script.speaker.tokenizer)
+    generation.prefill()
+    stream = stream or TextStream(generation.chat_model.tokenizer)
     if begun:
         yield AnswerToken(begun)
-    beginning = _Beginning(script, budget, deadline, marks)
+    beginning = _Beginning(generation, budget, deadline, marks)
     text = beginning.text = begun
-    for token in script.write(sampler, budget, beginning.is_late, beginning.refuses):
+    for token in generation.generate(sampler, budget, beginning.is_out_of_time, beginning.refuses):
         beginning.written += 1
         if piece := stream.push(token):
             text = beginning.text = text + piece
@@ -68,17 +68,17 @@ class _Beginning:
     """
 
     def __init__(
-        self, script: Script, budget: int, deadline: Deadline, marks: frozenset[int]
+        self, generation: Generation, budget: int, deadline: Deadline, marks: frozenset[int]
     ) -> None:
         self.text = ""
         self.written = 0
-        self._tokenizer = script.speaker.tokenizer
-        self._stop_ids = script.speaker.stop_ids
+        self._tokenizer = generation.chat_model.tokenizer
+        self._stop_ids = generation.chat_model.stop_ids
         self._budget = budget
         self._deadline = deadline
         self._marks = marks
 
-    def is_late(self) -> bool:
+    def is_out_of_time(self) -> bool:
         """Return whether the answer, as it is, has to do."""
         return self._deadline.passed() and not self._is_blank()
 

@@ -1,7 +1,7 @@
 """Stage 1, and the baseline of one stage: prompt, evaluate, generate.
 
-In: a speaker (a tokenizer and a context over one model), image tokens, texts and budgets. Out: text
-as it is written, and a result as the generator's return value. Stage 2 is in
+In: a chat_model (a tokenizer and a context over one model), image tokens, texts and budgets. Out:
+text as it is written, and a result as the generator's return value. Stage 2 is in
 `edge_et.stages.thinking`; loading, options and the caching of images are not known here.
 """
 
@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from edge_et.bundle import Sampling
-from edge_et.generation import Deadline, Late, Script, Speaker, new_sampler
+from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, new_sampler
 from edge_et.image import ImageTokens
 from edge_et.llm import (
     Plain,
@@ -23,9 +23,9 @@ from edge_et.llm import (
     user_turn,
     without_unread_rows,
 )
-from edge_et.results import AnswerToken, Cut, Extraction, ExtractionToken, Thought
+from edge_et.results import AnswerToken, Extraction, ExtractionToken, Thought
 from edge_et.stages.answering import write_answer
-from edge_et.stages.incremental_prefill import ReadAhead
+from edge_et.stages.incremental_prefill import IncrementalPrefill
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -58,59 +58,60 @@ def timed(events: Generator[E, None, Result]) -> Generator[E, None, Result]:
 
 
 def image_prompt(
-    speaker: Speaker, template: str, image: ImageTokens, question: str, hint: str = ""
+    chat_model: ChatModel, template: str, image: ImageTokens, question: str, hint: str = ""
 ) -> tuple[Segment, ...]:
     """Build the prompt of stage 1, or of the one-stage baseline.
 
     Args:
-        speaker: the perceiver.
+        chat_model: the perceiver.
         template: the user's turn.
         image: what ``{image}`` stands for.
         question: what ``{question}`` stands for.
         hint: what ``{hint}`` stands for.
     """
     content = fill(template, {"question": question, "hint": hint}, image)
-    parts = [*system_turn(speaker.chat), *user_turn(speaker.chat, content)]
-    return to_segments(parts, speaker.tokenizer)
+    parts = [*system_turn(chat_model.chat), *user_turn(chat_model.chat, content)]
+    return to_segments(parts, chat_model.tokenizer)
 
 
 def told_conversation(
-    speaker: Speaker, template: str, question: str, hint: str, extraction: str
+    chat_model: ChatModel, template: str, question: str, hint: str, extraction: str
 ) -> tuple[Segment, ...]:
     """Build the conversation of stage 1 around an extraction from elsewhere, without an image.
 
     Args:
-        speaker: the perceiver, to whom the extraction is told as if it had written it.
+        chat_model: the perceiver, to whom the extraction is told as if it had written it.
         template: the user's turn; nothing stands for ``{image}``.
         question: what ``{question}`` stands for.
         hint: what ``{hint}`` stands for.
         extraction: its text.
     """
     content = fill(template.replace("{image}", ""), {"question": question, "hint": hint})
-    turns = [*system_turn(speaker.chat), *user_turn(speaker.chat, content)]
-    return to_segments([*turns, Plain(extraction)], speaker.tokenizer)
+    turns = [*system_turn(chat_model.chat), *user_turn(chat_model.chat, content)]
+    return to_segments([*turns, Plain(extraction)], chat_model.tokenizer)
 
 
 def extract(
-    speaker: Speaker,
+    chat_model: ChatModel,
     prompt: tuple[Segment, ...],
     budget: int,
     sampling: Sampling,
     *,
     deadline: Deadline,
-    late: Late,
-    ahead: ReadAhead | None = None,
+    should_stop: ShouldStop,
+    ahead: IncrementalPrefill | None = None,
 ) -> Generator[ExtractionToken, None, Extraction]:
     """Run stage 1.
 
     Args:
-        speaker: the perceiver.
+        chat_model: the perceiver.
         prompt: from `image_prompt`.
         budget: most tokens to write, at least 1.
         sampling: how to choose them.
         deadline: lends its clock.
-        late: says when to cut the extraction. If that comes before the prompt is read, nothing is
-            written, and the conversation has only those rows of the image that were read.
+        should_stop: says when to cut the extraction. If that comes before the prompt is read,
+            nothing is written, and the conversation has only those rows of the image that were
+            read.
         ahead: follows what is written; None: nobody does.
 
     Yields:
@@ -119,37 +120,37 @@ def extract(
     Returns:
         The extraction; its seconds are filled in by `timed`.
     """
-    script = Script(speaker, prompt, deadline)
-    if not script.read(late):
+    generation = Generation(chat_model, prompt, deadline)
+    if not generation.prefill(should_stop):
         return Extraction(
             text="",
             tokens=(),
-            conversation=without_unread_rows(prompt, script.held),
-            usage=script.usage,
-            cuts=(Cut("extract", "deadline"),),
+            conversation=without_unread_rows(prompt, generation.held),
+            usage=generation.usage,
+            finish_reasons={"extract": "deadline"},
         )
-    stream = TextStream(speaker.tokenizer)
+    stream = TextStream(chat_model.tokenizer)
     text = ""
-    for token in script.write(new_sampler(sampling), budget, late):
+    for token in generation.generate(new_sampler(sampling), budget, should_stop):
         if piece := stream.push(token):
             text += piece
             yield ExtractionToken(piece)
         if ahead is not None:
-            ahead.follow(text, late)
+            ahead.follow(text, should_stop)
     if piece := stream.finish():
         text += piece
         yield ExtractionToken(piece)
     return Extraction(
         text=text.strip(),
-        tokens=tuple(script.tokens),
-        conversation=script.segments,
-        usage=script.usage,
-        cuts=(Cut("extract", script.cut),) if script.cut else (),
+        tokens=tuple(generation.tokens),
+        conversation=generation.segments,
+        usage=generation.usage,
+        finish_reasons={"extract": generation.finish_reason},
     )
 
 
 def answer_at_once(
-    speaker: Speaker,
+    chat_model: ChatModel,
     prompt: tuple[Segment, ...],
     budget: int,
     sampling: Sampling,
@@ -158,7 +159,7 @@ def answer_at_once(
     """Run the one-stage baseline.
 
     Args:
-        speaker: the perceiver.
+        chat_model: the perceiver.
         prompt: from `image_prompt`.
         budget: most tokens to write, at least 1.
         sampling: how to choose them.
@@ -170,12 +171,12 @@ def answer_at_once(
     Returns:
         The answer; its seconds are filled in by `timed`.
     """
-    script = Script(speaker, prompt, deadline)
-    text = yield from write_answer(script, new_sampler(sampling), budget, deadline)
+    generation = Generation(chat_model, prompt, deadline)
+    text = yield from write_answer(generation, new_sampler(sampling), budget, deadline)
     return Thought(
-        text=text.strip(),
+        answer=text.strip(),
         reasoning="",
-        tokens=tuple(script.tokens),
-        usage=script.usage,
-        cuts=(Cut("answer", script.cut),) if script.cut else (),
+        tokens=tuple(generation.tokens),
+        usage=generation.usage,
+        finish_reasons={"answer": generation.finish_reason},
     )

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from edge_et.bundle import HintSpec, ThinkSpec
-from edge_et.generation import Deadline, Late, Script, Speaker, greedy
+from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, greedy
 from edge_et.llm import Segment, fill, system_turn, to_segments, user_turn
-from edge_et.results import Cut, PhaseUsage
+from edge_et.results import FinishReason, PhaseUsage
 from edge_et.stages.thinking import thought_marks
 
-PLACE = "{hint}"
+HINT_PLACEHOLDER = "{hint}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +28,12 @@ class Hint:
     Attributes:
         text: the hint; empty where the prompt has no place for it.
         usage: what it took; None: nobody was asked.
-        cuts: what was cut, and why.
+        finish_reason: why it ended; None: nobody was asked.
     """
 
     text: str
     usage: PhaseUsage | None = None
-    cuts: tuple[Cut, ...] = ()
+    finish_reason: FinishReason | None = None
 
 
 def fit_hint(template: str, hint: str) -> str:
@@ -43,57 +43,57 @@ def fit_hint(template: str, hint: str) -> str:
         template: the prompt of stage 1.
         hint: without white space around it.
     """
-    if PLACE not in template:
+    if HINT_PLACEHOLDER not in template:
         return ""
-    return hint.removesuffix(".") if f"{PLACE}." in template else hint
+    return hint.removesuffix(".") if f"{HINT_PLACEHOLDER}." in template else hint
 
 
 def hint_prompt(
-    speaker: Speaker, spec: HintSpec, think: ThinkSpec, question: str
+    chat_model: ChatModel, spec: HintSpec, think: ThinkSpec, question: str
 ) -> tuple[Segment, ...]:
     """Build the prompt that asks for a hint; a reasoner that marks thoughts is not to think.
 
     Args:
-        speaker: who is asked.
+        chat_model: who is asked.
         spec: how.
         think: how thoughts are marked.
         question: the question.
     """
     content = fill(spec.prompt, {"question": question})
     skip = think.thoughts.skip if think.thoughts else ""
-    parts = [*system_turn(speaker.chat), *user_turn(speaker.chat, content, skip)]
-    return to_segments(parts, speaker.tokenizer)
+    parts = [*system_turn(chat_model.chat), *user_turn(chat_model.chat, content, skip)]
+    return to_segments(parts, chat_model.tokenizer)
 
 
 def ask_for_hint(
-    speaker: Speaker,
+    chat_model: ChatModel,
     spec: HintSpec,
     think: ThinkSpec,
     question: str,
     *,
     deadline: Deadline,
-    late: Late,
+    should_stop: ShouldStop,
 ) -> Hint:
     """Let the reasoner say what the question depends on.
 
     The most probable tokens are taken, so that the same question has the same hint.
 
     Args:
-        speaker: who is asked.
+        chat_model: who is asked.
         spec: how.
         think: how thoughts are marked; a hint cannot hold the marks.
         question: the question; it is the hint as well if nothing is written.
         deadline: lends its clock.
-        late: says when to cut the hint.
+        should_stop: says when to cut the hint.
     """
     start = perf_counter()
-    script = Script(speaker, hint_prompt(speaker, spec, think, question), deadline)
-    cuts: tuple[Cut, ...] = (Cut("hint", "deadline"),)
-    if script.read(late):
-        marks = thought_marks(think, speaker.tokenizer)
-        for _ in script.write(greedy, spec.max_hint_tokens, late, marks.__contains__):
+    generation = Generation(chat_model, hint_prompt(chat_model, spec, think, question), deadline)
+    reason: FinishReason = "deadline"
+    if generation.prefill(should_stop):
+        marks = thought_marks(think, chat_model.tokenizer)
+        for _ in generation.generate(greedy, spec.max_hint_tokens, should_stop, marks.__contains__):
             pass
-        cuts = (Cut("hint", script.cut),) if script.cut else ()
-    text = speaker.tokenizer.decode(script.tokens).strip() or question
-    usage = replace(script.usage, seconds=perf_counter() - start)
-    return Hint(text=text, usage=usage, cuts=cuts)
+        reason = generation.finish_reason
+    text = chat_model.tokenizer.decode(generation.tokens).strip() or question
+    usage = replace(generation.usage, seconds=perf_counter() - start)
+    return Hint(text=text, usage=usage, finish_reason=reason)

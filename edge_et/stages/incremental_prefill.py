@@ -14,7 +14,7 @@ Nothing relies on it: stage 2 compares its prompt with the cache as always. The 
 bits as without overlap; `edge_et.llm.kv_positions` says why.
 """
 
-from edge_et.generation import Deadline, Late, Speaker
+from edge_et.generation import ChatModel, Deadline, ShouldStop
 from edge_et.llm import (
     ROW_GROUP,
     Plain,
@@ -27,7 +27,7 @@ from edge_et.llm import (
 from edge_et.stages.thinking import Thinking
 
 
-class ReadAhead:
+class IncrementalPrefill:
     """Reads what is known of stage 2's prompt.
 
     Attributes:
@@ -35,7 +35,7 @@ class ReadAhead:
     """
 
     def __init__(
-        self, reasoner: Speaker, thinking: Thinking, question: str, deadline: Deadline
+        self, reasoner: ChatModel, thinking: Thinking, question: str, deadline: Deadline
     ) -> None:
         """Begin with nothing read.
 
@@ -59,12 +59,12 @@ class ReadAhead:
         # vain.
         self._missing = 1
 
-    def follow(self, extraction: str, late: Late) -> None:
+    def follow(self, extraction: str, should_stop: ShouldStop) -> None:
         """Read what became certain with a further token of the extraction.
 
         Args:
             extraction: its text so far.
-            late: is asked before each batch.
+            should_stop: is asked before each batch.
         """
         self._missing -= 1
         if self._missing > 0 or not self._has_place:
@@ -73,11 +73,11 @@ class ReadAhead:
         parts = [*self._parts, Plain(extraction.lstrip())]
         segments = to_segments(parts, self._reasoner.tokenizer, growing=True)
         evaluated = 0
-        for done in self._reasoner.context.feed(segments):
+        for done in self._reasoner.kv_cache.prefill_growing(segments):
             evaluated = done.evaluated
-            if late():
+            if should_stop():
                 break
         if evaluated:
-            self._reasoner.pace.has_read(evaluated, self._clock() - start)
+            self._reasoner.throughput.observe_prefill(evaluated, self._clock() - start)
         self.evaluated += evaluated
         self._missing = ROW_GROUP - count_positions(segments) % ROW_GROUP

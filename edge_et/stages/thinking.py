@@ -1,6 +1,6 @@
 """Stage 2 as a state machine: a marked thought, prose up to the answer marker, the answer.
 
-In: a speaker, a prompt, budgets, a deadline. Out: text as it is written, and a `Thought` as the
+In: a chat_model, a prompt, budgets, a deadline. Out: text as it is written, and a `Thought` as the
 generator's return value. Where the extraction came from is not known here.
 
 ::
@@ -20,12 +20,12 @@ from typing import Self
 from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
 from edge_et.generation import (
     BlockedWords,
+    ChatModel,
     Deadline,
-    Late,
+    Generation,
     MarkerSplitter,
     Sampler,
-    Script,
-    Speaker,
+    ShouldStop,
     forced_marker,
     new_sampler,
 )
@@ -43,7 +43,7 @@ from edge_et.llm import (
     to_segments,
     user_turn,
 )
-from edge_et.results import AnswerToken, Cut, CutStage, ReasoningToken, Thought
+from edge_et.results import AnswerToken, FinishReason, ReasoningToken, Thought
 from edge_et.stages.answering import write_answer
 
 RESERVED_ANSWER_TOKENS = 32
@@ -93,7 +93,7 @@ class Thinking:
             return ""
         return thoughts.start if self.marked else thoughts.skip
 
-    def hurried(self, sampling: Sampling) -> Self:
+    def without_thinking(self, sampling: Sampling) -> Self:
         """Return the way to the answer when there is no time to think.
 
         Args:
@@ -115,7 +115,7 @@ class Thinking:
 
 
 def thinking_prompt(
-    speaker: Speaker,
+    chat_model: ChatModel,
     thinking: Thinking,
     question: str,
     extraction: str,
@@ -124,7 +124,7 @@ def thinking_prompt(
     """Build the prompt of stage 2.
 
     Args:
-        speaker: the reasoner.
+        chat_model: the reasoner.
         thinking: how the call goes.
         question: the question.
         extraction: text of stage 1.
@@ -132,13 +132,13 @@ def thinking_prompt(
             a further turn. None: it is a conversation of its own.
     """
     content = fill(thinking.template, {"question": question, "extraction": extraction})
-    before = system_turn(speaker.chat) if conversation is None else end_turn(speaker.chat)
-    parts = [*before, *user_turn(speaker.chat, content, thinking.opening)]
-    return (*(conversation or ()), *to_segments(parts, speaker.tokenizer))
+    before = system_turn(chat_model.chat) if conversation is None else end_turn(chat_model.chat)
+    parts = [*before, *user_turn(chat_model.chat, content, thinking.opening)]
+    return (*(conversation or ()), *to_segments(parts, chat_model.tokenizer))
 
 
 def think(
-    speaker: Speaker, prompt: tuple[Segment, ...], thinking: Thinking, deadline: Deadline
+    chat_model: ChatModel, prompt: tuple[Segment, ...], thinking: Thinking, deadline: Deadline
 ) -> Generator[ReasoningToken | AnswerToken, None, Thought]:
     """Run stage 2.
 
@@ -148,7 +148,7 @@ def think(
     `write_answer`.
 
     Args:
-        speaker: the reasoner.
+        chat_model: the reasoner.
         prompt: from `thinking_prompt`.
         thinking: how the call goes.
         deadline: thoughts and prose end while there is time to read what closes them and to write
@@ -160,29 +160,29 @@ def think(
     Returns:
         The thought; its seconds are filled in by `edge_et.stages.extraction.timed`.
     """
-    script = Script(speaker, prompt, deadline)
+    generation = Generation(chat_model, prompt, deadline)
     sampler = new_sampler(thinking.sampling)
-    closing = thinking.closing_positions(speaker.tokenizer)
+    closing = thinking.closing_positions(chat_model.tokenizer)
     answer_tokens = min(thinking.budget.answer, RESERVED_ANSWER_TOKENS)
-    marks = thought_marks(thinking.spec, speaker.tokenizer)
+    marks = thought_marks(thinking.spec, chat_model.tokenizer)
 
-    def late() -> bool:
-        return deadline.passed(speaker.pace.needs(closing, answer_tokens))
+    def should_stop() -> bool:
+        return deadline.passed(chat_model.throughput.seconds_for(closing, answer_tokens))
 
-    cuts: list[Cut] = []
+    reason: FinishReason = "stop"
     reasoning, tail = "", ""
     left = thinking.budget.thinking
     if thinking.marked and (thoughts := thinking.spec.thoughts):
-        reasoning = yield from _write_thought(script, sampler, thoughts, left, late)
-        cuts += _cuts("think", script)
-        left = 0 if script.cut in ("tokens", "deadline") else left - len(script.tokens)
+        reasoning = yield from _write_thought(generation, sampler, thoughts, left, should_stop)
+        reason = generation.finish_reason
+        left = 0 if reason in ("length", "deadline") else left - len(generation.tokens)
         tail = _tail(thoughts)
     prose, begun, stream = yield from _write_prose(
-        script, sampler, thinking.spec.answer_marker, left, late, marks=marks, tail=tail
+        generation, sampler, thinking.spec.answer_marker, left, should_stop, marks=marks, tail=tail
     )
-    cuts += _cuts("think", script)
+    reason = generation.finish_reason if reason == "stop" else reason
     text = yield from write_answer(
-        script,
+        generation,
         sampler,
         thinking.budget.answer,
         deadline,
@@ -190,13 +190,12 @@ def think(
         stream=stream,
         marks=marks,
     )
-    cuts += _cuts("answer", script)
     return Thought(
-        text=text.strip(),
+        answer=text.strip(),
         reasoning=(reasoning + prose).strip(),
-        tokens=tuple(script.tokens),
-        usage=script.usage,
-        cuts=tuple(cuts),
+        tokens=tuple(generation.tokens),
+        usage=generation.usage,
+        finish_reasons={"think": reason, "answer": generation.finish_reason},
     )
 
 
@@ -208,16 +207,20 @@ def thought_marks(spec: ThinkSpec, tokenizer: Tokenizer) -> frozenset[int]:
 
 
 def _write_thought(
-    script: Script, sampler: Sampler, thoughts: ThoughtSpec, budget: int, late: Late
+    generation: Generation,
+    sampler: Sampler,
+    thoughts: ThoughtSpec,
+    budget: int,
+    should_stop: ShouldStop,
 ) -> Generator[ReasoningToken, None, str]:
     """Write a marked thought, or a part of it, and close it.
 
     Args:
-        script: ends with the token that opens the thought.
+        generation: ends with the token that opens the thought.
         sampler: chooses the tokens.
         thoughts: how they are marked.
         budget: most tokens, the one that closes the thought not counted.
-        late: see `edge_et.generation.generation.Late`.
+        should_stop: see `edge_et.generation.generation.ShouldStop`.
 
     Yields:
         Text as it is written.
@@ -225,24 +228,24 @@ def _write_thought(
     Returns:
         The text, with a line feed at its end.
     """
-    tokenizer = script.speaker.tokenizer
+    tokenizer = generation.chat_model.tokenizer
     start, end = tokenizer.special_id(thoughts.start), tokenizer.special_id(thoughts.end)
     blocked = BlockedWords(thoughts.blocked_words, tokenizer)
 
     def refuses(token: int) -> bool:
-        return token == start or blocked.refuses(script.tokens, token)
+        return token == start or blocked.refuses(generation.tokens, token)
 
-    script.read()
+    generation.prefill()
     stream = TextStream(tokenizer)
     text = ""
-    for token in script.write(sampler, budget, late, refuses):
+    for token in generation.generate(sampler, budget, should_stop, refuses):
         if token == end:
             break
         if piece := stream.push(token):
             text += piece
             yield ReasoningToken(piece)
     else:
-        script.put(*_end_of_thought(thoughts, cut=script.cut is not None))
+        generation.append(*_end_of_thought(thoughts, cut=generation.finish_reason != "stop"))
     rest = stream.finish()
     if text + rest and not (text + rest).endswith("\n"):
         rest += "\n"
@@ -252,11 +255,11 @@ def _write_thought(
 
 
 def _write_prose(
-    script: Script,
+    generation: Generation,
     sampler: Sampler,
     marker: str,
     budget: int,
-    late: Late,
+    should_stop: ShouldStop,
     *,
     marks: frozenset[int],
     tail: str,
@@ -264,11 +267,11 @@ def _write_prose(
     """Write what comes before the answer marker, and put the marker in where it does not come.
 
     Args:
-        script: what stands before it.
+        generation: what stands before it.
         sampler: chooses the tokens.
         marker: separates prose and answer.
         budget: most tokens; 0 puts the marker in at once.
-        late: see `edge_et.generation.generation.Late`.
+        should_stop: see `edge_et.generation.generation.ShouldStop`.
         marks: tokens that prose cannot hold.
         tail: trusted text that is put in before the marker where there is no prose.
 
@@ -279,13 +282,13 @@ def _write_prose(
         The text; that of the answer that came with the end of the marker; and what goes on making
         text of tokens.
     """
-    tokenizer = script.speaker.tokenizer
+    tokenizer = generation.chat_model.tokenizer
     splitter = MarkerSplitter(marker)
     stream = TextStream(tokenizer)
     text = ""
     if budget:
-        script.read()
-    for token in script.write(sampler, budget, late, marks.__contains__):
+        generation.prefill()
+    for token in generation.generate(sampler, budget, should_stop, marks.__contains__):
         if piece := splitter.push(stream.push(token)):
             text += piece
             yield ReasoningToken(piece)
@@ -294,7 +297,7 @@ def _write_prose(
     if piece := splitter.finish(stream.finish()):
         text += piece
         yield ReasoningToken(piece)
-    script.put(Trusted("" if text else tail), Plain(forced_marker(marker, text or tail)))
+    generation.append(Trusted("" if text else tail), Plain(forced_marker(marker, text or tail)))
     return text, "", TextStream(tokenizer)
 
 
@@ -305,7 +308,3 @@ def _tail(thoughts: ThoughtSpec) -> str:
 
 def _end_of_thought(thoughts: ThoughtSpec, *, cut: bool) -> list[Part]:
     return [Trusted((thoughts.closing if cut else "") + thoughts.end)]
-
-
-def _cuts(stage: CutStage, script: Script) -> list[Cut]:
-    return [Cut(stage, script.cut)] if script.cut else []

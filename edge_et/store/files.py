@@ -17,7 +17,7 @@ def user_cache() -> Path:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path to write to that becomes `path` at the end, or vanishes on any failure.
 
     The temporary path lies in a folder of its own beside `path`, hence on the same file system,

@@ -29,7 +29,7 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.store.files import PARTIAL_PREFIX, written_whole
+from edge_et.store.files import PARTIAL_PREFIX, atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class SnapshotStore:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room(_HEADER.size + data.nbytes)
-            with written_whole(self._path(key)) as partial, partial.open("wb") as file:
+            with atomic_write(self._path(key)) as partial, partial.open("wb") as file:
                 file.write(_header(key, data))
                 file.write(data.data)
         except OSError as err:

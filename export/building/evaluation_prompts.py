@@ -18,8 +18,9 @@ from edge_et.export.errors import ParityError
 from edge_et.export.steps import StepReport, Stopwatch
 from edge_et.image import ImageEncoder, VisionTower
 from edge_et.llm import Part, Plain, Segment, Trusted, fill, system_turn, to_segments, user_turn
-from edge_et.options import DEFAULT_MAX_PIXELS, default_threads, parse_options
+from edge_et.options import DEFAULT_MAX_PIXELS, parse_options
 from edge_et.quantize.example_dialogues import Example
+from edge_et.threads import available_cpus
 
 Prompt = tuple[Segment, ...]
 
@@ -73,7 +74,7 @@ def perceiver_prompts(
     """
     prompts = []
     few_tiles = parse_options({"max_tiles": _TILES})
-    with closing(VisionTower(graph, spec, default_threads())) as tower:
+    with closing(VisionTower(graph, spec, available_cpus())) as tower:
         encoder = ImageEncoder(spec, tower, max_pixels=DEFAULT_MAX_PIXELS, cache_bytes=0)
         for picture, hint, description in shown:
             image, _ = encoder.encode(picture, few_tiles, lambda tokens: None)

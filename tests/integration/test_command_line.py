@@ -65,7 +65,7 @@ def test_stages_are_shown_on_request(tiny_bundle: Path, picture: Path, expected:
         f"Extraction: {printable_answer(expected.extraction)}\n"
         f"Reasoning: {printable_answer(expected.reasoning)}\n"
         f"Answer: {printable_answer(expected.text)}\n"
-        "Cut: extract (tokens), think (tokens), answer (tokens)\n"
+        "Cut: extract (length), think (length), answer (length)\n"
     )
 
 
@@ -99,7 +99,7 @@ def test_a_terminal_sees_the_stages_as_they_are_written(
     text = written.decode().replace("\r\n", "\n")
     for title, stage in (("Extraction", expected.extraction), ("Answer", expected.text)):
         assert f"{title}: {printable_answer(stage)}".rstrip() in text
-    assert text.endswith("\nCut: extract (tokens), think (tokens), answer (tokens)\n")
+    assert text.endswith("\nCut: extract (length), think (length), answer (length)\n")
 
 
 def test_budgets_and_sampling_arrive(tiny_bundle: Path, picture: Path):

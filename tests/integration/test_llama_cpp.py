@@ -1,4 +1,4 @@
-"""Contexts over real llama.cpp."""
+"""KV caches over real llama.cpp."""
 
 import ctypes
 import logging
@@ -16,20 +16,21 @@ from tiny.tokenizer import write_tokenizer
 
 from edge_et.bundle import LanguageModelSpec, Sampling, read_manifest
 from edge_et.errors import ClosedError, DecodeError, ModelFileError, PromptTooLongError
-from edge_et.generation import Deadline, Lookup, Script, Speaker, new_sampler
+from edge_et.generation import ChatModel, Deadline, Generation, PromptLookup, new_sampler
 from edge_et.image import ImageTokens
 from edge_et.llm import (
-    Context,
-    Evaluation,
     ImageSegment,
+    KVCacheSettings,
     LanguageModel,
+    LlamaKVCache,
+    PrefillProgress,
     Segment,
     Tokenizer,
     TokenSegment,
     load_library,
 )
 from edge_et.llm import llama_cpp as llama
-from edge_et.llm.llama_cpp import open_model
+from edge_et.llm.llama_cpp import LlamaModel
 
 TOKENS = TokenSegment(tuple(range(20, 57)))
 OTHER = TokenSegment(tuple(range(90, 110)))
@@ -55,8 +56,10 @@ def model(tiny_bundle: Path, spec: LanguageModelSpec, token_count: int) -> Itera
 
 
 @pytest.fixture(params=["f16", "f32"])
-def context(model: LanguageModel, request: pytest.FixtureRequest) -> Iterator[Context]:
-    context = model.new_context(200, 1, request.param)
+def context(model: LanguageModel, request: pytest.FixtureRequest) -> Iterator[LlamaKVCache]:
+    context = model.new_kv_cache(
+        KVCacheSettings(context_length=200, threads=1, kv_type=request.param)
+    )
     yield context
     context.close()
 
@@ -66,22 +69,22 @@ def image(count: int, seed: int = 0, width: int = WIDTH) -> ImageSegment:
     return ImageSegment(ImageTokens(rows, f"{seed}/{count}"))
 
 
-def logits_of(context: Context, segments: list[Segment]) -> np.ndarray:
+def logits_of(context: LlamaKVCache, segments: list[Segment]) -> np.ndarray:
     context.clear()
-    context.evaluate(segments)
+    context.prefill(segments)
     return context.logits
 
 
-def feed(context: Context, segments: list[Segment]) -> Evaluation:
-    *_, done = context.feed(segments)
+def grown(context: LlamaKVCache, segments: list[Segment]) -> PrefillProgress:
+    *_, done = context.prefill_growing(segments)
     return done
 
 
-def write(context: Context, count: int) -> list[int]:
+def write(context: LlamaKVCache, count: int) -> list[int]:
     tokens: list[int] = []
     for _ in range(count):
         if tokens:
-            context.append(tokens[-1])
+            context.decode(tokens[-1])
         tokens.append(int(context.logits.argmax()))
     return tokens
 
@@ -92,7 +95,7 @@ def test_embedding_rows_are_the_same_as_their_tokens(
     write_tokenizer(tmp_path / "tokenizer.json")
     tensors = write_llama(tmp_path / "a.gguf", tmp_path / "tokenizer.json", seed=11)
     model = LanguageModel(tmp_path / "a.gguf", spec, adapter=None, token_count=token_count)
-    context = model.new_context(200, 1, "f32")
+    context = model.new_kv_cache(KVCacheSettings(context_length=200, threads=1, kv_type="f32"))
     rows = np.ascontiguousarray(tensors["token_embd.weight"][list(OTHER.ids)])
     as_image = ImageSegment(ImageTokens(rows, "embeddings"))
     expected = logits_of(context, [TOKENS, OTHER, TOKENS])
@@ -100,31 +103,31 @@ def test_embedding_rows_are_the_same_as_their_tokens(
     model.close()
 
 
-def test_only_what_is_new_is_evaluated(context: Context) -> None:
+def test_only_what_is_new_is_evaluated(context: LlamaKVCache) -> None:
     picture = image(16)
-    assert context.evaluate([TOKENS, picture, OTHER]) == Evaluation(reused=0, evaluated=73)
-    assert context.evaluate([TOKENS, picture, OTHER]) == Evaluation(reused=73, evaluated=0)
-    assert context.evaluate([TOKENS, picture, TOKENS]) == Evaluation(reused=53, evaluated=37)
-    assert context.evaluate([TOKENS, picture]) == Evaluation(reused=45, evaluated=8)
-    assert context.evaluate([TOKENS, image(16, seed=1)]) == Evaluation(reused=37, evaluated=16)
+    assert context.prefill([TOKENS, picture, OTHER]) == PrefillProgress(reused=0, evaluated=73)
+    assert context.prefill([TOKENS, picture, OTHER]) == PrefillProgress(reused=73, evaluated=0)
+    assert context.prefill([TOKENS, picture, TOKENS]) == PrefillProgress(reused=53, evaluated=37)
+    assert context.prefill([TOKENS, picture]) == PrefillProgress(reused=45, evaluated=8)
+    assert context.prefill([TOKENS, image(16, seed=1)]) == PrefillProgress(reused=37, evaluated=16)
     assert context.cached_positions == 53
 
 
-def test_the_end_is_evaluated_again_when_its_logits_are_gone(context: Context) -> None:
+def test_the_end_is_evaluated_again_when_its_logits_are_gone(context: LlamaKVCache) -> None:
     first = logits_of(context, [TOKENS])
     write(context, 3)
-    evaluation = context.evaluate([TOKENS])
+    evaluation = context.prefill([TOKENS])
     assert (evaluation.reused, evaluation.evaluated) == (24, 13)
     assert np.array_equal(context.logits, first)
 
 
 @pytest.mark.parametrize("agreeing", range(0, 74, 3))
-def test_a_reused_prefix_changes_no_bit(context: Context, agreeing: int) -> None:
+def test_a_reused_prefix_changes_no_bit(context: LlamaKVCache, agreeing: int) -> None:
     wanted: list[Segment] = [TOKENS, image(16), OTHER]
     expected = logits_of(context, wanted)
     context.clear()
-    context.evaluate([*_first(wanted, agreeing), TokenSegment((3, 4, 5))])
-    evaluation = context.evaluate(wanted)
+    context.prefill([*_first(wanted, agreeing), TokenSegment((3, 4, 5))])
+    evaluation = context.prefill(wanted)
     assert np.array_equal(context.logits, expected)
     assert evaluation.reused > agreeing - 16
 
@@ -135,7 +138,7 @@ def quantized(
     spec: LanguageModelSpec,
     token_count: int,
     request: pytest.FixtureRequest,
-) -> Iterator[Context]:
+) -> Iterator[LlamaKVCache]:
     """A model wide enough for the kernels of quantized weights."""
     import llama_cpp
 
@@ -148,11 +151,11 @@ def quantized(
     assert llama_cpp.llama_model_quantize(source, target, ctypes.byref(params)) == 0
     wide = msgspec.structs.replace(spec, embedding_width=256)
     model = LanguageModel(folder / "b.gguf", wide, adapter=None, token_count=token_count)
-    yield model.new_context(200, 1, "f16")
+    yield model.new_kv_cache(KVCacheSettings(context_length=200, threads=1, kv_type="f16"))
     model.close()
 
 
-def test_quantized_weights_round_the_same_whatever_was_cached(quantized: Context) -> None:
+def test_quantized_weights_round_the_same_whatever_was_cached(quantized: LlamaKVCache) -> None:
     ids = tuple(np.random.default_rng(0).integers(20, 300, 90).tolist())
     for length in range(2, 40, 3):
         wanted: list[Segment] = [
@@ -163,119 +166,129 @@ def test_quantized_weights_round_the_same_whatever_was_cached(quantized: Context
         expected = logits_of(quantized, wanted)
         for known in range(1, length + 9 + length, 5):
             quantized.clear()
-            quantized.evaluate([*_first(wanted, known), TokenSegment((3, 4))])
-            quantized.evaluate(wanted)
+            quantized.prefill([*_first(wanted, known), TokenSegment((3, 4))])
+            quantized.prefill(wanted)
             assert np.array_equal(quantized.logits, expected)
 
 
 @pytest.mark.parametrize("length", range(9, 37, 5))
-def test_fed_in_pieces_or_read_at_once_no_bit_is_different(context: Context, length: int) -> None:
+def test_fed_in_pieces_or_read_at_once_no_bit_is_different(
+    context: LlamaKVCache, length: int
+) -> None:
     wanted: list[Segment] = [image(16), TokenSegment(TOKENS.ids[:length])]
     expected = logits_of(context, wanted)
     context.clear()
     fed = 0
     for known in range(1, length):
         start = [image(16), TokenSegment(TOKENS.ids[:known])]
-        fed += feed(context, start).evaluated
+        fed += grown(context, start).evaluated
         assert context.cached_positions == fed == 16 + known // 8 * 8
-    evaluation = context.evaluate(wanted)
+    evaluation = context.prefill(wanted)
     assert np.array_equal(context.logits, expected)
     assert evaluation.reused >= fed - 8
 
 
-def test_what_is_fed_is_kept_with_what_lies_behind_it(context: Context) -> None:
-    context.evaluate([TOKENS, OTHER])
-    assert feed(context, [TokenSegment(TOKENS.ids[:20])]) == Evaluation(reused=16, evaluated=0)
+def test_what_is_fed_is_kept_with_what_lies_behind_it(context: LlamaKVCache) -> None:
+    context.prefill([TOKENS, OTHER])
+    assert grown(context, [TokenSegment(TOKENS.ids[:20])]) == PrefillProgress(
+        reused=16, evaluated=0
+    )
     assert context.cached_positions == 57
     other = TokenSegment((*TOKENS.ids[:10], *OTHER.ids))
-    assert feed(context, [other]) == Evaluation(reused=8, evaluated=16)
+    assert grown(context, [other]) == PrefillProgress(reused=8, evaluated=16)
     assert context.cached_positions == 24
     with pytest.raises(DecodeError, match="nothing was evaluated"):
         _ = context.logits
-    assert feed(context, []) == Evaluation(reused=0, evaluated=0)
+    assert grown(context, []) == PrefillProgress(reused=0, evaluated=0)
 
 
-def test_a_prompt_fed_over_the_length_changes_nothing(context: Context) -> None:
-    feed(context, [TOKENS])
+def test_a_prompt_fed_over_the_length_changes_nothing(context: LlamaKVCache) -> None:
+    grown(context, [TOKENS])
     with pytest.raises(PromptTooLongError):
-        feed(context, [image(200), TOKENS])
+        grown(context, [image(200), TOKENS])
     assert context.cached_positions == 32
 
 
-def test_a_prompt_left_half_way_is_gone_on_with(context: Context) -> None:
+def test_a_prompt_left_half_way_is_gone_on_with(context: LlamaKVCache) -> None:
     long: list[Segment] = [TokenSegment((*TOKENS.ids, *OTHER.ids)), image(40), OTHER]
     expected = logits_of(context, long)
     context.clear()
-    for done in context.steps(long):
+    for done in context.prefill_steps(long):
         if done.evaluated:
             break
     assert context.cached_positions == done.evaluated == 57
-    assert context.evaluate(long) == Evaluation(reused=57, evaluated=60)
+    assert context.prefill(long) == PrefillProgress(reused=57, evaluated=60)
     assert np.array_equal(context.logits, expected)
 
 
-def test_written_tokens_kept_or_evaluated_anew_change_no_bit(context: Context) -> None:
+def test_written_tokens_kept_or_evaluated_anew_change_no_bit(context: LlamaKVCache) -> None:
     prompt: list[Segment] = [TOKENS, image(16), OTHER]
-    context.evaluate(prompt)
+    context.prefill(prompt)
     written = TokenSegment(tuple(write(context, 12)), generated=True)
-    kept = context.evaluate([*prompt, written, TOKENS])
+    kept = context.prefill([*prompt, written, TOKENS])
     expected = context.logits
     anew = write(context, 20)
     assert kept.reused == 73 + 11  # the last token written had no successor
     context.clear()
-    assert context.evaluate([*prompt, written, TOKENS]).reused == 0
+    assert context.prefill([*prompt, written, TOKENS]).reused == 0
     assert np.array_equal(context.logits, expected)
     assert write(context, 20) == anew
 
 
 def test_a_guess_that_comes_true_is_not_evaluated_again(model: LanguageModel) -> None:
-    context = model.new_context(200, 1, "f32", most_guesses=3)
-    context.evaluate([TOKENS])
+    context = model.new_kv_cache(
+        KVCacheSettings(context_length=200, threads=1, kv_type="f32", max_draft_tokens=3)
+    )
+    context.prefill([TOKENS])
     tokens = write(context, 9)
     expected = context.logits
     context.clear()
-    context.evaluate([TOKENS])
+    context.prefill([TOKENS])
     right, wrong = tokens[1:3], (tokens[3] + 1) % 100
-    taken = [context.append(tokens[0], [*right, wrong, 5, 6])]
-    taken += [context.append(token, [1, 2]) for token in tokens[1:4]]
-    assert taken == [4, 0, 0, 3]  # more guesses than there are logits for are left out
+    taken = [context.decode(tokens[0], [*right, wrong, 5, 6])]
+    taken += [context.decode(token, [1, 2]) for token in tokens[1:4]]
+    assert taken == [4, 0, 0, 3]  # more draft than there are logits for are left out
     assert context.cached_positions == 37 + 4
     for token in tokens[4:8]:
-        context.append(token)
+        context.decode(token)
     np.testing.assert_allclose(context.logits, expected, atol=1e-3)
     assert context.cached_positions == 37 + 8
 
 
 @pytest.mark.parametrize("confirmed", range(4))
 def test_guesses_leave_nothing_in_the_cache(model: LanguageModel, confirmed: int) -> None:
-    context = model.new_context(200, 1, "f32", most_guesses=3)
-    context.evaluate([TOKENS])
-    context.append(5, [6, 7, 8])
+    context = model.new_kv_cache(
+        KVCacheSettings(context_length=200, threads=1, kv_type="f32", max_draft_tokens=3)
+    )
+    context.prefill([TOKENS])
+    context.decode(5, [6, 7, 8])
     for token in (6, 7, 8)[:confirmed]:
-        assert context.append(token) == 0
+        assert context.decode(token) == 0
     held = context.cached_positions
     written = TokenSegment((5, 6, 7, 8)[: 1 + confirmed], generated=True)
-    assert context.evaluate([TOKENS, written, OTHER]) == Evaluation(reused=held, evaluated=20)
+    assert context.prefill([TOKENS, written, OTHER]) == PrefillProgress(reused=held, evaluated=20)
     found = context.logits
     np.testing.assert_allclose(found, logits_of(context, [TOKENS, written, OTHER]), atol=1e-3)
 
 
 def test_guesses_are_evaluated_as_far_as_there_is_room(model: LanguageModel) -> None:
-    context = model.new_context(40, 1, "f32", most_guesses=15)
-    context.evaluate([TOKENS])
-    assert context.append(5, [6, 7, 8, 9]) == 3
-    assert [context.append(token) for token in (6, 7)] == [0, 0]
+    context = model.new_kv_cache(
+        KVCacheSettings(context_length=40, threads=1, kv_type="f32", max_draft_tokens=15)
+    )
+    context.prefill([TOKENS])
+    assert context.decode(5, [6, 7, 8, 9]) == 3
+    assert [context.decode(token) for token in (6, 7)] == [0, 0]
     with pytest.raises(PromptTooLongError):
-        context.append(8)
-    plain = model.new_context(40, 1, "f32")
-    plain.evaluate([TOKENS])
-    assert plain.append(5, [6, 7]) == 1
+        context.decode(8)
+    plain = model.new_kv_cache(KVCacheSettings(context_length=40, threads=1, kv_type="f32"))
+    plain.prefill([TOKENS])
+    assert plain.decode(5, [6, 7]) == 1
 
 
-class Eager(Lookup):
+class Eager(PromptLookup):
     """Guesses whenever a token was seen before."""
 
-    def guess(self, most: int) -> list[int]:
+    def draft(self, most: int) -> list[int]:
         place, agreeing = self._match
         return self._passages.at(place, min(most, 7)) if agreeing else []
 
@@ -287,27 +300,26 @@ def test_guessing_changes_no_token(
     tokenizer = Tokenizer(tiny_bundle / "tokenizer.json")
     texts, steps = [], []
     for lookup in (None, Eager()):
-        context = model.new_context(400, 1, "f32", most_guesses=7)
-        speaker = Speaker(
+        context = model.new_kv_cache(
+            KVCacheSettings(context_length=400, threads=1, kv_type="f32", max_draft_tokens=7)
+        )
+        chat_model = ChatModel(
             tokenizer=tokenizer,
-            context=context,
+            kv_cache=context,
             chat=CHATML,
             stop_ids=frozenset(),
-            lookup=lookup,
+            prompt_lookup=lookup,
         )
         calls = []
-        append = context.append
-        context.append = lambda token, guesses=(), do=append, calls=calls: (
-            calls.append(  # type: ignore[method-assign]
-                do(token, guesses)
-            )
-            or calls[-1]
+        decode = context.decode
+        context.decode = lambda token, draft=(), do=decode, calls=calls: (  # type: ignore[method-assign]
+            calls.append(do(token, draft)) or calls[-1]
         )
         for seed in range(4):
-            script = Script(speaker, (TOKENS, image(16), OTHER), Deadline())
-            script.read()
+            generation = Generation(chat_model, (TOKENS, image(16), OTHER), Deadline())
+            generation.prefill()
             sampler = new_sampler(Sampling(temperature=temperature, top_p=0.9, seed=seed))
-            texts.append(list(script.write(sampler, 60, lambda: False)))
+            texts.append(list(generation.generate(sampler, 60, lambda: False)))
         steps.append(calls)
     assert texts[:4] == texts[4:]
     assert set(steps[0]) == {1}
@@ -318,53 +330,55 @@ def test_guessing_changes_no_token(
 def test_the_cache_type_costs_little_precision(model: LanguageModel) -> None:
     found = {}
     for kv_type in ("f16", "f32"):
-        context = model.new_context(200, 1, kv_type)  # type: ignore[arg-type]
+        context = model.new_kv_cache(
+            KVCacheSettings(context_length=200, threads=1, kv_type=kv_type)
+        )  # type: ignore[arg-type]
         found[kv_type] = logits_of(context, [TOKENS, image(16), OTHER])
         context.close()
     assert 0 < np.abs(found["f16"] - found["f32"]).max() < 0.1
 
 
 def test_padding_rows_are_out_of_sight(
-    context: Context, spec: LanguageModelSpec, token_count: int
+    context: LlamaKVCache, spec: LanguageModelSpec, token_count: int
 ) -> None:
     assert spec.vocabulary_size > token_count
     assert logits_of(context, [TOKENS]).shape == (token_count,)
 
 
-def test_prompts_over_the_length_change_nothing(context: Context) -> None:
-    context.evaluate([TOKENS])
+def test_prompts_over_the_length_change_nothing(context: LlamaKVCache) -> None:
+    context.prefill([TOKENS])
     with pytest.raises(PromptTooLongError) as caught:
-        context.evaluate([TOKENS, image(164)])
+        context.prefill([TOKENS, image(164)])
     assert (caught.value.tokens, caught.value.limit) == (201, 200)
-    assert context.evaluate([TOKENS]) == Evaluation(reused=37, evaluated=0)
-    assert context.evaluate([TOKENS, image(163)]).evaluated == 163
+    assert context.prefill([TOKENS]) == PrefillProgress(reused=37, evaluated=0)
+    assert context.prefill([TOKENS, image(163)]).evaluated == 163
     with pytest.raises(PromptTooLongError):
-        context.append(5)
+        context.decode(5)
 
 
-def test_a_failure_empties_the_cache_and_leaves_it_usable(context: Context) -> None:
+def test_a_failure_empties_the_cache_and_leaves_it_usable(context: LlamaKVCache) -> None:
     expected = logits_of(context, [TOKENS, OTHER])
     with pytest.raises(DecodeError):
-        context.evaluate([TOKENS, TokenSegment((1_000_000, 1_000_001))])
+        context.prefill([TOKENS, TokenSegment((1_000_000, 1_000_001))])
     assert context.cached_positions == 0
     with pytest.raises(DecodeError, match="nothing was evaluated"):
         _ = context.logits
-    context.evaluate([TOKENS, OTHER])
+    context.prefill([TOKENS, OTHER])
     assert np.array_equal(context.logits, expected)
 
 
-def test_an_interrupt_between_decoding_and_bookkeeping_is_mended(context: Context) -> None:
+def test_an_interrupt_between_decoding_and_bookkeeping_is_mended(context: LlamaKVCache) -> None:
     expected = logits_of(context, [TOKENS, OTHER])
-    context.evaluate([TOKENS])
-    context._decode(np.array([5, 6], np.int32), [5, 6], False)
+    context.prefill([TOKENS])
+    context._evaluate(np.array([5, 6], np.int32), [5, 6], False)
     del context._cached[-2:]  # llama.cpp holds two positions more than is known here
-    context.evaluate([TOKENS, OTHER])
+    context.prefill([TOKENS, OTHER])
     assert np.array_equal(context.logits, expected)
 
 
-def test_an_empty_prompt_is_refused(context: Context) -> None:
+def test_an_empty_prompt_is_refused(context: LlamaKVCache) -> None:
     with pytest.raises(DecodeError, match="empty"):
-        context.evaluate([])
+        context.prefill([])
 
 
 def test_the_adapter_is_applied(
@@ -376,8 +390,12 @@ def test_the_adapter_is_applied(
         adapter=tiny_bundle / "perceiver-lora.gguf",
         token_count=token_count,
     )
-    found = logits_of(tuned.new_context(200, 1, "f32"), [TOKENS])
-    plain = logits_of(model.new_context(200, 1, "f32"), [TOKENS])
+    found = logits_of(
+        tuned.new_kv_cache(KVCacheSettings(context_length=200, threads=1, kv_type="f32")), [TOKENS]
+    )
+    plain = logits_of(
+        model.new_kv_cache(KVCacheSettings(context_length=200, threads=1, kv_type="f32")), [TOKENS]
+    )
     assert np.abs(found - plain).max() > 0.1
     tuned.close()
 
@@ -388,14 +406,14 @@ def test_closed_contexts_and_models_say_so(
     model = LanguageModel(
         tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=token_count
     )
-    context = model.new_context(64, 1, "f16")
+    context = model.new_kv_cache(KVCacheSettings(context_length=64, threads=1, kv_type="f16"))
     model.close()
     model.close()
     context.close()
     with pytest.raises(ClosedError):
-        context.evaluate([TOKENS])
+        context.prefill([TOKENS])
     with pytest.raises(ClosedError):
-        model.new_context(64, 1, "f16")
+        model.new_kv_cache(KVCacheSettings(context_length=64, threads=1, kv_type="f16"))
 
 
 @pytest.mark.parametrize("size", [0, 100, 3000, -100])
@@ -465,13 +483,13 @@ def _first(segments: list[Segment], count: int) -> list[Segment]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_pages_that_were_read_while_opening_are_given_back(tiny_bundle: Path):
     weights = tiny_bundle / "perceiver.gguf"
-    model = open_model(weights)
+    model = LlamaModel(weights)
     try:
         _, found, rest = Path("/proc/self/smaps").read_text().partition(str(weights.resolve()))
         assert found
         assert int(re.search(r"^Rss: +(\d+) kB", rest, re.MULTILINE)[1]) == 0  # type: ignore[index]
     finally:
-        load_library().llama_model_free(model)
+        model.close()
 
 
 @pytest.mark.parametrize(("build", "laid_out"), [("AMX_INT8 = 1", False), ("NEON = 1", True)])
@@ -487,5 +505,5 @@ def test_weights_are_not_laid_out_for_amx_which_crashes(
     monkeypatch.setattr(library, "llama_model_load_from_file", load)
     monkeypatch.setattr(llama, "describe_build", lambda: f"CPU : AVX = 1 | {build} | ")
     with pytest.raises(ModelFileError):
-        open_model(tiny_bundle / "perceiver.gguf")
+        LlamaModel(tiny_bundle / "perceiver.gguf")
     assert given == [laid_out]

@@ -61,7 +61,7 @@ def test_print_is_read(pipe: edge_et.ExtractThink, print_: str, question: str):
     pen.text((224, 215), print_.upper(), (20, 20, 30), ImageFont.load_default(84), anchor="mm")
     extraction = pipe.extract(picture, question)
     thought = pipe.think(question, extraction)
-    assert thought.text == print_
+    assert thought.answer == print_
     # What was written letter by letter is read again so.
     pipe.clear()
     assert pipe.think(question, extraction).tokens == thought.tokens

@@ -20,9 +20,10 @@ from edge_et.bundle import read_manifest, save_manifest
 from edge_et.errors import ModelFileError
 from edge_et.image import ImageTokens
 from edge_et.llm import (
-    Context,
     ImageSegment,
+    KVCacheSettings,
     LanguageModel,
+    LlamaKVCache,
     Segment,
     Tokenizer,
     TokenSegment,
@@ -218,10 +219,12 @@ def model(tiny_bundle: Path) -> Iterator[LanguageModel]:
     model.close()
 
 
-def new_context(
+def new_kv_cache(
     model: LanguageModel, kv_type: Any = "f16", length: int = 200, flash: bool = False
-) -> Context:
-    return model.new_context(length, 1, kv_type, flash_attention=flash)
+) -> LlamaKVCache:
+    return model.new_kv_cache(
+        KVCacheSettings(context_length=length, threads=1, kv_type=kv_type, flash_attention=flash)
+    )
 
 
 @pytest.mark.parametrize(("kv_type", "flash"), [("f16", False), ("f32", False), ("f16", True)])
@@ -229,52 +232,52 @@ def test_what_is_saved_behind_an_answer_is_what_the_prefill_left(
     model: LanguageModel, kv_type: Any, flash: bool
 ) -> None:
     positions = positions_of(PREFIX)
-    context = new_context(model, kv_type, flash=flash)
-    context.evaluate(PREFIX)
+    context = new_kv_cache(model, kv_type, flash=flash)
+    context.prefill(PREFIX)
     at_once = context.save(positions)
-    context.evaluate([*PREFIX, BEHIND])
+    context.prefill([*PREFIX, BEHIND])
     expected = context.logits
     for token in (5, 6, 7):
-        context.append(token)
+        context.decode(token)
     behind = context.save(positions)
     assert at_once is not None
     assert behind is not None
     assert np.array_equal(at_once, behind)
-    assert context.evaluate([*PREFIX, BEHIND]).reused > len(positions)  # saving dropped nothing
+    assert context.prefill([*PREFIX, BEHIND]).reused > len(positions)  # saving dropped nothing
 
-    other = new_context(model, kv_type, flash=flash)
-    other.evaluate([BEHIND, *PREFIX, BEHIND])  # what was held before makes no difference
+    other = new_kv_cache(model, kv_type, flash=flash)
+    other.prefill([BEHIND, *PREFIX, BEHIND])  # what was held before makes no difference
     assert other.restore(positions, behind)
-    assert other.evaluate([*PREFIX, BEHIND]).reused == len(positions)
+    assert other.prefill([*PREFIX, BEHIND]).reused == len(positions)
     assert np.array_equal(other.logits, expected)
     assert np.array_equal(other.save(positions), behind)  # type: ignore[arg-type]
 
 
 def test_saving_over_and_over_fills_nothing(model: LanguageModel) -> None:
-    context = new_context(model, length=64)
+    context = new_kv_cache(model, length=64)
     for _ in range(20):
-        context.evaluate([*PREFIX, BEHIND])
+        context.prefill([*PREFIX, BEHIND])
         assert context.save(positions_of([*PREFIX, BEHIND])) is not None
-        context.evaluate([BEHIND, *PREFIX])
-    context.evaluate([*PREFIX, TokenSegment(tuple(range(60, 92)))])
+        context.prefill([BEHIND, *PREFIX])
+    context.prefill([*PREFIX, TokenSegment(tuple(range(60, 92)))])
     assert context.cached_positions == 64
 
 
 def test_only_what_is_held_can_be_saved(model: LanguageModel) -> None:
-    context = new_context(model)
+    context = new_kv_cache(model)
     assert context.save(positions_of(PREFIX)) is None
-    context.evaluate(PREFIX[:1])
+    context.prefill(PREFIX[:1])
     assert context.save(positions_of(PREFIX)) is None
-    context.evaluate(PREFIX)
+    context.prefill(PREFIX)
     context.close()
     assert context.save(positions_of(PREFIX)) is None
 
 
 def test_a_state_of_another_cache_is_refused_and_harms_nothing(model: LanguageModel) -> None:
     positions = positions_of(PREFIX)
-    wide, context = new_context(model, "f32"), new_context(model, "f16")
-    wide.evaluate(PREFIX)
-    context.evaluate([*PREFIX, BEHIND])
+    wide, context = new_kv_cache(model, "f32"), new_kv_cache(model, "f16")
+    wide.prefill(PREFIX)
+    context.prefill([*PREFIX, BEHIND])
     expected, own = context.logits, context.save(positions)
     foreign = wide.save(positions)
     assert own is not None
@@ -282,10 +285,10 @@ def test_a_state_of_another_cache_is_refused_and_harms_nothing(model: LanguageMo
     for data in (foreign, own[:-1], own[:8], own[:0]):
         assert not context.restore(positions, data)
         assert context.cached_positions == 0
-        context.evaluate([*PREFIX, BEHIND])
+        context.prefill([*PREFIX, BEHIND])
         assert np.array_equal(context.logits, expected)
     assert not context.restore(positions[:-1], own)  # it holds another number of positions
-    context.evaluate([*PREFIX, BEHIND])
+    context.prefill([*PREFIX, BEHIND])
     assert np.array_equal(context.logits, expected)
 
 

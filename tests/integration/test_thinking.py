@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from tiny.bundle import build_bundle
+from tiny.fakes import cut_short
 from tiny.thoughts import HINT, HINTED, THOUGHTS, change_bundle
 
 import edge_et
 from edge_et.errors import MemoryBudgetError, ModelFileError
-from edge_et.results import Answer, AnswerToken, Cut, ExtractionToken, ReasoningToken
+from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
 OTHER = np.random.default_rng(2).integers(0, 256, (50, 40, 3), np.uint8)
@@ -70,7 +71,7 @@ def overlapping(request: pytest.FixtureRequest) -> edge_et.ExtractThink:
 
 
 def texts(answer: Answer) -> tuple[Any, ...]:
-    return answer.hint, answer.extraction, answer.reasoning, answer.text, answer.cuts
+    return answer.hint, answer.extraction, answer.reasoning, answer.text, cut_short(answer)
 
 
 def positions(usage: edge_et.results.PhaseUsage) -> int:
@@ -100,16 +101,18 @@ def test_with_overlap_and_without_the_same_tokens_are_written(
 def test_when_the_extraction_ends_most_of_it_was_read(
     overlapping: edge_et.ExtractThink, question: str
 ) -> None:
-    cast = overlapping._cast
-    assert cast.reasoner is not None
+    models = overlapping._models
+    assert models.reasoner is not None
     for event in overlapping.stream(IMAGE, question):
         if isinstance(event, ExtractionToken):
-            held = cast.reasoner.context.cached_positions  # type: ignore[attr-defined]
+            held = models.reasoner.kv_cache.cached_positions  # type: ignore[attr-defined]
     assert isinstance(event, Answer)
     read = event.usage["think"].overlapped_tokens
     assert held in (read, read - 8)
-    tokenizer = cast.reasoner.tokenizer
-    system = "" if cast.reasoner.chat.system is None else f"system\n{cast.reasoner.chat.system}\n"
+    tokenizer = models.reasoner.tokenizer
+    system = (
+        "" if models.reasoner.chat.system is None else f"system\n{models.reasoner.chat.system}\n"
+    )
     known = f"{system}user\nDescription: {event.extraction}"
     held_back = len(tokenizer.encode(known)) - len(tokenizer.encode_start(known))
     # Random bytes take up to three tokens of the reasoner for one of the perceiver.
@@ -145,7 +148,7 @@ def test_the_picture_stays_in_the_cache_whatever_else_is_asked(
 ) -> None:
     pipeline.answer(IMAGE, QUESTIONS[0])
     usage = pipeline.answer(IMAGE, QUESTIONS[1]).usage
-    picture = len(pipeline._cast.perceiver.tokenizer.encode("user\n")) + 1 + 16
+    picture = len(pipeline._models.perceiver.tokenizer.encode("user\n")) + 1 + 16
     assert usage["extract"].reused_tokens >= picture - 8
     assert usage["hint"].reused_tokens >= 8
 
@@ -154,10 +157,10 @@ def test_stage_2_of_a_perceiver_that_sees_the_extraction_has_no_picture(
     apart: edge_et.ExtractThink,
 ) -> None:
     usage = apart.answer(IMAGE, QUESTIONS[0]).usage["think"]
-    cast = apart._cast
-    assert cast.reasoner is not None
-    assert cast.reasoner.context is not cast.perceiver.context
-    held = cast.reasoner.context._cached  # type: ignore[attr-defined]
+    models = apart._models
+    assert models.reasoner is not None
+    assert models.reasoner.kv_cache is not models.perceiver.kv_cache
+    held = models.reasoner.kv_cache._cached  # type: ignore[attr-defined]
     written = [position for position in held if isinstance(position, tuple)]
     assert {kind for kind, _ in written} == {"generated"}  # no row of an image
     assert positions(usage) < len(held)
@@ -190,7 +193,7 @@ def test_budgets_hold(pipeline: edge_et.ExtractThink, budget: int) -> None:
 
 def test_a_thought_at_its_budget_says_so(pipeline: edge_et.ExtractThink) -> None:
     answer = pipeline.answer(IMAGE, QUESTIONS[0])
-    assert Cut("think", "tokens") in answer.cuts
+    assert cut_short(answer)["think"] == "length"
     assert {"stage": "think", "reason": "tokens"} in answer.to_dict()["cuts"]
 
 
@@ -200,7 +203,7 @@ def test_there_is_an_answer_whatever_the_deadline(
 ) -> None:
     answer = pipeline.answer(IMAGE, QUESTIONS[0], deadline_s=deadline_s)
     assert answer.text
-    assert (Cut("extract", "deadline") in answer.cuts) or deadline_s > 1e-9
+    assert (cut_short(answer)["extract"] == "deadline") or deadline_s > 1e-9
     after = texts(pipeline.answer(IMAGE, QUESTIONS[0]))
     pipeline.clear()
     assert texts(pipeline.answer(IMAGE, QUESTIONS[0])) == after

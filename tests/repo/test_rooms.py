@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ TOOLS = sorted(name for name in FOLDERS if name != "edge_et")
 
 # The way of the data. A module imports its own room, the doors of the rooms before it, and the
 # ground.
-GROUND = ("errors", "options", "results")
+GROUND = ("errors", "deprecation", "options", "threads", "results")
 ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "cli")
 DOORS = {"onnxruntime": "image/vision_tower.py", "llama_cpp": "llm/llama_cpp.py"}
 
@@ -105,6 +106,18 @@ def test_a_native_library_has_one_door(library: str) -> None:
                 users.add(path.relative_to(RUNTIME).as_posix())
                 assert ast.dump(statement) not in map(ast.dump, at_import_time)
     assert users == {DOORS[library]}
+
+
+def test_no_call_into_llama_cpp_bypasses_its_door() -> None:
+    """Whoever calls llama.cpp names one of its functions or constants."""
+    native = re.compile(r"\b(llama|ggml)_[a-z_]+\(|\b(LLAMA|GGML)_[A-Z]+")
+    door = RUNTIME / DOORS["llama_cpp"]
+    assert native.search(door.read_text())
+    for path in modules(RUNTIME):
+        if path not in (door, door.with_name("native_log.py")):  # which is told to listen
+            assert not native.search(path.read_text()), path.relative_to(ROOT)
+            if path != RUNTIME / "llm" / "__init__.py":  # for the tools, which measure with it
+                assert "load_library" not in path.read_text(), path.relative_to(ROOT)
 
 
 def test_the_runtime_knows_no_tools() -> None:

@@ -4,9 +4,15 @@ import inspect
 import json
 import subprocess
 import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
 
 import edge_et
-from edge_et.options import AnswerOptions
+from edge_et.cli.answer import answer as answer_command
+from edge_et.options import AnswerOptions, LoadOptions
 
 HEAVY = ("numpy", "PIL", "msgspec", "tokenizers", "onnxruntime", "llama_cpp", "rich", "click")
 
@@ -47,33 +53,87 @@ def test_importing_is_fast() -> None:
     assert min(float(run(code)) for _ in range(3)) < 0.3
 
 
-def test_the_signatures_of_the_design() -> None:
-    def parameters(function: object) -> list[str]:
-        return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+def parameters(function: object) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(function).parameters)  # type: ignore[arg-type]
 
-    assert parameters(edge_et.answer) == ["image", "question", "model", "options"]
-    assert parameters(edge_et.load)[:2] == ["name_or_path", "threads"]
-    assert parameters(edge_et.ExtractThink.answer) == ["self", "image", "question", "options"]
-    assert parameters(edge_et.ExtractThink.stream) == ["self", "image", "question", "options"]
-    assert parameters(edge_et.ExtractThink.session) == ["self", "image", "options"]
-    assert parameters(edge_et.ExtractThink.rethink) == [
-        "self",
-        "question",
-        "extraction",
-        "options",
-    ]
-    assert parameters(edge_et.Session.answer) == ["self", "question", "options"]
-    assert parameters(edge_et.Session.stream) == ["self", "question", "options"]
-    assert list(AnswerOptions.__struct_fields__) == [
-        "max_tiles",
-        "pooling",
-        "max_extraction_tokens",
-        "max_thinking_tokens",
-        "max_answer_tokens",
-        "temperature",
-        "top_p",
-        "seed",
-        "hint",
-        "thinking",
-        "deadline_s",
-    ]
+
+def check_keywords(
+    function: object, positional: list[str], options: object, fields: tuple[str, ...]
+) -> None:
+    """Hold a function to the fields of a struct: keywords of the same names, order and defaults."""
+    found = parameters(function)
+    assert list(found) == [*positional, *fields]
+    for name in fields:
+        assert found[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert found[name].default == getattr(options, name)
+
+
+CALL = AnswerOptions.__struct_fields__
+PICTURE = ("max_tiles", "pooling")
+PIPE, SESSION = edge_et.ExtractThink, edge_et.Session
+
+
+@pytest.mark.parametrize(
+    ("function", "positional", "fields"),
+    [
+        (edge_et.answer, ["image", "question", "model"], CALL),
+        (PIPE.answer, ["self", "image", "question"], CALL),
+        (PIPE.stream, ["self", "image", "question"], CALL),
+        (PIPE.extract, ["self", "image", "question"], CALL),
+        (PIPE.think, ["self", "question", "extraction"], CALL),
+        (PIPE.rethink, ["self", "question", "extraction"], CALL),
+        (PIPE.answer_directly, ["self", "image", "question"], CALL),
+        (PIPE.session, ["self", "image"], PICTURE),
+        (PIPE.encode_image, ["self", "image"], PICTURE),
+        (SESSION.answer, ["self", "question"], CALL[2:]),
+        (SESSION.stream, ["self", "question"], CALL[2:]),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_every_option_of_a_call_is_seen(
+    function: object, positional: list[str], fields: tuple[str, ...]
+) -> None:
+    check_keywords(function, positional, AnswerOptions(), fields)
+
+
+def test_every_option_of_a_bundle_is_seen() -> None:
+    check_keywords(edge_et.load, ["name_or_path"], LoadOptions(), LoadOptions.__struct_fields__)
+
+
+def test_help_shows_the_options() -> None:
+    shown = run("import edge_et; help(edge_et.ExtractThink)")
+    for name in CALL:
+        assert shown.count(name) >= 5
+
+
+def test_the_command_line_has_the_same_options() -> None:
+    found = {parameter.name: parameter for parameter in answer_command.params}
+    for options in (AnswerOptions(), LoadOptions()):
+        for name in options.__struct_fields__:
+            flag = f"--{name.replace('_', '-')}"
+            assert flag in found[name].opts
+            assert found[name].default == getattr(options, name)
+            assert found[name].help  # type: ignore[attr-defined]
+
+
+def test_types_are_marked() -> None:
+    assert (files("edge_et") / "py.typed").is_file()
+
+
+def test_what_the_readme_of_0_1_named_works_and_warns(tiny_bundle: Path) -> None:
+    with pytest.warns(DeprecationWarning, match="finish_reasons"):
+        cut = edge_et.Cut("extract", "tokens")
+    with pytest.warns(DeprecationWarning, match="prompt_lookup"):
+        pipe = edge_et.load(tiny_bundle, lookup=True)  # type: ignore[call-arg]
+    image = np.zeros((8, 8, 3), np.uint8)
+    with pipe:
+        answer = pipe.answer(image, "What is this?")
+        extraction = pipe.extract(image, "What is this?")
+        thought = pipe.think("What is this?", extraction)
+    assert answer.finish_reasons["extract"] == "length"
+    with pytest.warns(DeprecationWarning, match="finish_reasons") as caught:
+        assert cut in answer.cuts
+    assert caught[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match="answer"):
+        assert thought.text == thought.answer
+    assert answer.to_dict()["cuts"][0] == {"stage": "extract", "reason": "tokens"}

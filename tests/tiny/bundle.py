@@ -46,7 +46,7 @@ def build_bundle(
     tokenizer = write_tokenizer(folder / "tokenizer.json")
     write_tower(folder / "vision.onnx", width=WIDTH)
 
-    def speaker(name: str, seed: int, system: str | None, adapter: bool) -> LanguageModelSpec:
+    def chat_model(name: str, seed: int, system: str | None, adapter: bool) -> LanguageModelSpec:
         write_llama(folder / f"{name}.gguf", folder / "tokenizer.json", seed=seed)
         if adapter:
             write_adapter(folder / f"{name}-lora.gguf", seed=seed)
@@ -77,8 +77,8 @@ def build_bundle(
             image_tokens_per_tile=TOKENS,
             processing=PROCESSING,
         ),
-        perceiver=speaker("perceiver", 11, None, adapter),
-        reasoner=speaker("reasoner", 12, "You read.", False) if two_models else None,
+        perceiver=chat_model("perceiver", 11, None, adapter),
+        reasoner=chat_model("reasoner", 12, "You read.", False) if two_models else None,
         extract=ExtractSpec(
             prompt="{image}Describe what the picture shows. Pay attention to: {question}",
             max_extraction_tokens=24,

@@ -8,23 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.errors import DecodeError
-from edge_et.generation import Lookup, Speaker
+from edge_et.generation import ChatModel, PromptLookup
 from edge_et.image import TileFeatures
 from edge_et.llm import (
-    DecoderShape,
-    Evaluation,
-    KvType,
+    ModelShape,
     Position,
+    PrefillProgress,
     Segment,
     Tokenizer,
     TokenSegment,
-    chunks,
+    batches,
     common_prefix,
     generated,
     positions_of,
     restart_at,
     whole_groups,
 )
+from edge_et.options import KvType
+from edge_et.results import Answer, Extraction, Thought
 from tiny.bundle import CHATML
 from tiny.tokenizer import SPECIAL, write_tokenizer
 
@@ -39,7 +40,7 @@ class FakeClock:
         return self.now_s
 
 
-class ScriptedContext:
+class ForcedKVCache:
     """Writes given texts: one for each prompt that is evaluated, nothing behind its end.
 
     What it insists on, it wants to write again where another token was chosen instead. Its cache is
@@ -47,7 +48,7 @@ class ScriptedContext:
     """
 
     kv_type: KvType = "f16"
-    shape = DecoderShape(
+    shape = ModelShape(
         layers=2, width=32, heads=4, kv_heads=2, key_width=8, value_width=8, feed_forward=64
     )
 
@@ -61,7 +62,7 @@ class ScriptedContext:
         clock: FakeClock | None = None,
         position_s: float = 0.0,
         token_s: float = 0.0,
-        guess_s: float | None = None,
+        draft_s: float | None = None,
     ) -> None:
         """Take the texts.
 
@@ -74,7 +75,7 @@ class ScriptedContext:
             clock: is moved on by what is done.
             position_s: what reading a position takes, seconds.
             token_s: what writing a token takes, seconds.
-            guess_s: what evaluating a guess takes; None: guesses are not evaluated.
+            draft_s: what evaluating a guess takes; None: draft are not evaluated.
         """
         self.context_length = context_length
         self.prompts: list[str] = []
@@ -90,9 +91,9 @@ class ScriptedContext:
         self._clock = clock or FakeClock()
         self._position_s = position_s
         self._token_s = token_s
-        self._guess_s = guess_s
-        self._guessed: list[int] = []
-        self.guesses: list[int] = []
+        self._draft_s = draft_s
+        self._drafted: list[int] = []
+        self.drafts: list[int] = []
         self._text: list[int] = []
         self._script: list[int] = []
 
@@ -104,7 +105,7 @@ class ScriptedContext:
         logits[self._script[0]] = 1
         return logits
 
-    def steps(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+    def prefill_steps(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         if self.fail:
             self.fail = False
             raise DecodeError("told to fail")
@@ -117,28 +118,28 @@ class ScriptedContext:
         wanted = positions_of(segments)
         yield from self._read(segments, min(common_prefix(self.cached, wanted), len(wanted) - 1))
 
-    def feed(self, segments: Sequence[Segment]) -> Iterator[Evaluation]:
+    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         segments = whole_groups(segments)
         self.fed.append(self.text_of(segments))
         wanted = positions_of(segments)
         shared = common_prefix(self.cached, wanted)
         if shared == len(wanted):
-            yield Evaluation(reused=shared, evaluated=0)
+            yield PrefillProgress(reused=shared, evaluated=0)
         else:
             yield from self._read(segments, shared)
 
-    def append(self, token: int, guesses: Sequence[int] = ()) -> int:
+    def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         if self._script and self._script[0] == token:
             del self._script[0]
         self.appended.append(token)
         self.cached.append(generated(token))
-        if self._guessed[:1] == [token]:
-            del self._guessed[0]
+        if self._drafted[:1] == [token]:
+            del self._drafted[0]
             return 0
-        self._guessed = [] if self._guess_s is None else list(guesses)
-        self.guesses.append(len(self._guessed))
-        self._clock.now_s += self._token_s + len(self._guessed) * (self._guess_s or 0.0)
-        return 1 + len(self._guessed)
+        self._drafted = [] if self._draft_s is None else list(draft)
+        self.drafts.append(len(self._drafted))
+        self._clock.now_s += self._token_s + len(self._drafted) * (self._draft_s or 0.0)
+        return 1 + len(self._drafted)
 
     def clear(self) -> None:
         self._script = []
@@ -158,18 +159,18 @@ class ScriptedContext:
                 text += "[image]"
         return text
 
-    def _read(self, segments: Sequence[Segment], shared: int) -> Iterator[Evaluation]:
+    def _read(self, segments: Sequence[Segment], shared: int) -> Iterator[PrefillProgress]:
         keep = restart_at(segments, shared)
         del self.cached[keep:]
-        self._guessed = []
+        self._drafted = []
         wanted = positions_of(segments)
-        for _, part in chunks(segments, keep, self._batch):
+        for _, part in batches(segments, keep, self._batch):
             start = len(self.cached)
-            yield Evaluation(reused=keep, evaluated=start - keep)
+            yield PrefillProgress(reused=keep, evaluated=start - keep)
             self.cached += wanted[start : start + part.stop - part.start]
             self.batches.append(part.stop - part.start)
             self._clock.now_s += (part.stop - part.start) * self._position_s
-        yield Evaluation(reused=keep, evaluated=len(wanted) - keep)
+        yield PrefillProgress(reused=keep, evaluated=len(wanted) - keep)
 
 
 class FakeTower:
@@ -195,16 +196,16 @@ def new_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer(folder / "tokenizer.json")
 
 
-def new_speaker(
-    tokenizer: Tokenizer, context: ScriptedContext, lookup: Lookup | None = None
-) -> Speaker:
+def new_chat_model(
+    tokenizer: Tokenizer, context: ForcedKVCache, lookup: PromptLookup | None = None
+) -> ChatModel:
     stop_ids = {tokenizer.special_id(text) for text in CHATML.stop_tokens}
-    return Speaker(
+    return ChatModel(
         tokenizer=tokenizer,
-        context=context,
+        kv_cache=context,
         chat=CHATML,
         stop_ids=frozenset(number for number in stop_ids if number is not None),
-        lookup=lookup,
+        prompt_lookup=lookup,
     )
 
 
@@ -216,6 +217,11 @@ def collect(stage: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
             events.append(next(stage))
         except StopIteration as stop:
             return events, stop.value
+
+
+def cut_short(result: Answer | Extraction | Thought) -> dict[str, str]:
+    """Return why those stages ended that their model did not end itself."""
+    return {stage: why for stage, why in result.finish_reasons.items() if why != "stop"}
 
 
 def text_of(events: list[Any], kind: type[Any]) -> str:

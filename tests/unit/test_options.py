@@ -7,11 +7,10 @@ import pytest
 from edge_et.errors import OptionError
 from edge_et.options import (
     AnswerOptions,
+    LoadOptions,
     OptionValues,
     check_at_least,
-    cpu_quota,
-    default_threads,
-    parse_image_options,
+    parse_load_options,
     parse_options,
 )
 
@@ -66,11 +65,25 @@ def test_values_out_of_range_are_refused_by_name(name: str, value: object) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_a_picture_knows_its_own_options_alone() -> None:
-    assert parse_image_options({"max_tiles": 3, "pooling": None}) == AnswerOptions(max_tiles=3)
-    for name, value in (("seed", 1), ("pooling", 4)):
+def test_options_of_a_bundle_are_checked_by_name(tmp_path: Path) -> None:
+    assert parse_load_options({"threads": None, "cache_dir": tmp_path}) == LoadOptions(
+        cache_dir=str(tmp_path)
+    )
+    for name, value in (
+        ("threads", 0),
+        ("threads", True),
+        ("max_pixels", 0),
+        ("image_cache_bytes", -1),
+        ("kv_type", "q4_0"),
+        ("max_kv_bytes", 0),
+        ("use_profile", 1),
+        ("cache_dir", 3),
+        ("cache_dir", b"folder"),
+        ("cache_bytes", None),
+        ("unknown", 1),
+    ):
         with pytest.raises(OptionError, match=name):
-            parse_image_options({name: value})
+            parse_load_options({name: value})
 
 
 def test_whole_numbers() -> None:
@@ -78,21 +91,3 @@ def test_whole_numbers() -> None:
     for value in (0, True, 1.0, np.float32(2)):
         with pytest.raises(OptionError, match="threads"):
             check_at_least("threads", value, 1)  # type: ignore[arg-type]
-
-
-def test_a_container_quota_bounds_the_threads(tmp_path: Path) -> None:
-    v2 = tmp_path / "cpu.max"
-    v2.write_text("150000 100000\n")
-    assert cpu_quota(v2, tmp_path / "none") == 1.5
-    v2.write_text("max 100000\n")
-    assert cpu_quota(v2, tmp_path / "none") is None
-    (tmp_path / "cpu.cfs_quota_us").write_text("-1\n")
-    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
-    assert cpu_quota(tmp_path / "none", tmp_path) is None
-    (tmp_path / "cpu.cfs_quota_us").write_text("50000\n")
-    assert cpu_quota(tmp_path / "none", tmp_path) == 0.5
-    assert cpu_quota(tmp_path / "none", tmp_path / "none") is None
-
-
-def test_there_is_at_least_one_thread() -> None:
-    assert default_threads() >= 1

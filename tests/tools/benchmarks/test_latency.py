@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from tiny.fakes import ScriptedContext as FakeContext
+from tiny.fakes import ForcedKVCache as FakeContext
 from tiny.fakes import new_tokenizer
 
 from edge_et.benchmarks import latency, rounds
@@ -25,7 +25,7 @@ from edge_et.benchmarks.document import (
     Tokens,
     read_document,
 )
-from edge_et.benchmarks.forced_decoding import ScriptedContext, new_script, read_again
+from edge_et.benchmarks.forced_decoding import ForcedKVCache, new_script, read_again
 from edge_et.benchmarks.latency import BASELINES, OURS, Setup, run_latency
 from edge_et.benchmarks.measure import measure
 from edge_et.benchmarks.picture import draw_picture
@@ -247,8 +247,8 @@ def test_a_script_needs_words(tmp_path: Path):
 def test_a_scripted_context_leaves_the_logits_of_the_other_alone(tmp_path: Path):
     tokenizer = new_tokenizer(tmp_path)
     inner = FakeContext(tokenizer, "a cat")
-    context = ScriptedContext(inner, [7, 9])
-    list(context.steps([TokenSegment((1, 2))]))
+    context = ForcedKVCache(inner, [7, 9])
+    list(context.prefill_steps([TokenSegment((1, 2))]))
     expected = int(np.argmax(inner.logits))
     assert [int(np.argmax(context.logits)) for _ in range(3)] == [7, 9, 7]
     context.rewind()

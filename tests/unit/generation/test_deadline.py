@@ -1,7 +1,7 @@
 import pytest
 from tiny.fakes import FakeClock
 
-from edge_et.generation import Deadline, Pace
+from edge_et.generation import Deadline, Throughput
 
 
 def test_time_is_counted_from_the_start() -> None:
@@ -24,20 +24,20 @@ def test_without_seconds_there_is_no_hurry() -> None:
 
 
 def test_nothing_is_needed_before_anything_was_measured() -> None:
-    assert Pace().needs(100, 100) == 0
+    assert Throughput().seconds_for(100, 100) == 0
 
 
 def test_a_token_is_guessed_from_positions_until_it_is_measured() -> None:
-    pace = Pace()
-    pace.has_read(10, 1.0)
-    assert pace.needs(5, 2) == pytest.approx(0.5 + 2 * 0.8)
-    pace.has_written(0.3)
-    assert pace.needs(5, 2) == pytest.approx(0.5 + 2 * 0.3)
+    throughput = Throughput()
+    throughput.observe_prefill(10, 1.0)
+    assert throughput.seconds_for(5, 2) == pytest.approx(0.5 + 2 * 0.8)
+    throughput.observe_decode(0.3)
+    assert throughput.seconds_for(5, 2) == pytest.approx(0.5 + 2 * 0.3)
 
 
 def test_the_pace_follows_what_is_measured() -> None:
-    pace = Pace()
-    pace.has_written(1.0)
+    throughput = Throughput()
+    throughput.observe_decode(1.0)
     for _ in range(20):
-        pace.has_written(2.0)
-    assert 1.9 < pace.token_s < 2.0
+        throughput.observe_decode(2.0)
+    assert 1.9 < throughput.token_s < 2.0

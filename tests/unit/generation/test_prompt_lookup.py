@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny.fakes import FakeClock, ScriptedContext, new_speaker, new_tokenizer
+from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model, new_tokenizer
 
-from edge_et.generation import MOST_GUESSED, Deadline, Lookup, Script, greedy
+from edge_et.generation import MAX_DRAFT_TOKENS, Deadline, Generation, PromptLookup, greedy
 from edge_et.generation.prompt_lookup import BatchTimes, Chances, Passages
 from edge_et.llm import Tokenizer, TokenSegment
 
@@ -91,26 +91,26 @@ def test_times_count_in_single_steps() -> None:
 def run(
     tokenizer: Tokenizer,
     text: str,
-    guess_s: float,
+    draft_s: float,
     budget: int = 500,
     prompt: str = QUOTED,
     repeats: int = 1,
-) -> tuple[list[int], ScriptedContext, float]:
+) -> tuple[list[int], ForcedKVCache, float]:
     """Write a text behind a prompt a few times; the last time counts."""
     clock = FakeClock()
-    context = ScriptedContext(
-        tokenizer, *[text] * repeats, clock=clock, token_s=0.01, guess_s=guess_s
+    context = ForcedKVCache(
+        tokenizer, *[text] * repeats, clock=clock, token_s=0.01, draft_s=draft_s
     )
-    speaker = new_speaker(tokenizer, context, Lookup())
+    chat_model = new_chat_model(tokenizer, context, PromptLookup())
     for _ in range(repeats):
-        script = Script(
-            speaker, (TokenSegment(tuple(tokenizer.encode(prompt))),), Deadline(None, clock)
+        generation = Generation(
+            chat_model, (TokenSegment(tuple(tokenizer.encode(prompt))),), Deadline(None, clock)
         )
-        script.read()
+        generation.prefill()
         start = clock.now_s
-        context.guesses.clear()
+        context.drafts.clear()
         context.appended.clear()
-        tokens = list(script.write(greedy, budget, lambda: False))
+        tokens = list(generation.generate(greedy, budget, lambda: False))
     return tokens, context, clock.now_s - start
 
 
@@ -118,66 +118,70 @@ def test_a_quoted_text_takes_few_steps(tokenizer: Tokenizer) -> None:
     tokens, context, _ = run(tokenizer, f"I see{QUOTED}<|im_end|>", 0.001)
     assert tokenizer.decode(tokens) == f"I see{QUOTED}"
     assert context.appended == tokens
-    assert len(context.guesses) < len(tokens) / 2
-    assert max(context.guesses) > 1
+    assert len(context.drafts) < len(tokens) / 2
+    assert max(context.drafts) > 1
 
 
 def test_dear_batches_are_tried_a_few_times_and_given_up(tokenizer: Tokenizer) -> None:
     tokens, context, seconds = run(tokenizer, f"I see{QUOTED}<|im_end|>", 0.02, repeats=12)
     assert tokenizer.decode(tokens) == f"I see{QUOTED}"
-    assert set(context.guesses) == {0}
+    assert set(context.drafts) == {0}
     assert seconds == pytest.approx(0.01 * len(tokens))
 
 
-def test_text_that_was_nowhere_before_is_not_guessed(tokenizer: Tokenizer) -> None:
+def test_text_that_was_nowhere_before_is_not_drafted(tokenizer: Tokenizer) -> None:
     text = "".join(chr(code) for code in range(ord("A"), ord("Z")))
     _, context, _ = run(tokenizer, f"{text}<|im_end|>", 0.001, prompt="0 1 2")
-    assert set(context.guesses) == {0}
+    assert set(context.drafts) == {0}
 
 
 @pytest.mark.parametrize("budget", [1, 2, 5, 9])
 def test_no_more_is_guessed_than_may_be_written(tokenizer: Tokenizer, budget: int) -> None:
     tokens, context, _ = run(tokenizer, QUOTED, 0.0, budget, prompt=f"{QUOTED}.{QUOTED}?")
     assert len(tokens) == budget
-    assert sum(1 + guessed for guessed in context.guesses) <= budget
+    assert sum(1 + drafted for drafted in context.drafts) <= budget
     assert context.appended == tokens[:-1]
 
 
 def test_who_stops_amid_a_guess_leaves_what_was_taken(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, QUOTED, "!<|im_end|>", token_s=0.01, guess_s=0.0)
-    speaker = new_speaker(tokenizer, context, Lookup())
-    script = Script(speaker, (TokenSegment(tuple(tokenizer.encode(QUOTED))),), Deadline())
-    script.read()
+    context = ForcedKVCache(tokenizer, QUOTED, "!<|im_end|>", token_s=0.01, draft_s=0.0)
+    chat_model = new_chat_model(tokenizer, context, PromptLookup())
+    generation = Generation(
+        chat_model, (TokenSegment(tuple(tokenizer.encode(QUOTED))),), Deadline()
+    )
+    generation.prefill()
     taken = []
-    for token in script.write(greedy, 50, lambda: False):
+    for token in generation.generate(greedy, 50, lambda: False):
         taken.append(token)
         if len(taken) == 8:
             break
-    assert context._guessed
-    assert script.tokens == taken
-    script.read()
-    assert script.held == len(tokenizer.encode(QUOTED)) + 8
-    assert len(context.cached) == script.held
-    assert tokenizer.decode(list(script.write(greedy, 50, lambda: False))) == "!"
+    assert context._drafted
+    assert generation.tokens == taken
+    generation.prefill()
+    assert generation.held == len(tokenizer.encode(QUOTED)) + 8
+    assert len(context.cached) == generation.held
+    assert tokenizer.decode(list(generation.generate(greedy, 50, lambda: False))) == "!"
 
 
 def test_time_is_asked_for_before_each_guessed_token(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, QUOTED, guess_s=0.0)
-    speaker = new_speaker(tokenizer, context, Lookup())
-    script = Script(speaker, (TokenSegment(tuple(tokenizer.encode(QUOTED))),), Deadline())
-    script.read()
+    context = ForcedKVCache(tokenizer, QUOTED, draft_s=0.0)
+    chat_model = new_chat_model(tokenizer, context, PromptLookup())
+    generation = Generation(
+        chat_model, (TokenSegment(tuple(tokenizer.encode(QUOTED))),), Deadline()
+    )
+    generation.prefill()
     asked = iter(range(100))
-    assert len(list(script.write(greedy, 50, lambda: next(asked) == 7))) == 7
-    assert script.cut == "deadline"
+    assert len(list(generation.generate(greedy, 50, lambda: next(asked) == 7))) == 7
+    assert generation.finish_reason == "deadline"
 
 
-def test_what_was_forgotten_is_not_guessed(tokenizer: Tokenizer) -> None:
-    lookup = Lookup()
-    lookup.evaluated(1, 0.01)
+def test_what_was_forgotten_is_not_drafted(tokenizer: Tokenizer) -> None:
+    lookup = PromptLookup()
+    lookup.observe_batch(1, 0.01)
     text = tuple(range(20))
-    lookup.read([TokenSegment(text)])
-    lookup.read([TokenSegment(text[:3])])
-    assert lookup.guess(100) == list(range(3, 3 + MOST_GUESSED))[: len(lookup.guess(100))] != []
+    lookup.begin([TokenSegment(text)])
+    lookup.begin([TokenSegment(text[:3])])
+    assert lookup.draft(100) == list(range(3, 3 + MAX_DRAFT_TOKENS))[: len(lookup.draft(100))] != []
     lookup.clear()
-    lookup.read([TokenSegment(text[:3])])
-    assert lookup.guess(100) == []
+    lookup.begin([TokenSegment(text[:3])])
+    assert lookup.draft(100) == []

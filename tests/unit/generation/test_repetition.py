@@ -3,7 +3,12 @@ import random
 import pytest
 from tiny.places import ROOT
 
-from edge_et.generation.repetition import LEAST_REPEATS, LEAST_TOKENS, LONGEST_BLOCK, LoopWatch
+from edge_et.generation.repetition import (
+    LEAST_REPEATS,
+    LEAST_TOKENS,
+    LONGEST_BLOCK,
+    RepetitionDetector,
+)
 from edge_et.llm import Tokenizer
 
 TOKENIZERS = (
@@ -14,7 +19,7 @@ TOKENIZERS = (
 
 def noticed_at(tokens: list[int]) -> int | None:
     """Return how many tokens were written when a loop was noticed."""
-    watch = LoopWatch()
+    watch = RepetitionDetector()
     return next((count for count, token in enumerate(tokens, 1) if watch.push(token)), None)
 
 

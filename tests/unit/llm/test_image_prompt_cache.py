@@ -5,20 +5,20 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny.fakes import ScriptedContext
+from tiny.fakes import ForcedKVCache
 
 from edge_et.bundle import FileRef, LanguageModelSpec, read_manifest
 from edge_et.image import ImageTokens
 from edge_et.llm import (
-    ImagePrefixes,
+    ImagePromptCache,
     ImageSegment,
-    KvType,
     Position,
     Segment,
     TokenSegment,
     common_prefix,
     positions_of,
 )
+from edge_et.options import KvType
 from edge_et.store import Snapshots, SnapshotStore
 
 BEFORE, BEHIND = TokenSegment((1, 2, 3)), TokenSegment((4, 5, 6, 7))
@@ -27,7 +27,7 @@ BEFORE, BEHIND = TokenSegment((1, 2, 3)), TokenSegment((4, 5, 6, 7))
 class FakeCache:
     """Knows its positions; what it copies is how many there are."""
 
-    shape = ScriptedContext.shape
+    shape = ForcedKVCache.shape
 
     def __init__(self, context_length: int = 64, kv_type: KvType = "f16") -> None:
         self.context_length = context_length
@@ -62,7 +62,7 @@ def image(value: float = 1.0, count: int = 4, digest: str = "a") -> ImageSegment
     return ImageSegment(ImageTokens(np.full((count, 8), value, np.float32), digest))
 
 
-def evaluate(prefixes: ImagePrefixes, cache: FakeCache, segments: list[Segment]) -> int:
+def evaluate(prefixes: ImagePromptCache, cache: FakeCache, segments: list[Segment]) -> int:
     """Do as a context does, and return how many positions it need not evaluate."""
     wanted = positions_of(segments)
     found = prefixes.recall(cache, segments, common_prefix(cache.held, wanted))
@@ -73,8 +73,8 @@ def evaluate(prefixes: ImagePrefixes, cache: FakeCache, segments: list[Segment])
 
 def after_a_call(
     snapshots: Snapshots, spec: LanguageModelSpec, segments: list[Segment]
-) -> ImagePrefixes:
-    prefixes = ImagePrefixes(snapshots, spec)
+) -> ImagePromptCache:
+    prefixes = ImagePromptCache(snapshots, spec)
     evaluate(prefixes, FakeCache(), segments)
     snapshots.close()
     return prefixes
@@ -84,7 +84,7 @@ def test_the_prompt_up_to_its_image_comes_back(
     snapshots: Snapshots, spec: LanguageModelSpec
 ) -> None:
     after_a_call(snapshots, spec, [BEFORE, image(), BEHIND])
-    anew = ImagePrefixes(snapshots, spec)
+    anew = ImagePromptCache(snapshots, spec)
     for question in (BEHIND, BEFORE):
         cache = FakeCache()
         assert evaluate(anew, cache, [BEFORE, image(), question]) == 7
@@ -97,7 +97,7 @@ def test_the_prompt_up_to_its_image_comes_back(
 def test_what_is_written_behind_an_image_is_no_part_of_it(
     snapshots: Snapshots, spec: LanguageModelSpec
 ) -> None:
-    prefixes = ImagePrefixes(snapshots, spec)
+    prefixes = ImagePromptCache(snapshots, spec)
     cache = FakeCache()
     evaluate(prefixes, cache, [BEFORE, image(), BEHIND])
     cache.held = [*cache.held, ("generated", 9)]
@@ -123,10 +123,10 @@ def test_every_other_content_and_setting_is_another_entry(
         assert evaluate(prefixes, cache, [BEFORE, image()]) == 0
     ref = FileRef(path="x.gguf", size_bytes=1, sha256="0" * 64)
     for field in ("weights", "adapter"):
-        other = ImagePrefixes(snapshots, msgspec.structs.replace(spec, **{field: ref}))
+        other = ImagePromptCache(snapshots, msgspec.structs.replace(spec, **{field: ref}))
         assert evaluate(other, FakeCache(), [BEFORE, image()]) == 0
     elsewhere = Snapshots(SnapshotStore(tmp_path, 10**6), {"threads": 2})
-    assert evaluate(ImagePrefixes(elsewhere, spec), FakeCache(), [BEFORE, image()]) == 0
+    assert evaluate(ImagePromptCache(elsewhere, spec), FakeCache(), [BEFORE, image()]) == 0
     assert evaluate(prefixes, FakeCache(), [BEFORE, image(digest="z")]) == 7  # the same content
 
 
@@ -148,7 +148,7 @@ def test_what_is_too_large_is_not_even_copied(tmp_path: Path, spec: LanguageMode
 def test_an_image_gone_before_the_call_ends_is_not_kept(
     snapshots: Snapshots, spec: LanguageModelSpec, tmp_path: Path
 ) -> None:
-    prefixes, cache = ImagePrefixes(snapshots, spec), FakeCache()
+    prefixes, cache = ImagePromptCache(snapshots, spec), FakeCache()
     evaluate(prefixes, cache, [BEFORE, image(), BEHIND])
     cache.held = positions_of([BEFORE, image(count=2)])
     snapshots.close()

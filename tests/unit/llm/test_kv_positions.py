@@ -6,7 +6,7 @@ from edge_et.llm import (
     ImageSegment,
     Segment,
     TokenSegment,
-    chunks,
+    batches,
     common_prefix,
     positions_of,
     restart_at,
@@ -81,7 +81,7 @@ def test_written_tokens_restart_anywhere() -> None:
 
 def test_no_row_is_left_alone() -> None:
     assert restart_at([tokens(*range(17))], 16) == 8
-    sizes = [part.stop - part.start for _, part in chunks([tokens(*range(33))], 0, 16)]
+    sizes = [part.stop - part.start for _, part in batches([tokens(*range(33))], 0, 16)]
     assert sizes == [16, 8, 9]
 
 
@@ -90,7 +90,7 @@ def test_no_row_is_left_alone() -> None:
     [(7, [7]), (16, [16]), (18, [8, 10]), (23, [8, 15]), (24, [16, 8]), (35, [16, 8, 11])],
 )
 def test_no_few_rows_are_left_alone(length: int, sizes: list[int]) -> None:
-    cut = [part.stop - part.start for _, part in chunks([tokens(*range(length))], 0, 16)]
+    cut = [part.stop - part.start for _, part in batches([tokens(*range(length))], 0, 16)]
     assert cut == sizes
 
 
@@ -108,11 +108,11 @@ def test_chunks_cover_everything_behind_the_start_once() -> None:
         assert agreeing - 16 <= start <= agreeing
         covered = [
             position
-            for segment, part in chunks(segments, start, 16)
+            for segment, part in batches(segments, start, 16)
             for position in positions_of([segment])[part]
         ]
         assert covered == positions[start:]
-        assert all(part.stop - part.start <= 16 for _, part in chunks(segments, start, 16))
+        assert all(part.stop - part.start <= 16 for _, part in batches(segments, start, 16))
 
 
 def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
@@ -121,7 +121,7 @@ def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
     def groups(start: int) -> dict[int, tuple[int, ...]]:
         seen: dict[int, tuple[int, ...]] = {}
         at = start
-        for _, part in chunks(segments, start, 16):
+        for _, part in batches(segments, start, 16):
             size = part.stop - part.start
             for first in range(0, size, 8):
                 rows = tuple(range(at + first, at + min(first + 8, size)))
@@ -163,19 +163,19 @@ def test_fed_in_whole_groups_the_same_rows_are_evaluated_together() -> None:
         for known in range(0, length, 3):
             fed = whole_groups([tokens(*range(known))])
             if len(positions_of(fed)) > held:
-                groups |= {(part.start, part.stop) for _, part in chunks(fed, held, 16)}
+                groups |= {(part.start, part.stop) for _, part in batches(fed, held, 16)}
                 held = len(positions_of(fed))
         start = restart_at(whole, min(held, length - 1))
         assert start >= held - 8
         rows = {
             row: (first, min(first + 8, part.stop))
-            for _, part in chunks(whole, start, 16)
+            for _, part in batches(whole, start, 16)
             for first in range(part.start, part.stop, 8)
             for row in range(first, min(first + 8, part.stop))
         }
         at_once = {
             row: (first, min(first + 8, part.stop))
-            for _, part in chunks(whole, 0, 16)
+            for _, part in batches(whole, 0, 16)
             for first in range(part.start, part.stop, 8)
             for row in range(first, min(first + 8, part.stop))
         }

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from edge_et.errors import ModelFileError
-from edge_et.llm import DecoderShape
+from edge_et.llm import ModelShape
 
 QWEN3 = {
     "general.architecture": "qwen3",
@@ -18,9 +18,9 @@ QWEN3 = {
 """Of Qwen3-0.6B."""
 
 
-def shape(**changes: str) -> DecoderShape:
+def shape(**changes: str) -> ModelShape:
     metadata = QWEN3 | {f"qwen3.{key}".replace("__", "."): text for key, text in changes.items()}
-    return DecoderShape.of(lambda key: metadata.get(key, ""), Path("a.gguf"))
+    return ModelShape.of(lambda key: metadata.get(key, ""), Path("a.gguf"))
 
 
 def test_a_kv_cache_of_qwen3_06b() -> None:

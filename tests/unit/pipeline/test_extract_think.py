@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny.bundle import build_bundle
-from tiny.fakes import FakeTower, ScriptedContext, new_speaker
+from tiny.fakes import FakeTower, ForcedKVCache, new_chat_model
 
 from edge_et.errors import (
     BusyError,
@@ -18,6 +18,7 @@ from edge_et.errors import (
 from edge_et.image import ImageTokens
 from edge_et.llm import Tokenizer
 from edge_et.pipeline import ExtractThink
+from edge_et.pipeline.two_stage_call import Models
 from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
 
 IMAGE = np.full((9, 9, 3), 40, np.uint8)
@@ -30,13 +31,12 @@ class Parts:
     def __init__(self, folder: Path, *texts: str, **options: Any) -> None:
         manifest = build_bundle(folder)
         tokenizer = Tokenizer(folder / "tokenizer.json")
-        self.context = ScriptedContext(tokenizer, *texts)
+        self.context = ForcedKVCache(tokenizer, *texts)
         self.tower = FakeTower()
         self.pipeline = ExtractThink(
             manifest,
             tower=self.tower,
-            perceiver=new_speaker(tokenizer, self.context),
-            reasoner=None,
+            models=Models(perceiver=new_chat_model(tokenizer, self.context)),
             **options,
         )
 
@@ -59,7 +59,7 @@ def test_both_stages_are_told_and_measured(tmp_path: Path) -> None:
     assert set(answer.usage) == {"image", "vision", "extract", "think"}
     assert answer.usage["vision"].evaluated_tokens == 16
     assert answer.usage["think"].generated_tokens == sum(
-        len(parts.pipeline._cast.perceiver.tokenizer.encode(text))
+        len(parts.pipeline._models.perceiver.tokenizer.encode(text))
         for text in ("It is red.\nAnswer:", " red")
     )
     document = answer.to_dict()
@@ -207,7 +207,7 @@ def test_stages_can_be_run_one_by_one(tmp_path: Path) -> None:
     image = parts.pipeline.encode_image(IMAGE)
     extraction = parts.pipeline.extract(image, "Which colour?")
     thought = parts.pipeline.think("Which colour?", extraction)
-    assert (extraction.text, thought.text) == ("a ball", "red")
+    assert (extraction.text, thought.answer) == ("a ball", "red")
     assert parts.tower.runs == 1
 
 

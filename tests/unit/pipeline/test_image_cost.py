@@ -1,11 +1,11 @@
 from tiny.anyres import LLAVA
-from tiny.fakes import ScriptedContext
+from tiny.fakes import ForcedKVCache
 
 from edge_et.image import plan_image
 from edge_et.pipeline import image_cost
 from edge_et.pipeline.image_cost import Calibration
 
-SHAPE = ScriptedContext.shape
+SHAPE = ForcedKVCache.shape
 
 
 def test_a_picture_costs_its_tiles_and_its_tokens() -> None:

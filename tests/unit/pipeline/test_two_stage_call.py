@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from tiny.bundle import build_bundle
-from tiny.fakes import FakeClock, FakeTower, ScriptedContext, new_speaker
+from tiny.fakes import FakeClock, FakeTower, ForcedKVCache, cut_short, new_chat_model
 from tiny.thoughts import HINT, HINTED, THOUGHTS, change_bundle
 
 from edge_et.bundle import ExtractSpec, Sampling, ThinkSpec
 from edge_et.errors import OptionError, PromptTooLongError
 from edge_et.image import ImageTokens
 from edge_et.llm import Tokenizer
+from edge_et.options import parse_options
 from edge_et.pipeline import ExtractThink, Request
-from edge_et.results import Answer, Cut, ExtractionToken
+from edge_et.pipeline.two_stage_call import Models
+from edge_et.results import Answer, ExtractionToken
 
 IMAGE = np.full((9, 9, 3), 40, np.uint8)
 QUESTION = "Which colour?"
@@ -36,7 +38,7 @@ class Parts:
         *,
         perceiver: tuple[str, ...] = (),
         reasoner: tuple[str, ...] = (),
-        hinter: tuple[str, ...] = (),
+        hint_model: tuple[str, ...] = (),
         endless: bool = False,
         batch: int = 512,
         **changes: dict[str, Any],
@@ -46,8 +48,8 @@ class Parts:
         manifest = change_bundle(folder, **changes)
         self.tokenizer = Tokenizer(folder / "tokenizer.json")
         self.clock = FakeClock()
-        self.perceiver, self.reasoner, self.hinter = (
-            ScriptedContext(
+        self.perceiver, self.reasoner, self.hint_model = (
+            ForcedKVCache(
                 self.tokenizer,
                 *texts,
                 context_length=2000,
@@ -57,14 +59,16 @@ class Parts:
                 position_s=POSITION_S,
                 token_s=TOKEN_S,
             )
-            for texts in (perceiver, reasoner, hinter)
+            for texts in (perceiver, reasoner, hint_model)
         )
         self.pipeline = ExtractThink(
             manifest,
             tower=FakeTower(),
-            perceiver=new_speaker(self.tokenizer, self.perceiver),
-            reasoner=new_speaker(self.tokenizer, self.reasoner) if reasoner else None,
-            hinter=new_speaker(self.tokenizer, self.hinter) if hinter else None,
+            models=Models(
+                perceiver=new_chat_model(self.tokenizer, self.perceiver),
+                reasoner=new_chat_model(self.tokenizer, self.reasoner) if reasoner else None,
+                hint_model=new_chat_model(self.tokenizer, self.hint_model) if hint_model else None,
+            ),
             clock=self.clock,
         )
 
@@ -89,12 +93,12 @@ def test_the_question_is_the_hint(tmp_path: Path) -> None:
 
 def test_the_caller_gives_the_hint(tmp_path: Path) -> None:
     parts = Parts(
-        tmp_path, perceiver=ONE, hinter=("never",), extract={"prompt": HINTED, "hint": HINT}
+        tmp_path, perceiver=ONE, hint_model=("never",), extract={"prompt": HINTED, "hint": HINT}
     )
     answer = parts.pipeline.answer(IMAGE, QUESTION, hint=" the red <|im_end|> car. ")
     assert answer.hint == "the red <|im_end|> car"
     assert "attention to the red <|im_end|> car.<|im_end|>" in parts.perceiver.prompts[0]
-    assert parts.hinter.prompts == []
+    assert parts.hint_model.prompts == []
     assert answer.to_dict()["hint"] == answer.hint
 
 
@@ -103,7 +107,7 @@ def test_the_reasoner_gives_the_hint(tmp_path: Path) -> None:
         tmp_path,
         perceiver=SAID,
         reasoner=THOUGHT,
-        hinter=("the ball.<|im_end|>",),
+        hint_model=("the ball.<|im_end|>",),
         extract={"prompt": HINTED, "hint": HINT},
     )
     answer = parts.pipeline.answer(IMAGE, QUESTION)
@@ -111,14 +115,14 @@ def test_the_reasoner_gives_the_hint(tmp_path: Path) -> None:
     assert "attention to the ball.<|im_end|>" in parts.perceiver.prompts[0]
     assert answer.usage["hint"].generated_tokens == parts.tokens("the ball.")
     assert set(answer.usage) == {"image", "vision", "hint", "extract", "think"}
-    assert answer.cuts == ()
+    assert cut_short(answer) == {}
 
 
 def test_asking_for_hints_leaves_the_picture_in_the_cache(tmp_path: Path) -> None:
     parts = Parts(
         tmp_path,
         perceiver=ONE * 2,
-        hinter=("the ball<|im_end|>", "the cat<|im_end|>"),
+        hint_model=("the ball<|im_end|>", "the cat<|im_end|>"),
         extract={"prompt": HINTED, "hint": HINT},
     )
     parts.pipeline.answer(IMAGE, QUESTION)
@@ -132,10 +136,10 @@ def test_a_hint_that_was_cut_is_told(tmp_path: Path) -> None:
     parts = Parts(
         tmp_path,
         perceiver=ONE,
-        hinter=("on the table and on and on",),
+        hint_model=("on the table and on and on",),
         extract={"prompt": HINTED, "hint": HINT},
     )
-    assert parts.pipeline.answer(IMAGE, QUESTION).cuts == (Cut("hint", "tokens"),)
+    assert cut_short(parts.pipeline.answer(IMAGE, QUESTION)) == {"hint": "length"}
 
 
 @pytest.mark.parametrize("hint", ["", "  ", "\ud800", 5])
@@ -146,16 +150,18 @@ def test_hints_that_are_none(tmp_path: Path, hint: Any) -> None:
 
 
 def test_a_bundle_without_a_place_takes_no_hint(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, perceiver=ONE, hinter=("never",), extract={"hint": HINT})
+    parts = Parts(tmp_path, perceiver=ONE, hint_model=("never",), extract={"hint": HINT})
     with pytest.raises(OptionError, match="hint"):
         parts.pipeline.answer(IMAGE, QUESTION, hint="the car")
     assert parts.pipeline.answer(IMAGE, QUESTION).hint == ""
-    assert parts.hinter.prompts == []
+    assert parts.hint_model.prompts == []
 
 
 def test_a_question_too_long_to_be_asked_about_is_refused(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, perceiver=ONE, hinter=("x",), extract={"prompt": HINTED, "hint": HINT})
-    parts.hinter.context_length = 60
+    parts = Parts(
+        tmp_path, perceiver=ONE, hint_model=("x",), extract={"prompt": HINTED, "hint": HINT}
+    )
+    parts.hint_model.context_length = 60
     with pytest.raises(PromptTooLongError) as caught:
         parts.pipeline.answer(IMAGE, "why? " * 40)
     assert caught.value.limit == 60
@@ -213,7 +219,7 @@ def test_a_thought_has_sampling_of_its_own() -> None:
 
     def chosen(**options: Any) -> Sampling:
         manifest = SimpleNamespace(extract=ExtractSpec(**EXTRACT), think=spec)
-        return Request.of(QUESTION, options, manifest).thinking.sampling  # type: ignore[arg-type]
+        return Request.of(QUESTION, parse_options(options), manifest).thinking.sampling  # type: ignore[arg-type]
 
     assert chosen() == plain
     assert chosen(thinking=True) == thoughtful
@@ -316,7 +322,7 @@ def test_a_deadline_is_kept_wherever_it_comes(tmp_path: Path, pair: bool, known:
         answer, over = seconds_over(parts, deadline_s)
         assert answer.text
         assert over <= TOKEN_S + 128 * POSITION_S
-        assert any(cut.reason == "deadline" for cut in answer.cuts)
+        assert "deadline" in cut_short(answer).values()
         if known and deadline_s > 30:
             assert over <= TOKEN_S  # time for the answer was kept
             assert answer.usage["think"].generated_tokens >= 10
@@ -326,7 +332,7 @@ def test_a_deadline_is_kept_wherever_it_comes(tmp_path: Path, pair: bool, known:
 def test_in_a_hurry_nothing_is_thought(tmp_path: Path, pair: bool) -> None:
     parts = slow(tmp_path, pair=pair)
     answer, _ = seconds_over(parts, 40.0)
-    assert answer.cuts[:2] == (Cut("extract", "deadline"), Cut("think", "deadline"))
+    assert [*answer.finish_reasons.items()][:2] == [("extract", "deadline"), ("think", "deadline")]
     assert answer.reasoning == ""
     assert answer.extraction
     prompt = (parts.reasoner if pair else parts.perceiver).prompts[-1]
@@ -339,7 +345,7 @@ def test_a_thought_is_closed_at_the_deadline(tmp_path: Path, pair: bool) -> None
     parts = slow(tmp_path, pair=pair)
     start = parts.clock.now_s
     answer = parts.pipeline.answer(IMAGE, QUESTION, deadline_s=120.0, max_extraction_tokens=20)
-    assert answer.cuts[:2] == (Cut("extract", "tokens"), Cut("think", "deadline"))
+    assert [*answer.finish_reasons.items()][:2] == [("extract", "length"), ("think", "deadline")]
     assert answer.reasoning
     assert parts.clock.now_s - start <= 121.0
 
@@ -360,7 +366,7 @@ def test_a_picture_that_was_not_read_in_time_is_asked_about_in_part(tmp_path: Pa
 def test_an_extraction_that_was_cut_is_thought_about_in_another_call(tmp_path: Path) -> None:
     parts = slow(tmp_path, pair=True)
     extraction = parts.pipeline.extract(IMAGE, QUESTION, deadline_s=60.0)
-    assert extraction.cuts == (Cut("extract", "deadline"),)
+    assert cut_short(extraction) == {"extract": "deadline"}
     assert parts.pipeline.think(QUESTION, extraction, max_thinking_tokens=9).reasoning
 
 
@@ -368,18 +374,18 @@ def test_once_in_a_hurry_always_in_a_hurry(tmp_path: Path) -> None:
     """Though a new measurement may say that there is time again."""
     parts = slow(tmp_path, pair=True)
     needs = itertools.chain([0.0] * 20, [1e9], itertools.repeat(0.0))
-    pace = SimpleNamespace(
-        needs=lambda positions, tokens: next(needs),
-        has_read=lambda positions, seconds: None,
-        has_written=lambda seconds: None,
+    throughput = SimpleNamespace(
+        seconds_for=lambda positions, tokens: next(needs),
+        observe_prefill=lambda positions, seconds: None,
+        observe_decode=lambda seconds: None,
     )
-    cast = parts.pipeline._cast
-    assert cast.reasoner is not None
-    parts.pipeline._cast = dataclasses.replace(
-        cast, reasoner=dataclasses.replace(cast.reasoner, pace=pace)
+    models = parts.pipeline._models
+    assert models.reasoner is not None
+    parts.pipeline._models = dataclasses.replace(
+        models, reasoner=dataclasses.replace(models.reasoner, throughput=throughput)
     )
     answer = parts.pipeline.answer(IMAGE, QUESTION, deadline_s=1000.0)
-    assert answer.cuts[:2] == (Cut("extract", "deadline"), Cut("think", "deadline"))
+    assert [*answer.finish_reasons.items()][:2] == [("extract", "deadline"), ("think", "deadline")]
 
 
 def test_a_deadline_counts_from_the_call(tmp_path: Path) -> None:
@@ -403,7 +409,7 @@ def test_the_callers_time_between_events_counts(tmp_path: Path) -> None:
 def test_without_a_deadline_the_clock_says_nothing(tmp_path: Path) -> None:
     parts = slow(tmp_path, pair=True)
     answer = parts.pipeline.answer(IMAGE, QUESTION, max_extraction_tokens=9)
-    assert [cut.reason for cut in answer.cuts] == ["tokens"] * 3
+    assert [*cut_short(answer).values()] == ["length"] * 3
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), "soon"])
@@ -416,7 +422,7 @@ def test_the_baseline_has_a_deadline_too(tmp_path: Path) -> None:
     parts = slow(tmp_path, pair=False)
     start = parts.clock.now_s
     answer = parts.pipeline.answer_directly(IMAGE, QUESTION, deadline_s=4.5)
-    assert answer.cuts == (Cut("answer", "deadline"),)
+    assert cut_short(answer) == {"answer": "deadline"}
     assert parts.clock.now_s - start <= 4.5 + TOKEN_S
 
 
@@ -475,7 +481,7 @@ def test_a_stream_left_anywhere_leaves_the_pipeline_usable(tmp_path: Path) -> No
         "extract": {"prompt": HINTED, "hint": HINT},
         "think": {"thoughts": replace(THOUGHTS, default=True)},
     }
-    texts = {"perceiver": (PHRASE,), "reasoner": (PHRASE,), "hinter": (PHRASE,)}
+    texts = {"perceiver": (PHRASE,), "reasoner": (PHRASE,), "hint_model": (PHRASE,)}
     parts = Parts(tmp_path, endless=True, **texts, **changes)  # type: ignore[arg-type]
     *events, expected = parts.pipeline.stream(IMAGE, QUESTION)
     assert isinstance(expected, Answer)
@@ -485,11 +491,11 @@ def test_a_stream_left_anywhere_leaves_the_pipeline_usable(tmp_path: Path) -> No
             next(stream)
         stream.close()
         answer = parts.pipeline.answer(IMAGE, QUESTION)
-        assert (answer.text, answer.reasoning, answer.extraction, answer.cuts) == (
+        assert (answer.text, answer.reasoning, answer.extraction, cut_short(answer)) == (
             expected.text,
             expected.reasoning,
             expected.extraction,
-            expected.cuts,
+            cut_short(expected),
         )
 
 
@@ -498,9 +504,9 @@ def test_clearing_forgets_all_caches(tmp_path: Path) -> None:
         tmp_path,
         perceiver=SAID,
         reasoner=THOUGHT,
-        hinter=("x<|im_end|>",),
+        hint_model=("x<|im_end|>",),
         extract={"prompt": HINTED, "hint": HINT},
     )
     parts.pipeline.answer(IMAGE, QUESTION)
     parts.pipeline.clear()
-    assert parts.perceiver.cached == parts.reasoner.cached == parts.hinter.cached == []
+    assert parts.perceiver.cached == parts.reasoner.cached == parts.hint_model.cached == []

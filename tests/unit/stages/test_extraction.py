@@ -2,13 +2,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny.fakes import FakeClock, ScriptedContext, collect, new_speaker, new_tokenizer, text_of
+from tiny.fakes import (
+    FakeClock,
+    ForcedKVCache,
+    collect,
+    cut_short,
+    new_chat_model,
+    new_tokenizer,
+    text_of,
+)
 
 from edge_et.bundle import Sampling
 from edge_et.generation import Deadline
 from edge_et.image import ImageTokens
 from edge_et.llm import ImageSegment, Tokenizer, TokenSegment
-from edge_et.results import AnswerToken, Cut, Extraction, ExtractionToken
+from edge_et.results import AnswerToken, Extraction, ExtractionToken
 from edge_et.stages import answer_at_once, extract, told_conversation
 
 PROMPT = (TokenSegment((5, 6, 7)),)
@@ -21,10 +29,12 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 
 def run_extract(
     tokenizer: Tokenizer, text: str, budget: int = 50
-) -> tuple[list[object], Extraction, ScriptedContext]:
-    context = ScriptedContext(tokenizer, text)
-    speaker = new_speaker(tokenizer, context)
-    stage = extract(speaker, PROMPT, budget, Sampling(), deadline=Deadline(), late=lambda: False)
+) -> tuple[list[object], Extraction, ForcedKVCache]:
+    context = ForcedKVCache(tokenizer, text)
+    chat_model = new_chat_model(tokenizer, context)
+    stage = extract(
+        chat_model, PROMPT, budget, Sampling(), deadline=Deadline(), should_stop=lambda: False
+    )
     events, extraction = collect(stage)
     return events, extraction, context
 
@@ -36,14 +46,14 @@ def test_extraction_ends_at_a_stop_token(tokenizer: Tokenizer) -> None:
     assert list(extraction.tokens) == tokenizer.encode(" a red 日 ball\n")
     assert extraction.conversation == (*PROMPT, TokenSegment(extraction.tokens, generated=True))
     assert extraction.usage.generated_tokens == len(extraction.tokens)
-    assert extraction.cuts == ()
+    assert cut_short(extraction) == {}
 
 
 def test_extraction_ends_with_its_budget(tokenizer: Tokenizer) -> None:
     _, extraction, context = run_extract(tokenizer, "what is on the table", budget=3)
     assert len(extraction.tokens) == 3
     assert len(context.appended) == 2  # the last token is not evaluated in vain
-    assert extraction.cuts == (Cut("extract", "tokens"),)
+    assert cut_short(extraction) == {"extract": "length"}
 
 
 def test_an_empty_extraction_leaves_the_conversation_as_it_was(tokenizer: Tokenizer) -> None:
@@ -57,56 +67,56 @@ def test_an_unfinished_character_is_shown_at_the_end(tokenizer: Tokenizer) -> No
 
 
 def test_an_extraction_that_repeats_itself_is_cut(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, "on the table ", endless=True)
+    context = ForcedKVCache(tokenizer, "on the table ", endless=True)
     stage = extract(
-        new_speaker(tokenizer, context),
+        new_chat_model(tokenizer, context),
         PROMPT,
         5000,
         Sampling(),
         deadline=Deadline(),
-        late=lambda: False,
+        should_stop=lambda: False,
     )
     _, extraction = collect(stage)
-    assert extraction.cuts == (Cut("extract", "repetition"),)
+    assert cut_short(extraction) == {"extract": "repetition"}
     assert len(extraction.tokens) < 120
 
 
 def test_an_extraction_is_cut_when_it_is_late(tokenizer: Tokenizer) -> None:
     clock = FakeClock()
-    context = ScriptedContext(tokenizer, "red ", endless=True, clock=clock, token_s=1.0)
+    context = ForcedKVCache(tokenizer, "red ", endless=True, clock=clock, token_s=1.0)
     deadline = Deadline(4.5, clock)
     stage = extract(
-        new_speaker(tokenizer, context),
+        new_chat_model(tokenizer, context),
         PROMPT,
         50,
         Sampling(),
         deadline=deadline,
-        late=deadline.passed,
+        should_stop=deadline.passed,
     )
     _, extraction = collect(stage)
     assert len(context.appended) == 5
     assert len(extraction.tokens) == 6  # the first one needs no step
-    assert extraction.cuts == (Cut("extract", "deadline"),)
+    assert cut_short(extraction) == {"extract": "deadline"}
 
 
 def test_a_picture_that_is_read_too_slowly_is_left_in_part(tokenizer: Tokenizer) -> None:
     clock = FakeClock()
-    context = ScriptedContext(tokenizer, "never", batch=16, clock=clock, position_s=1.0)
+    context = ForcedKVCache(tokenizer, "never", batch=16, clock=clock, position_s=1.0)
     image = ImageTokens(np.arange(160, dtype=np.float32).reshape(80, 2), "picture")
     prompt = (TokenSegment(tuple(range(10))), ImageSegment(image), TokenSegment((1, 2, 3)))
     deadline = Deadline(30.0, clock)
     stage = extract(
-        new_speaker(tokenizer, context),
+        new_chat_model(tokenizer, context),
         prompt,
         50,
         Sampling(),
         deadline=deadline,
-        late=deadline.passed,
+        should_stop=deadline.passed,
     )
     events, extraction = collect(stage)
     assert context.batches == [10, 16, 16]  # 26 seconds were not 30, 42 were
     assert (events, extraction.text, extraction.tokens) == ([], "", ())
-    assert extraction.cuts == (Cut("extract", "deadline"),)
+    assert cut_short(extraction) == {"extract": "deadline"}
     before, part, after = extraction.conversation
     assert (before, after) == (prompt[0], prompt[2])
     assert isinstance(part, ImageSegment)
@@ -116,25 +126,25 @@ def test_a_picture_that_is_read_too_slowly_is_left_in_part(tokenizer: Tokenizer)
 
 @pytest.mark.parametrize("wants", ["<|im_end|>", " \n \n", "\n<|im_end|>"])
 def test_the_baseline_is_not_empty(tokenizer: Tokenizer, wants: str) -> None:
-    context = ScriptedContext(tokenizer, wants, endless=True)
-    stage = answer_at_once(new_speaker(tokenizer, context), PROMPT, 5, Sampling(), Deadline())
+    context = ForcedKVCache(tokenizer, wants, endless=True)
+    stage = answer_at_once(new_chat_model(tokenizer, context), PROMPT, 5, Sampling(), Deadline())
     events, thought = collect(stage)
-    assert thought.text == text_of(events, AnswerToken).strip() != ""
+    assert thought.answer == text_of(events, AnswerToken).strip() != ""
     assert thought.reasoning == ""
 
 
 def test_the_baseline_ends_with_its_budget(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, "what is on the table")
-    stage = answer_at_once(new_speaker(tokenizer, context), PROMPT, 2, Sampling(), Deadline())
+    context = ForcedKVCache(tokenizer, "what is on the table")
+    stage = answer_at_once(new_chat_model(tokenizer, context), PROMPT, 2, Sampling(), Deadline())
     _, thought = collect(stage)
     assert len(thought.tokens) == 2
-    assert thought.cuts == (Cut("answer", "tokens"),)
+    assert cut_short(thought) == {"answer": "length"}
 
 
 def test_an_extraction_from_elsewhere_is_told_as_text(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer)
+    context = ForcedKVCache(tokenizer)
     conversation = told_conversation(
-        new_speaker(tokenizer, context),
+        new_chat_model(tokenizer, context),
         "{image}Look: {question} {hint}",
         "Which?",
         "the ball",

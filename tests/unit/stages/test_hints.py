@@ -1,13 +1,12 @@
 from pathlib import Path
 
 import pytest
-from tiny.fakes import FakeClock, ScriptedContext, new_speaker, new_tokenizer
+from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model, new_tokenizer
 from tiny.thoughts import HINT, THOUGHTS
 
 from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
 from edge_et.generation import Deadline
 from edge_et.llm import Tokenizer
-from edge_et.results import Cut
 from edge_et.stages import Hint, ask_for_hint, fit_hint
 
 
@@ -17,7 +16,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 
 
 def ask(
-    context: ScriptedContext,
+    context: ForcedKVCache,
     tokenizer: Tokenizer,
     thoughts: ThoughtSpec | None = None,
     deadline: Deadline | None = None,
@@ -31,8 +30,10 @@ def ask(
         thoughts=thoughts,
     )
     deadline = deadline or Deadline()
-    speaker = new_speaker(tokenizer, context)
-    return ask_for_hint(speaker, HINT, spec, "Which?", deadline=deadline, late=deadline.passed)
+    chat_model = new_chat_model(tokenizer, context)
+    return ask_for_hint(
+        chat_model, HINT, spec, "Which?", deadline=deadline, should_stop=deadline.passed
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,9 +53,9 @@ def test_a_full_stop_is_not_doubled(template: str, hint: str, fitted: str) -> No
 
 
 def test_a_hint_is_what_is_written(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, " the ball\n<|im_end|>")
+    context = ForcedKVCache(tokenizer, " the ball\n<|im_end|>")
     hint = ask(context, tokenizer)
-    assert (hint.text, hint.cuts) == ("the ball", ())
+    assert (hint.text, hint.finish_reason) == ("the ball", "stop")
     assert context.prompts == [
         "<|im_start|>user\nWhat matters for this? Which?<|im_end|>\n<|im_start|>assistant\n"
     ]
@@ -63,32 +64,32 @@ def test_a_hint_is_what_is_written(tokenizer: Tokenizer) -> None:
 
 
 def test_a_reasoner_does_not_think_about_a_hint(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, "<think>the ball<|im_end|>", endless=True)
+    context = ForcedKVCache(tokenizer, "<think>the ball<|im_end|>", endless=True)
     hint = ask(context, tokenizer, THOUGHTS)
     assert context.prompts[0].endswith("assistant\n<think>\n\n</think>\n\n")
     assert "think" not in hint.text
 
 
 def test_a_hint_ends_with_its_budget(tokenizer: Tokenizer) -> None:
-    hint = ask(ScriptedContext(tokenizer, "on the table and on"), tokenizer)
+    hint = ask(ForcedKVCache(tokenizer, "on the table and on"), tokenizer)
     assert hint.usage is not None
     assert hint.usage.generated_tokens == HINT.max_hint_tokens
-    assert hint.cuts == (Cut("hint", "tokens"),)
+    assert hint.finish_reason == "length"
 
 
 @pytest.mark.parametrize("nothing", ["<|im_end|>", " \n<|im_end|>"])
 def test_where_nothing_is_written_the_question_is_the_hint(
     tokenizer: Tokenizer, nothing: str
 ) -> None:
-    assert ask(ScriptedContext(tokenizer, nothing), tokenizer).text == "Which?"
+    assert ask(ForcedKVCache(tokenizer, nothing), tokenizer).text == "Which?"
 
 
 def test_a_hint_is_cut_when_it_is_late(tokenizer: Tokenizer) -> None:
     clock = FakeClock()
-    context = ScriptedContext(tokenizer, "the ball on the", clock=clock, token_s=1.0)
+    context = ForcedKVCache(tokenizer, "the ball on the", clock=clock, token_s=1.0)
     hint = ask(context, tokenizer, deadline=Deadline(1.5, clock))
-    assert hint.cuts == (Cut("hint", "deadline"),)
+    assert hint.finish_reason == "deadline"
     assert hint.text == tokenizer.decode(tokenizer.encode("the ball on the")[:3])
-    slow = ScriptedContext(tokenizer, "never", batch=16, clock=clock, position_s=1.0)
+    slow = ForcedKVCache(tokenizer, "never", batch=16, clock=clock, position_s=1.0)
     assert ask(slow, tokenizer, deadline=Deadline(1.0, clock)).text == "Which?"
     assert slow.batches == [16]

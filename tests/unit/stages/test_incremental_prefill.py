@@ -1,12 +1,12 @@
 import pytest
-from tiny.fakes import FakeClock, ScriptedContext, new_speaker
+from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model
 from tiny.places import ROOT
 from tiny.thoughts import THOUGHTS
 
 from edge_et.bundle import Sampling, ThinkSpec
 from edge_et.generation import Deadline
 from edge_et.llm import TextStream, Tokenizer, TokenSegment, positions_of
-from edge_et.stages import Budget, ReadAhead, Thinking, thinking_prompt
+from edge_et.stages import Budget, IncrementalPrefill, Thinking, thinking_prompt
 
 QWEN = ROOT / "tests" / "data" / "golden" / "llava_qwen3_tiny" / "tokenizer.json"
 SMOLLM = ROOT / "models" / "mini" / "edge_et_mini" / "tokenizer.json"
@@ -37,18 +37,18 @@ def thinking(template: str, marked: bool = False) -> Thinking:
 
 def follow(
     tokenizer: Tokenizer, text: str, manner: Thinking
-) -> tuple[ScriptedContext, ReadAhead, tuple[int, ...]]:
+) -> tuple[ForcedKVCache, IncrementalPrefill, tuple[int, ...]]:
     """Let a text be written token by token, and return who read it, and stage 2's prompt."""
-    context = ScriptedContext(tokenizer, "x", context_length=4000)
-    speaker = new_speaker(tokenizer, context)
-    ahead = ReadAhead(speaker, manner, QUESTION, Deadline(None, FakeClock()))
+    context = ForcedKVCache(tokenizer, "x", context_length=4000)
+    chat_model = new_chat_model(tokenizer, context)
+    ahead = IncrementalPrefill(chat_model, manner, QUESTION, Deadline(None, FakeClock()))
     perceiver = Tokenizer(SMOLLM)  # has no normaliser, so that it can write any text
     stream, written = TextStream(perceiver), ""
     for token in perceiver.encode(text):
         written += stream.push(token)
         ahead.follow(written, lambda: False)
     assert written == text
-    (prompt,) = thinking_prompt(speaker, manner, QUESTION, text.strip(), None)
+    (prompt,) = thinking_prompt(chat_model, manner, QUESTION, text.strip(), None)
     assert isinstance(prompt, TokenSegment)
     return context, ahead, prompt.ids
 
@@ -99,11 +99,11 @@ def test_what_the_cache_holds_already_is_kept_to_its_end() -> None:
     """The same question about the same picture: reading ahead must not drop what is behind."""
     tokenizer = Tokenizer(QWEN)
     manner = thinking("Description: {extraction}\n{question}")
-    context = ScriptedContext(tokenizer, "x", context_length=4000)
-    speaker = new_speaker(tokenizer, context)
-    prompt = thinking_prompt(speaker, manner, QUESTION, TEXTS[0].strip(), None)
-    list(context.steps(prompt))
-    ahead = ReadAhead(speaker, manner, QUESTION, Deadline(None, FakeClock()))
+    context = ForcedKVCache(tokenizer, "x", context_length=4000)
+    chat_model = new_chat_model(tokenizer, context)
+    prompt = thinking_prompt(chat_model, manner, QUESTION, TEXTS[0].strip(), None)
+    list(context.prefill_steps(prompt))
+    ahead = IncrementalPrefill(chat_model, manner, QUESTION, Deadline(None, FakeClock()))
     for end in range(len(TEXTS[0])):
         ahead.follow(TEXTS[0][:end], lambda: False)
     assert ahead.evaluated == 0
@@ -114,9 +114,9 @@ def test_a_long_beginning_is_not_read_on_when_it_is_late() -> None:
     tokenizer = Tokenizer(QWEN)
     manner = thinking("Read well. " * 100 + "{extraction}\n{question}")
     for most in (0, 2):
-        context = ScriptedContext(tokenizer, context_length=4000, batch=64)
-        speaker = new_speaker(tokenizer, context)
-        ahead = ReadAhead(speaker, manner, QUESTION, Deadline(None, FakeClock()))
+        context = ForcedKVCache(tokenizer, context_length=4000, batch=64)
+        chat_model = new_chat_model(tokenizer, context)
+        ahead = IncrementalPrefill(chat_model, manner, QUESTION, Deadline(None, FakeClock()))
         ahead.follow("a ball", lambda: len(context.batches) == most)  # noqa: B023
         assert context.batches == [64] * most
         assert ahead.evaluated == 64 * most

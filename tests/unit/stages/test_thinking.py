@@ -4,13 +4,21 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tiny.fakes import FakeClock, ScriptedContext, collect, new_speaker, new_tokenizer, text_of
+from tiny.fakes import (
+    FakeClock,
+    ForcedKVCache,
+    collect,
+    cut_short,
+    new_chat_model,
+    new_tokenizer,
+    text_of,
+)
 from tiny.thoughts import THOUGHTS
 
 from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
 from edge_et.generation import Deadline
 from edge_et.llm import Tokenizer, TokenSegment
-from edge_et.results import AnswerToken, Cut, ReasoningToken, Thought
+from edge_et.results import AnswerToken, ReasoningToken, Thought
 from edge_et.stages import Budget, Thinking, think, thinking_prompt
 
 MARKER = "Answer:"
@@ -39,12 +47,12 @@ def how(
 
 
 def run(
-    context: ScriptedContext, tokenizer: Tokenizer, thinking: Thinking, deadline: Deadline
+    context: ForcedKVCache, tokenizer: Tokenizer, thinking: Thinking, deadline: Deadline
 ) -> tuple[list[Any], Thought]:
-    stage = think(new_speaker(tokenizer, context), PROMPT, thinking, deadline)
+    stage = think(new_chat_model(tokenizer, context), PROMPT, thinking, deadline)
     events, thought = collect(stage)
     assert text_of(events, ReasoningToken).strip() == thought.reasoning
-    assert text_of(events, AnswerToken).strip() == thought.text != ""
+    assert text_of(events, AnswerToken).strip() == thought.answer != ""
     kinds = [type(event) for event in events]
     assert kinds == sorted(kinds, key=[ReasoningToken, AnswerToken].index)
     return events, thought
@@ -52,16 +60,16 @@ def run(
 
 def run_prose(
     tokenizer: Tokenizer, *texts: str, thinking: int = 50, answer: int = 50
-) -> tuple[Thought, ScriptedContext]:
-    context = ScriptedContext(tokenizer, *texts)
+) -> tuple[Thought, ForcedKVCache]:
+    context = ForcedKVCache(tokenizer, *texts)
     _, thought = run(context, tokenizer, how(None, False, thinking, answer), Deadline())
     return thought, context
 
 
 def run_marked(
     tokenizer: Tokenizer, *texts: str, thinking: int = 50, **thoughts: Any
-) -> tuple[Thought, ScriptedContext]:
-    context = ScriptedContext(tokenizer, *texts)
+) -> tuple[Thought, ForcedKVCache]:
+    context = ForcedKVCache(tokenizer, *texts)
     manner = how(replace(THOUGHTS, **thoughts), True, thinking)
     _, thought = run(context, tokenizer, manner, Deadline())
     return thought, context
@@ -79,30 +87,30 @@ def test_the_marker_separates_reasoning_and_answer(tokenizer: Tokenizer) -> None
         tokenizer, "It is red.\nAnswer: no", " red, and Answer: twice<|im_end|>"
     )
     assert thought.reasoning == "It is red."
-    assert thought.text == "red, and Answer: twice"
+    assert thought.answer == "red, and Answer: twice"
     assert len(context.prompts) == 2
-    assert thought.cuts == ()
+    assert cut_short(thought) == {}
 
 
 def test_the_marker_is_put_in_when_the_budget_ends(tokenizer: Tokenizer) -> None:
     thought, context = run_prose(tokenizer, "on and on and on", " red<|im_end|>", thinking=4)
-    assert thought.text == "red"
+    assert thought.answer == "red"
     assert context.prompts[1].endswith(f"{thought.reasoning}\n{MARKER}")
-    assert thought.cuts == (Cut("think", "tokens"),)
+    assert cut_short(thought) == {"think": "length"}
 
 
 def test_the_marker_is_put_in_when_the_model_stops(tokenizer: Tokenizer) -> None:
     thought, context = run_prose(tokenizer, "red\n<|im_end|>", "red<|im_end|>")
-    assert (thought.reasoning, thought.text) == ("red", "red")
+    assert (thought.reasoning, thought.answer) == ("red", "red")
     assert context.prompts[1].endswith(f"red\n{MARKER}")
-    assert thought.cuts == ()
+    assert cut_short(thought) == {}
 
 
 def test_without_thinking_the_marker_comes_at_once(tokenizer: Tokenizer) -> None:
     thought, context = run_prose(tokenizer, " yes<|im_end|>", thinking=0)
-    assert (thought.reasoning, thought.text) == ("", "yes")
+    assert (thought.reasoning, thought.answer) == ("", "yes")
     assert context.prompts == [context.text_of(PROMPT) + MARKER]
-    assert thought.cuts == ()
+    assert cut_short(thought) == {}
 
 
 def test_half_a_marker_at_the_end_is_reasoning(tokenizer: Tokenizer) -> None:
@@ -112,15 +120,15 @@ def test_half_a_marker_at_the_end_is_reasoning(tokenizer: Tokenizer) -> None:
 
 def test_the_answer_ends_with_its_budget(tokenizer: Tokenizer) -> None:
     thought, _ = run_prose(tokenizer, "Answer:", "what is on the table", answer=2)
-    assert tokenizer.decode(thought.tokens[-2:]) == thought.text
-    assert thought.cuts == (Cut("answer", "tokens"),)
+    assert tokenizer.decode(thought.tokens[-2:]) == thought.answer
+    assert cut_short(thought) == {"answer": "length"}
 
 
 def test_prose_that_repeats_itself_is_closed(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, "so it is ", "red<|im_end|>", endless=True)
+    context = ForcedKVCache(tokenizer, "so it is ", "red<|im_end|>", endless=True)
     _, thought = run(context, tokenizer, how(None, False, thinking=5000), Deadline())
-    assert thought.text == "red"
-    assert thought.cuts == (Cut("think", "repetition"),)
+    assert thought.answer == "red"
+    assert cut_short(thought) == {"think": "repetition"}
 
 
 # Marked thoughts.
@@ -130,7 +138,7 @@ def test_a_thought_that_ends_by_itself(tokenizer: Tokenizer) -> None:
     thought, context = run_marked(
         tokenizer, "\nIt is red.\n</think>", "\n\nAnswer: ", " red<|im_end|>"
     )
-    assert (thought.reasoning, thought.text, thought.cuts) == ("It is red.", "red", ())
+    assert (thought.reasoning, thought.answer, cut_short(thought)) == ("It is red.", "red", {})
     assert context.prompts[1].endswith("It is red.\n</think>")
     assert context.prompts[2].endswith(f"</think>\n\n{MARKER}")
 
@@ -145,63 +153,63 @@ def test_a_thought_without_prose_gets_the_marker_as_after_a_skipped_one(
 ) -> None:
     thought, context = run_marked(tokenizer, "Red.</think>", "<|im_end|>", " red<|im_end|>")
     assert context.prompts[2].endswith(f"Red.</think>\n\n{MARKER}")
-    assert (thought.text, thought.cuts) == ("red", ())
+    assert (thought.answer, cut_short(thought)) == ("red", {})
 
 
 def test_a_thought_is_closed_at_its_budget_and_the_answer_follows(tokenizer: Tokenizer) -> None:
     thought, context = run_marked(tokenizer, "on and on and on", " red<|im_end|>", thinking=4)
     assert context.prompts[1].endswith(CLOSED)
-    assert (thought.text, thought.cuts) == ("red", (Cut("think", "tokens"),))
+    assert (thought.answer, cut_short(thought)) == ("red", {"think": "length"})
     assert THOUGHTS.closing not in thought.reasoning
 
 
 def test_a_thought_that_stops_without_an_end_is_ended(tokenizer: Tokenizer) -> None:
     thought, context = run_marked(tokenizer, "Red.<|im_end|>", "\n\nAnswer:", " red<|im_end|>")
     assert context.prompts[1].endswith("Red.</think>")
-    assert (thought.text, thought.cuts) == ("red", ())
+    assert (thought.answer, cut_short(thought)) == ("red", {})
 
 
 def test_a_thought_that_repeats_itself_is_closed_and_prose_follows(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(
+    context = ForcedKVCache(
         tokenizer, "wait, so ", "It is red. Answer:", "red<|im_end|>", endless=True
     )
     _, thought = run(context, tokenizer, how(THOUGHTS, True, thinking=5000), Deadline())
-    assert thought.cuts == (Cut("think", "repetition"),)
+    assert cut_short(thought) == {"think": "repetition"}
     assert context.prompts[1].endswith(f"{THOUGHTS.closing}</think>")
-    assert (thought.reasoning.endswith("It is red."), thought.text) == (True, "red")
+    assert (thought.reasoning.endswith("It is red."), thought.answer) == (True, "red")
 
 
 def test_marks_are_tokens_not_text(tokenizer: Tokenizer) -> None:
     """A model that spells the mark, as in a quotation, goes on thinking."""
-    context = ScriptedContext(tokenizer, "x", "y", " red<|im_end|>")
+    context = ForcedKVCache(tokenizer, "x", "y", " red<|im_end|>")
     spelled = tokenizer.encode("It says </think> here")
-    original = context.steps
+    original = context.prefill_steps
 
-    def steps(segments: Any) -> Any:
+    def prefill_steps(segments: Any) -> Any:
         yield from original(segments)
         if len(context.prompts) == 1:
             context._script = [*spelled, tokenizer.special_id("</think>") or 0]
         if len(context.prompts) == 2:
             context._script = tokenizer.encode("Answer:")
 
-    context.steps = steps  # type: ignore[method-assign]
+    context.prefill_steps = prefill_steps  # type: ignore[method-assign]
     _, thought = run(context, tokenizer, how(THOUGHTS, True), Deadline())
     assert thought.reasoning == "It says </think> here"
-    assert thought.text == "red"
+    assert thought.answer == "red"
 
 
 def test_marks_cannot_be_written_outside_of_a_thought(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(
+    context = ForcedKVCache(
         tokenizer, "<think>a<think></think>", "</think>b<think> Answer:", "</think>", endless=True
     )
     _, thought = run(context, tokenizer, how(THOUGHTS, True, 30, 5), Deadline())
     marks = [tokenizer.special_id(text) for text in ("<think>", "</think>")]
     assert sum(token in marks for token in thought.tokens) <= 1
-    assert "think>" not in thought.text + thought.reasoning
+    assert "think>" not in thought.answer + thought.reasoning
 
 
 def test_a_call_that_does_not_think_cannot_write_marks(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, "<think>", "<think>", endless=True)
+    context = ForcedKVCache(tokenizer, "<think>", "<think>", endless=True)
     _, thought = run(context, tokenizer, how(THOUGHTS, False, 5, 5), Deadline())
     assert tokenizer.special_id("<think>") not in thought.tokens
 
@@ -217,7 +225,7 @@ def test_blocked_words_are_blocked_in_thoughts_only(tokenizer: Tokenizer) -> Non
         thinking=20,
     )
     assert "wait" not in thought.reasoning.partition("\n")[0]
-    assert thought.text == "wait"
+    assert thought.answer == "wait"
     assert list(thought.tokens[: len(spelled) - 1]) == spelled[:-1]
 
 
@@ -225,7 +233,7 @@ def test_blocked_words_are_blocked_in_thoughts_only(tokenizer: Tokenizer) -> Non
 def test_white_space_is_the_first_token_of_an_answer_at_most(
     tokenizer: Tokenizer, blank: str
 ) -> None:
-    context = ScriptedContext(tokenizer, "Answer:", blank, endless=True)
+    context = ForcedKVCache(tokenizer, "Answer:", blank, endless=True)
     _, thought = run(context, tokenizer, how(None, False, 50, 8), Deadline())
     (marker, answer) = thought.tokens[:-8], thought.tokens[-8:]
     assert tokenizer.decode(marker) == MARKER
@@ -256,16 +264,16 @@ def test_budgets_hold_and_answers_are_never_empty(
     tokenizer: Tokenizer, name: str, marked: bool, answer: int
 ) -> None:
     for thinking in BUDGETS:
-        context = ScriptedContext(tokenizer, *SCRIPTS[name], endless=True)
+        context = ForcedKVCache(tokenizer, *SCRIPTS[name], endless=True)
         counts = {ReasoningToken: 0, AnswerToken: 0}
         stage = think(
-            new_speaker(tokenizer, context),
+            new_chat_model(tokenizer, context),
             PROMPT,
             how(THOUGHTS, marked, thinking, answer),
             Deadline(),
         )
         events, thought = collect(stage)
-        assert thought.text
+        assert thought.answer
         assert len(thought.tokens) <= thinking + answer
         for event in events:
             counts[type(event)] += 1
@@ -282,27 +290,27 @@ def test_tokens_before_the_answer_are_counted_to_the_last(
     for marked, texts in itertools.product(
         (True, False), (("on the table ", "red<|im_end|>"), ("on the table ", "x ", "red"))
     ):
-        context = ScriptedContext(tokenizer, *texts, endless=True)
+        context = ForcedKVCache(tokenizer, *texts, endless=True)
         _, thought = run(context, tokenizer, how(THOUGHTS, marked, thinking, 1), Deadline())
         assert len(thought.tokens) == thinking + 1
-        assert Cut("think", "tokens") in thought.cuts
+        assert cut_short(thought)["think"] == "length"
 
 
 def test_thought_and_prose_share_the_budget(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer, "Is it?</think>", "on the table ", endless=True)
+    context = ForcedKVCache(tokenizer, "Is it?</think>", "on the table ", endless=True)
     used = size(tokenizer, "Is it?") + 1
     _, thought = run(context, tokenizer, how(THOUGHTS, True, used + 3, 2), Deadline())
     assert len(thought.tokens) == used + 3 + 2
-    assert thought.cuts == (Cut("think", "tokens"), Cut("answer", "tokens"))
+    assert cut_short(thought) == {"think": "length", "answer": "length"}
 
 
 def test_what_is_put_in_was_counted(tokenizer: Tokenizer) -> None:
-    """No script takes more positions behind its prompt than was foreseen."""
+    """No generation takes more positions behind its prompt than was foreseen."""
     for texts, marked, thinking, answer in itertools.product(
         SCRIPTS.values(), (True, False), (0, 1, 5), (1, 4)
     ):
         manner = how(THOUGHTS, marked and thinking > 0, thinking, answer)
-        context = ScriptedContext(tokenizer, *texts, endless=True)
+        context = ForcedKVCache(tokenizer, *texts, endless=True)
         run(context, tokenizer, manner, Deadline())
         assert len(context.cached) - 3 <= manner.positions(tokenizer)
 
@@ -312,10 +320,10 @@ def test_what_is_put_in_was_counted(tokenizer: Tokenizer) -> None:
 
 def timed_run(
     tokenizer: Tokenizer, seconds: float, *texts: str, marked: bool = True, answer: int = 10
-) -> tuple[Thought, ScriptedContext, float]:
+) -> tuple[Thought, ForcedKVCache, float]:
     """Return thought, context, and how many seconds the deadline was exceeded by."""
     clock = FakeClock()
-    context = ScriptedContext(
+    context = ForcedKVCache(
         tokenizer, *texts, endless=True, clock=clock, position_s=0.1, token_s=1.0
     )
     start = clock.now_s
@@ -329,7 +337,7 @@ def test_a_thought_is_closed_so_that_the_answer_is_in_time(
     tokenizer: Tokenizer, marked: bool
 ) -> None:
     thought, _, exceeded = timed_run(tokenizer, 60.0, "on the table and ", marked=marked)
-    assert Cut("think", "deadline") in thought.cuts
+    assert cut_short(thought)["think"] == "deadline"
     assert exceeded <= 1.0
     assert len(thought.tokens) > 20
 
@@ -338,8 +346,8 @@ def test_a_short_answer_is_whole_in_spite_of_a_deadline(tokenizer: Tokenizer) ->
     thought, _, exceeded = timed_run(
         tokenizer, 40.0, "on the table and on ", "it is a red ball<|im_end|>", answer=40
     )
-    assert thought.text == "it is a red ball"
-    assert thought.cuts == (Cut("think", "deadline"),)
+    assert thought.answer == "it is a red ball"
+    assert cut_short(thought) == {"think": "deadline"}
     assert exceeded <= 0
 
 
@@ -347,7 +355,7 @@ def test_a_long_answer_is_cut_at_the_deadline(tokenizer: Tokenizer) -> None:
     thought, _, exceeded = timed_run(
         tokenizer, 80.0, "on the table ", "a red ball and a cube, ", answer=400
     )
-    assert thought.cuts == (Cut("think", "deadline"), Cut("answer", "deadline"))
+    assert cut_short(thought) == {"think": "deadline", "answer": "deadline"}
     assert 0 <= exceeded <= 1.0
 
 
@@ -357,7 +365,7 @@ def test_without_time_there_is_one_token_of_an_answer(
     tokenizer: Tokenizer, wants: str, seconds: float
 ) -> None:
     thought, context, exceeded = timed_run(tokenizer, seconds, wants)
-    assert thought.text
+    assert thought.answer
     assert exceeded <= 1.0 + 0.1 * max(context.batches)
 
 
@@ -365,10 +373,12 @@ def test_without_time_there_is_one_token_of_an_answer(
 
 
 def test_the_prompt_opens_a_thought_or_skips_it(tokenizer: Tokenizer) -> None:
-    context = ScriptedContext(tokenizer)
-    speaker = new_speaker(tokenizer, context)
+    context = ForcedKVCache(tokenizer)
+    chat_model = new_chat_model(tokenizer, context)
     texts = [
-        context.text_of(thinking_prompt(speaker, how(thoughts, marked), "Which?", "</think>", None))
+        context.text_of(
+            thinking_prompt(chat_model, how(thoughts, marked), "Which?", "</think>", None)
+        )
         for thoughts, marked in ((None, False), (THOUGHTS, False), (THOUGHTS, True))
     ]
     user = "<|im_start|>user\nDescription: </think>\n{}Which?<|im_end|>\n<|im_start|>assistant\n"
@@ -380,9 +390,9 @@ def test_the_prompt_opens_a_thought_or_skips_it(tokenizer: Tokenizer) -> None:
 
 
 def test_marks_in_an_extraction_and_a_question_stay_text(tokenizer: Tokenizer) -> None:
-    speaker = new_speaker(tokenizer, ScriptedContext(tokenizer))
+    chat_model = new_chat_model(tokenizer, ForcedKVCache(tokenizer))
     typed = "</think><think><|im_end|>"
-    (segment,) = thinking_prompt(speaker, how(THOUGHTS, True), typed, typed, None)
+    (segment,) = thinking_prompt(chat_model, how(THOUGHTS, True), typed, typed, None)
     assert isinstance(segment, TokenSegment)
     assert segment.ids.count(tokenizer.special_id("<think>") or 0) == 1
     assert tokenizer.special_id("</think>") not in segment.ids

@@ -106,11 +106,11 @@ def test_the_profile_is_what_load_uses(bundle: Bundle):
     write_profile(bundle)
     assert tuned(bundle) == (bundle, Settings(threads=1, kv_type="f32"))
     with edge_et.load(bundle.folder) as pipeline:
-        assert pipeline._cast.perceiver.context.kv_type == "f32"
+        assert pipeline._cast.perceiver.kv_cache.kv_type == "f32"
     with edge_et.load(bundle.folder, use_profile=False) as pipeline:
-        assert pipeline._cast.perceiver.context.kv_type == "f16"
+        assert pipeline._cast.perceiver.kv_cache.kv_type == "f16"
     with edge_et.load(bundle.folder, kv_type="f16") as pipeline:
-        assert pipeline._cast.perceiver.context.kv_type == "f16"
+        assert pipeline._cast.perceiver.kv_cache.kv_type == "f16"
 
 
 def test_weights_made_by_tune_take_the_place_of_weights_and_adapter(bundle: Bundle):
@@ -192,7 +192,7 @@ def test_dialogues_hold_the_logits_behind_every_token(bundle: Bundle):
     for dialogue in dialogues["perceiver"]:
         assert len(dialogue.logits) == len(dialogue.written) + 1
     with open_pipeline(bundle, Settings(threads=1)) as pipeline:
-        context = pipeline._cast.perceiver.context
+        context = pipeline._cast.perceiver.kv_cache
         assert search.compare(context, dialogues["perceiver"]).max_abs == 0
 
 

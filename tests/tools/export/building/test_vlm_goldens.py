@@ -27,7 +27,15 @@ from edge_et.export.vision.export_tower import MAX_TOKEN_ERROR
 from edge_et.export.vision.onnx_graph import OUTPUT, open_session, run_outputs
 from edge_et.image import ImageTokens, plan_image
 from edge_et.image.packing import pack
-from edge_et.llm import Context, ImageSegment, LanguageModel, Segment, Tokenizer, TokenSegment
+from edge_et.llm import (
+    ImageSegment,
+    KVCacheSettings,
+    LanguageModel,
+    LlamaKVCache,
+    Segment,
+    Tokenizer,
+    TokenSegment,
+)
 
 MAX_LOGIT_ERROR = 3e-3
 NO_FILE = FileRef(path="x", size_bytes=1, sha256="0" * 64)
@@ -37,7 +45,7 @@ LAYOUTS = ("llava", "onevision")
 
 class Exported(NamedTuple):
     model: VisionLanguageModel
-    context: Context
+    context: LlamaKVCache
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +86,12 @@ def exported(
     )
     token_count = Tokenizer(model.folder / "tokenizer.json").size
     weights = LanguageModel(out, spec, adapter=None, token_count=token_count)
-    yield Exported(model, weights.new_context(spec.context_length, 1, "f32"))
+    yield Exported(
+        model,
+        weights.new_kv_cache(
+            KVCacheSettings(context_length=spec.context_length, threads=1, kv_type="f32")
+        ),
+    )
     weights.close()
 
 
@@ -155,7 +168,7 @@ def test_logits_and_greedy_tokens_of_the_whole_prompt(
     before, after = prompt_ids(name, picture, question)
     image = ImageSegment(images[picture])
     segments: list[Segment] = [TokenSegment(before), image, TokenSegment(after)]
-    context.evaluate(segments)
+    context.prefill(segments)
     known = min(len(context.logits), len(expected["last_logits"]))
     difference = context.logits[:known] - expected["last_logits"][:known]
     assert np.abs(difference).max() < MAX_LOGIT_ERROR

@@ -1,0 +1,63 @@
+"""Options of the library on the command line: the same names, values and defaults.
+
+In: the structs of `edge_et.options`. Out: a command's options, one for each field: ``max_tiles`` is
+``--max-tiles``, a yes or no is ``--thinking`` and ``--no-thinking``.
+"""
+
+from collections.abc import Callable
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import click
+from msgspec import Meta
+
+from edge_et.options import AnswerOptions, LoadOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def add_options(
+    kind: type[AnswerOptions] | type[LoadOptions], only: tuple[str, ...] | None = None
+) -> Callable[[F], F]:
+    """Give a command the options of a struct.
+
+    Values are passed on as they were written: the library checks them, and its errors name them.
+
+    Args:
+        kind: the struct.
+        only: some of its fields; None: all.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    defaults = kind()
+
+    def decorate(command: F) -> F:
+        for name in reversed(only or list(hints)):
+            flag = name.replace("_", "-")
+            value_type, description = _read(hints[name])
+            is_switch = value_type is bool
+            command = click.option(
+                f"--{flag}/--no-{flag}" if is_switch else f"--{flag}",
+                type=None if is_switch else value_type,
+                default=getattr(defaults, name),
+                help=description,
+            )(command)
+        return command
+
+    return decorate
+
+
+def _read(hint: Any) -> tuple[type, str]:
+    """Return the type and the description of a field."""
+    description = ""
+    while True:
+        origin, arguments = get_origin(hint), get_args(hint)
+        if origin is Annotated:
+            hint, *metas = arguments
+            texts = [meta.description for meta in metas if isinstance(meta, Meta)]
+            description = next(filter(None, texts), description)
+        elif origin in (Union, UnionType):
+            (hint,) = (part for part in arguments if part is not NoneType)
+        elif origin is Literal:
+            return type(arguments[0]), description
+        else:
+            return hint, description

@@ -1,0 +1,71 @@
+"""How a bundle is opened on this machine: what the caller said, else the profile, else defaults.
+
+In: checked options, and the profile that `edge-et autotune` left, if any. Out: `Settings`, in which
+nothing is open any more.
+"""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from edge_et.llm import KVCacheSettings
+from edge_et.options import (
+    DEFAULT_IMAGE_CACHE_BYTES,
+    DEFAULT_MAX_PIXELS,
+    KvType,
+    LoadOptions,
+)
+from edge_et.pipeline.device_profile import DeviceProfile
+from edge_et.threads import available_cpus, choose_threads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How models are opened, and what is remembered.
+
+    Attributes:
+        threads: of tower and language models.
+        kv_type: number type of the KV caches.
+        flash_attention: whether attention never makes its whole matrix.
+        prompt_lookup: whether tokens are drafted; see `edge_et.generation.PromptLookup`.
+        max_pixels: most pixels of a picture.
+        image_cache_bytes: most bytes of image tokens that are remembered.
+    """
+
+    threads: int = field(default_factory=available_cpus)
+    kv_type: KvType = "f16"
+    flash_attention: bool = False
+    prompt_lookup: bool = False
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES
+
+    @classmethod
+    def of(cls, options: LoadOptions, profile: DeviceProfile | None) -> Self:
+        """Decide what the caller left open.
+
+        Args:
+            options: what the caller said.
+            profile: what was found fastest here; None: nothing was looked for.
+        """
+        return cls(
+            threads=choose_threads(options.threads, profile.threads if profile else None),
+            kv_type=options.kv_type or (profile.kv_type if profile else "f16"),
+            flash_attention=profile is not None and profile.flash_attention,
+            prompt_lookup=options.prompt_lookup,
+            max_pixels=options.max_pixels,
+            image_cache_bytes=options.image_cache_bytes,
+        )
+
+    def kv_cache(self, context_length: int, max_draft_tokens: int = 0) -> KVCacheSettings:
+        """Return how a KV cache is made.
+
+        Args:
+            context_length: positions that it can hold, at least 1.
+            max_draft_tokens: draft tokens that are decoded at once.
+        """
+        return KVCacheSettings(
+            context_length=context_length,
+            threads=self.threads,
+            kv_type=self.kv_type,
+            flash_attention=self.flash_attention,
+            max_draft_tokens=max_draft_tokens,
+        )
