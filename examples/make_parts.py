@@ -1,4 +1,4 @@
-"""Draws pictures of five kinds of parts, to try `edge-et tuning own` on: docs/tuning.md.
+"""Draws pictures of five kinds of parts, to try `edge-et train own` on: docs/tuning.md.
 
 Usage: python examples/make_parts.py FOLDER [PICTURES A PART]
 """

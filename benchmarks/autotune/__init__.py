@@ -1,1 +1,1 @@
-"""What is fastest on this machine and still right: `edge-et tune`."""
+"""What is fastest on this machine and still right: `edge-et autotune`."""

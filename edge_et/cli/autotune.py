@@ -1,4 +1,4 @@
-"""`edge-et tune`: what is fastest on this machine and still right."""
+"""`edge-et autotune`: what is fastest on this machine and still right."""
 
 import shutil
 from pathlib import Path
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     help="A picture to judge the settings on; may be repeated. Drawn ones if omitted.",
 )
 @click.option("--forget", is_flag=True, help="Drop the profile; the bundle opens as it was made.")
-def tune(model: str | None, images: tuple[Path, ...], forget: bool) -> None:
+def autotune(model: str | None, images: tuple[Path, ...], forget: bool) -> None:
     """Measure which settings answer fastest on this machine, and use them from now on.
 
     MODEL is a bundle's name or folder; the installed mini if omitted. Tried are weight formats,
     with the adapter merged into them, flash attention, the type of the KV cache, and threads. What
-    changes the outputs is not taken, however fast it is. docs/tune.md tells more. Run it with
+    changes the outputs is not taken, however fast it is. docs/autotune.md tells more. Run it with
     nothing else running.
     """
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""`edge-et tuning`: train the mini model, build its bundle, measure it."""
+"""`edge-et train`: visual extraction tuning, from data to a measured bundle."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_et.cli.console import print_reports
+from edge_et.cli.renamed import group_with_old_names
 from edge_et.cli.train_evaluate import evaluate
 from edge_et.cli.train_make_data import make_data
 from edge_et.cli.train_own import own
@@ -21,12 +22,12 @@ assets_option = click.option(
 )
 
 
-@click.group()
-def tuning() -> None:
-    """Visual extraction tuning: data, training, evaluation."""
+@click.group(cls=group_with_old_names({"train": "run"}))
+def train() -> None:
+    """Tune models for visual extraction: data, training, evaluation."""
 
 
-@tuning.command()
+@train.command()
 @click.argument("out", type=PATH)
 @click.option(
     "--family", type=click.Choice(["objects", "photograph", "print", "chart"]), help="One alone."
@@ -56,9 +57,9 @@ def scenes(
     sheet.save(out)
 
 
-@tuning.command()
+@train.command()
 @click.argument("config", type=PATH)
-def train(config: Path) -> None:
+def run(config: Path) -> None:
     """Train in the stages that the TOML file CONFIG tells; a killed run goes on where it was."""
     from edge_et.tuning.mini.train_config import load_config
     from edge_et.tuning.mini.train_mini import train_mini
@@ -67,7 +68,7 @@ def train(config: Path) -> None:
     click.echo(str(checkpoint))
 
 
-@tuning.command()
+@train.command()
 @click.argument("checkpoint", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Folder of the bundle.")
 @click.option("--version", required=True, help="Version of the bundle's content.")
@@ -80,4 +81,4 @@ def build(checkpoint: Path, out: Path, version: str, assets: Path) -> None:
 
 
 for command in (evaluate, failures, make_data, own, photographs):
-    tuning.add_command(command)
+    train.add_command(command)

@@ -1,4 +1,4 @@
-"""`edge-et tuning evaluate`: how often a bundle is right on scenes that no training saw."""
+"""`edge-et train evaluate`: how often a bundle is right on scenes that no training saw."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`edge-et tuning make-data`: visual instruction data in, extraction data out."""
+"""`edge-et train make-data`: visual instruction data in, extraction data out."""
 
 import os
 import sys

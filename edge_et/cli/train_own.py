@@ -1,4 +1,4 @@
-"""`edge-et tuning own`: a personal bundle from a folder of labelled pictures."""
+"""`edge-et train own`: a personal bundle from a folder of labelled pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`edge-et tuning photographs` and `failures`: what a bundle gets wrong, as pictures."""
+"""`edge-et train photographs` and `failures`: what a bundle gets wrong, as pictures."""
 
 from pathlib import Path
 

@@ -75,7 +75,7 @@ def test_json_is_one_document(tiny_bundle: Path, picture: Path, expected: edge_e
     assert document["text"] == expected.text
     assert document["extraction"] == expected.extraction
     assert document["hint"] == ""
-    assert document["cuts"][0] == {"stage": "extract", "reason": "tokens"}
+    assert document["finish_reasons"] == dict.fromkeys(("extract", "think", "answer"), "length")
     assert list(document["usage"]) == ["image", "vision", "extract", "think"]
 
 
@@ -127,7 +127,7 @@ def test_hint_thinking_and_deadline_arrive(picture: Path, tmp_path: Path):
     assert plain["usage"]["think"]["generated_tokens"] > 3 + 8
     assert thinking["usage"]["think"]["generated_tokens"] == 3 + 8
     late = document("--deadline-s", 1e-9)
-    assert {"stage": "extract", "reason": "deadline"} in late["cuts"]
+    assert late["finish_reasons"]["extract"] == "deadline"
     assert late["text"]
     wrong = run(*command, "--deadline-s", 0)
     assert wrong.returncode == 1
@@ -160,8 +160,34 @@ def test_wrong_usage_is_status_2():
 def test_help_names_the_commands():
     result = run("--help")
     assert result.returncode == 0
-    for command in ("answer", "info", "export", "quantize", "tuning"):
+    for command in ("answer", "info", "export", "quantize", "autotune", "train"):
         assert command in result.stdout
+    assert "tuning" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(("tune",), "edge-et autotune"), (("tuning", "train"), "train run")],
+)
+def test_old_names_of_commands_work_and_warn(old: tuple[str, ...], new: str):
+    result = run(*old, "--help")
+    assert result.returncode == 0
+    assert new in result.stderr
+    assert "Usage" in result.stdout
+
+
+def test_options_of_a_bundle_arrive(tiny_bundle: Path, picture: Path, tmp_path: Path):
+    command = ("answer", picture, QUESTION, "--model", tiny_bundle)
+    refused = run(*command, "--max-kv-bytes", 1)
+    assert refused.returncode == 1
+    assert "max_kv_bytes is 1" in one_line(refused)
+    for name, value in (("kv-type", "q4"), ("threads", 0), ("cache-bytes", -1)):
+        wrong = run(*command, f"--{name}", value)
+        assert wrong.returncode == 1
+        assert name.replace("-", "_") in one_line(wrong)
+    kept = run(*command, "--cache-dir", tmp_path, "--no-use-profile", "--prompt-lookup")
+    assert kept.returncode == 0
+    assert list(tmp_path.rglob("*.snapshot"))
 
 
 def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):

@@ -82,7 +82,7 @@ def test_a_prefix_is_kept_and_changes_nothing(torch_one: TorchKVCache):
     torch_one.clear()
     torch_one.prefill(PROMPT)
     for token in WRITTEN.ids:
-        torch_one.append(token)
+        torch_one.decode(token)
     found = torch_one.prefill(longer)
     assert (found.reused, found.evaluated) == (27, 2)
     np.testing.assert_allclose(torch_one.logits, expected, atol=TOLERANCE)
@@ -124,7 +124,7 @@ def test_its_limits_are_those_of_a_context(torch_one: TorchKVCache, bundle: Bund
         torch_one.prefill([TokenSegment((1,) * (length + 1))])
     torch_one.prefill([TokenSegment((1,) * length)])
     with pytest.raises(PromptTooLongError):
-        torch_one.append(1)
+        torch_one.decode(1)
 
 
 def test_a_file_that_transformers_cannot_load_is_told(bundle: Bundle, tmp_path: Path):

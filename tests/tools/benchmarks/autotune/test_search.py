@@ -1,4 +1,4 @@
-"""`edge-et tune` and what `load` makes of its profile, on tiny bundles; never times."""
+"""`edge-et autotune` and what `load` makes of its profile, on tiny bundles; never times."""
 
 import logging
 import os
@@ -16,22 +16,23 @@ from PIL import Image
 import edge_et
 from edge_et.benchmarks.autotune import search
 from edge_et.benchmarks.autotune.dialogue import draw_pictures, record
-from edge_et.benchmarks.autotune.search import tune
+from edge_et.benchmarks.autotune.search import autotune
 from edge_et.benchmarks.autotune.weights import convert, merge
 from edge_et.bundle import Bundle, load_bundle
 from edge_et.errors import BenchError
 from edge_et.export.llm.llama_logits import llama_logits
+from edge_et.options import LoadOptions
 from edge_et.pipeline import (
     PROFILE_NAME,
     DeviceProfile,
     Settings,
+    apply_profile,
     device_name,
     library_versions,
     manifest_sha256,
     open_pipeline,
     profile_folder,
 )
-from edge_et.pipeline.device_profile import tuned
 
 TOKENS = [[3, 9, 27, 81, 5, 15, 45]]
 PICTURE = Image.new("RGB", (40, 30), "teal")
@@ -45,7 +46,7 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "default_threads", lambda: 1)
+    monkeypatch.setattr(search, "Settings", lambda: Settings(threads=1))
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 
 def tune_quietly(bundle: Bundle) -> list[search.Trial]:
-    return tune(bundle, draw_pictures()[:1], lambda what, done, total: None)
+    return autotune(bundle, draw_pictures()[:1], lambda what, done, total: None)
 
 
 def profile_of(bundle: Bundle) -> DeviceProfile:
@@ -104,13 +105,18 @@ def test_an_adapter_for_something_else_is_refused(bundle: Bundle, tiny_pair: Pat
 
 def test_the_profile_is_what_load_uses(bundle: Bundle):
     write_profile(bundle)
-    assert tuned(bundle) == (bundle, Settings(threads=1, kv_type="f32"))
+    found, profile = apply_profile(bundle)
+    assert found == bundle
+    assert Settings.of(LoadOptions(), profile) == Settings(threads=1, kv_type="f32")
+    assert Settings.of(LoadOptions(threads=3, kv_type="q8_0"), profile) == Settings(
+        threads=3, kv_type="q8_0"
+    )
     with edge_et.load(bundle.folder) as pipeline:
-        assert pipeline._cast.perceiver.kv_cache.kv_type == "f32"
+        assert pipeline._models.perceiver.kv_cache.kv_type == "f32"
     with edge_et.load(bundle.folder, use_profile=False) as pipeline:
-        assert pipeline._cast.perceiver.kv_cache.kv_type == "f16"
+        assert pipeline._models.perceiver.kv_cache.kv_type == "f16"
     with edge_et.load(bundle.folder, kv_type="f16") as pipeline:
-        assert pipeline._cast.perceiver.kv_cache.kv_type == "f16"
+        assert pipeline._models.perceiver.kv_cache.kv_type == "f16"
 
 
 def test_weights_made_by_tune_take_the_place_of_weights_and_adapter(bundle: Bundle):
@@ -118,7 +124,7 @@ def test_weights_made_by_tune_take_the_place_of_weights_and_adapter(bundle: Bund
     made = profile_folder(bundle) / "perceiver-q8_0.gguf"
     convert(bundle.path(spec.weights), bundle.path(spec.adapter), made, "Q8_0")  # type: ignore[arg-type]
     write_profile(bundle, perceiver=edge_et.bundle.loading.file_ref(made))
-    found, _ = tuned(bundle)
+    found, _ = apply_profile(bundle)
     assert found.path(found.manifest.perceiver.weights) == made
     assert found.manifest.perceiver.adapter is None
     assert "perceiver.adapter" not in {file.role for file in found.files}
@@ -140,7 +146,7 @@ def test_a_profile_that_does_not_fit_is_passed_over(
 ):
     write_profile(bundle, **fields)
     with caplog.at_level(logging.WARNING):
-        assert tuned(bundle) == (bundle, Settings())
+        assert apply_profile(bundle) == (bundle, None)
     assert told in caplog.text
 
 
@@ -164,8 +170,8 @@ def test_damaged_weights_are_passed_over(
         content[-1] ^= 1
         made.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        assert tuned(bundle) == (bundle, Settings())
-    assert "edge-et tune makes a new one" in caplog.text
+        assert apply_profile(bundle) == (bundle, None)
+    assert "edge-et autotune makes a new one" in caplog.text
 
 
 def test_what_changes_the_outputs_loses_however_fast_it_is(
@@ -192,7 +198,7 @@ def test_dialogues_hold_the_logits_behind_every_token(bundle: Bundle):
     for dialogue in dialogues["perceiver"]:
         assert len(dialogue.logits) == len(dialogue.written) + 1
     with open_pipeline(bundle, Settings(threads=1)) as pipeline:
-        context = pipeline._cast.perceiver.kv_cache
+        context = pipeline._models.perceiver.kv_cache
         assert search.compare(context, dialogues["perceiver"]).max_abs == 0
 
 
@@ -205,7 +211,7 @@ def test_the_command_tells_what_it_tried_and_forgets(tiny_bundle: Path, caches: 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         cpu = min(os.sched_getaffinity(0))
         return subprocess.run(
-            [sys.executable, "-m", "edge_et", "tune", str(tiny_bundle), *arguments],
+            [sys.executable, "-m", "edge_et", "autotune", str(tiny_bundle), *arguments],
             capture_output=True,
             text=True,
             env={**os.environ, "COLUMNS": "160"},
