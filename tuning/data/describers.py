@@ -1,4 +1,4 @@
-"""Who writes the descriptions: a model behind an endpoint, a local bundle, or the ground truth.
+"""Who writes the descriptions: a model behind an endpoint, or a local bundle.
 
 Goes in: a picture and its questions with answers. Comes out: a `Description`. What a model wrote is
 text from elsewhere and is checked before it is kept.
@@ -17,7 +17,6 @@ from edge_et.errors import PromptTooLongError
 from edge_et.tuning.data.extraction_records import fault_in
 from edge_et.tuning.data.instructions import Instruction
 from edge_et.tuning.data.statements import holding, quoted, statement
-from edge_et.tuning.mini.questions.ask import caption
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
@@ -94,7 +93,7 @@ class EndpointDescriber:
         listed = "\n".join(f"- {text}" for text in statements)
         prompt = DESCRIPTION_PROMPT.format(words=DESCRIPTION_WORDS, statements=listed)
         told = self._endpoint.complete(prompt, DESCRIPTION_TOKENS, picture)
-        return _checked(statements, told)
+        return checked_description(statements, told)
 
     def _statements(self, row: Instruction) -> list[str]:
         by_rule = [statement(pair.question, pair.answer) for pair in row.pairs]
@@ -126,33 +125,24 @@ class BundleDescriber:
             told = [self._pipe.extract(image, pair.question).text for pair in row.pairs]
         except PromptTooLongError as err:
             raise RowError(str(err)) from err
-        return _checked(_by_rule(row), " ".join(filter(None, dict.fromkeys(told))))
+        return checked_description(
+            rule_statements(row), " ".join(filter(None, dict.fromkeys(told)))
+        )
 
 
-class TruthDescriber:
-    """The ground truth of rendered scenes; no model is needed."""
-
-    name = "ground truth"
-
-    def describe(self, picture: Image.Image, row: Instruction) -> Description:
-        """Describes one picture; see `Describer`."""
-        if row.facts is None:
-            raise RowError("the row has no facts; only rows of rendered scenes have")
-        return _checked(_by_rule(row), caption(row.facts))
-
-
-def _by_rule(row: Instruction) -> tuple[str, ...]:
+def rule_statements(row: Instruction) -> tuple[str, ...]:
+    """Return what the pairs of a row say, by rules, or quoted where no rule applies."""
     return tuple(
         statement(pair.question, pair.answer) or quoted(pair.question, pair.answer)
         for pair in row.pairs
     )
 
 
-def _checked(statements: tuple[str, ...], told: str) -> Description:
-    """Makes sure that a description can be used, and that it says what it must.
+def checked_description(statements: tuple[str, ...], told: str) -> Description:
+    """Make sure that a description can be used, and that it says what it must.
 
     Raises:
-        RowError: If the text is empty, too long or holds control tokens.
+        RowError: the text is empty, too long or holds control tokens.
     """
     if fault := fault_in(told):
         raise RowError(f"the description {fault}")

@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from edge_et.errors import TuningError
-from edge_et.tuning.mini import recipe
 
 MAX_TEXT_CHARS = 8000
+
+EXTRACT_PROMPT = "Describe the picture. Pay attention to: {question}"
+"""What the perceiver is asked in a record, where the caller says nothing else."""
 
 # Control tokens as chat formats write them. A tokenizer would read such text as the token itself,
 # so that a data set could end a turn or begin one.
@@ -30,7 +32,7 @@ class ExtractionRecord(
     Attributes:
         id: Names the sample within its file.
         image: Path of the picture, relative to the folder of pictures, parts separated by "/".
-        prompt: What the perceiver is asked, from `training_prompt`.
+        prompt: what the perceiver is asked, with the question it shall pay attention to.
         question: What is to be answered.
         answer: The right answer.
         extraction: What the perceiver should write down.
@@ -48,11 +50,6 @@ class ExtractionRecord(
     statements: tuple[str, ...] = ()
     describer: str = ""
     reasoning: str = ""
-
-
-def training_prompt(question: str) -> str:
-    """Returns what the perceiver is asked, with the question it shall pay attention to."""
-    return recipe.EXTRACT_PROMPT.format(image="", question=question).strip()
 
 
 def fault_in(text: str) -> str | None:

@@ -15,7 +15,6 @@ import msgspec
 
 from edge_et.errors import TuningError
 from edge_et.tuning.data.extraction_records import fault_in
-from edge_et.tuning.mini.facts import Facts
 
 # Instruction sets append how to answer; that is no part of what is asked.
 _ANSWER_FORM = re.compile(
@@ -49,7 +48,7 @@ class Instruction:
         id: The row's own, or "row-" and the number.
         image: Path of the picture, as the row tells it; not checked yet.
         pairs: At least one.
-        facts: The ground truth of a rendered scene.
+        facts: JSON of the ground truth, where the row has it; a recipe knows its form.
     """
 
     row: int
@@ -57,7 +56,7 @@ class Instruction:
     id: str
     image: str
     pairs: tuple[Pair, ...]
-    facts: Facts | None = None
+    facts: msgspec.Raw | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class _Question(msgspec.Struct):
     answer: str | int | float
     id: str | int | None = None
     reasoning: str = ""
-    facts: Facts | None = None
+    facts: msgspec.Raw = msgspec.Raw()
 
 
 def read_instructions(path: Path) -> list[Instruction | BrokenRow]:
@@ -166,7 +165,7 @@ def _parse(number: int, content: bytes) -> Instruction:
     else:
         row = msgspec.json.decode(content, type=_Question)
         pairs = (Pair(_asked(row.question), str(row.answer).strip(), row.reasoning.strip()),)
-        facts = row.facts
+        facts = _compact(row.facts)
     row_id = f"row-{number}" if row.id is None else str(row.id)
     texts = [("id", row_id), ("image", row.image)]
     for pair in pairs:
@@ -176,6 +175,12 @@ def _parse(number: int, content: bytes) -> Instruction:
         if fault := fault_in(text):
             raise ValueError(f"{name} {fault}")
     return Instruction(number, content, row_id, row.image, pairs, facts)
+
+
+def _compact(facts: msgspec.Raw) -> msgspec.Raw | None:
+    """Return JSON without spaces; None where there is none, or null."""
+    text = msgspec.json.format(bytes(facts), indent=-1) if bytes(facts) else b"null"
+    return None if text == b"null" else msgspec.Raw(text)
 
 
 def _pairs(turns: list[_Turn]) -> tuple[Pair, ...]:

@@ -20,7 +20,7 @@ from edge_et.export.steps import Progress, atomic_output, no_progress
 from edge_et.image import load_image
 from edge_et.tuning.data.describers import Describer, Description, RowError
 from edge_et.tuning.data.description_log import Journal, entry_key
-from edge_et.tuning.data.extraction_records import ExtractionRecord, training_prompt
+from edge_et.tuning.data.extraction_records import EXTRACT_PROMPT, ExtractionRecord
 from edge_et.tuning.data.instructions import BrokenRow, Instruction, picture_path
 
 # A describer that fails on so many rows one after another fails on all of them.
@@ -72,6 +72,7 @@ def make_data(
     out: Path,
     describer: Describer,
     progress: Progress = no_progress,
+    prompt: str = EXTRACT_PROMPT,
 ) -> Tally:
     """Describes every row that no earlier run has described, and writes all of them.
 
@@ -80,7 +81,8 @@ def make_data(
         images: Folder that the pictures' paths are relative to, and must stay in.
         out: JSON Lines of `ExtractionRecord`, one for each question.
         describer: Writes the descriptions.
-        progress: Told after each row.
+        progress: told after each row.
+        prompt: what the perceiver will be asked, with a place for `{question}`.
 
     Returns:
         What was done.
@@ -120,7 +122,7 @@ def make_data(
             f"none of the {len(rows)} rows can be used; {rejected_path(out)} says why; "
             f"row {rejected[0].row}: {rejected[0].reason}"
         )
-    _write_lines(out, _records(done, describer.name))
+    _write_lines(out, _records(done, describer.name, prompt))
     return Tally(made, skipped, tuple(rejected))
 
 
@@ -150,7 +152,7 @@ def _describe(
 
 
 def _records(
-    done: Sequence[tuple[Instruction, Description]], describer: str
+    done: Sequence[tuple[Instruction, Description]], describer: str, prompt: str
 ) -> list[ExtractionRecord]:
     """Makes one record a question; an id that came before gets the row's number behind it."""
     records = []
@@ -165,7 +167,7 @@ def _records(
                 ExtractionRecord(
                     id=sample_id,
                     image=row.image,
-                    prompt=training_prompt(pair.question),
+                    prompt=prompt.format(question=pair.question),
                     question=pair.question,
                     answer=pair.answer,
                     extraction=description.text,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from edge_et.benchmarks.quality.accuracy import mean_gain
 from edge_et.benchmarks.quality.modes import WAYS
 from edge_et.tuning.evaluation.evaluate import Trial, accuracy
-from edge_et.tuning.mini.exams import EXAMS
 
 
 def paired_difference(
@@ -28,10 +27,14 @@ def paired_difference(
     return gain.value, gain.interval
 
 
-def comparison(trials: Sequence[Trial]) -> str:
-    """Writes Markdown tables: accuracies by steps, and what extract-then-think gains over each."""
+def comparison(trials: Sequence[Trial], two_step_exams: Collection[str]) -> str:
+    """Write Markdown tables: accuracies by steps, and what extract-then-think gains over each.
+
+    Args:
+        trials: to compare.
+        two_step_exams: names of the exams whose answers take a step from what is seen.
+    """
     ways = [way for way in WAYS if all(way in trial.replies for trial in trials)]
-    two_step_exams = {exam.name for exam in EXAMS if exam.two_steps}
     groups = {
         "all": list(trials),
         "one step": [trial for trial in trials if trial.exam not in two_step_exams],

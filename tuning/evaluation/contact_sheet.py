@@ -6,16 +6,12 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
 from edge_et.export.steps import atomic_output
 from edge_et.tuning.evaluation.evaluate import Trial
-from edge_et.tuning.mini.exams import EXAMS, questions
-
-if TYPE_CHECKING:
-    from edge_et.tuning.mini.scenes.mix import SceneKit
+from edge_et.tuning.evaluation.exam import Exam
 
 _RIGHT, _WRONG = (40, 150, 60), (205, 50, 40)
 _FRAME = 3
@@ -70,22 +66,22 @@ def draw_sheet(cards: Sequence[Card], columns: int, pixels: int) -> Image.Image:
 
 
 def write_failures(
-    trials: Sequence[Trial], kit: SceneKit, out: Path, way: str, per_exam: int = 5
+    trials: Sequence[Trial], exams: Sequence[Exam], out: Path, way: str, per_exam: int = 5
 ) -> None:
     """Writes a JPEG of the first wrong answers of every exam.
 
     Args:
         trials: Results of one bundle and style.
-        kit: What the scenes of that style are drawn with.
+        exams: which the results are of, in the order of the sheet.
         out: The file, replaced if it exists.
         way: Of answering.
         per_exam: Wrong answers an exam.
     """
     cards = []
-    for exam in EXAMS:
+    for exam in exams:
         wrong = {t.index: t for t in trials if t.exam == exam.name and not t.is_right(way)}
         shown = dict(sorted(wrong.items())[:per_exam])
-        for index, (picture, _) in enumerate(questions(exam, kit)):
+        for index, (picture, _) in enumerate(exam.questions()):
             if index > max(shown, default=-1):
                 break
             if index in shown:

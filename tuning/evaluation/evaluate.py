@@ -1,4 +1,4 @@
-"""How often a bundle is right on held-out scenes, by exam and by way of answering.
+"""How often a bundle is right, by exam and by way of answering.
 
 Questions go through the installed path (ONNX Runtime, GGUF, greedy). Every answer is kept as it
 comes, so that a stopped evaluation goes on, and several may share the work.
@@ -17,11 +17,10 @@ import msgspec
 from edge_et.benchmarks.quality.accuracy import Accuracy
 from edge_et.benchmarks.quality.modes import WAYS, Reply, ask, is_reply_right
 from edge_et.errors import TuningError
-from edge_et.tuning.mini.exams import EXAMS, Exam, questions
+from edge_et.tuning.evaluation.exam import Exam
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
-    from edge_et.tuning.mini.scenes.mix import SceneKit
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +28,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         bundle: Name, version and hash of the bundle.
-        style: Of the drawings.
+        style: of the pictures.
         exam: Name of the exam.
         index: Of the question in the exam.
         question: As it was asked.
@@ -52,11 +51,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         return is_reply_right(way, self.replies[way], (self.expected,))
 
 
-def sit_exam(
+def take_exam(
     pipe: ExtractThink,
     exam: Exam,
     count: int,
-    kit: SceneKit,
     style: str,
     ways: Sequence[str],
     results: Path,
@@ -68,8 +66,7 @@ def sit_exam(
         pipe: The bundle.
         exam: Which exam.
         count: How many questions.
-        kit: What scenes are drawn with.
-        style: Name of the drawing style, for the results.
+        style: of the pictures, a name for the results.
         ways: Ways of answering, keys of `WAYS`.
         results: JSON Lines of `Trial`, appended to.
         on_trial: Called after each question with its number.
@@ -83,7 +80,7 @@ def sit_exam(
         for trial in (read_trials([results]) if results.exists() else ())
         if (trial.bundle, trial.style, trial.exam) == (bundle, style, exam.name)
     }
-    for index, (picture, example) in enumerate(islice(questions(exam, kit), count)):
+    for index, (picture, example) in enumerate(islice(exam.questions(), count)):
         if index not in kept:
             image = pipe.encode_image(picture)
             trial = Trial(
@@ -138,17 +135,22 @@ def guessing(trials: Sequence[Trial]) -> float:
     return counts.most_common(1)[0][1] / len(trials)
 
 
-def table(trials: Sequence[Trial]) -> str:
-    """Writes a Markdown table: a row an exam, a column a way of answering, with 95% intervals."""
+def table(trials: Sequence[Trial], exams: Sequence[str]) -> str:
+    """Write a Markdown table: a row an exam, a column a way of answering, with 95% intervals.
+
+    Args:
+        trials: to count.
+        exams: names of exams, in the order of the rows; one without trials has no row.
+    """
     ways = [way for way in WAYS if all(way in trial.replies for trial in trials)]
     lines = [
         f"| question | asked | {' | '.join(ways)} | guessing |",
         "|---|---:|" + "---:|" * (len(ways) + 1),
     ]
-    for exam in EXAMS:
-        some = [trial for trial in trials if trial.exam == exam.name]
+    for exam in exams:
+        some = [trial for trial in trials if trial.exam == exam]
         if some:
             cells = [str(accuracy(some, way)) for way in ways]
-            row = [exam.name, str(len(some)), *cells, f"{guessing(some):.0%}"]
+            row = [exam, str(len(some)), *cells, f"{guessing(some):.0%}"]
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)

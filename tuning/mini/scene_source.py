@@ -13,19 +13,20 @@ from tokenizers import Tokenizer
 from edge_et.errors import TuningError
 from edge_et.tuning.mini.facts import Facts, printed_words
 from edge_et.tuning.mini.questions.ask import ask, caption, kinds_for
+from edge_et.tuning.mini.questions.kinds import RELATION_KINDS, TWO_STEP_KINDS
+from edge_et.tuning.mini.recipe import PROMPTS
 from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, FeatureShard, load_shard
-from edge_et.tuning.training.example import RELATION_KINDS, TWO_STEP_KINDS, Example
-from edge_et.tuning.training.packed_samples import (
-    PackedSample,
+from edge_et.tuning.training.conversations import (
     Turns,
     captioned,
     captioned_two_stage,
     direct,
     extraction_only,
-    pack,
     practice,
     two_stage,
 )
+from edge_et.tuning.training.example import Example
+from edge_et.tuning.training.packed_samples import PackedSample, pack
 
 # Where few kinds of question fit a picture, the one with nothing to see is left out at times.
 _MANY_KINDS = 4
@@ -102,9 +103,9 @@ class SceneSource:
             printed = [printed_words(facts)] * len(turns)
             for _ in range(self._mixture.practice):
                 other, example = _two_steps(shard, rng)
-                turns.append(practice(example))
+                turns.append(practice(example, PROMPTS))
                 printed.append(printed_words(other))
-            samples.append(pack(turns, self._tokenizer, printed))
+            samples.append(pack(turns, self._tokenizer, PROMPTS, printed))
         return torch.from_numpy(shard.features[rows]).float(), samples
 
     def _load(self, path: Path) -> FeatureShard:
@@ -119,18 +120,18 @@ def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> l
     turns = []
     for example in examples[: mixture.extractions]:
         thinks = example.kind in TWO_STEP_KINDS or rng.random() < mixture.think_share
-        turns.append(two_stage(example) if thinks else extraction_only(example))
-    turns += [direct(example) for example in examples[mixture.extractions :]]
+        turns.append(two_stage(example, PROMPTS) if thinks else extraction_only(example, PROMPTS))
+    turns += [direct(example, PROMPTS) for example in examples[mixture.extractions :]]
     for _ in range(mixture.lookups if _LOOKUP in kinds_for(facts) else 0):
         lookup = ask(facts, _LOOKUP, rng)
         assert lookup is not None
-        turns.append(extraction_only(lookup))
+        turns.append(extraction_only(lookup, PROMPTS))
     for _ in range(mixture.captions):
         about = _examples(facts, 1, rng)[0]
         if rng.random() < mixture.think_share:
-            turns.append(captioned_two_stage(caption(facts), about))
+            turns.append(captioned_two_stage(caption(facts), about, PROMPTS))
         else:
-            turns.append(captioned(caption(facts)))
+            turns.append(captioned(caption(facts), PROMPTS))
     return turns
 
 

@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from edge_et.errors import TuningError
+from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.assets.kit import scene_kit
 from edge_et.tuning.mini.assets.other_kinds import other_kinds
-from edge_et.tuning.mini.language_model import build_tokenizer, find_llm, load_llm
+from edge_et.tuning.mini.language_model import build_tokenizer, find_llm
 from edge_et.tuning.mini.ocr.graph import PrintReader
 from edge_et.tuning.mini.scene_source import Mixture, SceneSource
 from edge_et.tuning.mini.scenes.scene import FIRST_HELD_OUT_SEED
@@ -35,6 +36,7 @@ from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, build_shards
 from edge_et.tuning.mini.vision.inventory import fit_finder
 from edge_et.tuning.mini.vision.train_crop_encoder import load_closer_look, train_closer_look
 from edge_et.tuning.mini.vision.vision_head import VisionHead, VisionTrunk, split_vision
+from edge_et.tuning.training.gguf_model import load_llm
 from edge_et.tuning.training.lora_file import read_adapter
 from edge_et.tuning.training.train import (
     TrainSettings,
@@ -112,7 +114,7 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
         _load_head(head, Path(config.head))
     vision.to(device)
     nn.Module.to(llm, device)
-    model = add_adapter(llm)
+    model = add_adapter(llm, recipe.LORA)
     if config.adapter is not None:
         from peft import set_peft_model_state_dict
 

@@ -32,18 +32,13 @@ from edge_et.export.building.assemble import (
 from edge_et.export.llm.export_lora import export_lora
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.mini.language_model import load_llm
 from edge_et.tuning.mini.questions.ask import ask
 from edge_et.tuning.own.own_pictures import OwnPicture, OwnPictures, vary
+from edge_et.tuning.training.conversations import direct, extraction_only, two_stage
 from edge_et.tuning.training.example import Example
+from edge_et.tuning.training.gguf_model import load_llm
 from edge_et.tuning.training.lora_file import read_adapter, save_peft_adapter
-from edge_et.tuning.training.packed_samples import (
-    PackedSample,
-    direct,
-    extraction_only,
-    pack,
-    two_stage,
-)
+from edge_et.tuning.training.packed_samples import PackedSample, pack
 from edge_et.tuning.training.train import TrainSettings, add_adapter, train
 from edge_et.tuning.training.training_checkpoint import load_checkpoint
 
@@ -103,7 +98,7 @@ def tune_own(
         say(f"before: {_told(before)}")
         source = _OwnSource(pipe, pictures, bundle)
     base = bundle.path(manifest.perceiver.weights)
-    model = add_adapter(load_llm(base))
+    model = add_adapter(load_llm(base), recipe.LORA)
     from peft import set_peft_model_state_dict
 
     set_peft_model_state_dict(model, read_adapter(bundle.path(adapter_ref), base))
@@ -119,7 +114,9 @@ def tune_own(
     state = load_checkpoint(checkpoint)
     assert state is not None
     adapter = export_lora(
-        save_peft_adapter(state["adapter"], work / "adapter"), base, work / "lora.gguf"
+        save_peft_adapter(state["adapter"], recipe.LORA, work / "adapter"),
+        base,
+        work / "lora.gguf",
     )
     _assemble(bundle, adapter.path, out, pictures)
     with edge_et.load(out, use_profile=False) as pipe:
@@ -175,8 +172,14 @@ class _OwnSource:
         name = _asked(label, "name", rng)
         present, missing = _asked(label, "exists", rng), _missing(label, absent, rng)
         both = [present, missing] if rng.random() < 0.5 else [missing, present]
-        turns = [two_stage(name), two_stage(both[0]), extraction_only(both[1]), direct(name)]
-        return pack([*turns, direct(both[1])], self._tokenizer)
+        turns = [
+            two_stage(name, recipe.PROMPTS),
+            two_stage(both[0], recipe.PROMPTS),
+            extraction_only(both[1], recipe.PROMPTS),
+            direct(name, recipe.PROMPTS),
+            direct(both[1], recipe.PROMPTS),
+        ]
+        return pack(turns, self._tokenizer, recipe.PROMPTS)
 
 
 def _asked(label: Label, kind: str, rng: np.random.Generator) -> Example:

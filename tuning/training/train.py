@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from edge_et.errors import TuningError
-from edge_et.tuning.mini import recipe
 from edge_et.tuning.training.curves import draw_curves
+from edge_et.tuning.training.lora_file import LoraSettings
 from edge_et.tuning.training.packed_samples import (
     IGNORED,
     MAX_BRANCHES,
@@ -34,17 +34,23 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import LlamaForCausalLM, LlamaModel
 
+VisionPart = Literal["tower", "projector"]
 Part = Literal["tower", "projector", "lora", "llm"]
-
-# Modules of a vision head that make tokens of what is seen, listed and read.
-_PROJECTING = ("projector", "inventory", "letters")
 
 
 class SampleSource(Protocol):
-    """Where batches come from; `scene_source.SceneSource` is one."""
+    """Where batches come from."""
 
     def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:
         """Returns features float32 [B, ...] and B samples; the same for the same step."""
+
+
+@runtime_checkable
+class LearningVision(Protocol):
+    """A vision module that has something to learn; any other stays as it is."""
+
+    def learning_parts(self) -> Mapping[VisionPart, Sequence[nn.Parameter]]:
+        """Return the parameters of each part that can be chosen to learn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +86,22 @@ class TrainSettings:
     evaluation_steps: int = 100
 
 
-def add_adapter(model: LlamaForCausalLM) -> PeftModel:
-    """Puts the recipe's LoRA, in float32, on a frozen LLM, in what its device trains in."""
+def add_adapter(model: LlamaForCausalLM, lora: LoraSettings) -> PeftModel:
+    """Put a LoRA, in float32, on a frozen LLM.
+
+    Args:
+        model: changed in place to the precision that its device trains in.
+        lora: shape of the adapter.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
     from edge_et.tuning.training.precision import training_dtype
 
     config = LoraConfig(
-        r=recipe.LORA_RANK,
-        lora_alpha=recipe.LORA_ALPHA,
-        target_modules=list(recipe.LORA_LINEARS),
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=list(lora.linears),
         task_type="CAUSAL_LM",
     )
     if training_dtype(model.device) == torch.bfloat16:
@@ -112,8 +123,8 @@ def train(
 
     Args:
         model: From `add_adapter`.
-        vision: Features to image tokens [B, S, D]: a `VisionHead`, or `nn.Identity` where the
-            features are image tokens already.
+        vision: makes image tokens [B, S, D] of features; a `LearningVision` where it learns, or
+            `nn.Identity` where the features are image tokens already.
         source: Of batches.
         checkpoint: Where progress is kept; a log of the same name, `.jsonl`, and a picture of its
             curves, `.png`, are written beside it.
@@ -276,11 +287,12 @@ def _parameter_groups(
     model: PeftModel, vision: nn.Module, settings: TrainSettings
 ) -> list[dict[str, Any]]:
     """Lets the chosen parts learn, and no other."""
-    parts: dict[str, tuple[list[torch.nn.Parameter], float]] = {
+    seeing = vision.learning_parts() if isinstance(vision, LearningVision) else {}
+    parts: dict[str, tuple[Sequence[torch.nn.Parameter], float]] = {
         "lora": ([p for n, p in model.named_parameters() if "lora_" in n], settings.llm_rate),
         "llm": ([p for n, p in model.named_parameters() if "lora_" not in n], settings.llm_rate),
-        "projector": (_parameters(vision, *_PROJECTING), settings.projector_rate),
-        "tower": (_parameters(vision, "layers"), settings.tower_rate),
+        "projector": (seeing.get("projector", ()), settings.projector_rate),
+        "tower": (seeing.get("tower", ()), settings.tower_rate),
     }
     if {"lora", "llm"} <= set(settings.train):
         raise TuningError("train the LLM or a LoRA of it, not both")
@@ -294,10 +306,6 @@ def _parameter_groups(
         if learns:
             groups.append({"params": parameters, "lr": rate})
     return groups
-
-
-def _parameters(vision: nn.Module, *children: str) -> list[torch.nn.Parameter]:
-    return [p for n, p in vision.named_parameters() if n.split(".")[0] in children]
 
 
 def rate_factor(step: int, steps: int, warmup: int, cooldown: float) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 from edge_et.tuning.mini.facts import ChartFacts, Facts, ObjectFacts, PrintFacts
 from edge_et.tuning.mini.questions import charts, objects, printed, refusals, relations
 from edge_et.tuning.mini.questions.draw import Draw
-from edge_et.tuning.training.example import KINDS, Example
+from edge_et.tuning.mini.questions.kinds import KINDS
+from edge_et.tuning.training.example import Example
 
 _Maker = tuple[Callable[[Any], Sequence[Any]], Callable[[Any, Any, Draw], Example]]
 

@@ -29,12 +29,14 @@ from edge_et.tuning.mini.ocr.weights import CHARACTERS
 from edge_et.tuning.mini.vision.backbone import TOWER_PIXELS, pixel_values
 from edge_et.tuning.mini.vision.crop_encoder import CLOSER_PIXELS, CloserLook
 from edge_et.tuning.mini.vision.inventory import Inventory
+from edge_et.tuning.mini.vision.letter_tokens import Letters
 from edge_et.tuning.training.precision import working_precision
 
 if TYPE_CHECKING:
     from transformers import Dinov2Model
 
     from edge_et.tuning.mini.vision.classifier import WordClassifier
+    from edge_et.tuning.training.train import VisionPart
 
 Read = Callable[[np.ndarray], np.ndarray]
 """From pixel values [N, 3, H, W] to a reading [N, R, 4]; a `reader.graph.PrintReader` is one."""
@@ -181,46 +183,6 @@ class WordTrust(nn.Module):
         return named
 
 
-class Letters(nn.Module):
-    """Characters that were read, as image tokens.
-
-    Attributes:
-        shapes: float32 [1 + characters, D], the token of each, the first one of nothing.
-        columns: float32 [side, D], what is added for how far to the right a character is.
-        rows: float32 [side, D], the same for how far down.
-        start: float32 [D], what is added to the first one of a line.
-    """
-
-    def __init__(self, characters: int, side: int, llm_width: int) -> None:
-        super().__init__()
-        self.side = side
-        self.shapes = nn.Parameter(torch.zeros(1 + characters, llm_width))
-        self.columns = nn.Parameter(torch.zeros(side, llm_width))
-        self.rows = nn.Parameter(torch.zeros(side, llm_width))
-        self.start = nn.Parameter(torch.zeros(llm_width))
-
-    def begin_as(self, tokens: Tensor) -> None:
-        """Sets the tokens [1 + characters, D] that training begins with."""
-        with torch.no_grad():
-            self.shapes.copy_(tokens)
-
-    def forward(self, reading: Tensor, place_codes: Tensor) -> Tensor:
-        """Give tokens [N, R, D].
-
-        Args:
-            reading: [N, R, 4]: number of the character, 0 for none; its x and y as shares of the
-                picture; 1 where a line begins.
-            place_codes: [side * side, D], of the places that tokens of what is seen stand for.
-        """
-        codes = reading[..., 0].long()
-        cells = (reading[..., 1:3] * self.side).long().clamp(max=self.side - 1)
-        columns, rows = cells[..., 0], cells[..., 1]
-        added = place_codes[rows * self.side + columns] + self.columns[columns] + self.rows[rows]
-        added = added + reading[..., 3:] * self.start
-        tokens: Tensor = self.shapes[codes] + (codes > 0).unsqueeze(-1) * added
-        return tokens
-
-
 class VisionHead(nn.Module):
     """The tower's last layers, the projector, and what looks at the tokens once more.
 
@@ -255,6 +217,14 @@ class VisionHead(nn.Module):
         self._side = math.isqrt(self._patches)
         side = math.isqrt(recipe.SEEN_TOKENS)
         self._middle = side // 2 * (side + 1)
+
+    def learning_parts(self) -> dict[VisionPart, list[nn.Parameter]]:
+        """Return what texts may teach: the tower's layers, and what makes tokens."""
+        makers = (self.projector, self.inventory, self.letters)
+        return {
+            "tower": [*self.layers.parameters()],
+            "projector": [p for maker in makers for p in maker.parameters()],
+        }
 
     def forward(self, features: Tensor) -> Tensor:
         """Give image tokens [N, S + L + R, D].

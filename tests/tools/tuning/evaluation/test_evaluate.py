@@ -15,9 +15,8 @@ from edge_et.benchmarks.quality import scenes
 from edge_et.benchmarks.quality.modes import Reply
 from edge_et.errors import TuningError
 from edge_et.image import load_image
-from edge_et.tuning.evaluation.compare_modes import comparison, paired_difference
-from edge_et.tuning.evaluation.contact_sheet import write_failures
-from edge_et.tuning.evaluation.evaluate import Trial, guessing, read_trials, sit_exam, table
+from edge_et.tuning.evaluation.compare_modes import paired_difference
+from edge_et.tuning.evaluation.evaluate import Trial, guessing, read_trials
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.assets.photographs import Photograph
 from edge_et.tuning.mini.evaluate_photographs import (
@@ -25,10 +24,11 @@ from edge_et.tuning.mini.evaluate_photographs import (
     photograph_table,
     write_photograph_sheet,
 )
+from edge_et.tuning.mini.evaluate_scenes import comparison, table, take_exam, write_failures
 from edge_et.tuning.mini.exams import EXAMS, find_exam, questions
 from edge_et.tuning.mini.facts import ChartFacts, Label, ObjectFacts, SceneObject
+from edge_et.tuning.mini.questions.kinds import KINDS
 from edge_et.tuning.mini.scenes.mix import SceneKit
-from edge_et.tuning.training.example import KINDS
 
 FONTS = (Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"),)
 
@@ -146,10 +146,10 @@ def test_a_stopped_exam_goes_on_without_asking_twice(tmp_path: Path):
     exam, results = find_exam("colour"), tmp_path / "results.jsonl"
     ways = ["extract-think", "direct"]
     first = Pipe()
-    sit_exam(first, exam, 3, KIT, "held-out", ways, results)
+    take_exam(first, exam, 3, KIT, "held-out", ways, results)
     assert len(first.asked) == 3
     again = Pipe()
-    sit_exam(again, exam, 5, KIT, "held-out", ways, results)
+    take_exam(again, exam, 5, KIT, "held-out", ways, results)
     assert len(again.asked) == 2
     trials = read_trials([results])
     assert [t.index for t in trials] == list(range(5))
@@ -157,7 +157,7 @@ def test_a_stopped_exam_goes_on_without_asking_twice(tmp_path: Path):
     assert trials[0].replies["extract-think"].seconds > 0.25
     other = Pipe()
     other.manifest.version = "2"
-    sit_exam(other, exam, 2, KIT, "held-out", ways, results)
+    take_exam(other, exam, 2, KIT, "held-out", ways, results)
     assert len(other.asked) == 2
 
 

@@ -24,6 +24,7 @@ from edge_et.llm import Tokenizer, TokenSegment, end_turn, fill, to_segments, us
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.concepts import PLACES
 from edge_et.tuning.mini.facts import Label, ObjectFacts, PrintFacts, SceneObject, printed_words
+from edge_et.tuning.mini.recipe import PROMPTS
 from edge_et.tuning.mini.scene_source import Mixture, SceneSource, conversations
 from edge_et.tuning.mini.vision.align import (
     AlignSettings,
@@ -43,19 +44,16 @@ from edge_et.tuning.mini.vision.feature_shards import (
     write_shard,
 )
 from edge_et.tuning.mini.vision.vision_head import VisionHead
+from edge_et.tuning.training.conversations import direct, extraction_only, practice, two_stage
 from edge_et.tuning.training.example import Example
 from edge_et.tuning.training.packed_samples import (
     IGNORED,
     ROW_TOKENS,
     PackedSample,
     attention_mask,
-    direct,
-    extraction_only,
     fill_rows,
     join_row,
     pack,
-    practice,
-    two_stage,
 )
 from edge_et.tuning.training.train import (
     TrainSettings,
@@ -205,16 +203,17 @@ def test_a_sample_is_the_token_sequence_of_the_runtime(tokenizer, tmp_path: Path
     second = ids([*end_turn(chat), *user_turn(chat, fill(recipe.THINK_PROMPT, values))])
     thought = f"{OTHER.reasoning}\n{recipe.ANSWER_MARKER} {OTHER.answer}"
     expected = [*first, *runtime.encode(OTHER.extraction), *second, *runtime.encode(thought)]
-    sample = pack([two_stage(OTHER)], tokenizer)
+    sample = pack([two_stage(OTHER, PROMPTS)], tokenizer, PROMPTS)
     assert sample.token_ids[: len(expected)].tolist() == expected
 
     asked = ids(user_turn(chat, fill(recipe.DIRECT_PROMPT, values, image)))
     expected = [*asked, *runtime.encode(OTHER.answer)]
-    assert pack([direct(OTHER)], tokenizer).token_ids[: len(expected)].tolist() == expected
+    sample = pack([direct(OTHER, PROMPTS)], tokenizer, PROMPTS)
+    assert sample.token_ids[: len(expected)].tolist() == expected
 
 
 def test_what_is_taught_is_what_the_model_writes(tokenizer):
-    sample = pack([two_stage(OTHER), direct(EXAMPLE)], tokenizer)
+    sample = pack([two_stage(OTHER, PROMPTS), direct(EXAMPLE, PROMPTS)], tokenizer, PROMPTS)
     taught = sample.targets[sample.targets != IGNORED]
     texts = tokenizer.decode(taught.tolist(), skip_special_tokens=False).split("<|im_end|>\n")
     assert texts == [
@@ -235,8 +234,10 @@ def test_printed_words_are_taught_letter_by_letter(tokenizer):
         reasoning="The label says show.",
         answer="show",
     )
-    turns = [two_stage(example), direct(example)]
-    whole, spelled = (pack(turns, tokenizer, [words] * 2) for words in ((), printed_words(facts)))
+    turns = [two_stage(example, PROMPTS), direct(example, PROMPTS)]
+    whole, spelled = (
+        pack(turns, tokenizer, PROMPTS, [words] * 2) for words in ((), printed_words(facts))
+    )
     written = ["Ġs", "h", "o", "w"]
     for sample, times in ((whole, 0), (spelled, 3)):
         tokens = [tokenizer.id_to_token(number) for number in sample.token_ids]
@@ -253,15 +254,17 @@ def test_printed_words_are_taught_letter_by_letter(tokenizer):
 
 def test_practice_teaches_to_think_over_an_extraction_that_is_given(tokenizer):
     words = [{OTHER.extraction.split()[-1].strip(".")}]
-    sample, whole = (pack([turns(OTHER)], tokenizer, words) for turns in (practice, two_stage))
+    sample, whole = (
+        pack([turns(OTHER, PROMPTS)], tokenizer, PROMPTS, words) for turns in (practice, two_stage)
+    )
     assert np.array_equal(sample.token_ids, whole.token_ids)
     taught = sample.targets[sample.targets != IGNORED]
     assert tokenizer.decode(taught.tolist()) == f"{OTHER.reasoning}\nAnswer: {OTHER.answer}\n"
 
 
 def test_branches_see_the_image_and_themselves_alone(tokenizer, llm: LlamaForCausalLM):
-    sample = pack([extraction_only(EXAMPLE), direct(OTHER)], tokenizer)
-    alone = pack([direct(OTHER)], tokenizer)
+    sample = pack([extraction_only(EXAMPLE, PROMPTS), direct(OTHER, PROMPTS)], tokenizer, PROMPTS)
+    alone = pack([direct(OTHER, PROMPTS)], tokenizer, PROMPTS)
 
     def hidden(ids: np.ndarray, packed) -> torch.Tensor:
         with torch.no_grad():
@@ -296,7 +299,7 @@ def test_samples_of_one_row_do_not_see_each_other(llm: LlamaForCausalLM):
     rng = np.random.default_rng(1)
     samples = [sample(rng, 10, 30), sample(rng, 60), sample(rng, 5, 6, 7), sample(rng, 70, 80)]
     features = torch.randn(4, recipe.IMAGE_TOKENS, WIDTH)
-    model, vision = add_adapter(llm), torch.nn.Identity()
+    model, vision = add_adapter(llm, recipe.LORA), torch.nn.Identity()
     assert len(fill_rows(samples)) < 4
     taught = [int((s.targets != IGNORED).sum()) for s in samples]
     with torch.no_grad():
@@ -522,7 +525,9 @@ def test_tuning_learns_and_goes_on_after_a_kill(
 
         head = vision()[1]
         torch.manual_seed(9)
-        model = add_adapter(LlamaForCausalLM(llm.config).requires_grad_(requires_grad=False))
+        model = add_adapter(
+            LlamaForCausalLM(llm.config).requires_grad_(requires_grad=False), recipe.LORA
+        )
         path = tmp_path / folder / "tune.pt"
         path.parent.mkdir(exist_ok=True)
         with contextlib.suppress(KilledError):
@@ -559,7 +564,7 @@ def test_only_what_is_asked_for_learns(
     before = {name: p.clone() for name, p in head.named_parameters()}
     source = SceneSource(shards, Mixture(captions=1), 4, tokenizer, 0)
     settings = TrainSettings(steps=2, train=("projector",), warmup=1, projector_rate=1e-2)
-    train(add_adapter(llm), head, source, tmp_path / "new" / "tune.pt", settings)
+    train(add_adapter(llm, recipe.LORA), head, source, tmp_path / "new" / "tune.pt", settings)
     changed = {name for name, p in head.named_parameters() if not torch.equal(p, before[name])}
     assert changed
     assert all(name.startswith(("projector.", "inventory.", "letters.")) for name in changed)
@@ -577,7 +582,9 @@ def test_what_weights_were_before_is_kept_in_part(
 
         head = vision()[1]
         torch.manual_seed(9)
-        model = add_adapter(LlamaForCausalLM(llm.config).requires_grad_(requires_grad=False))
+        model = add_adapter(
+            LlamaForCausalLM(llm.config).requires_grad_(requires_grad=False), recipe.LORA
+        )
         settings = TrainSettings(
             steps=3,
             train=("projector", "lora"),
@@ -604,7 +611,7 @@ def test_what_weights_were_before_is_kept_in_part(
 
 
 def test_a_part_that_cannot_learn_is_named(llm: LlamaForCausalLM, head, tmp_path: Path):
-    model = add_adapter(llm)
+    model = add_adapter(llm, recipe.LORA)
     with pytest.raises(TuningError, match="not both"):
         train(model, head, None, tmp_path / "a.pt", TrainSettings(steps=1, train=("lora", "llm")))
     settings = TrainSettings(steps=1, train=("projector",))
@@ -637,6 +644,13 @@ def test_accumulated_batches_are_one_larger_batch(
         source = Halves(parts)
         settings = TrainSettings(steps=2, accumulate=parts, train=("projector",), warmup=1)
         path = tmp_path / f"{parts}.pt"
-        train(add_adapter(llm), vision()[1], source, path, settings, on_step=records.append)
+        train(
+            add_adapter(llm, recipe.LORA),
+            vision()[1],
+            source,
+            path,
+            settings,
+            on_step=records.append,
+        )
         losses.append([record["loss"] for record in records])
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
