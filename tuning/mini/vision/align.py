@@ -31,6 +31,7 @@ from edge_et.tuning.mini.vision.feature_shards import (
     FeatureShard,
     load_shard,
 )
+from edge_et.tuning.mini.vision.places import places_of
 from edge_et.tuning.training.precision import working_precision
 from edge_et.tuning.training.training_checkpoint import load_checkpoint, save_checkpoint
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from edge_et.tuning.mini.vision.vision_head import VisionHead
 
 BACKGROUND = "background"
+_PLACES = tuple(place for row in PLACES for place in row)
 _SIZES = ("large", "small")
 _OTHERWISE = "or"
 
@@ -98,10 +100,12 @@ class WordTargets:
         embeddings = label_embeddings(list(self.words), table.float(), tokenizer)
         self.directions = functional.normalize(embeddings, dim=-1)
         self.length = float(embeddings.norm(dim=-1).mean())
-        names = [place for row in PLACES for place in row]
-        places = label_embeddings(names, table.float(), tokenizer)
+        places = label_embeddings(list(_PLACES), table.float(), tokenizer)
         self.places = functional.normalize(places - places.mean(dim=0), dim=-1)
-        self.place_codes = self.places[_token_places()]
+        # The shipped head was aligned with the sixth row and column of tokens in the middle place.
+        # Its codes are kept with its weights; only a new alignment sets these.
+        rows, columns = np.mgrid[0:TOKEN_GRID, 0:TOKEN_GRID].reshape(2, -1)
+        self.place_codes = self.places[places_of(rows, columns, TOKEN_GRID).tolist()]
         digits = [str(number) for number in range(1, _MOST_COUNTED + 1)]
         numbers = label_embeddings(digits, table.float(), tokenizer)
         self.numbers = functional.normalize(numbers - numbers.mean(dim=0), dim=-1)
@@ -299,12 +303,5 @@ def _objects_under(shard: FeatureShard, row: int) -> np.ndarray:
         word = str(shard.words[shard.token_words[row, token, 0]])
         named = [item for item in facts.objects if item.label.words == word]
         nearest = min(named, key=lambda o: (o.x - x[token]) ** 2 + (o.y - y[token]) ** 2)
-        place = min(int(nearest.y * 3), 2) * 3 + min(int(nearest.x * 3), 2)
-        found[:, token] = place, len(named) - 1
+        found[:, token] = _PLACES.index(nearest.place), len(named) - 1
     return found
-
-
-def _token_places() -> list[int]:
-    """Lists the place that each token lies in."""
-    thirds = [k * 3 // TOKEN_GRID for k in range(TOKEN_GRID)]
-    return [row * 3 + column for row in thirds for column in thirds]

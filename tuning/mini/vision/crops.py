@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from edge_et.export.steps import atomic_output
 from edge_et.tuning.mini.facts import ObjectFacts, SceneObject
 from edge_et.tuning.mini.scenes.canvas import background, wear
 from edge_et.tuning.mini.scenes.mix import Icons, SceneKit, drawn_otherwise, render_scene
 from edge_et.tuning.mini.scenes.objects import THING_LABELS, tilted
+from edge_et.tuning.mini.vision.array_files import make_missing
 from edge_et.tuning.mini.vision.backbone import PIXEL_MEAN, PIXEL_STD
 from edge_et.tuning.mini.vision.crop_classifier import NAMES
 from edge_et.tuning.mini.vision.crop_encoder import AROUND, CLOSER_PIXELS, cut_out
@@ -107,29 +107,27 @@ def build_cutouts(
         head: Its other part, of which the finder says how large things are; a file that is there
             is not made anew for another one.
 
-    Yields:
+    Returns:
         The path of each file, once it is complete.
     """
     kit = replace(kit, stamp_share=_STAMP_SHARE)
-    for index in indices:
-        path = cutouts_path(folder, index)
-        if not path.exists():
-            first = index * SHARD_SCENES
-            parts = [
-                _cut_out_things(range(start, start + _ENCODED_AT_ONCE), kit, trunk, head)
-                for start in range(first, first + SHARD_SCENES, _ENCODED_AT_ONCE)
-            ]
-            pictures, names = (np.concatenate(column) for column in zip(*parts, strict=True))
-            other_pictures, other_kinds = _draw_others(index, kit, others)
-            with atomic_output(path) as partial, partial.open("wb") as file:
-                np.savez(
-                    file,
-                    pictures=pictures,
-                    names=names,
-                    other_pictures=other_pictures,
-                    other_kinds=other_kinds,
-                )
-        yield path
+
+    def make(index: int) -> dict[str, np.ndarray]:
+        first = index * SHARD_SCENES
+        parts = [
+            _cut_out_things(range(start, start + _ENCODED_AT_ONCE), kit, trunk, head)
+            for start in range(first, first + SHARD_SCENES, _ENCODED_AT_ONCE)
+        ]
+        pictures, names = (np.concatenate(column) for column in zip(*parts, strict=True))
+        other_pictures, other_kinds = _draw_others(index, kit, others)
+        return {
+            "pictures": pictures,
+            "names": names,
+            "other_pictures": other_pictures,
+            "other_kinds": other_kinds,
+        }
+
+    return make_missing(indices, lambda index: cutouts_path(folder, index), make)
 
 
 def load_cutouts(paths: Sequence[Path]) -> tuple[Cutouts, Cutouts]:

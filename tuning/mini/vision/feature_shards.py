@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_et.export.steps import atomic_output
 from edge_et.tuning.mini.facts import Facts
 from edge_et.tuning.mini.scenes.mix import SceneKit, render_scene
 from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Scene
+from edge_et.tuning.mini.vision.array_files import make_missing, write_arrays
 
 SHARD_SCENES = 256
 TOKEN_GRID = 8
@@ -30,8 +30,8 @@ _EMPTY = 0.04
 _ENCODED_AT_ONCE = 16
 
 Encode = Callable[[list[np.ndarray]], np.ndarray]
-"""From uint8 [H, W, 3] pictures to float16 [N, ...] features; `tower.TrainedVision.trunk` makes
-one."""
+"""From uint8 [H, W, 3] pictures to float16 [N, ...] features; `vision_head.VisionTrunk` makes
+them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,9 +74,11 @@ def load_shard(path: Path) -> FeatureShard:
 
 def write_shard(path: Path, shard: FeatureShard) -> None:
     """Writes one shard, whole or not at all."""
-    arrays = {f.name: getattr(shard, f.name) for f in dataclasses.fields(shard)}
-    with atomic_output(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+    write_arrays(path, _arrays(shard))
+
+
+def _arrays(shard: FeatureShard) -> dict[str, np.ndarray]:
+    return {field.name: getattr(shard, field.name) for field in dataclasses.fields(shard)}
 
 
 def build_shards(
@@ -90,16 +92,16 @@ def build_shards(
         kit: What scenes are drawn with.
         encode: The tower's part that is not trained.
 
-    Yields:
+    Returns:
         The path of each shard, once it is complete.
     """
-    for index in shard_indices:
-        path = shard_path(folder, index)
-        if not path.exists():
-            first = index * SHARD_SCENES
-            scenes = (render_scene(seed, kit) for seed in range(first, first + SHARD_SCENES))
-            write_shard(path, make_shard(list(scenes), encode))
-        yield path
+
+    def make(index: int) -> dict[str, np.ndarray]:
+        first = index * SHARD_SCENES
+        scenes = [render_scene(seed, kit) for seed in range(first, first + SHARD_SCENES)]
+        return _arrays(make_shard(scenes, encode))
+
+    return make_missing(shard_indices, lambda index: shard_path(folder, index), make)
 
 
 def make_shard(scenes: Sequence[Scene], encode: Encode) -> FeatureShard:

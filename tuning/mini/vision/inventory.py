@@ -28,6 +28,7 @@ from edge_et.tuning.mini.concepts import PLACES
 from edge_et.tuning.mini.facts import ObjectFacts
 from edge_et.tuning.mini.vision.crop_classifier import Namer
 from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, FeatureShard, load_shard
+from edge_et.tuning.mini.vision.places import places_of
 
 if TYPE_CHECKING:
     from edge_et.tuning.mini.vision.vision_head import VisionHead
@@ -171,7 +172,7 @@ class Inventory(nn.Module):
         kind = named + taken.gather(1, tokens.unsqueeze(-1)) * (shown - named)
         numbers = self.numbers[count - 1]
         single = (count == 1).unsqueeze(-1)
-        place = self.places[_places_of(rows, columns, side)]
+        place = self.places[places_of(rows, columns, side)]
         placed = numbers + single * place
         told = torch.where(single, place_codes[tokens] + _TOLD_AGAIN * place, _TOLD_AGAIN * numbers)
         thing = kind + told + _beside_others(size, there).unsqueeze(-1) * self.size
@@ -208,7 +209,7 @@ class Inventory(nn.Module):
         there = torch.cat((ranked[:, :1] > _LIKELIEST_PRESENT, ranked[:, 1:] > _PRESENT), dim=1)
         there = there & ~_found_twice(found, sizes.flatten(1).gather(1, found), there, side)
         # In reading order, as texts tell them; what is at one place, from above.
-        place = _places_of(found // side, found % side, side)
+        place = places_of(found // side, found % side, side)
         turn = torch.where(there, place * side * side + found, len(self.places) * side * side)
         order = turn.topk(self.most, largest=False).indices
         found, there = found.gather(1, order), there.gather(1, order)
@@ -234,12 +235,6 @@ class Inventory(nn.Module):
         middle = self.places[len(self.places) // 2]
         number = (self.numbers[:1] + middle).expand_as(thing)
         return torch.cat((number, thing + _TOLD_AGAIN * middle, nothing), dim=1)
-
-
-def _places_of(rows: Tensor, columns: Tensor, side: int) -> Tensor:
-    """Says in which of the nine places cells of a map are, int64 [...]; see `PLACES`."""
-    down, across = ((2 * cells + 1) * len(PLACES) // (2 * side) for cells in (rows, columns))
-    return down * len(PLACES) + across
 
 
 def boxes_at(rows: Tensor, columns: Tensor, sizes: Tensor, side: int) -> Tensor:
