@@ -1,7 +1,7 @@
 """Who writes the descriptions: a model behind an endpoint, or a local bundle.
 
-Goes in: a picture and its questions with answers. Comes out: a `Description`. What a model wrote is
-text from elsewhere and is checked before it is kept.
+In: a picture and its questions with answers. Out: a `Description`. What a model wrote is text from
+elsewhere and is checked before it is kept.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Description:
     """What is known about a picture.
 
     Attributes:
-        statements: What the row's pairs say, a sentence each, in their order.
-        text: A description of the picture that says all of it.
+        statements: what the row's pairs say, a sentence each, in their order.
+        text: a description of the picture that says all of it.
     """
 
     statements: tuple[str, ...]
@@ -68,11 +68,11 @@ class Describer(Protocol):
         """What the records say about where their text comes from."""
 
     def describe(self, picture: Image.Image, row: Instruction) -> Description:
-        """Describes one picture.
+        """Describe one picture.
 
         Raises:
-            RowError: If this row cannot be described.
-            EdgeETError: If no other row could be described either.
+            RowError: this row cannot be described.
+            EdgeETError: no other row could be described either.
         """
 
 
@@ -84,7 +84,7 @@ class EndpointDescriber:
         self.name = endpoint.model
 
     def describe(self, picture: Image.Image, row: Instruction) -> Description:
-        """Describes one picture; see `Describer`.
+        """Describe one picture; see `Describer`.
 
         The model is asked for statements only where rules make none, so that most rows of short
         questions cost one request.
@@ -119,7 +119,7 @@ class BundleDescriber:
         self.name = f"{pipe.manifest.name} {pipe.manifest.version}"
 
     def describe(self, picture: Image.Image, row: Instruction) -> Description:
-        """Describes one picture; see `Describer`."""
+        """Describe one picture; see `Describer`."""
         image = self._pipe.encode_image(picture)
         try:
             told = [self._pipe.extract(image, pair.question).text for pair in row.pairs]
@@ -153,7 +153,7 @@ def checked_description(statements: tuple[str, ...], told: str) -> Description:
 
 
 def _string_list(reply: str) -> list[str]:
-    """Reads the JSON list in a model's reply; fences and remarks around it are passed over."""
+    """Read the JSON list in a model's reply; fences and remarks around it are passed over."""
     found = re.search(r"\[.*\]", reply, re.DOTALL)
     try:
         told = msgspec.json.decode(found.group() if found else reply, type=list[str])

@@ -30,15 +30,15 @@ class ExtractionRecord(
     """One training sample of the extraction stage.
 
     Attributes:
-        id: Names the sample within its file.
-        image: Path of the picture, relative to the folder of pictures, parts separated by "/".
+        id: names the sample within its file.
+        image: path of the picture, relative to the folder of pictures, parts separated by "/".
         prompt: what the perceiver is asked, with the question it shall pay attention to.
-        question: What is to be answered.
-        answer: The right answer.
-        extraction: What the perceiver should write down.
-        statements: What the question-answer pairs of the picture say, a sentence each.
-        describer: What wrote the extraction.
-        reasoning: What should be thought before the answer; empty if nobody wrote it.
+        question: what is to be answered.
+        answer: the right answer.
+        extraction: what the perceiver should write down.
+        statements: what the question-answer pairs of the picture say, a sentence each.
+        describer: what wrote the extraction.
+        reasoning: what should be thought before the answer; empty if nobody wrote it.
     """
 
     image: str
@@ -53,7 +53,7 @@ class ExtractionRecord(
 
 
 def fault_in(text: str) -> str | None:
-    """Says what is wrong with a text that was written elsewhere.
+    """Say what is wrong with a text that was written elsewhere.
 
     Returns:
         A few words, such as "is empty"; None if the text can be used.
@@ -70,13 +70,13 @@ def fault_in(text: str) -> str | None:
 
 
 def read_records(path: Path) -> list[ExtractionRecord]:
-    """Reads a file of training samples; an empty line is skipped.
+    """Read a file of training samples; an empty line is skipped.
 
     Args:
         path: JSON Lines, as `make-data` writes it or as written by hand.
 
     Raises:
-        TuningError: If the file cannot be read, a line is no record, or a text cannot be used.
+        TuningError: the file cannot be read, a line is no record, or a text cannot be used.
     """
     decoder = msgspec.json.Decoder(ExtractionRecord)
     try:

@@ -1,7 +1,7 @@
 """Reads visual instruction data: LLaVA's JSON, or JSON Lines of image, question and answer.
 
-Goes in: a file. Comes out: one `Instruction` a row, or a `BrokenRow` that says what is wrong with
-it. Pictures are not opened here; where their paths may lead is checked by `picture_path`.
+In: a file. Out: one `Instruction` a row, or a `BrokenRow` that says what is wrong with it. Pictures
+are not opened here; where their paths may lead is checked by `picture_path`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Pair:
     """A question and its answer.
 
     Attributes:
-        question: Without the place of the image, and without how to answer.
-        answer: The right one.
-        reasoning: What should be thought before the answer; empty if nobody wrote it.
+        question: without the place of the image, and without how to answer.
+        answer: the right one.
+        reasoning: what should be thought before the answer; empty if nobody wrote it.
     """
 
     question: str
@@ -43,11 +43,11 @@ class Instruction:
     """A usable row: one picture with questions about it.
 
     Attributes:
-        row: Its number in the file, from 1: of the line, or of the list's element.
-        content: The row as it stands in the file.
-        id: The row's own, or "row-" and the number.
-        image: Path of the picture, as the row tells it; not checked yet.
-        pairs: At least one.
+        row: its number in the file, from 1: of the line, or of the list's element.
+        content: the row as it stands in the file.
+        id: the row's own, or "row-" and the number.
+        image: path of the picture, as the row tells it; not checked yet.
+        pairs: at least one.
         facts: JSON of the ground truth, where the row has it; a recipe knows its form.
     """
 
@@ -64,9 +64,9 @@ class BrokenRow:
     """A row that cannot be used.
 
     Attributes:
-        row: As of `Instruction`.
-        content: As of `Instruction`.
-        reason: What is wrong.
+        row: as of `Instruction`.
+        content: as of `Instruction`.
+        reason: what is wrong.
     """
 
     row: int
@@ -97,13 +97,13 @@ class _Question(msgspec.Struct):
 
 
 def read_instructions(path: Path) -> list[Instruction | BrokenRow]:
-    """Reads a file of either format; a row tells by its keys which one it is of.
+    """Read a file of either format; a row tells by its keys which one it is of.
 
     Args:
-        path: A JSON list, or JSON Lines; an empty line is no row.
+        path: a JSON list, or JSON Lines; an empty line is no row.
 
     Raises:
-        TuningError: If the file cannot be read, is a damaged JSON list, or has no rows.
+        TuningError: the file cannot be read, is a damaged JSON list, or has no rows.
     """
     try:
         content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
@@ -124,14 +124,14 @@ def read_instructions(path: Path) -> list[Instruction | BrokenRow]:
 
 
 def picture_path(image: str, folder: Path) -> Path:
-    """Finds the picture of a row.
+    """Find the picture of a row.
 
     Args:
-        image: As the row tells it.
-        folder: Which the picture must lie in, links followed.
+        image: as the row tells it.
+        folder: which the picture must lie in, links followed.
 
     Raises:
-        ValueError: If the path leads out of the folder, or to no file.
+        ValueError: the path leads out of the folder, or to no file.
     """
     root = folder.resolve()
     try:
@@ -196,6 +196,6 @@ def _pairs(turns: list[_Turn]) -> tuple[Pair, ...]:
 
 
 def _asked(question: str) -> str:
-    """Removes what is no question: the image's place, line ends of DOS, how to answer."""
+    """Remove what is no question: the image's place, line ends of DOS, how to answer."""
     text = question.replace(_IMAGE_MARK, "").replace("\r\n", "\n").strip()
     return _ANSWER_FORM.sub(r"\1", text).strip() or text

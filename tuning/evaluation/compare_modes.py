@@ -12,12 +12,12 @@ from edge_et.tuning.evaluation.evaluate import Trial, accuracy
 def paired_difference(
     trials: Sequence[Trial], way: str, other: str
 ) -> tuple[float, tuple[float, float]]:
-    """Compares two ways of answering, question by question.
+    """Compare two ways of answering, question by question.
 
     Args:
-        trials: Questions that both answered.
-        way: A key of `WAYS`.
-        other: Another.
+        trials: questions that both answered.
+        way: a key of `WAYS`.
+        other: another.
 
     Returns:
         By how much the first is right more often, and the 95% interval of that (bootstrap over

@@ -26,9 +26,9 @@ class Card:
     """One picture of a sheet.
 
     Attributes:
-        picture: Shown small.
-        lines: Written under it, each cut to the card's width.
-        right: Frames it green or red.
+        picture: shown small.
+        lines: written under it, each cut to the card's width.
+        right: frames it green or red.
     """
 
     picture: Image.Image
@@ -37,12 +37,12 @@ class Card:
 
 
 def draw_sheet(cards: Sequence[Card], columns: int, pixels: int) -> Image.Image:
-    """Draws cards in rows.
+    """Draw cards in rows.
 
     Args:
-        cards: In reading order; as many lines on each.
-        columns: Cards a row.
-        pixels: Side of a picture.
+        cards: in reading order; as many lines on each.
+        columns: cards a row.
+        pixels: side of a picture.
     """
     lines = max(len(card.lines) for card in cards)
     width, height = pixels + 8, pixels + 8 + lines * _LINE
@@ -68,14 +68,14 @@ def draw_sheet(cards: Sequence[Card], columns: int, pixels: int) -> Image.Image:
 def write_failures(
     trials: Sequence[Trial], exams: Sequence[Exam], out: Path, way: str, per_exam: int = 5
 ) -> None:
-    """Writes a JPEG of the first wrong answers of every exam.
+    """Write a JPEG of the first wrong answers of every exam.
 
     Args:
-        trials: Results of one bundle and style.
+        trials: results of one bundle and style.
         exams: which the results are of, in the order of the sheet.
-        out: The file, replaced if it exists.
-        way: Of answering.
-        per_exam: Wrong answers an exam.
+        out: the file, replaced if it exists.
+        way: of answering.
+        per_exam: wrong answers an exam.
     """
     cards = []
     for exam in exams:

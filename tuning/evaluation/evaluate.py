@@ -27,14 +27,14 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One question, and what each way of answering said.
 
     Attributes:
-        bundle: Name, version and hash of the bundle.
+        bundle: name, version and hash of the bundle.
         style: of the pictures.
-        exam: Name of the exam.
-        index: Of the question in the exam.
-        question: As it was asked.
-        expected: The right answer.
-        expected_extraction: The right extraction.
-        replies: By way of answering, a key of `WAYS`.
+        exam: name of the exam.
+        index: of the question in the exam.
+        question: as it was asked.
+        expected: the right answer.
+        expected_extraction: the right extraction.
+        replies: by way of answering, a key of `WAYS`.
     """
 
     bundle: str
@@ -47,7 +47,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     replies: dict[str, Reply]
 
     def is_right(self, way: str) -> bool:
-        """Says whether a way of answering was right."""
+        """Say whether a way of answering was right."""
         return is_reply_right(way, self.replies[way], (self.expected,))
 
 
@@ -60,19 +60,19 @@ def take_exam(
     results: Path,
     on_trial: Callable[[int], None] = lambda asked: None,
 ) -> None:
-    """Asks a bundle the first questions of an exam, except those that the results hold already.
+    """Ask a bundle the first questions of an exam, except those that the results hold already.
 
     Args:
-        pipe: The bundle.
-        exam: Which exam.
-        count: How many questions.
+        pipe: the bundle.
+        exam: which exam.
+        count: how many questions.
         style: of the pictures, a name for the results.
-        ways: Ways of answering, keys of `WAYS`.
+        ways: ways of answering, keys of `WAYS`.
         results: JSON Lines of `Trial`, appended to.
-        on_trial: Called after each question with its number.
+        on_trial: called after each question with its number.
 
     Raises:
-        TuningError: The results cannot be read.
+        TuningError: the results cannot be read.
     """
     bundle = bundle_key(pipe)
     kept = {
@@ -99,16 +99,16 @@ def take_exam(
 
 
 def bundle_key(pipe: ExtractThink) -> str:
-    """Names a bundle by its manifest: name, version, and the start of the tower's hash."""
+    """Name a bundle by its manifest: name, version, and the start of the tower's hash."""
     manifest = pipe.manifest
     return f"{manifest.name} {manifest.version} {manifest.vision.files[-1].sha256[:8]}"
 
 
 def read_trials(paths: Sequence[Path]) -> list[Trial]:
-    """Reads results.
+    """Read results.
 
     Raises:
-        TuningError: A file cannot be read, or a line is no trial.
+        TuningError: a file cannot be read, or a line is no trial.
     """
     trials = []
     for path in paths:
@@ -125,12 +125,12 @@ def read_trials(paths: Sequence[Path]) -> list[Trial]:
 
 
 def accuracy(trials: Sequence[Trial], way: str) -> Accuracy:
-    """Counts the right answers of a way of answering."""
+    """Count the right answers of a way of answering."""
     return Accuracy(right=sum(trial.is_right(way) for trial in trials), asked=len(trials))
 
 
 def guessing(trials: Sequence[Trial]) -> float:
-    """Returns the share that the most frequent right answer alone would get."""
+    """Return the share that the most frequent right answer alone would get."""
     counts = Counter(trial.expected.lower() for trial in trials)
     return counts.most_common(1)[0][1] / len(trials)
 

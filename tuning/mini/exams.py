@@ -21,12 +21,12 @@ class SceneExam:
     """One row of the table, whatever its scenes are drawn with.
 
     Attributes:
-        name: Of the row.
-        kinds: Kinds of question, asked in turn.
-        family: Of the scenes.
-        compositions: Of scenes of objects, in turn; None lets the seed choose.
-        counts: Whether a question belongs to the row, given facts and answer.
-        two_steps: Whether the answer takes a step from what is seen.
+        name: of the row.
+        kinds: kinds of question, asked in turn.
+        family: of the scenes.
+        compositions: of scenes of objects, in turn; None lets the seed choose.
+        counts: whether a question belongs to the row, given facts and answer.
+        two_steps: whether the answer takes a step from what is seen.
     """
 
     name: str
@@ -38,7 +38,7 @@ class SceneExam:
 
 
 def _holds_several(facts: Facts) -> bool:
-    """Says whether counting is asked more than to see that there is one thing alone."""
+    """Say whether counting is asked more than to see that there is one thing alone."""
     return isinstance(facts, ObjectFacts) and len(facts.objects) > 1
 
 
@@ -98,10 +98,10 @@ _SEEDS_APART = 1_000_000
 
 
 def find_exam(name: str) -> SceneExam:
-    """Returns the exam of a name.
+    """Return the exam of a name.
 
     Raises:
-        TuningError: There is none.
+        TuningError: there is none.
     """
     for exam in EXAMS:
         if exam.name == name:
@@ -111,11 +111,11 @@ def find_exam(name: str) -> SceneExam:
 
 
 def questions(exam: SceneExam, kit: SceneKit) -> Iterator[tuple[Image.Image, Example]]:
-    """Makes the questions of an exam, without end, the same ones every time.
+    """Make the questions of an exam, without end, the same ones every time.
 
     Args:
-        exam: Which.
-        kit: What the scenes are drawn with; questions are worded as training never words them if
+        exam: which.
+        kit: what the scenes are drawn with; questions are worded as training never words them if
             it is held out.
     """
     first = FIRST_HELD_OUT_SEED + _SEEDS_APART * (1 + EXAMS.index(exam))

@@ -42,14 +42,14 @@ class Mixture:
     """What is taught about one scene.
 
     Attributes:
-        extractions: Questions answered in two stages.
-        captions: Descriptions without a question.
-        direct: Questions answered at once.
-        practice: Questions of two steps about another scene, behind what the extraction should say
+        extractions: questions answered in two stages.
+        captions: descriptions without a question.
+        direct: questions answered at once.
+        practice: questions of two steps about another scene, behind what the extraction should say
             of that one. The reasoning alone is taught: to read the extraction, and not the picture.
-        lookups: Further extractions of what is at a place, of scenes that hold several things. They
+        lookups: further extractions of what is at a place, of scenes that hold several things. They
             are short, and looking up takes many to learn.
-        think_share: Extractions and captions that are taught with the reasoning after them; those
+        think_share: extractions and captions that are taught with the reasoning after them; those
             for questions of two steps are always, as reasoning is what they need.
     """
 
@@ -65,11 +65,11 @@ class SceneSource:
     """Draws scenes and questions; the same step always draws the same ones.
 
     Args:
-        shards: To draw from, one after the other, in a new order every round.
-        mixture: What is taught about a scene.
-        scenes_per_step: Which divides `SHARD_SCENES`.
-        tokenizer: The LLM's.
-        seed: Of orders and questions.
+        shards: to draw from, one after the other, in a new order every round.
+        mixture: what is taught about a scene.
+        scenes_per_step: which divides `SHARD_SCENES`.
+        tokenizer: the LLM's.
+        seed: of orders and questions.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class SceneSource:
         self._open: tuple[Path, FeatureShard] | None = None
 
     def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:
-        """Returns features float32 [B, ...] and one packed sample for each scene."""
+        """Return features float32 [B, ...] and one packed sample for each scene."""
         visit, within = divmod(step, SHARD_SCENES // self._scenes_per_step)
         round_, turn = divmod(visit, len(self._shards))
         order = np.random.default_rng([self._seed, round_]).permutation(len(self._shards))
@@ -115,7 +115,7 @@ class SceneSource:
 
 
 def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> list[Turns]:
-    """Draws what is taught about one scene, a branch each."""
+    """Draw what is taught about one scene, a branch each."""
     examples = _examples(facts, mixture.extractions + mixture.direct, rng)
     turns = []
     for example in examples[: mixture.extractions]:
@@ -136,7 +136,7 @@ def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> l
 
 
 def _two_steps(shard: FeatureShard, rng: np.random.Generator) -> tuple[Facts, Example]:
-    """Draws a question of two steps about any scene of a shard that has one."""
+    """Draw a question of two steps about any scene of a shard that has one."""
     for scene in rng.permutation(SHARD_SCENES).tolist():
         facts = shard.scene_facts(scene)
         kinds = [kind for kind in kinds_for(facts) if kind in TWO_STEP_KINDS]
@@ -150,7 +150,7 @@ def _two_steps(shard: FeatureShard, rng: np.random.Generator) -> tuple[Facts, Ex
 
 
 def _examples(facts: Facts, count: int, rng: np.random.Generator) -> list[Example]:
-    """Draws questions about one scene, of different kinds as far as there are any."""
+    """Draw questions about one scene, of different kinds as far as there are any."""
     kinds = kinds_for(facts)
     if len(kinds) < _MANY_KINDS and rng.random() > _REFUSED_SHARE:
         kinds.remove("unknown")

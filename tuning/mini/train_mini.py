@@ -1,7 +1,7 @@
 """The mini model's training: the stages of a configuration, one after the other.
 
-Goes in: a `TrainConfig`. Comes out: a checkpoint that `build.build_mini` makes a bundle of. Every
-stage leaves its result in the work folder and is passed over, or gone on with, when that is there.
+In: a `TrainConfig`. Out: a checkpoint that `build_mini` makes a bundle of. Every stage leaves its
+result in the work folder. A result that is there is passed over, or gone on with.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from edge_et.tuning.mini.vision.backbone import find_tower_graph, load_tower
 from edge_et.tuning.mini.vision.class_words import class_words
 from edge_et.tuning.mini.vision.classifier import load_classifier
 from edge_et.tuning.mini.vision.classifier_gate import fit_trust
-from edge_et.tuning.mini.vision.crop_encoder import CloserLook
+from edge_et.tuning.mini.vision.crop_encoder import CropEncoder
 from edge_et.tuning.mini.vision.crops import build_cutouts, load_cutouts
 from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, build_shards
 from edge_et.tuning.mini.vision.inventory import fit_finder
@@ -64,7 +64,7 @@ class _Workshop:
     config: TrainConfig
     trunk: VisionTrunk
     head: VisionHead
-    closer: CloserLook
+    closer: CropEncoder
     model: PeftModel
     table: torch.Tensor
     tokenizer: Tokenizer
@@ -75,7 +75,7 @@ class _Workshop:
         return Path(self.config.work)
 
     def shards(self, first: int, count: int) -> list[Path]:
-        """Makes sure of some shards."""
+        """Make sure of some shards."""
         kit = scene_kit(Path(self.config.assets))
         paths = []
         for path in build_shards(
@@ -87,18 +87,18 @@ class _Workshop:
 
 
 def train_mini(config: TrainConfig, say: Say) -> Path:
-    """Runs the stages that are not done yet.
+    """Run the stages that are not done yet.
 
     Args:
-        config: Which stages.
-        say: Told a line now and then.
+        config: which stages.
+        say: told a line now and then.
 
     Returns:
         The checkpoint of the last stage.
 
     Raises:
-        AssetError: Pictures or fonts cannot be had.
-        TuningError: A package with weights is not installed, or a part that shall learn is not
+        AssetError: pictures or fonts cannot be had.
+        TuningError: a package with weights is not installed, or a part that shall learn is not
             there.
     """
     torch.manual_seed(config.seed)

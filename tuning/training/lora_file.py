@@ -31,17 +31,17 @@ class LoraSettings:
 
 
 def read_adapter(adapter: Path, base: Path) -> dict[str, Tensor]:
-    """Reads what `edge_et.export.llm.export_lora.export_lora` wrote.
+    """Read what `edge_et.export.llm.export_lora.export_lora` wrote.
 
     Args:
-        adapter: The GGUF of the adapter.
-        base: The GGUF of the model that it is for; its config decides the order of rows.
+        adapter: the GGUF of the adapter.
+        base: the GGUF of the model that it is for; its config decides the order of rows.
 
     Returns:
         The adapter as PEFT's state dict, float32.
 
     Raises:
-        TuningError: The file holds something else than an adapter for this model.
+        TuningError: the file holds something else than an adapter for this model.
     """
     import torch
     from gguf import GGUFReader

@@ -1,8 +1,8 @@
 """Training samples: several questions packed behind one image.
 
-Goes in: the objects of a scene. Comes out: one token sequence in which every question is a branch
-of its own: it sees the image and itself, and no other question. So the image is evaluated once,
-and no question can be answered by reading another's answer.
+In: conversations about one picture. Out: one sequence of tokens, in which each conversation is a
+branch of its own: it sees the image and itself, and no other branch. So the image is evaluated
+once, and no question can be answered by reading another's answer.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def pack(
     prompts: PromptFormat,
     spelled: Sequence[Collection[str]] | None = None,
 ) -> PackedSample:
-    """Packs conversations behind one image.
+    """Pack conversations behind one image.
 
     Args:
         conversations: a branch each; `two_stage`, `captioned` and the like make them.
         tokenizer: the LLM's.
         prompts: the LLM's.
-        spelled: Words that the model writes letter by letter in each conversation, a token each, as
+        spelled: words that the model writes letter by letter in each conversation, a token each, as
             it sees them: copying letters is easy, and finding the tokens of a word that they make
             is not. None for none.
     """
@@ -78,10 +78,10 @@ def pack(
 
 
 def fill_rows(samples: Sequence[PackedSample]) -> list[list[int]]:
-    """Shares samples out to rows of a batch, so that little of it is padding.
+    """Share samples out to rows of a batch, so that little of it is padding.
 
     Args:
-        samples: To share out.
+        samples: to share out.
 
     Returns:
         The numbers of the samples in each row. No row is longer than the longest sample, or than
@@ -101,10 +101,10 @@ def fill_rows(samples: Sequence[PackedSample]) -> list[list[int]]:
 
 
 def join_row(samples: Sequence[PackedSample]) -> PackedSample:
-    """Puts samples behind each other; they stay blind to each other.
+    """Put samples behind each other; they stay blind to each other.
 
     Args:
-        samples: The samples of one row.
+        samples: the samples of one row.
 
     Returns:
         One sample. Branch b of the n-th sample is numbered `n * MAX_BRANCHES + b`; the image of the
@@ -120,7 +120,7 @@ def join_row(samples: Sequence[PackedSample]) -> PackedSample:
 
 
 def attention_mask(branches: np.ndarray) -> np.ndarray:
-    """Says which position sees which: its branch and its sample's start, never what follows.
+    """Say which position sees which: its branch and its sample's start, never what follows.
 
     Args:
         branches: int64 [B, T], numbered as in `join_row`; -1 marks padding.
@@ -137,7 +137,7 @@ def attention_mask(branches: np.ndarray) -> np.ndarray:
 def _tokenize(
     turns: Turns, spelled: Collection[str], tokenizer: Tokenizer
 ) -> tuple[list[int], list[bool]]:
-    """Tokenizes pieces apart, as they arrive at run time; tells which tokens are taught."""
+    """Tokenize pieces apart, as they arrive at run time; tell which tokens are taught."""
     ids: list[int] = []
     taught: list[bool] = []
     for text, use in turns:
@@ -149,7 +149,7 @@ def _tokenize(
 
 
 def _letters_apart(text: str, spelled: Collection[str]) -> list[str]:
-    """Cuts a text around the letters of some words; a space before a word stays with its first."""
+    """Cut a text around the letters of some words; a space before a word stays with its first."""
     if not spelled:
         return [text]
     found = re.compile(rf" ?\b(?:{'|'.join(map(re.escape, sorted(spelled)))})\b")

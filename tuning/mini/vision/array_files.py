@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def make_missing(
         yield path
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays to one file, whole or not at all."""
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays, each under its name, to one file, whole or not at all."""
     with atomic_output(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)

@@ -1,8 +1,8 @@
 """Tens of thousands of things, cut out: what the closer look and the namer learn from.
 
-Goes in: a range of seeds. Comes out: files with every thing in scenes of things, as the closer look
-would be shown it and with a little more around it, and its name; and drawings of other kinds that
-look as if they were cut out. Building continues where it was stopped.
+In: a range of seeds. Out: files with every thing in scenes of things, as the closer look would be
+shown it and with a little more around it, and its name; and drawings of other kinds that look as if
+they were cut out. Building continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Cutouts:
 
 
 def cutouts_path(folder: Path, index: int) -> Path:
-    """Returns where the things in the scenes of seeds `index * SHARD_SCENES` and on live."""
+    """Return where the things in the scenes of seeds `index * SHARD_SCENES` and on live."""
     return folder / f"cutouts-{index:05d}.npz"
 
 
@@ -96,15 +96,15 @@ def build_cutouts(
     trunk: VisionTrunk,
     head: VisionHead,
 ) -> Iterator[Path]:
-    """Renders scenes of things and cuts these out, where that is not done yet.
+    """Render scenes of things and cut these out, where that is not done yet.
 
     Args:
-        folder: Where the files are kept.
-        indices: Which files to make sure of, each of `SHARD_SCENES` scenes; 100 MB each.
-        kit: What scenes are drawn with.
-        others: Slugs of drawings of other kinds, and the styles that have them.
-        trunk: The tower's part that is not trained.
-        head: Its other part, of which the finder says how large things are; a file that is there
+        folder: where the files are kept.
+        indices: which files to make sure of, each of `SHARD_SCENES` scenes; 100 MB each.
+        kit: what scenes are drawn with.
+        others: slugs of drawings of other kinds, and the styles that have them.
+        trunk: the tower's part that is not trained.
+        head: its other part, of which the finder says how large things are; a file that is there
             is not made anew for another one.
 
     Returns:
@@ -131,7 +131,7 @@ def build_cutouts(
 
 
 def load_cutouts(paths: Sequence[Path]) -> tuple[Cutouts, Cutouts]:
-    """Reads things, whose kinds are numbers of `NAMES`, and what is of other kinds."""
+    """Read things, whose kinds are numbers of `NAMES`, and what is of other kinds."""
     columns: dict[str, list[np.ndarray]] = {}
     for path in paths:
         with np.load(path) as arrays:
@@ -143,7 +143,7 @@ def load_cutouts(paths: Sequence[Path]) -> tuple[Cutouts, Cutouts]:
 
 
 def middles(pictures: Tensor) -> Tensor:
-    """Gives pixel values of what the closer look sees of cut-outs.
+    """Give pixel values of what the closer look sees of cut-outs.
 
     Args:
         pictures: uint8 [N, 3, `CUTOUT_PIXELS`, `CUTOUT_PIXELS`].
@@ -160,15 +160,15 @@ def middles(pictures: Tensor) -> Tensor:
 
 
 def varied(pictures: Tensor, coloured: Tensor, generator: torch.Generator) -> Tensor:
-    """Gives what `middles` does of things that are shown a little otherwise.
+    """Give what `middles` does of things that are shown a little otherwise.
 
     They are turned, mirrored, stretched, off the middle, nearer or farther, and in other colours
     where these are not part of the name.
 
     Args:
-        pictures: See `middles`.
+        pictures: see `middles`.
         coloured: bool [N], whose colour is part of its name; see `is_coloured`.
-        generator: Of the CPU.
+        generator: of the CPU.
     """
     count = len(pictures)
 
@@ -193,12 +193,12 @@ def varied(pictures: Tensor, coloured: Tensor, generator: torch.Generator) -> Te
 
 
 def is_coloured(names: Tensor) -> Tensor:
-    """Says whether numbers of `NAMES` are of things whose colour is part of the name."""
+    """Say whether numbers of `NAMES` are of things whose colour is part of the name."""
     return names >= len(THING_LABELS)
 
 
 def _recoloured(shown: Tensor, off: Callable[..., Tensor]) -> Tensor:
-    """Exchanges colour channels of some, takes the colours of others, and changes contrasts."""
+    """Exchange colour channels of some, take the colours of others, and change contrasts."""
     order = off(1, 3).argsort(dim=1)
     kept = off(1, 1) > _EXCHANGED_SHARE - 0.5
     order = torch.where(kept, torch.arange(3), order)
@@ -252,7 +252,7 @@ def _without_most_shapes(objects: Sequence[SceneObject], seed: int) -> list[Scen
 def _draw_others(
     index: int, kit: SceneKit, others: Mapping[str, Sequence[Icons]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws what looks like cut-outs of other kinds."""
+    """Draw what looks like cut-outs of other kinds."""
     rng = np.random.default_rng([_OTHERS_SEED, index])
     slugs = list(others)
     kinds = rng.integers(len(slugs), size=_OTHERS)

@@ -25,7 +25,7 @@ class Letters(nn.Module):
         self.start = nn.Parameter(torch.zeros(llm_width))
 
     def begin_as(self, tokens: Tensor) -> None:
-        """Sets the tokens [1 + characters, D] that training begins with."""
+        """Set the tokens [1 + characters, D] that training begins with."""
         with torch.no_grad():
             self.shapes.copy_(tokens)
 
