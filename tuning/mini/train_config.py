@@ -1,4 +1,4 @@
-"""What `edge-et tuning train` is told: a TOML file with the stages of a training, in order.
+"""What `edge-et train run` is told: a TOML file with the stages of a training, in order.
 
 The stages of the paper (section 4: connector, instruction, captioning, extraction) are text stages
 that differ in what learns and in what is taught; before them comes the alignment, which needs no
