@@ -1,9 +1,9 @@
-"""Stage 0: points image tokens at the LLM's own word embeddings, without the LLM.
+"""Stage 0: image tokens are pointed at the LLM's own word embeddings, without the LLM.
 
-In: feature shards. Out: a vision head under which the token of an image cell looks like the words
-of what is drawn there, tells in which of the nine places that is, how many of its kind the picture
-holds, and whether it has its centre just there. This costs minutes, and gives the tuning that
-follows a start from which the LLM learns to read image tokens quickly.
+In: feature shards. Out: a vision head whose token for a cell of the image looks like the words for
+what is drawn there. The token also tells the place of the thing, how many of its kind there are,
+and whether the thing has its centre in the cell. The stage takes minutes. The LLM then learns to
+read image tokens quickly.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Learning where to trust the classifier of photographs.
+"""Training of the gate that decides where to trust the classifier of photographs.
 
 In: feature shards. Out: a gate that opens where the classifier's likeliest word is what is drawn
-there. Scenes show few photographs, and small ones, so the classifier is seldom right in them;
-people's pictures are photographs mostly. Therefore being right weighs more than being wrong.
+there. Scenes show few photographs, and small ones, so the classifier is seldom right in them. The
+pictures of people who ask are photographs mostly. Therefore being right weighs more in the loss
+than being wrong.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names of things, by how each looks.
+"""The classifier of crops: it names a thing by how it looks.
 
 In: what `crop_encoder.CropEncoder` gives. Out: how likely each name is.
 """

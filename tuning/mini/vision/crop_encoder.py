@@ -1,9 +1,9 @@
-"""A second, closer look at each thing that was found.
+"""The crop encoder: a second, closer look at each thing that was found.
 
 In: pixel values, and where things are. Out: how each thing looks. In the tower's map of the whole
-picture a thing is a handful of patches; cut out and enlarged it is a picture of its own to the same
-tower, which then tells far better what it is. What the tower learns for this alone are low-rank
-additions to its linears (LoRA, arXiv 2106.09685): its weights are not to be there twice.
+picture a thing covers a handful of patches. Cut out and enlarged, it is a picture of its own to the
+same tower, which then tells far better what it is. For these pictures the tower learns low-rank
+additions to its linears (LoRA, arXiv 2106.09685), so that its weights are there once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Tens of thousands of things, cut out: what the closer look and the namer learn from.
+"""Crops of scenes, of which the crop encoder and the crop classifier learn to name things.
 
-In: a range of seeds. Out: files with every thing in scenes of things, as the closer look would be
-shown it and with a little more around it, and its name; and drawings of other kinds that look as if
-they were cut out. Building continues where it was stopped.
+In: a range of seeds. Out: files that hold every thing in scenes of things, cut out with a margin,
+and its name; beside them drawings of other kinds, made to look as if they were cut out. Building
+goes on where it was stopped.
 """
 
 from __future__ import annotations

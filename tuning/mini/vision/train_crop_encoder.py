@@ -1,9 +1,9 @@
-"""Teaches the closer look to tell things apart, however they are drawn.
+"""Training that teaches the crop encoder to tell things apart, however they are drawn.
 
-In: cut-outs of things and their names, and of other kinds. Out: the additions to the tower's
-linears, and a namer of what things look like then. The tower has learnt to see pictures of many
-things; shown single ones in many ways, what it makes of them comes to depend less on the hand that
-drew them. Telling apart a thousand other kinds besides teaches it more of that.
+In: crops of things with their names, and of other kinds. Out: the additions to the tower's linears,
+and a classifier of crops. The tower sees single things drawn in many ways, so that what it makes of
+them depends less on who drew them. It tells a thousand other kinds apart as well, which teaches it
+more of that.
 """
 
 from __future__ import annotations

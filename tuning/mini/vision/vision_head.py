@@ -233,7 +233,7 @@ class VisionHead(nn.Module):
             features: [N, 1 + 2 P + S + R + H, C] of the trunk.
 
         Raises:
-            TuningError: they are not, but of another version's.
+            TuningError: the features were made by another version of edge-et.
         """
         begin = 2 * self._patches + 1 + recipe.SEEN_TOKENS
         reading = features[:, begin : begin + recipe.READ_TOKENS, :4]
