@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edge_et.tuning.mini.concepts import COLOURS
 from edge_et.tuning.mini.facts import ChartEntry, ChartFacts
-from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Mark, Scene
+from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, DrawnLabel, Scene
 from edge_et.tuning.mini.scenes.words import words
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ _LABEL_POINTS = 13
 
 
 class _Marker:
-    """Collects marks and what they cover."""
+    """Collect labels and what they cover."""
 
     def __init__(self) -> None:
-        self.marks: list[Mark] = []
+        self.labels: list[DrawnLabel] = []
         self.coverage = Image.new("L", (SCENE_PIXELS, SCENE_PIXELS))
         self._pen = ImageDraw.Draw(self.coverage)
 
@@ -49,8 +49,8 @@ class _Marker:
     def polygon(
         self, words: str, corners: Sequence[tuple[float, float]], centre: tuple[float, float]
     ) -> None:
-        self.marks.append(Mark(words, centre[0] / SCENE_PIXELS, centre[1] / SCENE_PIXELS))
-        self._pen.polygon(corners, fill=len(self.marks))
+        self.labels.append(DrawnLabel(words, centre[0] / SCENE_PIXELS, centre[1] / SCENE_PIXELS))
+        self._pen.polygon(corners, fill=len(self.labels))
 
     def text(self, text: str, box: tuple[float, float, float, float]) -> None:
         """Mark the characters of a text, taken to be equally wide."""
@@ -79,7 +79,7 @@ def render_chart(rng: np.random.Generator, fonts: Sequence[Path]) -> Scene:
     draw = {"bar": _draw_bars, "line": _draw_line, "pie": _draw_pie}[kind]
     picture, shown = draw(rng, figure, axes, entries, marker, font)
     return Scene(
-        picture, ChartFacts(kind, shown), tuple(marker.marks), np.asarray(marker.coverage).copy()
+        picture, ChartFacts(kind, shown), tuple(marker.labels), np.asarray(marker.coverage).copy()
     )
 
 
@@ -260,4 +260,4 @@ def _table(rng: np.random.Generator, font: Path) -> Scene:
         pen.line((x, top, x, top + row * count), fill=lines, width=2)
     entries = tuple(ChartEntry(n, None, v) for n, v in zip(names, values, strict=True))
     facts = ChartFacts("table", entries)
-    return Scene(picture, facts, tuple(marker.marks), np.asarray(marker.coverage).copy())
+    return Scene(picture, facts, tuple(marker.labels), np.asarray(marker.coverage).copy())

@@ -138,4 +138,4 @@ def render_scene(
         scene = render_print(rng, canvas, kit.fonts, held_out=kit.held_out)
     else:
         scene = render_chart(rng, kit.fonts)
-    return Scene(wear(rng, scene.picture), scene.facts, scene.marks, scene.coverage)
+    return Scene(wear(rng, scene.picture), scene.facts, scene.labels, scene.coverage)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from edge_et.tuning.mini.concepts import COLOURS, SHAPES, THINGS
 from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Mark, Scene
+from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, DrawnLabel, Scene
 
 COMPOSITIONS = ("single", "several", "counting", "sizes")
 THING_LABELS = tuple(Label(thing.name, None, thing.plural) for thing in THINGS)
@@ -103,9 +103,9 @@ def _composed(canvas: Image.Image, things: Iterable[tuple[SceneObject, Image.Ima
         mask.paste(drawing.getchannel("A"), corner)
         coverage[np.asarray(mask) > 127] = len(placed) + 1
         placed.append(thing)
-    marks = tuple(Mark(item.label.words, item.x, item.y) for item in placed)
+    labels = tuple(DrawnLabel(item.label.words, item.x, item.y) for item in placed)
     in_reading_order = sorted(placed, key=lambda item: (int(item.y * 3), int(item.x * 3)))
-    return Scene(canvas, ObjectFacts(tuple(in_reading_order)), marks, coverage)
+    return Scene(canvas, ObjectFacts(tuple(in_reading_order)), labels, coverage)
 
 
 def held_out_pair(first: Label, second: Label) -> bool:

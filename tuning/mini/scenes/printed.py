@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edge_et.tuning.mini.concepts import COLOURS
 from edge_et.tuning.mini.facts import Carrier, PrintFacts
-from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Mark, Scene
+from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, DrawnLabel, Scene
 from edge_et.tuning.mini.scenes.seven_segments import draw_segments
 from edge_et.tuning.mini.scenes.words import words
 
@@ -64,8 +64,8 @@ def render_print(
     for number, glyph in enumerate(glyphs, 1):
         cover.rectangle(glyph.box, fill=number)
     coverage = coverage.rotate(turn, Image.Resampling.NEAREST)
-    marks = tuple(_mark(glyph, turn) for glyph in glyphs)
-    return Scene(canvas, PrintFacts(carrier, lines), marks, np.asarray(coverage).copy())
+    labels = tuple(_drawn_label(glyph, turn) for glyph in glyphs)
+    return Scene(canvas, PrintFacts(carrier, lines), labels, np.asarray(coverage).copy())
 
 
 def _choose_lines(
@@ -224,12 +224,12 @@ def _widened(
     return (left - short, top - low, right + short, bottom + low)
 
 
-def _mark(glyph: Glyph, turn: float) -> Mark:
+def _drawn_label(glyph: Glyph, turn: float) -> DrawnLabel:
     """Turn a glyph's centre about the picture's middle, as `Image.rotate` does."""
     left, top, right, bottom = glyph.box
     x, y = (left + right) / 2 - SCENE_PIXELS / 2, (top + bottom) / 2 - SCENE_PIXELS / 2
     cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
-    return Mark(
+    return DrawnLabel(
         glyph.character,
         float((x * cos + y * sin) / SCENE_PIXELS + 0.5),
         float((y * cos - x * sin) / SCENE_PIXELS + 0.5),

@@ -15,7 +15,7 @@ FIRST_HELD_OUT_SEED = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class DrawnLabel:
     """Something that the vision side is taught to name where it is drawn.
 
     Attributes:
@@ -36,11 +36,11 @@ class Scene:
     Attributes:
         picture: RGB, `SCENE_PIXELS` square.
         facts: what questions are made from.
-        marks: what is drawn, in an order of no meaning.
+        labels: what is drawn, in an order of no meaning.
         coverage: uint8 [H, W]; 0 is background, k is the k-th mark, counted from 1.
     """
 
     picture: Image.Image
     facts: Facts
-    marks: tuple[Mark, ...]
+    labels: tuple[DrawnLabel, ...]
     coverage: np.ndarray

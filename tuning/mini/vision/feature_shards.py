@@ -106,7 +106,7 @@ def build_shards(
 
 def make_shard(scenes: Sequence[Scene], encode: Encode) -> FeatureShard:
     """Encode scenes and write down what their tokens show."""
-    words = sorted({mark.words for scene in scenes for mark in scene.marks})
+    words = sorted({label.words for scene in scenes for label in scene.labels})
     ids = {word: i for i, word in enumerate(words)}
     features = []
     for start in range(0, len(scenes), _ENCODED_AT_ONCE):
@@ -124,15 +124,17 @@ def make_shard(scenes: Sequence[Scene], encode: Encode) -> FeatureShard:
 
 
 def _token_words(scene: Scene, ids: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Find the marks that cover each image token most, with the shares that they cover."""
+    """Find the labels that cover each image token most, with the shares that they cover."""
     grid = scene.coverage.reshape(TOKEN_GRID, _CELL, TOKEN_GRID, _CELL)
     blocks = grid.transpose(0, 2, 1, 3).reshape(TOKEN_GRID**2, _CELL**2)
-    numbers = np.arange(1, len(scene.marks) + TOKEN_WORDS + 1)
+    numbers = np.arange(1, len(scene.labels) + TOKEN_WORDS + 1)
     shares = np.stack([(blocks == k).mean(axis=1) for k in numbers], axis=1)
     order = np.argsort(-shares, axis=1, kind="stable")[:, :TOKEN_WORDS]
     strongest = np.take_along_axis(shares, order, axis=1)
-    mark_ids = np.array([ids[m.words] for m in scene.marks] + [-1] * TOKEN_WORDS, np.int16)
-    words = np.where(strongest > 0, mark_ids[order], -1).astype(np.int16)
+    label_ids = np.array(
+        [ids[label.words] for label in scene.labels] + [-1] * TOKEN_WORDS, np.int16
+    )
+    words = np.where(strongest > 0, label_ids[order], -1).astype(np.int16)
     covered = shares.sum(axis=1, keepdims=True)
     clear = np.where(covered < _EMPTY, 0.0, strongest)
     return words, np.where((covered < _COVERED) & (covered >= _EMPTY), -1.0, clear).astype(
@@ -142,7 +144,7 @@ def _token_words(scene: Scene, ids: dict[str, int]) -> tuple[np.ndarray, np.ndar
 
 def _centres(scene: Scene) -> np.ndarray:
     centres = np.zeros((TOKEN_GRID, TOKEN_GRID), bool)
-    for mark in scene.marks:
-        row, column = (min(max(int(v * TOKEN_GRID), 0), TOKEN_GRID - 1) for v in (mark.y, mark.x))
+    for label in scene.labels:
+        row, column = (min(max(int(v * TOKEN_GRID), 0), TOKEN_GRID - 1) for v in (label.y, label.x))
         centres[row, column] = True
     return centres.reshape(-1)

@@ -77,7 +77,7 @@ def test_a_seed_always_gives_the_same_scene():
     for seed in range(12):
         once, again = render_scene(seed, KIT), render_scene(seed, KIT)
         assert once.facts == again.facts
-        assert once.marks == again.marks
+        assert once.labels == again.labels
         assert once.picture.tobytes() == again.picture.tobytes()
         assert np.array_equal(once.coverage, again.coverage)
 
@@ -127,12 +127,12 @@ def test_photographs_come_among_scenes_and_objects_where_there_are_none():
 
 def test_objects_lie_where_they_are_said_to_lie():
     for scene in scenes(60, "several"):
-        for number, mark in enumerate(scene.marks, 1):
+        for number, label in enumerate(scene.labels, 1):
             rows, columns = np.nonzero(scene.coverage == number)
             if len(rows) < 400:  # mostly hidden behind a neighbour
                 continue
-            assert abs(rows.mean() / SCENE_PIXELS - mark.y) < 0.12
-            assert abs(columns.mean() / SCENE_PIXELS - mark.x) < 0.12
+            assert abs(rows.mean() / SCENE_PIXELS - label.y) < 0.12
+            assert abs(columns.mean() / SCENE_PIXELS - label.x) < 0.12
 
 
 def test_nobody_argues_about_a_place():
@@ -163,7 +163,7 @@ def test_a_tenth_of_all_pairs_is_seen_in_held_out_scenes_alone():
     def neighbours(kit: SceneKit) -> list[bool]:
         pairs = []
         for scene in scenes(80, "several", kit):
-            labels = [mark.words for mark in scene.marks]
+            labels = [label.words for label in scene.labels]
             by_words = {item.label.words: item.label for item in scene.facts.objects}
             pairs += [
                 held_out_pair(by_words[a], by_words[b]) for a, b in itertools.pairwise(labels)
@@ -192,9 +192,9 @@ def test_held_out_words_are_never_printed_in_training():
 def test_what_is_printed_is_marked_where_it_is():
     for scene in prints(60):
         printed = "".join(scene.facts.lines).replace(" ", "").replace(":", "")
-        assert sorted(mark.words for mark in scene.marks) == sorted(printed)
-        for number, mark in enumerate(scene.marks, 1):
-            x, y = int(mark.x * SCENE_PIXELS), int(mark.y * SCENE_PIXELS)
+        assert sorted(label.words for label in scene.labels) == sorted(printed)
+        for number, label in enumerate(scene.labels, 1):
+            x, y = int(label.x * SCENE_PIXELS), int(label.y * SCENE_PIXELS)
             assert 0 <= x < SCENE_PIXELS
             assert 0 <= y < SCENE_PIXELS
             around = scene.coverage[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
@@ -212,12 +212,12 @@ def test_bars_are_as_high_as_their_values():
         if scene.facts.kind != "bar":
             continue
         assert values.count(max(values)) == values.count(min(values)) == 1
-        bars = [mark for mark in scene.marks if " bar " in mark.words]
+        bars = [label for label in scene.labels if " bar " in label.words]
         assert [int(bar.words.split()[-1]) for bar in bars] == values
         heights = [
             int((scene.coverage == number).any(axis=1).sum())
-            for number, mark in enumerate(scene.marks, 1)
-            if mark in bars
+            for number, label in enumerate(scene.labels, 1)
+            if label in bars
         ]
         assert np.argsort(heights, kind="stable").tolist()[-1] == int(np.argmax(values))
         assert int(np.argmin(heights)) == int(np.argmin(values))
@@ -237,7 +237,7 @@ def test_shards_tell_what_tokens_show_and_are_read_back(tmp_path: Path):
     for index in range(0, SHARD_SCENES, 16):
         scene = render_scene(3 * SHARD_SCENES + index, KIT)
         assert shard.scene_facts(index) == scene.facts
-        shown = {mark.words for mark in scene.marks}
+        shown = {label.words for label in scene.labels}
         covered = shard.token_shares[index, :, 0] > 0
         named = {str(shard.words[i]) for i in shard.token_words[index, covered, 0]}
         assert named
@@ -245,7 +245,7 @@ def test_shards_tell_what_tokens_show_and_are_read_back(tmp_path: Path):
         blocks = scene.coverage.reshape(8, 28, 8, 28).transpose(0, 2, 1, 3).reshape(64, -1)
         empty = shard.token_shares[index, :, 0] == 0
         assert (blocks[empty] > 0).mean() < 0.05
-        assert 1 <= shard.centres[index].sum() <= len(scene.marks)
+        assert 1 <= shard.centres[index].sum() <= len(scene.labels)
 
     assert list(build_shards(tmp_path, [3], KIT, encode)) == [path]
     assert sum(calls) == SHARD_SCENES
