@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model, new_tokenizer
 
 from edge_et.generation import Deadline, Generation, greedy
@@ -58,7 +59,14 @@ def test_a_prefill_stops_between_batches(tokenizer: Tokenizer, count: int) -> No
 
 def test_nobody_is_asked_when_all_is_read(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a", batch=16)
-    assert begun.generation.prefill(after(3))
+    held: list[int] = []
+
+    def should_stop() -> bool:
+        held.append(begun.generation.held)
+        return False
+
+    assert begun.generation.prefill(should_stop)
+    assert held == [0, 16, 32]
     assert begun.generation.held == 40
 
 
@@ -161,12 +169,15 @@ def test_a_refused_token_is_not_written(tokenizer: Tokenizer) -> None:
 def test_single_steps_tell_how_fast_the_model_writes(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a red ball", token_s=0.25)
     begun.generation.prefill()
-    begun.write(1)
+
+    def slow(logits: NDArray[np.float32]) -> int:
+        begun.clock.now_s += 0.5
+        return greedy(logits)
+
+    list(begun.generation.generate(slow, 1, lambda: False))
     assert begun.model.throughput.token_s == 0  # the first token needs no step
-    begun = Begun(tokenizer, "a red ball", token_s=0.25)
-    begun.generation.prefill()
-    begun.write(3)
-    assert begun.model.throughput.token_s == pytest.approx(0.25)
+    list(begun.generation.generate(slow, 2, lambda: False))
+    assert begun.model.throughput.token_s == pytest.approx(0.75)
 
 
 # Going on.

@@ -20,10 +20,12 @@ def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
 def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")
-    with atomic_write(target) as path:
-        path.write_text("new")
-        assert target.read_text() == "old"
-    assert target.read_text() == "new"
+    with target.open() as reader:
+        with atomic_write(target) as path:
+            path.write_text("new")
+            assert target.read_text() == "old"
+        assert target.read_text() == "new"
+        assert reader.read() == "old"  # who reads it already is not cut short
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
