@@ -17,6 +17,7 @@ from edge_et.errors import (
 )
 from edge_et.image import ImageTokens
 from edge_et.llm import Tokenizer
+from edge_et.options import AnswerOptions
 from edge_et.pipeline import ExtractThink
 from edge_et.pipeline.two_stage_call import Models
 from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
@@ -223,3 +224,17 @@ def test_the_baseline_asks_once(tmp_path: Path) -> None:
 def test_image_tokens_of_another_width_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageInputError):
         Parts(tmp_path).pipeline.answer(ImageTokens(np.zeros((4, 31), np.float32), "x"), "A?")
+
+
+CALLS = ("answer", "stream", "extract", "rethink", "answer_directly")
+
+
+@pytest.mark.parametrize("option", AnswerOptions.__struct_fields__)
+def test_no_option_is_lost_on_the_way(tmp_path: Path, option: str) -> None:
+    parts = Parts(tmp_path)
+    for name in CALLS:
+        first = "A?" if name == "rethink" else IMAGE
+        with pytest.raises(OptionError) as caught:
+            getattr(parts.pipeline, name)(first, "A?", **{option: -1})
+        assert caught.value.name == option, name
+    assert parts.tower.runs == 0

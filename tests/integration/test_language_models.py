@@ -1,0 +1,98 @@
+"""What real llama.cpp says about files, caches and their sizes."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tiny.bundle import build_bundle
+from tiny.thoughts import HINT, HINTED, change_bundle
+
+from edge_et.bundle import LanguageModelSpec, load_bundle, read_manifest
+from edge_et.errors import DecodeError, ModelFileError
+from edge_et.llm import KVCacheSettings, LanguageModel, read_shape
+from edge_et.llm.llama_cpp import LlamaModel
+from edge_et.options import KvType
+from edge_et.pipeline import Settings, open_pipeline
+from edge_et.pipeline.factory import kv_cache_bytes
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_bundle: Path) -> LanguageModelSpec:
+    return read_manifest(tiny_bundle / "bundle.json").perceiver
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "f32"])
+@pytest.mark.parametrize(
+    ("two_models", "changes", "caches"),
+    [
+        (False, {"think": {"sees": "extraction"}}, 2),
+        (True, {"extract": {"prompt": HINTED, "hint": HINT}}, 3),
+    ],
+)
+def test_the_bytes_of_a_bundle_are_those_of_all_its_caches(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kv_type: KvType,
+    two_models: bool,
+    changes: dict[str, Any],
+    caches: int,
+) -> None:
+    # More positions than a hint's cache has, and no multiple of what llama.cpp rounds to.
+    build_bundle(tmp_path, two_models=two_models, context_length=1500)
+    change_bundle(tmp_path, **changes)
+    bundle = load_bundle(tmp_path)
+    with caplog.at_level(logging.DEBUG, "edge_et.llm.native_log"):
+        open_pipeline(bundle, Settings(threads=1, kv_type=kv_type)).close()
+    sizes = re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", caplog.text)
+    assert len(sizes) == caches
+    needed = kv_cache_bytes(bundle, kv_type) / 2**20
+    assert sum(map(float, sizes)) == pytest.approx(needed, abs=0.006 * caches)  # rounded to 0.01
+
+
+def test_the_reason_of_llama_cpp_is_told(tmp_path: Path, spec: LanguageModelSpec) -> None:
+    path = tmp_path / "none.gguf"
+    path.write_bytes(b"no model at all")
+    with pytest.raises(ModelFileError, match=r"llama\.cpp cannot open it: \S") as caught:
+        LanguageModel(path, spec, adapter=None, token_count=100)
+    first = str(caught.value)
+    assert "\n" not in first
+    (tmp_path / "missing.gguf").unlink(missing_ok=True)
+    with pytest.raises(ModelFileError) as caught:
+        LanguageModel(tmp_path / "missing.gguf", spec, adapter=None, token_count=100)
+    assert "none.gguf" not in str(caught.value)  # what was told once is forgotten
+
+
+def test_a_cache_that_the_model_cannot_have_is_refused_and_harms_nothing(
+    tiny_bundle: Path, spec: LanguageModelSpec
+) -> None:
+    model = LanguageModel(tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=100)
+    with pytest.raises(DecodeError, match="a context of 64 tokens"):
+        # Its keys are 8 wide, a block of Q8_0 is 32.
+        model.new_kv_cache(KVCacheSettings(context_length=64, threads=1, kv_type="q8_0"))
+    kv_cache = model.new_kv_cache(KVCacheSettings(context_length=64, threads=1))
+    assert (kv_cache.context_length, kv_cache.kv_type) == (64, "f16")
+    assert kv_cache.shape == model.shape == read_shape(tiny_bundle / "perceiver.gguf")
+    model.close()
+
+
+def test_metadata_that_is_not_there_is_empty(tiny_bundle: Path) -> None:
+    model = LlamaModel(tiny_bundle / "perceiver.gguf", vocab_only=True)
+    assert model.metadata("general.architecture") == "llama"
+    assert model.metadata("llama.block_count") == "2"
+    assert model.metadata("llama.no_such_key") == ""
+    assert model.is_open
+    model.close()
+    assert not model.is_open
+
+
+def test_a_file_that_is_not_as_described_is_told_with_both_values(
+    tiny_bundle: Path, spec: LanguageModelSpec
+) -> None:
+    rows = spec.vocabulary_size
+    other = msgspec.structs.replace(spec, vocabulary_size=rows + 1)
+    with pytest.raises(ModelFileError, match=f"{rows}, the manifest says {rows + 1}") as caught:
+        LanguageModel(tiny_bundle / "perceiver.gguf", other, adapter=None, token_count=100)
+    assert caught.value.path == tiny_bundle / "perceiver.gguf"

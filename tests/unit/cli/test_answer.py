@@ -1,0 +1,75 @@
+from typing import Any
+
+import pytest
+
+from edge_et.cli.answer import _notes, _print_as_it_comes
+from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
+
+ANSWER = Answer(
+    text="red",
+    extraction="a ball",
+    reasoning="It is.",
+    usage={},
+    hint="the\x1bball",
+    finish_reasons={"extract": "length", "think": "stop", "answer": "deadline"},
+)
+EVENTS: list[Event] = [
+    ExtractionToken("a "),
+    ExtractionToken("ball"),
+    ReasoningToken("\nIt "),
+    ReasoningToken(" is."),
+    AnswerToken(" "),
+    AnswerToken(" re"),
+    AnswerToken("d\x1b"),
+    ANSWER,
+]
+REPLACED = "\N{REPLACEMENT CHARACTER}"
+
+
+def shown(capsys: pytest.CaptureFixture[str], events: list[Any], stages: bool) -> str:
+    _print_as_it_comes(iter(events), stages)
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def test_a_terminal_sees_the_answer_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, EVENTS, False) == f"red{REPLACED}\n"
+
+
+def test_a_terminal_sees_stages_under_titles_and_notes_behind_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert shown(capsys, EVENTS, True) == (
+        "Extraction: a ball\n"
+        "Reasoning: It  is.\n"
+        f"Answer: red{REPLACED}\n"
+        f"Hint: the{REPLACED}ball\n"
+        "Cut: extract (length), answer (deadline)\n"
+    )
+
+
+def test_a_stage_of_white_space_has_no_title(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [ExtractionToken(" \n"), AnswerToken("red"), ANSWER]
+    assert shown(capsys, events, True).startswith("Answer: red\n")
+
+
+def test_text_is_shown_when_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[str] = []
+
+    def stream() -> Any:
+        yield AnswerToken("re")
+        seen.append(capsys.readouterr().out)
+        yield AnswerToken("d")
+        seen.append(capsys.readouterr().out)
+        yield ANSWER
+
+    _print_as_it_comes(stream(), False)
+    assert seen == ["re", "d"]
+
+
+def test_where_there_is_nothing_to_note_nothing_is() -> None:
+    whole = Answer(
+        text="red", extraction="", reasoning="", usage={}, finish_reasons={"answer": "stop"}
+    )
+    assert _notes(whole) == ""

@@ -1,0 +1,122 @@
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from edge_et.cli.options import add_options
+from edge_et.options import AnswerOptions, LoadOptions
+
+# A value of each field that is not its default, as it is written and as it arrives.
+GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object]]] = {
+    AnswerOptions: {
+        "max_tiles": ("3", 3),
+        "pooling": ("2", 2),
+        "max_extraction_tokens": ("4", 4),
+        "max_thinking_tokens": ("0", 0),
+        "max_answer_tokens": ("5", 5),
+        "temperature": ("0.5", 0.5),
+        "top_p": ("1", 1.0),
+        "seed": ("0", 0),
+        "hint": ("7", "7"),
+        "thinking": ("", True),
+        "deadline_s": ("2", 2.0),
+    },
+    LoadOptions: {
+        "threads": ("3", 3),
+        "max_pixels": ("4", 4),
+        "image_cache_bytes": ("0", 0),
+        "kv_type": ("f32", "f32"),
+        "max_kv_bytes": ("6", 6),
+        "use_profile": ("no-", False),
+        "prompt_lookup": ("", True),
+        "cache_dir": ("folder", "folder"),
+        "cache_bytes": ("0", 0),
+    },
+}
+STRUCTS = pytest.mark.parametrize("kind", GIVEN, ids=lambda kind: kind.__name__)
+Kind = type[AnswerOptions] | type[LoadOptions]
+
+
+def arrived(kind: Kind, *arguments: str, only: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """Run a command that has the options of a struct, and return what it was given."""
+    got: dict[str, Any] = {}
+
+    @click.command()
+    @add_options(kind, only)
+    def command(**options: Any) -> None:
+        got.update(options)
+
+    result = CliRunner().invoke(command, arguments)
+    if result.exit_code:
+        raise SystemExit(result.output)
+    return got
+
+
+@STRUCTS
+def test_options_that_are_not_given_have_the_defaults_of_the_library(kind: Kind) -> None:
+    defaults = kind()
+    expected = {name: getattr(defaults, name) for name in kind.__struct_fields__}
+    assert arrived(kind) == expected
+    assert list(GIVEN[kind]) == list(kind.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in GIVEN.items() for name in names]
+)
+def test_every_field_is_a_flag_of_its_type(kind: Kind, name: str) -> None:
+    text, value = GIVEN[kind][name]
+    flag = name.replace("_", "-")
+    is_switch = isinstance(value, bool)
+    got = arrived(kind, *([f"--{text}{flag}"] if is_switch else [f"--{flag}", text]))
+    assert (got[name], type(got[name])) == (value, type(value))
+    others = {other: default for other, default in arrived(kind).items() if other != name}
+    assert {other: got[other] for other in others} == others
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "text"),
+    [
+        (AnswerOptions, "max-tiles", "many"),
+        (AnswerOptions, "pooling", "1.5"),
+        (AnswerOptions, "temperature", "hot"),
+        (LoadOptions, "threads", "1.5"),
+    ],
+)
+def test_what_is_no_number_is_wrong_usage(kind: Kind, name: str, text: str) -> None:
+    with pytest.raises(SystemExit, match=f"--{name}"):
+        arrived(kind, f"--{name}", text)
+
+
+def test_a_switch_is_a_yes_a_no_or_neither() -> None:
+    assert [
+        arrived(AnswerOptions, *arguments)["thinking"]
+        for arguments in ([], ["--thinking"], ["--no-thinking"])
+    ] == [None, True, False]
+
+
+def test_values_out_of_range_are_left_to_the_library() -> None:
+    assert arrived(AnswerOptions, "--max-tiles", "0")["max_tiles"] == 0
+    assert arrived(LoadOptions, "--kv-type", "q4")["kv_type"] == "q4"
+
+
+def test_a_command_may_have_some_of_the_options() -> None:
+    assert arrived(AnswerOptions, "--pooling", "1", only=("max_tiles", "pooling")) == {
+        "max_tiles": None,
+        "pooling": 1,
+    }
+    with pytest.raises(SystemExit, match="--seed"):
+        arrived(AnswerOptions, "--seed", "1", only=("max_tiles", "pooling"))
+
+
+@STRUCTS
+def test_help_describes_every_option_in_the_order_of_the_fields(kind: Kind) -> None:
+    @click.command()
+    @add_options(kind)
+    def command(**options: Any) -> None:
+        pass
+
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert [option.name for option in options] == list(kind.__struct_fields__)
+    schema_texts = [option.help or "" for option in options]
+    assert len({text for text in schema_texts if text}) == len(options)

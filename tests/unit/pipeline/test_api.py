@@ -1,0 +1,140 @@
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import edge_et
+from edge_et.bundle import Bundle, load_bundle
+from edge_et.errors import OptionError
+from edge_et.options import AnswerOptions
+from edge_et.pipeline import (
+    PROFILE_NAME,
+    DeviceProfile,
+    Settings,
+    api,
+    device_name,
+    library_versions,
+    manifest_sha256,
+    profile_folder,
+)
+
+EVERY = {name: number for number, name in enumerate(AnswerOptions.__struct_fields__, start=1)}
+
+
+class Recorder:
+    """Stands for a pipeline, and notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[tuple[object, ...], dict[str, object]]] = []
+
+    def answer(self, *args: object, **options: object) -> str:
+        self.calls.append((args, options))
+        return "an answer"
+
+
+class Opened:
+    """Stands for `open_pipeline`, and notes what it is given."""
+
+    bundle: Bundle
+    settings: Settings
+    snapshots: Any
+    open_model: Any
+
+    def __call__(self, bundle: Bundle, settings: Settings, **rest: Any) -> "Opened":
+        self.bundle, self.settings = bundle, settings
+        self.snapshots, self.open_model = rest["snapshots"], rest["open_model"]
+        return self
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Opened:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    stub = Opened()
+    monkeypatch.setattr(api, "open_pipeline", stub)
+    return stub
+
+
+@pytest.mark.parametrize("model", [None, "a name", Path("a/folder")])
+def test_every_option_of_an_answer_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, model: Any
+) -> None:
+    pipeline = Recorder()
+    monkeypatch.setattr(api, "_kept", {None if model is None else str(model): pipeline})
+    assert edge_et.answer("a.png", "Which?", model, **EVERY) == "an answer"  # type: ignore[arg-type]
+    assert pipeline.calls == [(("a.png", "Which?"), EVERY)]
+
+
+def test_a_bundle_is_opened_as_it_is_where_nobody_says_otherwise(
+    tiny_bundle: Path, opened: Opened
+) -> None:
+    assert edge_et.load(tiny_bundle) is opened
+    assert opened.bundle == load_bundle(tiny_bundle)
+    assert opened.settings == Settings()
+    assert opened.snapshots is None
+    assert opened.open_model.keywords == {"snapshots": None}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("threads", 17),
+        ("max_pixels", 5),
+        ("image_cache_bytes", 0),
+        ("kv_type", "q8_0"),
+        ("prompt_lookup", True),
+    ],
+)
+def test_every_option_of_a_bundle_is_passed_on(
+    tiny_bundle: Path, opened: Opened, option: str, value: Any
+) -> None:
+    edge_et.load(tiny_bundle, **{option: value})
+    assert opened.settings == Settings(**{option: value})
+
+
+def test_a_profile_is_used_unless_the_caller_wants_none(tiny_bundle: Path, opened: Opened) -> None:
+    bundle = load_bundle(tiny_bundle)
+    profile = DeviceProfile(
+        bundle_sha256=manifest_sha256(bundle),
+        device=device_name(),
+        versions=library_versions(),
+        threads=9,
+        kv_type="f32",
+        flash_attention=True,
+        perceiver=None,
+        reasoner=None,
+    )
+    profile_folder(bundle).mkdir(parents=True)
+    (profile_folder(bundle) / PROFILE_NAME).write_bytes(msgspec.json.encode(profile))
+    edge_et.load(tiny_bundle)
+    assert opened.settings == Settings(threads=9, kv_type="f32", flash_attention=True)
+    edge_et.load(tiny_bundle, use_profile=False)
+    assert opened.settings == Settings()
+
+
+def test_snapshots_lie_where_the_caller_wants_them_for_models_and_tower_alike(
+    tiny_bundle: Path, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    edge_et.load(tiny_bundle, cache_dir="kept", cache_bytes=2**20)
+    assert opened.snapshots is not None
+    assert opened.open_model.keywords == {"snapshots": opened.snapshots}
+    assert not (tmp_path / "kept").exists()  # nothing is touched before it is needed
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    opened.snapshots.later(opened.snapshots.key("test"), lambda: np.zeros(8, np.uint8))
+    opened.snapshots.close()
+    assert list((tmp_path / "kept" / "snapshots").rglob("*.snapshot"))
+
+
+def test_a_wrong_option_is_told_before_a_missing_bundle(opened: Opened, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="cache_bytes"):
+        edge_et.load(tmp_path / "none", cache_bytes=-1)
+
+
+def test_lookup_is_the_old_name_of_prompt_lookup(tiny_bundle: Path, opened: Opened) -> None:
+    with pytest.warns(DeprecationWarning, match="prompt_lookup") as caught:
+        edge_et.load(tiny_bundle, lookup=True)  # type: ignore[call-arg]
+    assert opened.settings.prompt_lookup
+    assert [warning.filename for warning in caught] == [__file__]

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from edge_et.store import atomic_write, user_cache
+
+
+def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder" / "file.gguf"
+    with atomic_write(target) as path:
+        assert path != target
+        assert path.name == target.name  # some writers put it to use
+        path.write_text("half")
+        assert not target.exists()
+        path.write_text("whole")
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with target.open() as reader:
+        with atomic_write(target) as path:
+            path.write_text("new")
+            assert target.read_text() == "old"
+        assert target.read_text() == "new"
+        assert reader.read() == "old"  # who reads it already is not cut short
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_keeps_the_older_file_and_leaves_nothing(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(error), atomic_write(target) as path:  # noqa: PT012
+        path.write_text("half")
+        path.with_name("beside").write_text("of a writer that makes two files")
+        raise error
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_write(target):
+        pass
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_caches_lie_where_the_user_wants_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert user_cache() == tmp_path / "caches" / "edge-et"
+    assert not user_cache().exists()
+    monkeypatch.setenv("XDG_CACHE_HOME", "")  # as good as unset
+    assert user_cache() == tmp_path / ".cache" / "edge-et"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert user_cache() == tmp_path / ".cache" / "edge-et"
