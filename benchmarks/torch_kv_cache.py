@@ -31,7 +31,7 @@ with needing_extra("tuning"):
     import torch
     from transformers import DynamicCache
 
-    from edge_et.tuning.mini.language_model import load_llm
+    from edge_et.tuning.training.gguf_model import load_llm
     from edge_et.tuning.training.lora_file import read_adapter
 
 _ADAPTER_PREFIX = "base_model.model."

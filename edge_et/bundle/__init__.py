@@ -6,15 +6,10 @@ and whose files are there, complete and unchanged. No model is opened here.
 
 from edge_et.bundle.loading import (
     HASH_AT_LOAD_BYTES,
-    MANIFEST_NAME,
     Bundle,
     BundleFile,
-    file_ref,
     find_bundle,
     load_bundle,
-    read_manifest,
-    resolve,
-    save_manifest,
 )
 from edge_et.bundle.manifest import (
     ChatSpec,
@@ -34,6 +29,8 @@ from edge_et.bundle.manifest import (
     VisionSpec,
     manifest_schema,
 )
+from edge_et.bundle.manifest_file import MANIFEST_NAME, read_manifest, save_manifest
+from edge_et.bundle.verify import file_ref, resolve
 
 __all__ = [
     "HASH_AT_LOAD_BYTES",

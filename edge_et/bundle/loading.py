@@ -1,37 +1,19 @@
-"""Bundles: the folder that holds everything one deployment needs, and its manifest.
+"""Bundles: the folder that holds everything one deployment needs.
 
 In: a folder, or the name of an installed bundle. Out: a `Bundle`, whose manifest follows the
-format and whose files are there, complete and unchanged. Opening the models is not done here.
-docs/bundle.md specifies the format; docs/bundle.schema.json is `manifest_schema()`.
+format and whose files are there, complete and unchanged. docs/bundle.md specifies the format.
 """
 
-import hashlib
-import importlib.util
 import os
-import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import msgspec
-from msgspec import Struct
+from edge_et.bundle.manifest import FileRef, Manifest
+from edge_et.bundle.manifest_file import MANIFEST_NAME, read_manifest
+from edge_et.bundle.verify import Progress, resolve, verify_files
+from edge_et.errors import BundleNotFoundError, WidthMismatchError
 
-from edge_et.bundle.manifest import FORMAT, READABLE_VERSIONS, FileRef, Manifest
-from edge_et.errors import (
-    BundleNotFoundError,
-    BundleVersionError,
-    FileHashError,
-    FileSizeError,
-    ManifestSchemaError,
-    ManifestSyntaxError,
-    MissingFileError,
-    MissingPackageError,
-    UnsafePathError,
-    WidthMismatchError,
-)
-
-MANIFEST_NAME = "bundle.json"
 ENTRY_POINT_GROUP = "edge_et.bundles"
 DEFAULT_BUNDLE = "mini"
 
@@ -39,18 +21,6 @@ DEFAULT_BUNDLE = "mini"
 # `Bundle.verify` hashes them. Measured with the SHA instructions of an x86 server: 1.3 GB/s, so
 # 0.05 s for 64 MiB; CPUs without such instructions take several times as long.
 HASH_AT_LOAD_BYTES = 64 * 2**20
-
-_HASH_BLOCK_BYTES = 2**20
-
-Progress = Callable[[str, int, int], None]
-"""Called with the file's path, the bytes hashed so far in all, and the bytes to hash in all."""
-
-
-class _Envelope(Struct, frozen=True):
-    """What has to be known before the rest can be read; other fields are passed over."""
-
-    format: str
-    format_version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,24 +73,7 @@ class Bundle:
             FileHashError: a file has another content than stated.
         """
         unique = {file.path: file.ref for file in self.files}
-        for path, ref in unique.items():
-            _check_size(path, ref)
-        chosen = {
-            path: ref
-            for path, ref in unique.items()
-            if up_to_bytes is None or ref.size_bytes <= up_to_bytes
-        }
-        total = sum(ref.size_bytes for ref in chosen.values())
-        done = 0
-        for path, ref in chosen.items():
-            digest = hashlib.sha256()
-            for block in _blocks(path):
-                digest.update(block)
-                done += len(block)
-                if progress is not None:
-                    progress(str(path), done, total)
-            if digest.hexdigest() != ref.sha256:
-                raise FileHashError(path, ref.sha256, digest.hexdigest())
+        verify_files(unique, progress, up_to_bytes=up_to_bytes)
 
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -194,111 +147,6 @@ def installed_bundles() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a bundle.json, without looking at the files that it names.
-
-    Args:
-        path: the file.
-
-    Raises:
-        MissingFileError: it is not there.
-        ManifestSyntaxError: it is not JSON.
-        BundleVersionError: it is another format or version.
-        ManifestSchemaError: a field is wrong; the message tells which.
-    """
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as err:
-        raise MissingFileError(path) from err
-    try:
-        content = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise ManifestSyntaxError(path, str(err)) from err
-    try:
-        envelope = msgspec.convert(content, _Envelope)
-        if envelope.format != FORMAT or envelope.format_version not in READABLE_VERSIONS:
-            found = f"{envelope.format!r} version {envelope.format_version}"
-            readable = ", ".join(map(str, READABLE_VERSIONS))
-            raise BundleVersionError(path, found, f"{FORMAT!r} versions {readable}")
-        return msgspec.convert(content, Manifest)
-    except msgspec.ValidationError as err:
-        raise ManifestSchemaError(path, str(err)) from err
-
-
-def save_manifest(manifest: Manifest, folder: Path) -> Path:
-    """Write a manifest as bundle.json, whole or not at all; equal manifests give equal bytes.
-
-    Args:
-        manifest: what to write.
-        folder: the bundle's folder, which must exist.
-
-    Returns:
-        The path of the file written.
-    """
-    path = folder / MANIFEST_NAME
-    draft = folder / f".{MANIFEST_NAME}.{os.getpid()}"
-    try:
-        with draft.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
-
-
-def file_ref(path: Path, folder: Path | None = None, *, package: str | None = None) -> FileRef:
-    """Describe a file for a manifest.
-
-    Args:
-        path: the file.
-        folder: what its path is told relative to; None: its own folder, or the package's.
-        package: the installed package that holds the file; None: the bundle holds it.
-
-    Raises:
-        MissingFileError: there is no such file.
-        MissingPackageError: the package is not installed.
-        UnsafePathError: the file does not lie inside the folder.
-    """
-    if not path.is_file():
-        raise MissingFileError(path)
-    if package is not None:
-        folder = _package_folder(package, path.name)
-    digest = hashlib.sha256()
-    size_bytes = 0
-    for block in _blocks(path):
-        digest.update(block)
-        size_bytes += len(block)
-    name = path.name
-    if folder is not None:
-        try:
-            name = path.absolute().relative_to(folder.absolute()).as_posix()
-        except ValueError as err:
-            raise UnsafePathError(str(path)) from err
-    return FileRef(path=name, size_bytes=size_bytes, sha256=digest.hexdigest(), package=package)
-
-
-def resolve(ref: FileRef, folder: Path) -> Path:
-    """Return where a file reference points to; the file need not exist.
-
-    Args:
-        ref: the reference.
-        folder: the bundle's folder.
-
-    Raises:
-        UnsafePathError: the reference is absolute or leaves its folder.
-        MissingPackageError: the package that holds the file is not installed.
-    """
-    parts = PurePosixPath(ref.path).parts
-    # A drive letter or a backslash would mean something else on Windows.
-    if ref.path.startswith("/") or ".." in parts or not parts or re.search(r"[\\:\0]", ref.path):
-        raise UnsafePathError(ref.path)
-    if ref.package is not None:
-        folder = _package_folder(ref.package, parts[-1])
-    return folder.joinpath(*parts)
-
-
 def _references(manifest: Manifest) -> list[tuple[str, FileRef]]:
     found = [("vision.graph", manifest.vision.graph)]
     if manifest.vision.weights is not None:
@@ -310,28 +158,3 @@ def _references(manifest: Manifest) -> list[tuple[str, FileRef]]:
                 found.append((f"{role}.adapter", spec.adapter))
             found.append((f"{role}.tokenizer", spec.tokenizer))
     return found
-
-
-def _package_folder(package: str, file: str) -> Path:
-    # find_spec of a top-level name looks for the package and does not import it.
-    try:
-        spec = importlib.util.find_spec(package)
-    except ValueError:  # a name without a spec, such as __main__
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingPackageError(package, file)
-    return Path(spec.submodule_search_locations[0])
-
-
-def _check_size(path: Path, ref: FileRef) -> None:
-    if not path.is_file():
-        raise MissingFileError(path)
-    size_bytes = path.stat().st_size
-    if size_bytes != ref.size_bytes:
-        raise FileSizeError(path, ref.size_bytes, size_bytes)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            yield block

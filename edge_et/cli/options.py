@@ -33,7 +33,7 @@ def add_options(
     def decorate(command: F) -> F:
         for name in reversed(only or list(hints)):
             flag = name.replace("_", "-")
-            value_type, description = _read(hints[name])
+            value_type, description = read_field(hints[name])
             is_switch = value_type is bool
             command = click.option(
                 f"--{flag}/--no-{flag}" if is_switch else f"--{flag}",
@@ -46,7 +46,7 @@ def add_options(
     return decorate
 
 
-def _read(hint: Any) -> tuple[type, str]:
+def read_field(hint: Any) -> tuple[type, str]:
     """Return the type and the description of a field."""
     description = ""
     while True:

@@ -59,8 +59,8 @@ def evaluate(
     words and pairs of things that training never saw.
     """
     from edge_et.benchmarks.quality.modes import WAYS
-    from edge_et.tuning.evaluation.compare_modes import comparison
-    from edge_et.tuning.evaluation.evaluate import read_trials, table
+    from edge_et.tuning.evaluation.evaluate import read_trials
+    from edge_et.tuning.mini.evaluate_scenes import comparison, table
 
     if not report:
         if len(results) != 1:
@@ -87,8 +87,8 @@ def _ask(
     import dataclasses
 
     import edge_et
-    from edge_et.tuning.evaluation.evaluate import sit_exam
     from edge_et.tuning.mini.assets.kit import scene_kit
+    from edge_et.tuning.mini.evaluate_scenes import take_exam as sit_exam
     from edge_et.tuning.mini.exams import EXAMS, find_exam
 
     chosen = [find_exam(name) for name in exams] or list(EXAMS)

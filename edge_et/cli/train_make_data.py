@@ -85,6 +85,7 @@ def _describer(
 ) -> "Iterator[Describer]":
     from edge_et.tuning.data import describers
     from edge_et.tuning.data.endpoint import Endpoint
+    from edge_et.tuning.mini.truth_describer import TruthDescriber
 
     if endpoint is not None:
         assert model is not None
@@ -98,4 +99,4 @@ def _describer(
         with edge_et.load(bundle) as pipe:
             yield describers.BundleDescriber(pipe)
     else:
-        yield describers.TruthDescriber()
+        yield TruthDescriber()

@@ -55,9 +55,9 @@ def failures(results: tuple[Path, ...], out: Path, way: str, assets: Path) -> No
     """Draw the first wrong answers of each exam in RESULTS, which `evaluate` wrote."""
     import dataclasses
 
-    from edge_et.tuning.evaluation.contact_sheet import write_failures
     from edge_et.tuning.evaluation.evaluate import read_trials
     from edge_et.tuning.mini.assets.kit import scene_kit
+    from edge_et.tuning.mini.evaluate_scenes import write_failures
 
     trials = read_trials(results)
     held_out = trials[0].style == "held-out"

@@ -1,15 +1,17 @@
-"""PromptLookup: draft how a text goes on, from where the same tokens stood before, if that pays.
+"""Prompt lookup decoding: drafts how a text goes on, from where the same tokens stood before.
 
-In: what one model reads and writes, and what evaluating some tokens at once took. Out: tokens that
-may come next, to be evaluated in one batch with the last one written. A guess decides nothing:
-every token is chosen as ever, and what was evaluated behind a wrong guess is dropped. Models and
-the meaning of tokens are not known here.
+In: what one model reads and writes, and what evaluating some tokens at once took. Out: draft
+tokens, to be evaluated in one batch with the last one written. A draft decides nothing: every token
+is chosen as ever, and what was evaluated behind a wrong draft token is dropped. Models and the
+meaning of tokens are not known here.
 
 On a CPU a batch of four rows takes as long as one row where memory is slow, and as long as two
-where it is fast, so draft are dear in some places and cheap in others. Both sides are learnt on
+where it is fast, so drafts are dear in some places and cheap in others. Both sides are learnt on
 the way: how often a token is what stood there before, by how many tokens before it agree, from
 every token written, drafted or not; what a batch takes from batches, each size of which is tried a
 few times. Where it does not pay, nothing is drafted.
+
+Source of the idea: github.com/apoorvumang/prompt-lookup-decoding.
 """
 
 from collections import deque
@@ -19,10 +21,10 @@ from statistics import median
 from edge_et.llm import Segment, TokenSegment
 
 MAX_DRAFT_TOKENS = 15
-"""Most tokens of a guess: with the token before them two groups of `ROW_GROUP` rows."""
+"""Most tokens of a draft: with the token before them two groups of `ROW_GROUP` rows."""
 
 _SIZES = (1, 3, 7, MAX_DRAFT_TOKENS)
-"""Tokens of a guess; few sizes are soon measured."""
+"""Tokens of a draft; few sizes are soon measured."""
 
 _GRAMS = (3, 2, 1)
 """How many tokens are looked for, the longest first."""
@@ -37,7 +39,7 @@ _BREAK = -1
 """Between two texts; no token."""
 
 _LEAST_GAIN = 1.05
-"""How much faster than single steps a guess has to be expected to be."""
+"""How much faster than single steps a draft has to be expected to be."""
 
 
 class Passages:
@@ -106,7 +108,7 @@ class Chances:
     """Tokens after which the earlier ones count half."""
 
     def __init__(self) -> None:
-        """Begin with a guess: one agreeing token says little, many say a lot."""
+        """Begin with a prior: one agreeing token says little, many say a lot."""
         self._right = [0.0] * (_LONGEST_MATCH + 1)
         self._seen = [0.0] * (_LONGEST_MATCH + 1)
 
@@ -159,7 +161,7 @@ class BatchTimes:
 
 
 class PromptLookup:
-    """Guesses for one model."""
+    """Drafts for one model."""
 
     def __init__(self) -> None:
         """Begin with nothing read."""
@@ -208,7 +210,7 @@ class PromptLookup:
         """Take what a batch took.
 
         Args:
-            rows: the token before the guess, and the guess.
+            rows: the token before the draft, and the draft.
             seconds: for evaluating them.
         """
         self._times.learn(rows, seconds)

@@ -13,10 +13,10 @@ groups 1.0 (Q4_K) and 0.8 (Q6_K); cuts at multiples of eight with eight rows or 
 for Q4_0, Q4_1, Q4_K, Q6_K, Q8_0 and F16. Without these rules four of eight greedy texts of a second
 stage changed when the cache had been emptied before it.
 
-There is one exception, and only where it is asked for: tokens that were drafted right (see
+There is one exception, and only where it is asked for: draft tokens that came true (see
 `edge_et.generation.prompt_lookup`) went through the model together with the token before them, and
 what they hold is rounded as a batch is. Read again after the cache was emptied they come one at a
-time. With the mini model (Q4_1 and an adapter), guessing up to seven tokens wherever it could, the
+time. With the mini model (Q4_1 and an adapter), drafting up to seven tokens wherever it could, the
 distance between the two best logits moved by 0.1 (median), 0.7 (99th percentile) and 1.1 (most),
 and 4 of 64 greedy texts became others, at tokens whose distance was 0.02 to 0.34 in plain decoding.
 """

@@ -1,4 +1,4 @@
-"""Turns: one user of a pipeline at a time."""
+"""The lock of a pipeline: one user at a time."""
 
 import threading
 from collections.abc import Iterator
@@ -33,12 +33,12 @@ class PipelineLock:
         self._lock.release()
 
     def is_own(self) -> bool:
-        """Return whether this thread has the turn."""
+        """Return whether this thread has the lock."""
         return self._owner == threading.get_ident()
 
     @contextmanager
     def or_own(self) -> Iterator[None]:
-        """Take the turn unless this thread has it already."""
+        """Take the lock unless this thread has it already."""
         if self.is_own():
             yield
         else:

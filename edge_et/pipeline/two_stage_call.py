@@ -310,7 +310,7 @@ class TwoStageCall:
 
 
 def check_length(chat_model: ChatModel, positions: int) -> None:
-    """Refuse what a chat_model's cache cannot hold.
+    """Refuse what a chat model's cache cannot hold.
 
     Args:
         chat_model: whose cache.

@@ -4,16 +4,11 @@ In: a chat model, a prompt with its budgets. Out: text as it is written, and a r
 generator's return value. Callers, options and pictures are not known here.
 """
 
-from edge_et.stages.extraction import (
-    answer_at_once,
-    drain,
-    extract,
-    image_prompt,
-    timed,
-    told_conversation,
-)
+from edge_et.stages.direct import answer_at_once
+from edge_et.stages.extraction import extract, image_prompt, told_conversation
 from edge_et.stages.hints import HINT_PLACEHOLDER, Hint, ask_for_hint, fit_hint, hint_prompt
 from edge_et.stages.incremental_prefill import IncrementalPrefill
+from edge_et.stages.running import drain, timed
 from edge_et.stages.thinking import RESERVED_ANSWER_TOKENS, Budget, Thinking, think, thinking_prompt
 
 __all__ = [

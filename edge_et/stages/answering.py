@@ -19,7 +19,7 @@ def write_answer(
     *,
     begun: str = "",
     stream: TextStream | None = None,
-    marks: frozenset[int] = frozenset(),
+    special_ids: frozenset[int] = frozenset(),
 ) -> Generator[AnswerToken, None, str]:
     """Read what is not read yet, and write the answer.
 
@@ -34,7 +34,7 @@ def write_answer(
         deadline: ends the answer once it has text.
         begun: text of the answer that was written already.
         stream: what goes on making text of tokens; None: nothing is held back in one.
-        marks: tokens that an answer cannot hold.
+        special_ids: tokens that an answer cannot hold.
 
     Yields:
         Text as it is written.
@@ -46,7 +46,7 @@ def write_answer(
     stream = stream or TextStream(generation.chat_model.tokenizer)
     if begun:
         yield AnswerToken(begun)
-    beginning = _Beginning(generation, budget, deadline, marks)
+    beginning = _Beginning(generation, budget, deadline, special_ids)
     text = beginning.text = begun
     for token in generation.generate(sampler, budget, beginning.is_out_of_time, beginning.refuses):
         beginning.written += 1
@@ -68,7 +68,7 @@ class _Beginning:
     """
 
     def __init__(
-        self, generation: Generation, budget: int, deadline: Deadline, marks: frozenset[int]
+        self, generation: Generation, budget: int, deadline: Deadline, special_ids: frozenset[int]
     ) -> None:
         self.text = ""
         self.written = 0
@@ -76,7 +76,7 @@ class _Beginning:
         self._stop_ids = generation.chat_model.stop_ids
         self._budget = budget
         self._deadline = deadline
-        self._marks = marks
+        self._special_ids = special_ids
 
     def is_out_of_time(self) -> bool:
         """Return whether the answer, as it is, has to do."""
@@ -84,7 +84,7 @@ class _Beginning:
 
     def refuses(self, token: int) -> bool:
         """Return whether a token may not come next."""
-        if token in self._marks:
+        if token in self._special_ids:
             return True
         if not self._is_blank():
             return False

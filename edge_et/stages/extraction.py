@@ -1,14 +1,10 @@
-"""Stage 1, and the baseline of one stage: prompt, evaluate, generate.
+"""Stage 1: the perceiver writes down what matters for a question.
 
-In: a chat_model (a tokenizer and a context over one model), image tokens, texts and budgets. Out:
-text as it is written, and a result as the generator's return value. Stage 2 is in
-`edge_et.stages.thinking`; loading, options and the caching of images are not known here.
+In: a chat model, image tokens, texts and budgets. Out: text as it is written, and an `Extraction`
+as the generator's return value. What becomes of it is not known here.
 """
 
 from collections.abc import Generator
-from dataclasses import replace
-from time import perf_counter
-from typing import TypeVar
 
 from edge_et.bundle import Sampling
 from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, new_sampler
@@ -23,38 +19,8 @@ from edge_et.llm import (
     user_turn,
     without_unread_rows,
 )
-from edge_et.results import AnswerToken, Extraction, ExtractionToken, Thought
-from edge_et.stages.answering import write_answer
+from edge_et.results import Extraction, ExtractionToken
 from edge_et.stages.incremental_prefill import IncrementalPrefill
-
-E = TypeVar("E")
-R = TypeVar("R")
-Result = TypeVar("Result", Extraction, Thought)
-
-
-def drain(events: Generator[object, None, R]) -> R:
-    """Run a stage to its end and return its result."""
-    while True:
-        try:
-            next(events)
-        except StopIteration as stop:
-            result: R = stop.value
-            return result
-
-
-def timed(events: Generator[E, None, Result]) -> Generator[E, None, Result]:
-    """Pass a stage on, and put the time spent inside it into its result."""
-    seconds = 0.0
-    while True:
-        start = perf_counter()
-        try:
-            event = next(events)
-        except StopIteration as stop:
-            seconds += perf_counter() - start
-            result: Result = stop.value
-            return replace(result, usage=replace(result.usage, seconds=seconds))
-        seconds += perf_counter() - start
-        yield event
 
 
 def image_prompt(
@@ -146,37 +112,4 @@ def extract(
         conversation=generation.segments,
         usage=generation.usage,
         finish_reasons={"extract": generation.finish_reason},
-    )
-
-
-def answer_at_once(
-    chat_model: ChatModel,
-    prompt: tuple[Segment, ...],
-    budget: int,
-    sampling: Sampling,
-    deadline: Deadline,
-) -> Generator[AnswerToken, None, Thought]:
-    """Run the one-stage baseline.
-
-    Args:
-        chat_model: the perceiver.
-        prompt: from `image_prompt`.
-        budget: most tokens to write, at least 1.
-        sampling: how to choose them.
-        deadline: ends the answer once it has text.
-
-    Yields:
-        Text as it is written.
-
-    Returns:
-        The answer; its seconds are filled in by `timed`.
-    """
-    generation = Generation(chat_model, prompt, deadline)
-    text = yield from write_answer(generation, new_sampler(sampling), budget, deadline)
-    return Thought(
-        answer=text.strip(),
-        reasoning="",
-        tokens=tuple(generation.tokens),
-        usage=generation.usage,
-        finish_reasons={"answer": generation.finish_reason},
     )

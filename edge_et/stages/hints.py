@@ -16,7 +16,7 @@ from edge_et.bundle import HintSpec, ThinkSpec
 from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, greedy
 from edge_et.llm import Segment, fill, system_turn, to_segments, user_turn
 from edge_et.results import FinishReason, PhaseUsage
-from edge_et.stages.thinking import thought_marks
+from edge_et.stages.thinking import thought_ids
 
 HINT_PLACEHOLDER = "{hint}"
 
@@ -81,7 +81,7 @@ def ask_for_hint(
     Args:
         chat_model: who is asked.
         spec: how.
-        think: how thoughts are marked; a hint cannot hold the marks.
+        think: how thoughts are marked; a hint cannot hold their special tokens.
         question: the question; it is the hint as well if nothing is written.
         deadline: lends its clock.
         should_stop: says when to cut the hint.
@@ -90,8 +90,9 @@ def ask_for_hint(
     generation = Generation(chat_model, hint_prompt(chat_model, spec, think, question), deadline)
     reason: FinishReason = "deadline"
     if generation.prefill(should_stop):
-        marks = thought_marks(think, chat_model.tokenizer)
-        for _ in generation.generate(greedy, spec.max_hint_tokens, should_stop, marks.__contains__):
+        special_ids = thought_ids(think, chat_model.tokenizer)
+        refuses = special_ids.__contains__
+        for _ in generation.generate(greedy, spec.max_hint_tokens, should_stop, refuses):
             pass
         reason = generation.finish_reason
     text = chat_model.tokenizer.decode(generation.tokens).strip() or question

@@ -1,4 +1,4 @@
-"""Overlap: the reasoner reads the extraction while the perceiver is still writing it.
+"""Incremental prefill: the reasoner reads the extraction while the perceiver still writes it.
 
 In: the reasoner, what its prompt says before the extraction, and the extraction as it grows. Out: a
 cache that holds the beginning of the prompt of stage 2, so that at the end of the extraction only
@@ -11,7 +11,7 @@ rows at a time costs some more than all at once; but the reasoner begins at once
 ends, and where a deadline cuts it, most of it was read.
 
 Nothing relies on it: stage 2 compares its prompt with the cache as always. The cache holds the same
-bits as without overlap; `edge_et.llm.kv_positions` says why.
+bits as with one prefill; `edge_et.llm.kv_positions` says why.
 """
 
 from edge_et.generation import ChatModel, Deadline, ShouldStop
@@ -28,7 +28,7 @@ from edge_et.stages.thinking import Thinking
 
 
 class IncrementalPrefill:
-    """Reads what is known of stage 2's prompt.
+    """Prefills what is known of stage 2's prompt.
 
     Attributes:
         evaluated: positions that went through the reasoner so far.

@@ -158,13 +158,13 @@ def think(
         Text as it is written.
 
     Returns:
-        The thought; its seconds are filled in by `edge_et.stages.extraction.timed`.
+        The thought; its seconds are filled in by `edge_et.stages.timed`.
     """
     generation = Generation(chat_model, prompt, deadline)
     sampler = new_sampler(thinking.sampling)
     closing = thinking.closing_positions(chat_model.tokenizer)
     answer_tokens = min(thinking.budget.answer, RESERVED_ANSWER_TOKENS)
-    marks = thought_marks(thinking.spec, chat_model.tokenizer)
+    special_ids = thought_ids(thinking.spec, chat_model.tokenizer)
 
     def should_stop() -> bool:
         return deadline.passed(chat_model.throughput.seconds_for(closing, answer_tokens))
@@ -178,7 +178,13 @@ def think(
         left = 0 if reason in ("length", "deadline") else left - len(generation.tokens)
         tail = _tail(thoughts)
     prose, begun, stream = yield from _write_prose(
-        generation, sampler, thinking.spec.answer_marker, left, should_stop, marks=marks, tail=tail
+        generation,
+        sampler,
+        thinking.spec.answer_marker,
+        left,
+        should_stop,
+        special_ids=special_ids,
+        tail=tail,
     )
     reason = generation.finish_reason if reason == "stop" else reason
     text = yield from write_answer(
@@ -188,7 +194,7 @@ def think(
         deadline,
         begun=begun,
         stream=stream,
-        marks=marks,
+        special_ids=special_ids,
     )
     return Thought(
         answer=text.strip(),
@@ -199,7 +205,7 @@ def think(
     )
 
 
-def thought_marks(spec: ThinkSpec, tokenizer: Tokenizer) -> frozenset[int]:
+def thought_ids(spec: ThinkSpec, tokenizer: Tokenizer) -> frozenset[int]:
     """Return the tokens that open and close a thought; none where the reasoner has none."""
     texts = (spec.thoughts.start, spec.thoughts.end) if spec.thoughts else ()
     found = map(tokenizer.special_id, texts)
@@ -261,7 +267,7 @@ def _write_prose(
     budget: int,
     should_stop: ShouldStop,
     *,
-    marks: frozenset[int],
+    special_ids: frozenset[int],
     tail: str,
 ) -> Generator[ReasoningToken, None, tuple[str, str, TextStream]]:
     """Write what comes before the answer marker, and put the marker in where it does not come.
@@ -272,7 +278,7 @@ def _write_prose(
         marker: separates prose and answer.
         budget: most tokens; 0 puts the marker in at once.
         should_stop: see `edge_et.generation.generation.ShouldStop`.
-        marks: tokens that prose cannot hold.
+        special_ids: tokens that prose cannot hold.
         tail: trusted text that is put in before the marker where there is no prose.
 
     Yields:
@@ -288,7 +294,7 @@ def _write_prose(
     text = ""
     if budget:
         generation.prefill()
-    for token in generation.generate(sampler, budget, should_stop, marks.__contains__):
+    for token in generation.generate(sampler, budget, should_stop, special_ids.__contains__):
         if piece := splitter.push(stream.push(token)):
             text += piece
             yield ReasoningToken(piece)

@@ -333,7 +333,7 @@ def _reasoner_talker(model: LlmSource) -> Talker:
 
 
 def _limited(eyes: VisionLanguageModel, max_tiles: int | None) -> Processing:
-    """The checkpoint's image processing, with fewer tiles if wanted."""
+    """Return the checkpoint's image processing, with fewer tiles if wanted."""
     processing = eyes.processing
     if max_tiles is None:
         return processing

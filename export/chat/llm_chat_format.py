@@ -125,7 +125,7 @@ def stop_tokens(folder: Path, tokenizer: Any) -> tuple[str, ...]:
 
 
 def _turns(render: Render) -> tuple[str, str, str]:
-    """What opens a turn, with a place for the role; what closes it; what follows at the end."""
+    """Return what opens a turn, with a place for the role; what closes it; what ends a chat."""
     text = render(("system", _SYSTEM), ("user", _USER))
     before, found, rest = text.partition(_SYSTEM)
     between, also_found, after = rest.partition(_USER)

@@ -118,7 +118,7 @@ def text_prompts_that_differ(
 
 
 def _qwen_1_5(words: str) -> str:
-    """The prompt as LLaVA-NeXT's `conv_templates["qwen_1_5"]` writes it."""
+    """Return the prompt as LLaVA-NeXT's `conv_templates["qwen_1_5"]` writes it."""
     return (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         f"<|im_start|>user\n{IMAGE_MARK}\n{words}<|im_end|>\n<|im_start|>assistant\n"

@@ -152,7 +152,7 @@ def render(tokenizer: Any, messages: list[dict[str, Any]], **options: bool) -> s
 
 
 def picture_messages(words: str, *, image: bool) -> list[dict[str, Any]]:
-    """A system turn and a user's, as templates for pictures take them.
+    """Return a system turn and a user's, as templates for pictures take them.
 
     Args:
         words: what the user says.

@@ -22,5 +22,5 @@ class Qwen3:
     def gguf_rows(
         self, name: str, values: NDArray[np.float32], config: LlmConfig
     ) -> NDArray[np.float32]:
-        """The rows as they are."""
+        """Return the rows as they are."""
         return values

@@ -59,7 +59,7 @@ class Layout(Protocol):
     """Hooks of one architecture."""
 
     def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
-        """Settings of the language model, complete, as its own config.json would have them."""
+        """Return all settings of the language model, as its own config.json would have them."""
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
         """Whose tensor is whose."""
@@ -74,7 +74,7 @@ class Layout(Protocol):
         tensors: TensorFiles,
         tower_folder: Path | None,
     ) -> VisionPart:
-        """What the config says about the vision side.
+        """Return what the config says about the vision side.
 
         Args:
             content: of config.json.

@@ -116,7 +116,7 @@ class LlavaNext:
         self._architecture = architecture
 
     def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
-        """Settings of the language model; LLaVA takes any rope scaling away when it loads one."""
+        """Return the language model's settings; LLaVA takes rope scaling away when it loads one."""
         settings = content | {"model_type": self._model_type, "rope_scaling": None}
         return complete_settings(settings, {self._model_type: self._architecture}, path)
 
@@ -147,7 +147,7 @@ class LlavaNext:
         tensors: TensorFiles,
         tower_folder: Path | None,
     ) -> VisionPart:
-        """What the config, the tower's name and its shapes say about the vision side."""
+        """Return what the config, the tower's name and its shapes say about the vision side."""
         settings = _settings(content, path)
         known = _known_tower(settings.mm_vision_tower, path)
         layers = settings.projector_layers
@@ -176,7 +176,7 @@ class LlavaNext:
         )
 
     def chat(self, folder: Path) -> ChatFormat:
-        """The conversation template that LLaVA-NeXT names `qwen_1_5`."""
+        """Return the conversation template that LLaVA-NeXT names `qwen_1_5`."""
         return qwen_1_5_format(folder)
 
 

@@ -60,7 +60,7 @@ class LlavaOnevision:
     """Hooks of `LlavaOnevisionForConditionalGeneration`."""
 
     def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
-        """Settings of the language model."""
+        """Return the settings of the language model."""
         text = content.get("text_config")
         if not isinstance(text, dict):
             raise UnreadableCheckpointError(f"{path} has no text_config")
@@ -83,7 +83,7 @@ class LlavaOnevision:
         )
 
     def tower_beside(self, content: dict[str, Any], path: Path, tensors: TensorFiles) -> str | None:
-        """The tower is always inside."""
+        """Return nothing to fetch: the tower is always inside."""
         return None
 
     def vision(
@@ -93,7 +93,7 @@ class LlavaOnevision:
         tensors: TensorFiles,
         tower_folder: Path | None,
     ) -> VisionPart:
-        """What the two configs say about the vision side."""
+        """Return what the two configs say about the vision side."""
         settings = _settings(content, path)
         layer = settings.vision_feature_layer
         ratio = _ANYRES_MAX.fullmatch(settings.vision_aspect_ratio)
@@ -129,7 +129,7 @@ class LlavaOnevision:
         )
 
     def chat(self, folder: Path) -> ChatFormat:
-        """What the checkpoint's template writes."""
+        """Return what the checkpoint's template writes."""
         return template_format(folder)
 
 

@@ -145,7 +145,7 @@ def _read_adapter_config(folder: Path) -> AdapterConfig:
 def _adapted(
     config: AdapterConfig, shapes: dict[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, int]]:
-    """The linears that the adapter is for: name of the weight -> output and input width."""
+    """Return the linears that the adapter is for: name of the weight -> output and input width."""
     adapted: dict[str, tuple[int, int]] = {}
     for name, shape in shapes.items():
         if not name.endswith(".weight") or not _targeted(

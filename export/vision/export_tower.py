@@ -128,7 +128,7 @@ def export_tower(
 
 
 def _run_torch(tower: TowerWithProjector) -> list[dict[str, NDArray[np.float32]]]:
-    """The inputs and outputs of the comparison by name, for each number of tiles."""
+    """Return the inputs and outputs of the comparison by name, for each number of tiles."""
     random = np.random.default_rng(_CHECK_SEED)
     size = tower.backbone.image_size
     names = _output_names(tower)

@@ -1,7 +1,7 @@
-"""Who writes the descriptions: a model behind an endpoint, a local bundle, or the ground truth.
+"""Who writes the descriptions: a model behind an endpoint, or a local bundle.
 
-Goes in: a picture and its questions with answers. Comes out: a `Description`. What a model wrote is
-text from elsewhere and is checked before it is kept.
+In: a picture and its questions with answers. Out: a `Description`. What a model wrote is text from
+elsewhere and is checked before it is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from edge_et.errors import PromptTooLongError
 from edge_et.tuning.data.extraction_records import fault_in
 from edge_et.tuning.data.instructions import Instruction
 from edge_et.tuning.data.statements import holding, quoted, statement
-from edge_et.tuning.mini.questions.ask import caption
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
@@ -53,8 +52,8 @@ class Description:
     """What is known about a picture.
 
     Attributes:
-        statements: What the row's pairs say, a sentence each, in their order.
-        text: A description of the picture that says all of it.
+        statements: what the row's pairs say, a sentence each, in their order.
+        text: a description of the picture that says all of it.
     """
 
     statements: tuple[str, ...]
@@ -69,11 +68,11 @@ class Describer(Protocol):
         """What the records say about where their text comes from."""
 
     def describe(self, picture: Image.Image, row: Instruction) -> Description:
-        """Describes one picture.
+        """Describe one picture.
 
         Raises:
-            RowError: If this row cannot be described.
-            EdgeETError: If no other row could be described either.
+            RowError: this row cannot be described.
+            EdgeETError: no other row could be described either.
         """
 
 
@@ -85,7 +84,7 @@ class EndpointDescriber:
         self.name = endpoint.model
 
     def describe(self, picture: Image.Image, row: Instruction) -> Description:
-        """Describes one picture; see `Describer`.
+        """Describe one picture; see `Describer`.
 
         The model is asked for statements only where rules make none, so that most rows of short
         questions cost one request.
@@ -94,7 +93,7 @@ class EndpointDescriber:
         listed = "\n".join(f"- {text}" for text in statements)
         prompt = DESCRIPTION_PROMPT.format(words=DESCRIPTION_WORDS, statements=listed)
         told = self._endpoint.complete(prompt, DESCRIPTION_TOKENS, picture)
-        return _checked(statements, told)
+        return checked_description(statements, told)
 
     def _statements(self, row: Instruction) -> list[str]:
         by_rule = [statement(pair.question, pair.answer) for pair in row.pairs]
@@ -120,39 +119,30 @@ class BundleDescriber:
         self.name = f"{pipe.manifest.name} {pipe.manifest.version}"
 
     def describe(self, picture: Image.Image, row: Instruction) -> Description:
-        """Describes one picture; see `Describer`."""
+        """Describe one picture; see `Describer`."""
         image = self._pipe.encode_image(picture)
         try:
             told = [self._pipe.extract(image, pair.question).text for pair in row.pairs]
         except PromptTooLongError as err:
             raise RowError(str(err)) from err
-        return _checked(_by_rule(row), " ".join(filter(None, dict.fromkeys(told))))
+        return checked_description(
+            rule_statements(row), " ".join(filter(None, dict.fromkeys(told)))
+        )
 
 
-class TruthDescriber:
-    """The ground truth of rendered scenes; no model is needed."""
-
-    name = "ground truth"
-
-    def describe(self, picture: Image.Image, row: Instruction) -> Description:
-        """Describes one picture; see `Describer`."""
-        if row.facts is None:
-            raise RowError("the row has no facts; only rows of rendered scenes have")
-        return _checked(_by_rule(row), caption(row.facts))
-
-
-def _by_rule(row: Instruction) -> tuple[str, ...]:
+def rule_statements(row: Instruction) -> tuple[str, ...]:
+    """Return what the pairs of a row say, by rules, or quoted where no rule applies."""
     return tuple(
         statement(pair.question, pair.answer) or quoted(pair.question, pair.answer)
         for pair in row.pairs
     )
 
 
-def _checked(statements: tuple[str, ...], told: str) -> Description:
-    """Makes sure that a description can be used, and that it says what it must.
+def checked_description(statements: tuple[str, ...], told: str) -> Description:
+    """Make sure that a description can be used, and that it says what it must.
 
     Raises:
-        RowError: If the text is empty, too long or holds control tokens.
+        RowError: the text is empty, too long or holds control tokens.
     """
     if fault := fault_in(told):
         raise RowError(f"the description {fault}")
@@ -163,7 +153,7 @@ def _checked(statements: tuple[str, ...], told: str) -> Description:
 
 
 def _string_list(reply: str) -> list[str]:
-    """Reads the JSON list in a model's reply; fences and remarks around it are passed over."""
+    """Read the JSON list in a model's reply; fences and remarks around it are passed over."""
     found = re.search(r"\[.*\]", reply, re.DOTALL)
     try:
         told = msgspec.json.decode(found.group() if found else reply, type=list[str])

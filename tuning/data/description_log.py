@@ -19,9 +19,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One described row.
 
     Attributes:
-        key: From `entry_key`.
-        statements: Of the description.
-        text: Of the description.
+        key: from `entry_key`.
+        statements: of the description.
+        text: of the description.
     """
 
     key: str
@@ -30,7 +30,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def entry_key(row: Instruction, describer: str) -> str:
-    """Returns what a row is known by: its picture, its questions and who describes it.
+    """Return what a row is known by: its picture, its questions and who describes it.
 
     Where the row stands in the file does not matter, so a data set may grow between two runs.
     """
@@ -42,10 +42,10 @@ class Journal:
     """The descriptions made so far, by key; a context manager."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the file, and cuts off a torn last line.
+        """Open or make the file, and cut off a torn last line.
 
         Raises:
-            TuningError: If the file cannot be opened, or something else wrote it.
+            TuningError: the file cannot be opened, or something else wrote it.
         """
         self._journal = journal.Journal(path, Entry, writer="make-data", error=TuningError)
         self._entries = {
@@ -64,14 +64,14 @@ class Journal:
         self._journal.__exit__(kind, error, trace)
 
     def find(self, key: str) -> Description | None:
-        """Returns what was made for a key; None if nothing was."""
+        """Return what was made for a key; None if nothing was."""
         return self._entries.get(key)
 
     def add(self, key: str, description: Description) -> None:
-        """Keeps a description; it is on the disk when this returns.
+        """Keep a description; it is on the disk when this returns.
 
         Raises:
-            TuningError: If the disk is full, or the file cannot be written for another reason.
+            TuningError: the disk is full, or the file cannot be written for another reason.
         """
         self._journal.add(Entry(key=key, statements=description.statements, text=description.text))
         self._entries[key] = description

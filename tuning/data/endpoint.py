@@ -1,7 +1,7 @@
 """A model behind an OpenAI-compatible endpoint: one request at a time, paced, tried again.
 
-Goes in: a prompt, and maybe a picture. Comes out: the text of the reply. What the text is for is
-not known here.
+In: a prompt, and maybe a picture. Out: the text of the reply. What the text is for is not known
+here.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Leaves redirects alone: following one would carry the key to another host."""
 
     def redirect_request(self, *arguments: Any, **named: Any) -> None:
-        """Returns no request to follow."""
+        """Return no request to follow."""
 
 
 class Endpoint:
@@ -79,17 +79,17 @@ class Endpoint:
         requests_per_minute: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Keeps where to ask; nothing is sent yet.
+        """Keep where to ask; nothing is sent yet.
 
         Args:
-            url: Up to and with the version, such as "http://localhost:8080/v1".
-            model: As the endpoint calls it.
-            key: Sent as a bearer token; None sends none.
-            requests_per_minute: At most so many, repeated ones counted.
-            sleep: Waits for seconds.
+            url: up to and with the version, such as "http://localhost:8080/v1".
+            model: as the endpoint calls it.
+            key: sent as a bearer token; None sends none.
+            requests_per_minute: at most so many, repeated ones counted.
+            sleep: waits for seconds.
 
         Raises:
-            TuningError: If the URL is not one of HTTP.
+            TuningError: the URL is not one of HTTP.
         """
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -105,16 +105,16 @@ class Endpoint:
         self._next_at = 0.0
 
     def complete(self, prompt: str, max_tokens: int, picture: Image.Image | None = None) -> str:
-        """Asks for one reply.
+        """Ask for one reply.
 
         Args:
-            prompt: The user's text.
-            max_tokens: Most tokens of the reply.
-            picture: Sent as a JPEG of at most 1024 pixels a side; None sends none.
+            prompt: the user's text.
+            max_tokens: most tokens of the reply.
+            picture: sent as a JPEG of at most 1024 pixels a side; None sends none.
 
         Raises:
-            RowError: If this content is refused, or has no usable reply after several tries.
-            TuningError: If the endpoint cannot be reached, or refuses whatever it is sent.
+            RowError: this content is refused, or has no usable reply after several tries.
+            TuningError: the endpoint cannot be reached, or refuses whatever it is sent.
         """
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         if picture is not None:
@@ -191,7 +191,7 @@ def _text_of(content: bytes) -> str:
 
 
 def _seconds(retry_after: str) -> float:
-    """Reads a Retry-After header: seconds or a date; 0 if it says nothing usable."""
+    """Read a Retry-After header: seconds or a date; 0 if it says nothing usable."""
     try:
         wait_s = float(retry_after)
     except ValueError:

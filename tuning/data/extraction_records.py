@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from edge_et.errors import TuningError
-from edge_et.tuning.mini import recipe
 
 MAX_TEXT_CHARS = 8000
+
+EXTRACT_PROMPT = "Describe the picture. Pay attention to: {question}"
+"""What the perceiver is asked in a record, where the caller says nothing else."""
 
 # Control tokens as chat formats write them. A tokenizer would read such text as the token itself,
 # so that a data set could end a turn or begin one.
@@ -28,15 +30,15 @@ class ExtractionRecord(
     """One training sample of the extraction stage.
 
     Attributes:
-        id: Names the sample within its file.
-        image: Path of the picture, relative to the folder of pictures, parts separated by "/".
-        prompt: What the perceiver is asked, from `training_prompt`.
-        question: What is to be answered.
-        answer: The right answer.
-        extraction: What the perceiver should write down.
-        statements: What the question-answer pairs of the picture say, a sentence each.
-        describer: What wrote the extraction.
-        reasoning: What should be thought before the answer; empty if nobody wrote it.
+        id: names the sample within its file.
+        image: path of the picture, relative to the folder of pictures, parts separated by "/".
+        prompt: what the perceiver is asked, with the question it shall pay attention to.
+        question: what is to be answered.
+        answer: the right answer.
+        extraction: what the perceiver should write down.
+        statements: what the question-answer pairs of the picture say, a sentence each.
+        describer: what wrote the extraction.
+        reasoning: what should be thought before the answer; empty if nobody wrote it.
     """
 
     image: str
@@ -50,13 +52,8 @@ class ExtractionRecord(
     reasoning: str = ""
 
 
-def training_prompt(question: str) -> str:
-    """Returns what the perceiver is asked, with the question it shall pay attention to."""
-    return recipe.EXTRACT_PROMPT.format(image="", question=question).strip()
-
-
 def fault_in(text: str) -> str | None:
-    """Says what is wrong with a text that was written elsewhere.
+    """Say what is wrong with a text that was written elsewhere.
 
     Returns:
         A few words, such as "is empty"; None if the text can be used.
@@ -73,13 +70,13 @@ def fault_in(text: str) -> str | None:
 
 
 def read_records(path: Path) -> list[ExtractionRecord]:
-    """Reads a file of training samples; an empty line is skipped.
+    """Read a file of training samples; an empty line is skipped.
 
     Args:
         path: JSON Lines, as `make-data` writes it or as written by hand.
 
     Raises:
-        TuningError: If the file cannot be read, a line is no record, or a text cannot be used.
+        TuningError: the file cannot be read, a line is no record, or a text cannot be used.
     """
     decoder = msgspec.json.Decoder(ExtractionRecord)
     try:

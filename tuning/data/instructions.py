@@ -1,7 +1,7 @@
 """Reads visual instruction data: LLaVA's JSON, or JSON Lines of image, question and answer.
 
-Goes in: a file. Comes out: one `Instruction` a row, or a `BrokenRow` that says what is wrong with
-it. Pictures are not opened here; where their paths may lead is checked by `picture_path`.
+In: a file. Out: one `Instruction` a row, or a `BrokenRow` that says what is wrong with it. Pictures
+are not opened here; where their paths may lead is checked by `picture_path`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import msgspec
 
 from edge_et.errors import TuningError
 from edge_et.tuning.data.extraction_records import fault_in
-from edge_et.tuning.mini.facts import Facts
 
 # Instruction sets append how to answer; that is no part of what is asked.
 _ANSWER_FORM = re.compile(
@@ -29,9 +28,9 @@ class Pair:
     """A question and its answer.
 
     Attributes:
-        question: Without the place of the image, and without how to answer.
-        answer: The right one.
-        reasoning: What should be thought before the answer; empty if nobody wrote it.
+        question: without the place of the image, and without how to answer.
+        answer: the right one.
+        reasoning: what should be thought before the answer; empty if nobody wrote it.
     """
 
     question: str
@@ -44,12 +43,12 @@ class Instruction:
     """A usable row: one picture with questions about it.
 
     Attributes:
-        row: Its number in the file, from 1: of the line, or of the list's element.
-        content: The row as it stands in the file.
-        id: The row's own, or "row-" and the number.
-        image: Path of the picture, as the row tells it; not checked yet.
-        pairs: At least one.
-        facts: The ground truth of a rendered scene.
+        row: its number in the file, from 1: of the line, or of the list's element.
+        content: the row as it stands in the file.
+        id: the row's own, or "row-" and the number.
+        image: path of the picture, as the row tells it; not checked yet.
+        pairs: at least one.
+        facts: JSON of the ground truth, where the row has it; a recipe knows its form.
     """
 
     row: int
@@ -57,7 +56,7 @@ class Instruction:
     id: str
     image: str
     pairs: tuple[Pair, ...]
-    facts: Facts | None = None
+    facts: msgspec.Raw | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +64,9 @@ class BrokenRow:
     """A row that cannot be used.
 
     Attributes:
-        row: As of `Instruction`.
-        content: As of `Instruction`.
-        reason: What is wrong.
+        row: as of `Instruction`.
+        content: as of `Instruction`.
+        reason: what is wrong.
     """
 
     row: int
@@ -94,17 +93,17 @@ class _Question(msgspec.Struct):
     answer: str | int | float
     id: str | int | None = None
     reasoning: str = ""
-    facts: Facts | None = None
+    facts: msgspec.Raw = msgspec.Raw()
 
 
 def read_instructions(path: Path) -> list[Instruction | BrokenRow]:
-    """Reads a file of either format; a row tells by its keys which one it is of.
+    """Read a file of either format; a row tells by its keys which one it is of.
 
     Args:
-        path: A JSON list, or JSON Lines; an empty line is no row.
+        path: a JSON list, or JSON Lines; an empty line is no row.
 
     Raises:
-        TuningError: If the file cannot be read, is a damaged JSON list, or has no rows.
+        TuningError: the file cannot be read, is a damaged JSON list, or has no rows.
     """
     try:
         content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
@@ -125,14 +124,14 @@ def read_instructions(path: Path) -> list[Instruction | BrokenRow]:
 
 
 def picture_path(image: str, folder: Path) -> Path:
-    """Finds the picture of a row.
+    """Find the picture of a row.
 
     Args:
-        image: As the row tells it.
-        folder: Which the picture must lie in, links followed.
+        image: as the row tells it.
+        folder: which the picture must lie in, links followed.
 
     Raises:
-        ValueError: If the path leads out of the folder, or to no file.
+        ValueError: the path leads out of the folder, or to no file.
     """
     root = folder.resolve()
     try:
@@ -166,7 +165,7 @@ def _parse(number: int, content: bytes) -> Instruction:
     else:
         row = msgspec.json.decode(content, type=_Question)
         pairs = (Pair(_asked(row.question), str(row.answer).strip(), row.reasoning.strip()),)
-        facts = row.facts
+        facts = _compact(row.facts)
     row_id = f"row-{number}" if row.id is None else str(row.id)
     texts = [("id", row_id), ("image", row.image)]
     for pair in pairs:
@@ -176,6 +175,12 @@ def _parse(number: int, content: bytes) -> Instruction:
         if fault := fault_in(text):
             raise ValueError(f"{name} {fault}")
     return Instruction(number, content, row_id, row.image, pairs, facts)
+
+
+def _compact(facts: msgspec.Raw) -> msgspec.Raw | None:
+    """Return JSON without spaces; None where there is none, or null."""
+    text = msgspec.json.format(bytes(facts), indent=-1) if bytes(facts) else b"null"
+    return None if text == b"null" else msgspec.Raw(text)
 
 
 def _pairs(turns: list[_Turn]) -> tuple[Pair, ...]:
@@ -191,6 +196,6 @@ def _pairs(turns: list[_Turn]) -> tuple[Pair, ...]:
 
 
 def _asked(question: str) -> str:
-    """Removes what is no question: the image's place, line ends of DOS, how to answer."""
+    """Remove what is no question: the image's place, line ends of DOS, how to answer."""
     text = question.replace(_IMAGE_MARK, "").replace("\r\n", "\n").strip()
     return _ANSWER_FORM.sub(r"\1", text).strip() or text

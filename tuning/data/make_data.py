@@ -1,9 +1,9 @@
 """Makes extraction data, row by row.
 
-Goes in: instructions, a folder of pictures and a describer. Comes out: a file of
-`ExtractionRecord`s in the order of the input, and one of the rows that cannot be used. Both are
-written at the end, whole; until then a journal holds what was made, so that a run that was killed
-goes on where it was. A rejected row is not in the journal: the next run tries it again.
+In: instructions, a folder of pictures and a describer. Out: a file of `ExtractionRecord`s in the
+order of the input, and one of the rows that cannot be used. Both are written at the end, whole;
+until then a journal holds what was made, so that a run that was killed goes on where it was. A
+rejected row is not in the journal: the next run tries it again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_et.export.steps import Progress, atomic_output, no_progress
 from edge_et.image import load_image
 from edge_et.tuning.data.describers import Describer, Description, RowError
 from edge_et.tuning.data.description_log import Journal, entry_key
-from edge_et.tuning.data.extraction_records import ExtractionRecord, training_prompt
+from edge_et.tuning.data.extraction_records import EXTRACT_PROMPT, ExtractionRecord
 from edge_et.tuning.data.instructions import BrokenRow, Instruction, picture_path
 
 # A describer that fails on so many rows one after another fails on all of them.
@@ -31,9 +31,9 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     """A row that was kept apart.
 
     Attributes:
-        row: Its number in the input, from 1: of the line, or of the list's element.
-        reason: Why it cannot be used.
-        content: The row as it stands in the input.
+        row: its number in the input, from 1: of the line, or of the list's element.
+        reason: why it cannot be used.
+        content: the row as it stands in the input.
     """
 
     row: int
@@ -46,9 +46,9 @@ class Tally:
     """What a run did.
 
     Attributes:
-        made: Samples that were described now.
-        skipped: Samples that an earlier run had described.
-        rejected: Rows kept apart.
+        made: samples that were described now.
+        skipped: samples that an earlier run had described.
+        rejected: rows kept apart.
     """
 
     made: int
@@ -57,12 +57,12 @@ class Tally:
 
 
 def rejected_path(out: Path) -> Path:
-    """Returns where the rows go that cannot be used."""
+    """Return where the rows go that cannot be used."""
     return out.with_name(f"{out.stem}.rejected.jsonl")
 
 
 def journal_path(out: Path) -> Path:
-    """Returns where a run keeps what it has done."""
+    """Return where a run keeps what it has done."""
     return out.with_name(f"{out.stem}.journal.jsonl")
 
 
@@ -72,23 +72,25 @@ def make_data(
     out: Path,
     describer: Describer,
     progress: Progress = no_progress,
+    prompt: str = EXTRACT_PROMPT,
 ) -> Tally:
-    """Describes every row that no earlier run has described, and writes all of them.
+    """Describe every row that no earlier run has described, and write all of them.
 
     Args:
-        rows: In order.
-        images: Folder that the pictures' paths are relative to, and must stay in.
+        rows: in order.
+        images: folder that the pictures' paths are relative to, and must stay in.
         out: JSON Lines of `ExtractionRecord`, one for each question.
-        describer: Writes the descriptions.
-        progress: Told after each row.
+        describer: writes the descriptions.
+        progress: told after each row.
+        prompt: what the perceiver will be asked, with a place for `{question}`.
 
     Returns:
         What was done.
 
     Raises:
-        TuningError: If the describer fails altogether, or the folder or the journal cannot be used.
-        OutputError: If the output cannot be written.
-        EdgeETError: Whatever else the describer meets. What was made stays; another run goes on.
+        TuningError: the describer fails altogether, or the folder or the journal cannot be used.
+        OutputError: the output cannot be written.
+        EdgeETError: whatever else the describer meets. What was made stays; another run goes on.
     """
     if not images.is_dir():
         raise TuningError(f"{images} is no folder: --images is what the pictures' paths start from")
@@ -120,7 +122,7 @@ def make_data(
             f"none of the {len(rows)} rows can be used; {rejected_path(out)} says why; "
             f"row {rejected[0].row}: {rejected[0].reason}"
         )
-    _write_lines(out, _records(done, describer.name))
+    _write_lines(out, _records(done, describer.name, prompt))
     return Tally(made, skipped, tuple(rejected))
 
 
@@ -131,7 +133,7 @@ class _UnusableRowError(Exception):
 def _describe(
     row: Instruction | BrokenRow, images: Path, describer: Describer, journal: Journal
 ) -> tuple[Description, bool]:
-    """Returns the description of a row, and whether it was made now."""
+    """Return the description of a row, and whether it was made now."""
     if isinstance(row, BrokenRow):
         raise _UnusableRowError(row.reason)
     key = entry_key(row, describer.name)
@@ -150,9 +152,9 @@ def _describe(
 
 
 def _records(
-    done: Sequence[tuple[Instruction, Description]], describer: str
+    done: Sequence[tuple[Instruction, Description]], describer: str, prompt: str
 ) -> list[ExtractionRecord]:
-    """Makes one record a question; an id that came before gets the row's number behind it."""
+    """Make one record a question; an id that came before gets the row's number behind it."""
     records = []
     used: set[str] = set()
     for row, description in done:
@@ -165,7 +167,7 @@ def _records(
                 ExtractionRecord(
                     id=sample_id,
                     image=row.image,
-                    prompt=training_prompt(pair.question),
+                    prompt=prompt.format(question=pair.question),
                     question=pair.question,
                     answer=pair.answer,
                     extraction=description.text,
@@ -178,7 +180,7 @@ def _records(
 
 
 def _write_lines(path: Path, lines: Sequence[msgspec.Struct]) -> None:
-    """Writes JSON Lines whole; where there are none, no older file stays."""
+    """Write JSON Lines whole; where there are none, no older file stays."""
     if not lines:
         try:
             path.unlink(missing_ok=True)

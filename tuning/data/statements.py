@@ -26,11 +26,11 @@ _Rule = Callable[[re.Match[str], str], str | None]
 
 
 def statement(question: str, answer: str) -> str | None:
-    """Makes one self-contained sentence.
+    """Make one self-contained sentence.
 
     Args:
-        question: About a picture.
-        answer: The right one.
+        question: about a picture.
+        answer: the right one.
 
     Returns:
         The sentence; None if no rule fits.
@@ -51,16 +51,16 @@ def statement(question: str, answer: str) -> str | None:
 
 
 def quoted(question: str, answer: str) -> str:
-    """Puts question and answer side by side, where no statement can be made of them."""
+    """Put question and answer side by side, where no statement can be made of them."""
     return f"Question: {' '.join(question.split())} Answer: {' '.join(answer.split())}"
 
 
 def holding(description: str, statements: Sequence[str]) -> str:
-    """Appends to a description what it does not say.
+    """Append to a description what it does not say.
 
     Args:
-        description: Of a picture.
-        statements: That must be in it. One whose words all occur in one sentence counts as said.
+        description: of a picture.
+        statements: that must be in it. One whose words all occur in one sentence counts as said.
 
     Returns:
         The description, with the missing statements as sentences behind it.
@@ -77,7 +77,7 @@ def _content_words(text: str) -> set[str]:
 
 
 def _there_is(match: re.Match[str], told: str) -> str | None:
-    """Answers "Is there a dog?": yes, no, and nothing else."""
+    """Answer "Is there a dog?": yes, no, and nothing else."""
     verb, what = (match["be"] or "is").lower(), match["what"]
     if told.lower() == "yes":
         return f"there {verb} {re.sub(r'^any ', '', what, flags=re.I)}"
@@ -87,7 +87,7 @@ def _there_is(match: re.Match[str], told: str) -> str | None:
 
 
 def _is_so(match: re.Match[str], told: str) -> str | None:
-    """Answers "Is the dog brown?" and "Is the dog on the sofa?"."""
+    """Answer "Is the dog brown?" and "Is the dog on the sofa?"."""
     if told.lower() not in ("yes", "no"):
         return None
     negation = " not" if told.lower() == "no" else ""
@@ -109,7 +109,7 @@ def _what_is(match: re.Match[str], told: str) -> str:
 
 
 def _with_article(noun: str) -> str:
-    """Writes "a dog" for "dog"; longer answers and plurals are left alone."""
+    """Write "a dog" for "dog"; longer answers and plurals are left alone."""
     if not re.fullmatch(r"[a-z]+(?: [a-z]+)?", noun) or noun.endswith("s"):
         return noun
     if noun.split()[0] in ("a", "an", "the", "no", "some", "two", "three", "four", "five"):

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from edge_et.benchmarks.quality.accuracy import mean_gain
 from edge_et.benchmarks.quality.modes import WAYS
 from edge_et.tuning.evaluation.evaluate import Trial, accuracy
-from edge_et.tuning.mini.exams import EXAMS
 
 
 def paired_difference(
     trials: Sequence[Trial], way: str, other: str
 ) -> tuple[float, tuple[float, float]]:
-    """Compares two ways of answering, question by question.
+    """Compare two ways of answering, question by question.
 
     Args:
-        trials: Questions that both answered.
-        way: A key of `WAYS`.
-        other: Another.
+        trials: questions that both answered.
+        way: a key of `WAYS`.
+        other: another.
 
     Returns:
         By how much the first is right more often, and the 95% interval of that (bootstrap over
@@ -28,10 +27,14 @@ def paired_difference(
     return gain.value, gain.interval
 
 
-def comparison(trials: Sequence[Trial]) -> str:
-    """Writes Markdown tables: accuracies by steps, and what extract-then-think gains over each."""
+def comparison(trials: Sequence[Trial], two_step_exams: Collection[str]) -> str:
+    """Write Markdown tables: accuracies by steps, and what extract-then-think gains over each.
+
+    Args:
+        trials: to compare.
+        two_step_exams: names of the exams whose answers take a step from what is seen.
+    """
     ways = [way for way in WAYS if all(way in trial.replies for trial in trials)]
-    two_step_exams = {exam.name for exam in EXAMS if exam.two_steps}
     groups = {
         "all": list(trials),
         "one step": [trial for trial in trials if trial.exam not in two_step_exams],

@@ -6,16 +6,12 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
 from edge_et.export.steps import atomic_output
 from edge_et.tuning.evaluation.evaluate import Trial
-from edge_et.tuning.mini.exams import EXAMS, questions
-
-if TYPE_CHECKING:
-    from edge_et.tuning.mini.scenes.mix import SceneKit
+from edge_et.tuning.evaluation.exam import Exam
 
 _RIGHT, _WRONG = (40, 150, 60), (205, 50, 40)
 _FRAME = 3
@@ -30,9 +26,9 @@ class Card:
     """One picture of a sheet.
 
     Attributes:
-        picture: Shown small.
-        lines: Written under it, each cut to the card's width.
-        right: Frames it green or red.
+        picture: shown small.
+        lines: written under it, each cut to the card's width.
+        right: frames it green or red.
     """
 
     picture: Image.Image
@@ -41,12 +37,12 @@ class Card:
 
 
 def draw_sheet(cards: Sequence[Card], columns: int, pixels: int) -> Image.Image:
-    """Draws cards in rows.
+    """Draw cards in rows.
 
     Args:
-        cards: In reading order; as many lines on each.
-        columns: Cards a row.
-        pixels: Side of a picture.
+        cards: in reading order; as many lines on each.
+        columns: cards a row.
+        pixels: side of a picture.
     """
     lines = max(len(card.lines) for card in cards)
     width, height = pixels + 8, pixels + 8 + lines * _LINE
@@ -70,22 +66,22 @@ def draw_sheet(cards: Sequence[Card], columns: int, pixels: int) -> Image.Image:
 
 
 def write_failures(
-    trials: Sequence[Trial], kit: SceneKit, out: Path, way: str, per_exam: int = 5
+    trials: Sequence[Trial], exams: Sequence[Exam], out: Path, way: str, per_exam: int = 5
 ) -> None:
-    """Writes a JPEG of the first wrong answers of every exam.
+    """Write a JPEG of the first wrong answers of every exam.
 
     Args:
-        trials: Results of one bundle and style.
-        kit: What the scenes of that style are drawn with.
-        out: The file, replaced if it exists.
-        way: Of answering.
-        per_exam: Wrong answers an exam.
+        trials: results of one bundle and style.
+        exams: which the results are of, in the order of the sheet.
+        out: the file, replaced if it exists.
+        way: of answering.
+        per_exam: wrong answers an exam.
     """
     cards = []
-    for exam in EXAMS:
+    for exam in exams:
         wrong = {t.index: t for t in trials if t.exam == exam.name and not t.is_right(way)}
         shown = dict(sorted(wrong.items())[:per_exam])
-        for index, (picture, _) in enumerate(questions(exam, kit)):
+        for index, (picture, _) in enumerate(exam.questions()):
             if index > max(shown, default=-1):
                 break
             if index in shown:

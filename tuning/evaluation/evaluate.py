@@ -1,4 +1,4 @@
-"""How often a bundle is right on held-out scenes, by exam and by way of answering.
+"""How often a bundle is right, by exam and by way of answering.
 
 Questions go through the installed path (ONNX Runtime, GGUF, greedy). Every answer is kept as it
 comes, so that a stopped evaluation goes on, and several may share the work.
@@ -17,25 +17,24 @@ import msgspec
 from edge_et.benchmarks.quality.accuracy import Accuracy
 from edge_et.benchmarks.quality.modes import WAYS, Reply, ask, is_reply_right
 from edge_et.errors import TuningError
-from edge_et.tuning.mini.exams import EXAMS, Exam, questions
+from edge_et.tuning.evaluation.exam import Exam
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
-    from edge_et.tuning.mini.scenes.mix import SceneKit
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One question, and what each way of answering said.
 
     Attributes:
-        bundle: Name, version and hash of the bundle.
-        style: Of the drawings.
-        exam: Name of the exam.
-        index: Of the question in the exam.
-        question: As it was asked.
-        expected: The right answer.
-        expected_extraction: The right extraction.
-        replies: By way of answering, a key of `WAYS`.
+        bundle: name, version and hash of the bundle.
+        style: of the pictures.
+        exam: name of the exam.
+        index: of the question in the exam.
+        question: as it was asked.
+        expected: the right answer.
+        expected_extraction: the right extraction.
+        replies: by way of answering, a key of `WAYS`.
     """
 
     bundle: str
@@ -48,34 +47,32 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     replies: dict[str, Reply]
 
     def is_right(self, way: str) -> bool:
-        """Says whether a way of answering was right."""
+        """Say whether a way of answering was right."""
         return is_reply_right(way, self.replies[way], (self.expected,))
 
 
-def sit_exam(
+def take_exam(
     pipe: ExtractThink,
     exam: Exam,
     count: int,
-    kit: SceneKit,
     style: str,
     ways: Sequence[str],
     results: Path,
     on_trial: Callable[[int], None] = lambda asked: None,
 ) -> None:
-    """Asks a bundle the first questions of an exam, except those that the results hold already.
+    """Ask a bundle the first questions of an exam, except those that the results hold already.
 
     Args:
-        pipe: The bundle.
-        exam: Which exam.
-        count: How many questions.
-        kit: What scenes are drawn with.
-        style: Name of the drawing style, for the results.
-        ways: Ways of answering, keys of `WAYS`.
+        pipe: the bundle.
+        exam: which exam.
+        count: how many questions.
+        style: of the pictures, a name for the results.
+        ways: ways of answering, keys of `WAYS`.
         results: JSON Lines of `Trial`, appended to.
-        on_trial: Called after each question with its number.
+        on_trial: called after each question with its number.
 
     Raises:
-        TuningError: The results cannot be read.
+        TuningError: the results cannot be read.
     """
     bundle = bundle_key(pipe)
     kept = {
@@ -83,7 +80,7 @@ def sit_exam(
         for trial in (read_trials([results]) if results.exists() else ())
         if (trial.bundle, trial.style, trial.exam) == (bundle, style, exam.name)
     }
-    for index, (picture, example) in enumerate(islice(questions(exam, kit), count)):
+    for index, (picture, example) in enumerate(islice(exam.questions(), count)):
         if index not in kept:
             image = pipe.encode_image(picture)
             trial = Trial(
@@ -102,16 +99,16 @@ def sit_exam(
 
 
 def bundle_key(pipe: ExtractThink) -> str:
-    """Names a bundle by its manifest: name, version, and the start of the tower's hash."""
+    """Name a bundle by its manifest: name, version, and the start of the tower's hash."""
     manifest = pipe.manifest
     return f"{manifest.name} {manifest.version} {manifest.vision.files[-1].sha256[:8]}"
 
 
 def read_trials(paths: Sequence[Path]) -> list[Trial]:
-    """Reads results.
+    """Read results.
 
     Raises:
-        TuningError: A file cannot be read, or a line is no trial.
+        TuningError: a file cannot be read, or a line is no trial.
     """
     trials = []
     for path in paths:
@@ -128,27 +125,32 @@ def read_trials(paths: Sequence[Path]) -> list[Trial]:
 
 
 def accuracy(trials: Sequence[Trial], way: str) -> Accuracy:
-    """Counts the right answers of a way of answering."""
+    """Count the right answers of a way of answering."""
     return Accuracy(right=sum(trial.is_right(way) for trial in trials), asked=len(trials))
 
 
 def guessing(trials: Sequence[Trial]) -> float:
-    """Returns the share that the most frequent right answer alone would get."""
+    """Return the share that the most frequent right answer alone would get."""
     counts = Counter(trial.expected.lower() for trial in trials)
     return counts.most_common(1)[0][1] / len(trials)
 
 
-def table(trials: Sequence[Trial]) -> str:
-    """Writes a Markdown table: a row an exam, a column a way of answering, with 95% intervals."""
+def table(trials: Sequence[Trial], exams: Sequence[str]) -> str:
+    """Write a Markdown table: a row an exam, a column a way of answering, with 95% intervals.
+
+    Args:
+        trials: to count.
+        exams: names of exams, in the order of the rows; one without trials has no row.
+    """
     ways = [way for way in WAYS if all(way in trial.replies for trial in trials)]
     lines = [
         f"| question | asked | {' | '.join(ways)} | guessing |",
         "|---|---:|" + "---:|" * (len(ways) + 1),
     ]
-    for exam in EXAMS:
-        some = [trial for trial in trials if trial.exam == exam.name]
+    for exam in exams:
+        some = [trial for trial in trials if trial.exam == exam]
         if some:
             cells = [str(accuracy(some, way)) for way in ways]
-            row = [exam.name, str(len(some)), *cells, f"{guessing(some):.0%}"]
+            row = [exam, str(len(some)), *cells, f"{guessing(some):.0%}"]
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """The mini bundle out of a checkpoint: export, quantization, assembly.
 
-Goes in: what `mini.train_mini` left. Comes out: a verified bundle.
+In: what `mini.train_mini` left. Out: a verified bundle.
 """
 
 from __future__ import annotations
@@ -62,20 +62,20 @@ _QUANTIZATION_PICTURES = 48
 
 
 def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[StepReport]:
-    """Exports, quantizes and assembles the mini bundle.
+    """Export, quantize and assemble the mini bundle.
 
     Args:
-        checkpoint: From `train_mini`.
-        out: The bundle's folder, replaced if it is a bundle.
-        assets: Folder of downloads; see `scene_kit`.
-        version: Of the bundle's content.
+        checkpoint: from `train_mini`.
+        out: the bundle's folder, replaced if it is a bundle.
+        assets: folder of downloads; see `scene_kit`.
+        version: of the bundle's content.
 
     Returns:
         What each step wrote and how far it is from its reference.
 
     Raises:
-        TuningError: There is no such checkpoint.
-        ToolError: A step failed; nothing is left in `out`.
+        TuningError: there is no such checkpoint.
+        ToolError: a step failed; nothing is left in `out`.
     """
     work = checkpoint.parent
     state = load_checkpoint(checkpoint)
@@ -96,7 +96,9 @@ def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[
         quantized.chosen.path, head, reader, work / "vision-reading.onnx", pictures[1::2]
     )
     adapter = export_lora(
-        save_peft_adapter(state["adapter"], work / "adapter"), find_llm(), work / "lora.gguf"
+        save_peft_adapter(state["adapter"], recipe.LORA, work / "adapter"),
+        find_llm(),
+        work / "lora.gguf",
     )
     tokenizer = work / "tokenizer.json"
     build_tokenizer(find_llm()).save(str(tokenizer))

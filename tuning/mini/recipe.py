@@ -6,6 +6,9 @@ it was trained.
 
 from __future__ import annotations
 
+from edge_et.tuning.training.lora_file import LoraSettings
+from edge_et.tuning.training.prompt_format import PromptFormat
+
 # Features are taken after EARLY_LAYER of the tower's 12 layers as well; the layers behind
 # FROZEN_LAYERS learn.
 EARLY_LAYER = 4
@@ -21,9 +24,11 @@ THING_TOKENS = 3
 READ_TOKENS = 32
 IMAGE_TOKENS = SEEN_TOKENS + THING_TOKENS * LISTED_THINGS + READ_TOKENS
 
-LORA_RANK = 16
-LORA_ALPHA = 32
-LORA_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LORA = LoraSettings(
+    rank=16,
+    alpha=32,
+    linears=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+)
 
 TURN_START = "<|im_start|>{role}\n"
 TURN_END = "<|im_end|>\n"
@@ -34,3 +39,14 @@ THINK_PROMPT = "Think step by step, then answer: {question}"
 CAPTION_PROMPT = "{image}\nDescribe the picture."
 DIRECT_PROMPT = "{image}\n{question}"
 ANSWER_MARKER = "Answer:"
+
+PROMPTS = PromptFormat(
+    turn_start=TURN_START,
+    turn_end=TURN_END,
+    extract_prompt=EXTRACT_PROMPT,
+    think_prompt=THINK_PROMPT,
+    caption_prompt=CAPTION_PROMPT,
+    direct_prompt=DIRECT_PROMPT,
+    answer_marker=ANSWER_MARKER,
+    image_tokens=IMAGE_TOKENS,
+)

@@ -13,19 +13,20 @@ from tokenizers import Tokenizer
 from edge_et.errors import TuningError
 from edge_et.tuning.mini.facts import Facts, printed_words
 from edge_et.tuning.mini.questions.ask import ask, caption, kinds_for
+from edge_et.tuning.mini.questions.kinds import RELATION_KINDS, TWO_STEP_KINDS
+from edge_et.tuning.mini.recipe import PROMPTS
 from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, FeatureShard, load_shard
-from edge_et.tuning.training.example import RELATION_KINDS, TWO_STEP_KINDS, Example
-from edge_et.tuning.training.packed_samples import (
-    PackedSample,
+from edge_et.tuning.training.conversations import (
     Turns,
     captioned,
     captioned_two_stage,
     direct,
     extraction_only,
-    pack,
     practice,
     two_stage,
 )
+from edge_et.tuning.training.example import Example
+from edge_et.tuning.training.packed_samples import PackedSample, pack
 
 # Where few kinds of question fit a picture, the one with nothing to see is left out at times.
 _MANY_KINDS = 4
@@ -41,14 +42,14 @@ class Mixture:
     """What is taught about one scene.
 
     Attributes:
-        extractions: Questions answered in two stages.
-        captions: Descriptions without a question.
-        direct: Questions answered at once.
-        practice: Questions of two steps about another scene, behind what the extraction should say
+        extractions: questions answered in two stages.
+        captions: descriptions without a question.
+        direct: questions answered at once.
+        practice: questions of two steps about another scene, behind what the extraction should say
             of that one. The reasoning alone is taught: to read the extraction, and not the picture.
-        lookups: Further extractions of what is at a place, of scenes that hold several things. They
+        lookups: further extractions of what is at a place, of scenes that hold several things. They
             are short, and looking up takes many to learn.
-        think_share: Extractions and captions that are taught with the reasoning after them; those
+        think_share: extractions and captions that are taught with the reasoning after them; those
             for questions of two steps are always, as reasoning is what they need.
     """
 
@@ -64,11 +65,11 @@ class SceneSource:
     """Draws scenes and questions; the same step always draws the same ones.
 
     Args:
-        shards: To draw from, one after the other, in a new order every round.
-        mixture: What is taught about a scene.
-        scenes_per_step: Which divides `SHARD_SCENES`.
-        tokenizer: The LLM's.
-        seed: Of orders and questions.
+        shards: to draw from, one after the other, in a new order every round.
+        mixture: what is taught about a scene.
+        scenes_per_step: which divides `SHARD_SCENES`.
+        tokenizer: the LLM's.
+        seed: of orders and questions.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class SceneSource:
         self._open: tuple[Path, FeatureShard] | None = None
 
     def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:
-        """Returns features float32 [B, ...] and one packed sample for each scene."""
+        """Return features float32 [B, ...] and one packed sample for each scene."""
         visit, within = divmod(step, SHARD_SCENES // self._scenes_per_step)
         round_, turn = divmod(visit, len(self._shards))
         order = np.random.default_rng([self._seed, round_]).permutation(len(self._shards))
@@ -102,9 +103,9 @@ class SceneSource:
             printed = [printed_words(facts)] * len(turns)
             for _ in range(self._mixture.practice):
                 other, example = _two_steps(shard, rng)
-                turns.append(practice(example))
+                turns.append(practice(example, PROMPTS))
                 printed.append(printed_words(other))
-            samples.append(pack(turns, self._tokenizer, printed))
+            samples.append(pack(turns, self._tokenizer, PROMPTS, printed))
         return torch.from_numpy(shard.features[rows]).float(), samples
 
     def _load(self, path: Path) -> FeatureShard:
@@ -114,28 +115,28 @@ class SceneSource:
 
 
 def conversations(facts: Facts, mixture: Mixture, rng: np.random.Generator) -> list[Turns]:
-    """Draws what is taught about one scene, a branch each."""
+    """Draw what is taught about one scene, a branch each."""
     examples = _examples(facts, mixture.extractions + mixture.direct, rng)
     turns = []
     for example in examples[: mixture.extractions]:
         thinks = example.kind in TWO_STEP_KINDS or rng.random() < mixture.think_share
-        turns.append(two_stage(example) if thinks else extraction_only(example))
-    turns += [direct(example) for example in examples[mixture.extractions :]]
+        turns.append(two_stage(example, PROMPTS) if thinks else extraction_only(example, PROMPTS))
+    turns += [direct(example, PROMPTS) for example in examples[mixture.extractions :]]
     for _ in range(mixture.lookups if _LOOKUP in kinds_for(facts) else 0):
         lookup = ask(facts, _LOOKUP, rng)
         assert lookup is not None
-        turns.append(extraction_only(lookup))
+        turns.append(extraction_only(lookup, PROMPTS))
     for _ in range(mixture.captions):
         about = _examples(facts, 1, rng)[0]
         if rng.random() < mixture.think_share:
-            turns.append(captioned_two_stage(caption(facts), about))
+            turns.append(captioned_two_stage(caption(facts), about, PROMPTS))
         else:
-            turns.append(captioned(caption(facts)))
+            turns.append(captioned(caption(facts), PROMPTS))
     return turns
 
 
 def _two_steps(shard: FeatureShard, rng: np.random.Generator) -> tuple[Facts, Example]:
-    """Draws a question of two steps about any scene of a shard that has one."""
+    """Draw a question of two steps about any scene of a shard that has one."""
     for scene in rng.permutation(SHARD_SCENES).tolist():
         facts = shard.scene_facts(scene)
         kinds = [kind for kind in kinds_for(facts) if kind in TWO_STEP_KINDS]
@@ -149,7 +150,7 @@ def _two_steps(shard: FeatureShard, rng: np.random.Generator) -> tuple[Facts, Ex
 
 
 def _examples(facts: Facts, count: int, rng: np.random.Generator) -> list[Example]:
-    """Draws questions about one scene, of different kinds as far as there are any."""
+    """Draw questions about one scene, of different kinds as far as there are any."""
     kinds = kinds_for(facts)
     if len(kinds) < _MANY_KINDS and rng.random() > _REFUSED_SHARE:
         kinds.remove("unknown")

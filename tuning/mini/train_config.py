@@ -1,4 +1,4 @@
-"""What `edge-et tuning train` is told: a TOML file with the stages of a training, in order.
+"""What `edge-et train run` is told: a TOML file with the stages of a training, in order.
 
 The stages of the paper (section 4: connector, instruction, captioning, extraction) are text stages
 that differ in what learns and in what is taught; before them comes the alignment, which needs no
@@ -33,8 +33,8 @@ class AlignStage(
     """The vocabulary-aligned stage; see `align.AlignSettings`.
 
     Attributes:
-        name: Of its checkpoint.
-        scenes: Rounded up to whole shards.
+        name: of its checkpoint.
+        scenes: rounded up to whole shards.
     """
 
     name: Name
@@ -56,9 +56,9 @@ class NamesStage(
     """The stage that teaches the closer look; see `train_closer_look`.
 
     Attributes:
-        name: Of its checkpoint.
-        scenes: Of things; rounded up to whole files of cut-outs.
-        epochs: Times each thing is seen.
+        name: of its checkpoint.
+        scenes: of things; rounded up to whole files of cut-outs.
+        epochs: times each thing is seen.
     """
 
     name: Name
@@ -77,8 +77,8 @@ class TextStage(
     """A stage that teaches to write; see `train.TrainSettings` and `scene_source.Mixture`.
 
     Attributes:
-        name: Of its checkpoint.
-        scenes: Rounded up to whole shards.
+        name: of its checkpoint.
+        scenes: rounded up to whole shards.
     """
 
     name: Name
@@ -105,16 +105,16 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A whole training.
 
     Attributes:
-        work: Folder of features, checkpoints and curves; relative to the file.
-        assets: Folder of downloads; relative to the file.
-        stage: In order. No two see the same scenes: a head remembers those that it was aligned on
+        work: folder of features, checkpoints and curves; relative to the file.
+        assets: folder of downloads; relative to the file.
+        stage: in order. No two see the same scenes: a head remembers those that it was aligned on
             better than it will ever see others.
-        adapter: A LoRA as GGUF, to go on from; relative to the file. None starts afresh.
-        head: Weights of a vision head as safetensors, to go on from; relative to the file. None
+        adapter: a LoRA as GGUF, to go on from; relative to the file. None starts afresh.
+        head: weights of a vision head as safetensors, to go on from; relative to the file. None
             starts with the tower as it is and a new projector.
-        first_scene: Seed of the first scene, a multiple of 256: a training that goes on from
+        first_scene: seed of the first scene, a multiple of 256: a training that goes on from
             another one may begin behind the scenes which that one saw.
-        seed: Of weights, batches and questions.
+        seed: of weights, batches and questions.
     """
 
     work: str
@@ -127,13 +127,13 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def load_config(path: Path) -> TrainConfig:
-    """Reads a configuration; its paths come back resolved.
+    """Read a configuration; its paths come back resolved.
 
     Args:
-        path: The TOML file.
+        path: the TOML file.
 
     Raises:
-        TuningError: It cannot be read, or a key is unknown, missing, or of a wrong value.
+        TuningError: it cannot be read, or a key is unknown, missing, or of a wrong value.
     """
     try:
         config = msgspec.toml.decode(path.read_bytes(), type=TrainConfig)

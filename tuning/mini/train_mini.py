@@ -1,7 +1,7 @@
 """The mini model's training: the stages of a configuration, one after the other.
 
-Goes in: a `TrainConfig`. Comes out: a checkpoint that `build.build_mini` makes a bundle of. Every
-stage leaves its result in the work folder and is passed over, or gone on with, when that is there.
+In: a `TrainConfig`. Out: a checkpoint that `build_mini` makes a bundle of. Every stage leaves its
+result in the work folder. A result that is there is passed over, or gone on with.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from edge_et.errors import TuningError
+from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.assets.kit import scene_kit
 from edge_et.tuning.mini.assets.other_kinds import other_kinds
-from edge_et.tuning.mini.language_model import build_tokenizer, find_llm, load_llm
+from edge_et.tuning.mini.language_model import build_tokenizer, find_llm
 from edge_et.tuning.mini.ocr.graph import PrintReader
 from edge_et.tuning.mini.scene_source import Mixture, SceneSource
 from edge_et.tuning.mini.scenes.scene import FIRST_HELD_OUT_SEED
@@ -29,12 +30,13 @@ from edge_et.tuning.mini.vision.backbone import find_tower_graph, load_tower
 from edge_et.tuning.mini.vision.class_words import class_words
 from edge_et.tuning.mini.vision.classifier import load_classifier
 from edge_et.tuning.mini.vision.classifier_gate import fit_trust
-from edge_et.tuning.mini.vision.crop_encoder import CloserLook
+from edge_et.tuning.mini.vision.crop_encoder import CropEncoder
 from edge_et.tuning.mini.vision.crops import build_cutouts, load_cutouts
 from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, build_shards
 from edge_et.tuning.mini.vision.inventory import fit_finder
 from edge_et.tuning.mini.vision.train_crop_encoder import load_closer_look, train_closer_look
 from edge_et.tuning.mini.vision.vision_head import VisionHead, VisionTrunk, split_vision
+from edge_et.tuning.training.gguf_model import load_llm
 from edge_et.tuning.training.lora_file import read_adapter
 from edge_et.tuning.training.train import (
     TrainSettings,
@@ -62,7 +64,7 @@ class _Workshop:
     config: TrainConfig
     trunk: VisionTrunk
     head: VisionHead
-    closer: CloserLook
+    closer: CropEncoder
     model: PeftModel
     table: torch.Tensor
     tokenizer: Tokenizer
@@ -73,7 +75,7 @@ class _Workshop:
         return Path(self.config.work)
 
     def shards(self, first: int, count: int) -> list[Path]:
-        """Makes sure of some shards."""
+        """Make sure of some shards."""
         kit = scene_kit(Path(self.config.assets))
         paths = []
         for path in build_shards(
@@ -85,18 +87,18 @@ class _Workshop:
 
 
 def train_mini(config: TrainConfig, say: Say) -> Path:
-    """Runs the stages that are not done yet.
+    """Run the stages that are not done yet.
 
     Args:
-        config: Which stages.
-        say: Told a line now and then.
+        config: which stages.
+        say: told a line now and then.
 
     Returns:
         The checkpoint of the last stage.
 
     Raises:
-        AssetError: Pictures or fonts cannot be had.
-        TuningError: A package with weights is not installed, or a part that shall learn is not
+        AssetError: pictures or fonts cannot be had.
+        TuningError: a package with weights is not installed, or a part that shall learn is not
             there.
     """
     torch.manual_seed(config.seed)
@@ -112,7 +114,7 @@ def train_mini(config: TrainConfig, say: Say) -> Path:
         _load_head(head, Path(config.head))
     vision.to(device)
     nn.Module.to(llm, device)
-    model = add_adapter(llm)
+    model = add_adapter(llm, recipe.LORA)
     if config.adapter is not None:
         from peft import set_peft_model_state_dict
 

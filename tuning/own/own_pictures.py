@@ -24,8 +24,8 @@ class OwnPicture:
     """A picture of one thing.
 
     Attributes:
-        label: What it shows, in words.
-        path: Its file.
+        label: what it shows, in words.
+        path: its file.
         picture: RGB, at most 640 pixels a side.
     """
 
@@ -39,10 +39,10 @@ class OwnPictures:
     """The pictures of a folder.
 
     Attributes:
-        training: To learn from.
-        held_out: To be asked about before and after, never learnt from: one in five of each label,
+        training: to learn from.
+        held_out: to be asked about before and after, never learnt from: one in five of each label,
             chosen by the files' names.
-        broken: Files that are no pictures, with what is wrong.
+        broken: files that are no pictures, with what is wrong.
     """
 
     training: tuple[OwnPicture, ...]
@@ -56,13 +56,13 @@ class OwnPictures:
 
 
 def read_own_pictures(folder: Path) -> OwnPictures:
-    """Reads `folder/LABEL/PICTURE`; underscores in the names of labels stand for spaces.
+    """Read `folder/LABEL/PICTURE`; underscores in the names of labels stand for spaces.
 
     Args:
-        folder: Holds a folder for each label.
+        folder: holds a folder for each label.
 
     Raises:
-        TuningError: There are fewer than two labels, a label has fewer than two pictures, or its
+        TuningError: there are fewer than two labels, a label has fewer than two pictures, or its
             name is not a few plain words.
     """
     try:
@@ -89,7 +89,7 @@ def read_own_pictures(folder: Path) -> OwnPictures:
 
 
 def vary(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Returns a picture slightly turned, cropped, and lighter or darker."""
+    """Return a picture slightly turned, cropped, and lighter or darker."""
     turned = picture.rotate(
         float(rng.uniform(-15, 15)), Image.Resampling.BICUBIC, fillcolor=_border_colour(picture)
     )

@@ -1,8 +1,8 @@
 """Tuning on a person's own pictures: from a folder of labels to a personal bundle.
 
-Goes in: pictures and a bundle of the mini recipe. Comes out: the same bundle with an adapter that
-knows the labels, and how often it is right on pictures kept apart, before and after. The vision
-side stays as it is, so its image tokens are made once, by the runtime.
+In: pictures and a bundle of the mini recipe. Out: the same bundle with an adapter that knows the
+labels, and how often it is right on pictures kept apart, before and after. The vision side stays as
+it is, so its image tokens are made once, by the runtime.
 """
 
 from __future__ import annotations
@@ -32,18 +32,13 @@ from edge_et.export.building.assemble import (
 from edge_et.export.llm.export_lora import export_lora
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.mini.language_model import load_llm
 from edge_et.tuning.mini.questions.ask import ask
 from edge_et.tuning.own.own_pictures import OwnPicture, OwnPictures, vary
+from edge_et.tuning.training.conversations import direct, extraction_only, two_stage
 from edge_et.tuning.training.example import Example
+from edge_et.tuning.training.gguf_model import load_llm
 from edge_et.tuning.training.lora_file import read_adapter, save_peft_adapter
-from edge_et.tuning.training.packed_samples import (
-    PackedSample,
-    direct,
-    extraction_only,
-    pack,
-    two_stage,
-)
+from edge_et.tuning.training.packed_samples import PackedSample, pack
 from edge_et.tuning.training.train import TrainSettings, add_adapter, train
 from edge_et.tuning.training.training_checkpoint import load_checkpoint
 
@@ -64,8 +59,8 @@ class OwnScore:
     """How often a bundle is right about pictures that were kept apart.
 
     Attributes:
-        naming: Asked what it is.
-        existence: Asked, for each label, whether it is there.
+        naming: asked what it is.
+        existence: asked, for each label, whether it is there.
     """
 
     naming: Accuracy
@@ -75,23 +70,23 @@ class OwnScore:
 def tune_own(
     pictures: OwnPictures, bundle: Bundle, out: Path, work: Path, steps: int, say: Say
 ) -> tuple[OwnScore, OwnScore]:
-    """Makes a personal bundle.
+    """Make a personal bundle.
 
     Args:
-        pictures: From `read_own_pictures`.
-        bundle: Of the mini recipe, with an adapter.
-        out: Folder of the new bundle, replaced if it is a bundle.
-        work: Folder for the checkpoint; a killed run goes on from it.
-        steps: Of training, each on 8 pictures.
-        say: Told a line now and then.
+        pictures: from `read_own_pictures`.
+        bundle: of the mini recipe, with an adapter.
+        out: folder of the new bundle, replaced if it is a bundle.
+        work: folder for the checkpoint; a killed run goes on from it.
+        steps: of training, each on 8 pictures.
+        say: told a line now and then.
 
     Returns:
         Scores before and after, through the runtime.
 
     Raises:
-        TuningError: The bundle is of another recipe.
-        BundleError: The bundle cannot be used.
-        ToolError: A step failed; nothing is left in `out`.
+        TuningError: the bundle is of another recipe.
+        BundleError: the bundle cannot be used.
+        ToolError: a step failed; nothing is left in `out`.
     """
     manifest = bundle.manifest
     adapter_ref = manifest.perceiver.adapter
@@ -103,7 +98,7 @@ def tune_own(
         say(f"before: {_told(before)}")
         source = _OwnSource(pipe, pictures, bundle)
     base = bundle.path(manifest.perceiver.weights)
-    model = add_adapter(load_llm(base))
+    model = add_adapter(load_llm(base), recipe.LORA)
     from peft import set_peft_model_state_dict
 
     set_peft_model_state_dict(model, read_adapter(bundle.path(adapter_ref), base))
@@ -119,7 +114,9 @@ def tune_own(
     state = load_checkpoint(checkpoint)
     assert state is not None
     adapter = export_lora(
-        save_peft_adapter(state["adapter"], work / "adapter"), base, work / "lora.gguf"
+        save_peft_adapter(state["adapter"], recipe.LORA, work / "adapter"),
+        base,
+        work / "lora.gguf",
     )
     _assemble(bundle, adapter.path, out, pictures)
     with edge_et.load(out, use_profile=False) as pipe:
@@ -129,7 +126,7 @@ def tune_own(
 
 
 def score(pipe: ExtractThink, pictures: Sequence[OwnPicture], labels: Sequence[str]) -> OwnScore:
-    """Asks a bundle about pictures: once what it is, and for every label whether it is there."""
+    """Ask a bundle about pictures: once what it is, and for every label whether it is there."""
     named = existing = 0
     for item in pictures:
         image = pipe.encode_image(item.picture)
@@ -175,12 +172,18 @@ class _OwnSource:
         name = _asked(label, "name", rng)
         present, missing = _asked(label, "exists", rng), _missing(label, absent, rng)
         both = [present, missing] if rng.random() < 0.5 else [missing, present]
-        turns = [two_stage(name), two_stage(both[0]), extraction_only(both[1]), direct(name)]
-        return pack([*turns, direct(both[1])], self._tokenizer)
+        turns = [
+            two_stage(name, recipe.PROMPTS),
+            two_stage(both[0], recipe.PROMPTS),
+            extraction_only(both[1], recipe.PROMPTS),
+            direct(name, recipe.PROMPTS),
+            direct(both[1], recipe.PROMPTS),
+        ]
+        return pack(turns, self._tokenizer, recipe.PROMPTS)
 
 
 def _asked(label: Label, kind: str, rng: np.random.Generator) -> Example:
-    """Draws a question about a picture of one thing, with the right answer; never a "no"."""
+    """Draw a question about a picture of one thing, with the right answer; never a "no"."""
     facts = ObjectFacts((SceneObject(label, 0.5, 0.5, 0.8),))
     while True:
         example = ask(facts, kind, rng)
@@ -190,7 +193,7 @@ def _asked(label: Label, kind: str, rng: np.random.Generator) -> Example:
 
 
 def _missing(label: Label, absent: Label, rng: np.random.Generator) -> Example:
-    """Asks about a label of another picture: the question of that one, the answer of this one."""
+    """Ask about a label of another picture: the question of that one, the answer of this one."""
     return Example(
         kind="exists",
         question=_asked(absent, "exists", rng).question,
@@ -201,7 +204,7 @@ def _missing(label: Label, absent: Label, rng: np.random.Generator) -> Example:
 
 
 def _run_key(pictures: OwnPictures, bundle: Bundle, steps: int) -> str:
-    """Names a run by what goes into it: other pictures must not go on from its checkpoint."""
+    """Name a run by what goes into it: other pictures must not go on from its checkpoint."""
     digest = hashlib.sha256(f"{bundle.manifest.perceiver.adapter} {steps}".encode())
     for item in pictures.training:
         digest.update(item.label.encode() + item.picture.tobytes())
@@ -252,7 +255,7 @@ def _assemble(bundle: Bundle, adapter: Path, out: Path, pictures: OwnPictures) -
 
 
 def open_bundle(name_or_path: str | None) -> Bundle:
-    """Finds a bundle by name or folder; see `edge_et.load`."""
+    """Find a bundle by name or folder; see `edge_et.load`."""
     return load_bundle(find_bundle(name_or_path))
 
 

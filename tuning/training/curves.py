@@ -15,15 +15,15 @@ _SMOOTHED_SHARE = 0.05
 
 
 def draw_curves(log: Path, out: Path) -> None:
-    """Draws a log.
+    """Draw a log.
 
     Args:
         log: JSON Lines with a record a step: "step", "loss", and now and then "right", accuracies
             by name. A last line that a kill cut off is passed over.
-        out: The PNG file to write, replaced if it exists.
+        out: the PNG file to write, replaced if it exists.
 
     Raises:
-        TuningError: The log holds no steps, or a line that is no record.
+        TuningError: the log holds no steps, or a line that is no record.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -59,7 +59,7 @@ def draw_curves(log: Path, out: Path) -> None:
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:
-    """Reads a training log; see `draw_curves`."""
+    """Read a training log; see `draw_curves`."""
     records = []
     lines = log.read_text().splitlines()
     for number, line in enumerate(lines, 1):
@@ -74,7 +74,7 @@ def read_log(log: Path) -> list[dict[str, Any]]:
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Averages over a moving window, shorter at both ends."""
+    """Average over a moving window, shorter at both ends."""
     window = max(1, int(len(values) * _SMOOTHED_SHARE))
     ones = np.ones(window)
     return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_et.errors import TuningError
-from edge_et.tuning.mini import recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraSettings:
+    """The shape of an adapter.
+
+    Attributes:
+        rank: of the two matrices of each linear layer.
+        alpha: what they make is scaled by alpha / rank.
+        linears: names of the layers that have one, as PEFT's `target_modules`.
+    """
+
+    rank: int
+    alpha: int
+    linears: tuple[str, ...]
+
+
 def read_adapter(adapter: Path, base: Path) -> dict[str, Tensor]:
-    """Reads what `edge_et.export.llm.export_lora.export_lora` wrote.
+    """Read what `edge_et.export.llm.export_lora.export_lora` wrote.
 
     Args:
-        adapter: The GGUF of the adapter.
-        base: The GGUF of the model that it is for; its config decides the order of rows.
+        adapter: the GGUF of the adapter.
+        base: the GGUF of the model that it is for; its config decides the order of rows.
 
     Returns:
         The adapter as PEFT's state dict, float32.
 
     Raises:
-        TuningError: The file holds something else than an adapter for this model.
+        TuningError: the file holds something else than an adapter for this model.
     """
     import torch
     from gguf import GGUFReader
@@ -55,12 +70,13 @@ def read_adapter(adapter: Path, base: Path) -> dict[str, Tensor]:
     return state
 
 
-def save_peft_adapter(adapter: dict[str, Tensor], folder: Path) -> Path:
-    """Writes an adapter of the recipe's shape the way PEFT saves it.
+def save_peft_adapter(adapter: dict[str, Tensor], lora: LoraSettings, folder: Path) -> Path:
+    """Write an adapter the way PEFT saves it.
 
     Args:
         adapter: PEFT's state dict.
-        folder: Made if need be.
+        lora: its shape.
+        folder: made if need be.
 
     Returns:
         The folder.
@@ -74,9 +90,9 @@ def save_peft_adapter(adapter: dict[str, Tensor], folder: Path) -> Path:
     )
     config = {
         "peft_type": "LORA",
-        "r": recipe.LORA_RANK,
-        "lora_alpha": recipe.LORA_ALPHA,
-        "target_modules": list(recipe.LORA_LINEARS),
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "target_modules": list(lora.linears),
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
     return folder

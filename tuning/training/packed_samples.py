@@ -1,8 +1,8 @@
 """Training samples: several questions packed behind one image.
 
-Goes in: the objects of a scene. Comes out: one token sequence in which every question is a branch
-of its own: it sees the image and itself, and no other question. So the image is evaluated once,
-and no question can be answered by reading another's answer.
+In: conversations about one picture. Out: one sequence of tokens, in which each conversation is a
+branch of its own: it sees the image and itself, and no other branch. So the image is evaluated
+once, and no question can be answered by reading another's answer.
 """
 
 from __future__ import annotations
@@ -10,24 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from edge_et.tuning.mini import recipe
-from edge_et.tuning.training.example import Example
+from edge_et.tuning.training.conversations import Turns
+from edge_et.tuning.training.prompt_format import PromptFormat
 
 IGNORED = -100
 MAX_BRANCHES = 64
 ROW_TOKENS = 640
-
-Turns = tuple[tuple[str, Literal["asked", "taught", "recalled"]], ...]
-"""Pieces of text behind the image. The model is asked, is taught to write, or recalls what it might
-have written; nothing of that is taught."""
-
-_USER = recipe.TURN_START.format(role="user")
-_ASSISTANT = recipe.TURN_START.format(role="assistant")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +31,7 @@ class PackedSample:
         targets: int64 [T]; the token that should follow, `IGNORED` where none is taught.
         positions: int64 [T]; every branch counts on from the image.
         branches: int64 [T]; 0 for what all branches see, then 1, 2, ...
-        image_start: Where the `recipe.IMAGE_TOKENS` image tokens begin.
+        image_start: where the image tokens begin.
     """
 
     token_ids: np.ndarray
@@ -52,21 +44,22 @@ class PackedSample:
 def pack(
     conversations: Sequence[Turns],
     tokenizer: Tokenizer,
+    prompts: PromptFormat,
     spelled: Sequence[Collection[str]] | None = None,
 ) -> PackedSample:
-    """Packs conversations behind one image.
+    """Pack conversations behind one image.
 
     Args:
-        conversations: From `two_stage`, `extraction_only`, `captioned` and the like; a branch
-            each.
-        tokenizer: The LLM's.
-        spelled: Words that the model writes letter by letter in each conversation, a token each, as
+        conversations: a branch each; `two_stage`, `captioned` and the like make them.
+        tokenizer: the LLM's.
+        prompts: the LLM's.
+        spelled: words that the model writes letter by letter in each conversation, a token each, as
             it sees them: copying letters is easy, and finding the tokens of a word that they make
             is not. None for none.
     """
-    head = tokenizer.encode(_USER).ids
-    shared = len(head) + recipe.IMAGE_TOKENS
-    ids, targets = head + [0] * recipe.IMAGE_TOKENS, [IGNORED] * shared
+    head = tokenizer.encode(prompts.start("user")).ids
+    shared = len(head) + prompts.image_tokens
+    ids, targets = head + [0] * prompts.image_tokens, [IGNORED] * shared
     positions, branches = list(range(shared)), [0] * shared
     words = spelled or [()] * len(conversations)
     for number, branch in enumerate(zip(conversations, words, strict=True), 1):
@@ -84,67 +77,11 @@ def pack(
     )
 
 
-def two_stage(example: Example) -> Turns:
-    """Returns extraction, reasoning and answer, all of them taught."""
-    return (*extraction_only(example), *_thinking(example))
-
-
-def captioned(caption: str) -> Turns:
-    """Returns a description of the picture that no question has asked for."""
-    prompt = recipe.CAPTION_PROMPT.format(image="")
-    return (
-        (prompt + recipe.TURN_END + _ASSISTANT, "asked"),
-        (caption, "taught"),
-        (recipe.TURN_END, "taught"),
-    )
-
-
-def captioned_two_stage(caption: str, example: Example) -> Turns:
-    """Returns such a description, then reasoning and answer."""
-    return (*captioned(caption), *_thinking(example))
-
-
-def extraction_only(example: Example) -> Turns:
-    """Returns stage 1 alone."""
-    prompt = recipe.EXTRACT_PROMPT.format(image="", question=example.question)
-    return (
-        (prompt + recipe.TURN_END + _ASSISTANT, "asked"),
-        (example.extraction, "taught"),
-        (recipe.TURN_END, "taught"),
-    )
-
-
-def practice(example: Example) -> Turns:
-    """Returns reasoning and answer, taught, behind an extraction that is not."""
-    asked, (extraction, _), (end, _) = extraction_only(example)
-    return (asked, (extraction, "recalled"), (end, "recalled"), *_thinking(example))
-
-
-def direct(example: Example) -> Turns:
-    """Returns the answer without extraction."""
-    prompt = recipe.DIRECT_PROMPT.format(image="", question=example.question)
-    return (
-        (prompt + recipe.TURN_END + _ASSISTANT, "asked"),
-        (example.answer, "taught"),
-        (recipe.TURN_END, "taught"),
-    )
-
-
-def _thinking(example: Example) -> Turns:
-    think = recipe.THINK_PROMPT.format(question=example.question)
-    thought = f"{example.reasoning}\n{recipe.ANSWER_MARKER} {example.answer}"
-    return (
-        (_USER + think + recipe.TURN_END + _ASSISTANT, "asked"),
-        (thought, "taught"),
-        (recipe.TURN_END, "taught"),
-    )
-
-
 def fill_rows(samples: Sequence[PackedSample]) -> list[list[int]]:
-    """Shares samples out to rows of a batch, so that little of it is padding.
+    """Share samples out to rows of a batch, so that little of it is padding.
 
     Args:
-        samples: To share out.
+        samples: to share out.
 
     Returns:
         The numbers of the samples in each row. No row is longer than the longest sample, or than
@@ -164,10 +101,10 @@ def fill_rows(samples: Sequence[PackedSample]) -> list[list[int]]:
 
 
 def join_row(samples: Sequence[PackedSample]) -> PackedSample:
-    """Puts samples behind each other; they stay blind to each other.
+    """Put samples behind each other; they stay blind to each other.
 
     Args:
-        samples: The samples of one row.
+        samples: the samples of one row.
 
     Returns:
         One sample. Branch b of the n-th sample is numbered `n * MAX_BRANCHES + b`; the image of the
@@ -183,7 +120,7 @@ def join_row(samples: Sequence[PackedSample]) -> PackedSample:
 
 
 def attention_mask(branches: np.ndarray) -> np.ndarray:
-    """Says which position sees which: its branch and its sample's start, never what follows.
+    """Say which position sees which: its branch and its sample's start, never what follows.
 
     Args:
         branches: int64 [B, T], numbered as in `join_row`; -1 marks padding.
@@ -200,7 +137,7 @@ def attention_mask(branches: np.ndarray) -> np.ndarray:
 def _tokenize(
     turns: Turns, spelled: Collection[str], tokenizer: Tokenizer
 ) -> tuple[list[int], list[bool]]:
-    """Tokenizes pieces apart, as they arrive at run time; tells which tokens are taught."""
+    """Tokenize pieces apart, as they arrive at run time; tell which tokens are taught."""
     ids: list[int] = []
     taught: list[bool] = []
     for text, use in turns:
@@ -212,7 +149,7 @@ def _tokenize(
 
 
 def _letters_apart(text: str, spelled: Collection[str]) -> list[str]:
-    """Cuts a text around the letters of some words; a space before a word stays with its first."""
+    """Cut a text around the letters of some words; a space before a word stays with its first."""
     if not spelled:
         return [text]
     found = re.compile(rf" ?\b(?:{'|'.join(map(re.escape, sorted(spelled)))})\b")

@@ -6,10 +6,10 @@ from edge_et.benchmarks.torch_kv_cache import has_bfloat16
 
 
 def training_dtype(device: torch.device) -> torch.dtype:
-    """Returns bfloat16, or float32 for a CPU that would emulate it, which is slower.
+    """Return bfloat16, or float32 for a CPU that would emulate it, which is slower.
 
     Args:
-        device: What trains.
+        device: what trains.
     """
     if device.type == "cpu" and not has_bfloat16():
         return torch.float32
@@ -17,6 +17,6 @@ def training_dtype(device: torch.device) -> torch.dtype:
 
 
 def working_precision(device: torch.device) -> torch.autocast:
-    """Makes the context in which forward passes run."""
+    """Make the context in which forward passes run."""
     dtype = training_dtype(device)
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)

@@ -1,23 +1,23 @@
 """Tuning: vision head and LLM together, on packed samples.
 
-Goes in: a vision head, an LLM with an adapter, and a source of batches. Comes out: a checkpoint of
-what was trained, from which a killed run goes on, and a log of losses.
+In: a vision head, an LLM with an adapter, and a source of batches. Out: a checkpoint of what was
+trained, from which a killed run goes on, and a log of losses.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from edge_et.errors import TuningError
-from edge_et.tuning.mini import recipe
 from edge_et.tuning.training.curves import draw_curves
+from edge_et.tuning.training.lora_file import LoraSettings
 from edge_et.tuning.training.packed_samples import (
     IGNORED,
     MAX_BRANCHES,
@@ -34,17 +34,23 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import LlamaForCausalLM, LlamaModel
 
+VisionPart = Literal["tower", "projector"]
 Part = Literal["tower", "projector", "lora", "llm"]
-
-# Modules of a vision head that make tokens of what is seen, listed and read.
-_PROJECTING = ("projector", "inventory", "letters")
 
 
 class SampleSource(Protocol):
-    """Where batches come from; `scene_source.SceneSource` is one."""
+    """Where batches come from."""
 
     def batch(self, step: int) -> tuple[torch.Tensor, list[PackedSample]]:
-        """Returns features float32 [B, ...] and B samples; the same for the same step."""
+        """Return features float32 [B, ...] and B samples; the same for the same step."""
+
+
+@runtime_checkable
+class LearningVision(Protocol):
+    """A vision module that has something to learn; any other stays as it is."""
+
+    def learning_parts(self) -> Mapping[VisionPart, Sequence[nn.Parameter]]:
+        """Return the parameters of each part that can be chosen to learn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +58,19 @@ class TrainSettings:
     """How a stage trains.
 
     Attributes:
-        steps: Optimizer steps in all.
-        train: The parts that learn; "lora" and "llm" exclude each other.
-        accumulate: Batches a step.
-        llm_rate: Learning rate of the adapter or the LLM.
-        projector_rate: Learning rate of the projector.
-        tower_rate: Learning rate of the tower's last layers.
-        warmup: Steps of linear warm-up.
-        cooldown: Share of the steps, the last ones, over which the rate falls to zero.
-        kept: Share of what weights were before, in what they are in the end. Much of what the
+        steps: optimizer steps in all.
+        train: the parts that learn; "lora" and "llm" exclude each other.
+        accumulate: batches a step.
+        llm_rate: learning rate of the adapter or the LLM.
+        projector_rate: learning rate of the projector.
+        tower_rate: learning rate of the tower's last layers.
+        warmup: steps of linear warm-up.
+        cooldown: share of the steps, the last ones, over which the rate falls to zero.
+        kept: share of what weights were before, in what they are in the end. Much of what the
             training unlearnt comes back, and most of what it taught stays (WiSE-FT, arXiv
             2109.01903).
-        checkpoint_steps: Steps between checkpoints.
-        evaluation_steps: Steps between evaluations.
+        checkpoint_steps: steps between checkpoints.
+        evaluation_steps: steps between evaluations.
     """
 
     steps: int
@@ -80,17 +86,22 @@ class TrainSettings:
     evaluation_steps: int = 100
 
 
-def add_adapter(model: LlamaForCausalLM) -> PeftModel:
-    """Puts the recipe's LoRA, in float32, on a frozen LLM, in what its device trains in."""
+def add_adapter(model: LlamaForCausalLM, lora: LoraSettings) -> PeftModel:
+    """Put a LoRA, in float32, on a frozen LLM.
+
+    Args:
+        model: changed in place to the precision that its device trains in.
+        lora: shape of the adapter.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
     from edge_et.tuning.training.precision import training_dtype
 
     config = LoraConfig(
-        r=recipe.LORA_RANK,
-        lora_alpha=recipe.LORA_ALPHA,
-        target_modules=list(recipe.LORA_LINEARS),
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=list(lora.linears),
         task_type="CAUSAL_LM",
     )
     if training_dtype(model.device) == torch.bfloat16:
@@ -108,21 +119,21 @@ def train(
     evaluate: Callable[[], dict[str, float]] | None = None,
     on_step: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> None:
-    """Trains in place, going on from the checkpoint if there is one.
+    """Train in place, going on from the checkpoint if there is one.
 
     Args:
-        model: From `add_adapter`.
-        vision: Features to image tokens [B, S, D]: a `VisionHead`, or `nn.Identity` where the
-            features are image tokens already.
-        source: Of batches.
-        checkpoint: Where progress is kept; a log of the same name, `.jsonl`, and a picture of its
+        model: from `add_adapter`.
+        vision: makes image tokens [B, S, D] of features; a `LearningVision` where it learns, or
+            `nn.Identity` where the features are image tokens already.
+        source: of batches.
+        checkpoint: where progress is kept; a log of the same name, `.jsonl`, and a picture of its
             curves, `.png`, are written beside it.
-        settings: How to train.
-        evaluate: Measures accuracy now and then, by name; see `teacher_forced_accuracy`.
-        on_step: Called after each step with its record.
+        settings: how to train.
+        evaluate: measures accuracy now and then, by name; see `teacher_forced_accuracy`.
+        on_step: called after each step with its record.
 
     Raises:
-        TuningError: A part that shall learn does not exist.
+        TuningError: a part that shall learn does not exist.
     """
     import torch
 
@@ -184,11 +195,11 @@ def _draw_back(
 def batch_loss(
     model: PeftModel, vision: nn.Module, features: torch.Tensor, samples: Sequence[PackedSample]
 ) -> torch.Tensor:
-    """Computes the mean cross-entropy of the taught tokens.
+    """Compute the mean cross-entropy of the taught tokens.
 
     Args:
         model: LLM with adapter.
-        vision: Makes image tokens of features.
+        vision: makes image tokens of features.
         features: float32 [B, ...].
         samples: B packed samples.
 
@@ -204,7 +215,7 @@ def batch_loss(
 def teacher_forced_accuracy(
     model: PeftModel, vision: nn.Module, features: torch.Tensor, samples: Sequence[PackedSample]
 ) -> float:
-    """Returns the share of branches whose every taught token comes first, given those before it.
+    """Return the share of branches whose every taught token comes first, given those before it.
 
     That is the share that greedy decoding would write word for word.
     """
@@ -223,7 +234,7 @@ def teacher_forced_accuracy(
 def _taught_logits(
     model: PeftModel, vision: nn.Module, features: torch.Tensor, samples: Sequence[PackedSample]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns logits [taught, V] and targets [taught], row by row of `fill_rows`."""
+    """Return logits [taught, V] and targets [taught], row by row of `fill_rows`."""
     import torch
     from torch.nn import functional
 
@@ -257,7 +268,7 @@ def _taught_logits(
 def _image_places(
     samples: Sequence[PackedSample], layout: Sequence[Sequence[int]], tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns row and column of every image token, in the order of the layout."""
+    """Return row and column of every image token, in the order of the layout."""
     import torch
 
     rows: list[int] = []
@@ -275,12 +286,13 @@ def _image_places(
 def _parameter_groups(
     model: PeftModel, vision: nn.Module, settings: TrainSettings
 ) -> list[dict[str, Any]]:
-    """Lets the chosen parts learn, and no other."""
-    parts: dict[str, tuple[list[torch.nn.Parameter], float]] = {
+    """Let the chosen parts learn, and no other."""
+    seeing = vision.learning_parts() if isinstance(vision, LearningVision) else {}
+    parts: dict[str, tuple[Sequence[torch.nn.Parameter], float]] = {
         "lora": ([p for n, p in model.named_parameters() if "lora_" in n], settings.llm_rate),
         "llm": ([p for n, p in model.named_parameters() if "lora_" not in n], settings.llm_rate),
-        "projector": (_parameters(vision, *_PROJECTING), settings.projector_rate),
-        "tower": (_parameters(vision, "layers"), settings.tower_rate),
+        "projector": (seeing.get("projector", ()), settings.projector_rate),
+        "tower": (seeing.get("tower", ()), settings.tower_rate),
     }
     if {"lora", "llm"} <= set(settings.train):
         raise TuningError("train the LLM or a LoRA of it, not both")
@@ -296,12 +308,8 @@ def _parameter_groups(
     return groups
 
 
-def _parameters(vision: nn.Module, *children: str) -> list[torch.nn.Parameter]:
-    return [p for n, p in vision.named_parameters() if n.split(".")[0] in children]
-
-
 def rate_factor(step: int, steps: int, warmup: int, cooldown: float) -> float:
-    """Returns the share of its full rate at which a step trains; see `TrainSettings`."""
+    """Return the share of its full rate at which a step trains; see `TrainSettings`."""
     rising = (step + 1) / warmup
     falling = (steps - step) / max(1.0, cooldown * steps)
     return min(1.0, rising, falling)
@@ -336,7 +344,7 @@ def _state(
 
 
 def load_state(state: dict[str, Any], model: PeftModel, vision: nn.Module) -> None:
-    """Puts what a checkpoint of `train` holds into a model and a vision head."""
+    """Put what a checkpoint of `train` holds into a model and a vision head."""
     from peft import set_peft_model_state_dict
 
     set_peft_model_state_dict(model, state["adapter"])
@@ -357,7 +365,7 @@ def _resume(
 
 
 def _forget_steps_after(log: Path, step: int) -> None:
-    """Drops the records of steps that a kill undid, so that none is told twice."""
+    """Drop the records of steps that a kill undid, so that none is told twice."""
     if not log.exists():
         return
     kept = []

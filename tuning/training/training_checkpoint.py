@@ -10,7 +10,7 @@ from edge_et.export.steps import atomic_output
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes a training state atomically."""
+    """Write a training state atomically."""
     import torch
 
     with atomic_output(path) as partial, partial.open("wb") as file:
@@ -20,7 +20,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Reads a training state; None where there is none yet."""
+    """Read a training state; None where there is none yet."""
     import torch
 
     if not path.exists():

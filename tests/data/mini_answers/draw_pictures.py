@@ -84,10 +84,10 @@ def main() -> None:
         ),
         "sizes": sheet((circle, 70, 112, 55, ORANGE), (square, 180, 112, 20, BLUE)),
         "wide": sheet((circle, 500, 80, 60, BLUE), size=(600, 160)),
-        "high": sheet((square, 80, 120, 60, RED), size=(160, 600)),
+        "high": sheet((square, 80, 300, 60, RED), size=(160, 600)),
         "word": sign("BAKERY"),
         "number": sign("4207"),
-        "bars": bars({"a": 120, "b": 290, "c": 200}),
+        "bars": bars({"x": 80, "y": 160, "z": 320}),
         "empty": Image.new("RGB", (224, 224), PAPER),
         "small": sheet((circle, 8, 8, 5, RED), size=(16, 16)),
     }

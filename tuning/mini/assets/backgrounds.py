@@ -26,10 +26,10 @@ class BackgroundLibrary:
     """Random parts of the photographs.
 
     Args:
-        folder: Where downloads live.
+        folder: where downloads live.
 
     Raises:
-        AssetError: The package cannot be had.
+        AssetError: the package cannot be had.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,11 +37,11 @@ class BackgroundLibrary:
         self._paths = [root / f"{name}.jpg" for name in _PHOTOGRAPHS]
 
     def crop(self, rng: np.random.Generator, pixels: int) -> Image.Image:
-        """Returns a square part of one of them, RGB, perhaps mirrored.
+        """Return a square part of one of them, RGB, perhaps mirrored.
 
         Args:
-            rng: Chooses.
-            pixels: Side of the result.
+            rng: chooses.
+            pixels: side of the result.
         """
         photograph = _kept(self._paths[int(rng.integers(len(self._paths)))])
         side = int(rng.integers(pixels, _KEPT_HEIGHT))

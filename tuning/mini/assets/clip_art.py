@@ -310,10 +310,10 @@ class ClipArt:
     """The drawings, by thing.
 
     Args:
-        folder: Where downloads live.
+        folder: where downloads live.
 
     Raises:
-        AssetError: The package cannot be had, or lacks a drawing.
+        AssetError: the package cannot be had, or lacks a drawing.
     """
 
     lines = False
@@ -331,9 +331,9 @@ class ClipArt:
         self._paths = {slug: files[slug] for slug in wanted}
 
     def slugs(self, thing: str) -> tuple[str, ...]:
-        """Lists the drawings of a thing."""
+        """List the drawings of a thing."""
         return self._slugs.get(thing, ())
 
     def icon(self, slug: str) -> Image.Image:
-        """Returns a drawing, RGBA, without empty borders."""
+        """Return a drawing, RGBA, without empty borders."""
         return open_cropped(self._paths[slug], _PIXELS)

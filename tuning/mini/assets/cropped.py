@@ -10,7 +10,7 @@ from PIL import Image
 
 @functools.lru_cache(maxsize=1536)
 def open_cropped(path: Path, pixels: int) -> Image.Image:
-    """Returns what a picture shows, RGBA, `pixels` at most on its longer side."""
+    """Return what a picture shows, RGBA, `pixels` at most on its longer side."""
     picture = Image.open(path).convert("RGBA")
     picture = picture.crop(picture.getchannel("A").getbbox())
     picture.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)

@@ -27,10 +27,10 @@ class DebianPackage:
     """One package of Debian's archive.
 
     Attributes:
-        name: Of the package.
-        path: Of its file in the archive.
-        license: Of what is used from it.
-        sha256: Of its file.
+        name: of the package.
+        path: of its file in the archive.
+        license: of what is used from it.
+        sha256: of its file.
     """
 
     name: str
@@ -40,17 +40,17 @@ class DebianPackage:
 
 
 def unpack(package: DebianPackage, folder: Path) -> Path:
-    """Makes sure that a package lies unpacked in a folder.
+    """Make sure that a package lies unpacked in a folder.
 
     Args:
-        package: Which.
-        folder: Where downloads live.
+        package: which.
+        folder: where downloads live.
 
     Returns:
         The folder that stands for the package's root, the same every time.
 
     Raises:
-        AssetError: It cannot be fetched, or is not the pinned file.
+        AssetError: it cannot be fetched, or is not the pinned file.
     """
     root = folder / "debian" / f"{package.name}-{package.sha256[:12]}"
     if root.exists():
@@ -83,7 +83,7 @@ def _fetch(package: DebianPackage) -> bytes:
 
 
 def _data_member(content: bytes, package: DebianPackage) -> bytes:
-    """Returns the compressed tar of a package's files; a .deb is an `ar` archive (man 5 deb)."""
+    """Return the compressed tar of a package's files; a .deb is an `ar` archive (man 5 deb)."""
     at = len(_AR_MAGIC) if content.startswith(_AR_MAGIC) else len(content)
     while at + _AR_HEADER <= len(content):
         name = content[at : at + 16].decode("ascii", "replace").strip().rstrip("/")

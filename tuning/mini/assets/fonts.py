@@ -64,10 +64,10 @@ class FontLibrary:
     """Font files, fetched when they are first asked for.
 
     Args:
-        folder: Where downloads live.
+        folder: where downloads live.
 
     Raises:
-        AssetError: A package cannot be had.
+        AssetError: a package cannot be had.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,5 +75,5 @@ class FontLibrary:
         self._files = {path.stem: path for root in roots for path in root.rglob("*.ttf")}
 
     def fonts(self, *, held_out: bool = False) -> tuple[Path, ...]:
-        """Lists the faces for training, or those kept from it."""
+        """List the faces for training, or those kept from it."""
         return tuple(self._files[face] for face in (_HELD_OUT_FACES if held_out else _FACES))

@@ -1,7 +1,7 @@
 """The icon sets that scenes are drawn from: fetched from the npm registry, checked, rendered.
 
-Goes in: a folder for downloads. Comes out: RGBA pictures of icons. Every set is pinned by version
-and SHA-256 and has a free licence, listed in NOTICE.
+In: a folder for downloads. Out: RGBA pictures of icons. Every set is pinned by version and SHA-256
+and has a free licence, listed in NOTICE.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class IconSet:
     """One published icon set: an npm package with an Iconify `icons.json` inside.
 
     Attributes:
-        package: On npm.
-        version: Of the package.
-        license: Of the drawings, an SPDX name.
-        sha256: Of the package's archive.
-        lines: Whether its drawings are of one colour, black lines and shadows.
-        plain: Whether it is for buttons and maps, and names its drawings as `plain_icons` tells.
-        misnamed: Slugs, with spaces between, of what it draws otherwise than other sets do.
+        package: on npm.
+        version: of the package.
+        license: of the drawings, an SPDX name.
+        sha256: of the package's archive.
+        lines: whether its drawings are of one colour, black lines and shadows.
+        plain: whether it is for buttons and maps, and names its drawings as `plain_icons` tells.
+        misnamed: slugs, with spaces between, of what it draws otherwise than other sets do.
     """
 
     package: str
@@ -217,11 +217,11 @@ class IconLibrary:
     """Icons of one style, rendered on demand and kept as PNG files beside the download.
 
     Args:
-        style: A key of `ICON_SETS`.
-        folder: Where downloads and rendered icons live.
+        style: a key of `ICON_SETS`.
+        folder: where downloads and rendered icons live.
 
     Raises:
-        AssetError: There is no such style, or it cannot be fetched or is not the pinned file.
+        AssetError: there is no such style, or it cannot be fetched or is not the pinned file.
     """
 
     def __init__(self, style: str, folder: Path) -> None:
@@ -241,15 +241,15 @@ class IconLibrary:
         return slugs - frozenset(ICON_SETS[self.style].misnamed.split())
 
     def slugs(self, thing: str) -> tuple[str, ...]:
-        """Lists the set's icons of a thing."""
+        """List the set's icons of a thing."""
         named = PLAIN_ICONS if ICON_SETS[self.style].plain else _EMOJI
         return tuple(slug for slug in named.get(thing, ()) if slug in self.all_slugs)
 
     def icon(self, slug: str) -> Image.Image:
-        """Returns the icon as an RGBA picture, `ICON_PIXELS` on its longer side.
+        """Return the icon as an RGBA picture, `ICON_PIXELS` on its longer side.
 
         Raises:
-            AssetError: The set has no icon of that name.
+            AssetError: the set has no icon of that name.
         """
         path = self._png_folder / f"{slug}.png"
         if not path.exists():

@@ -14,15 +14,15 @@ from edge_et.tuning.mini.scenes.mix import SceneKit
 
 
 def scene_kit(assets: Path, *, held_out: bool = False) -> SceneKit:
-    """Gathers what scenes are drawn with, fetching what is not there yet.
+    """Gather what scenes are drawn with, fetching what is not there yet.
 
     Args:
-        assets: Folder of downloads.
-        held_out: Whether to take the drawing style, fonts, words and pairs that training never
+        assets: folder of downloads.
+        held_out: whether to take the drawing style, fonts, words and pairs that training never
             sees.
 
     Raises:
-        AssetError: Something cannot be fetched.
+        AssetError: something cannot be fetched.
     """
     styles = (HELD_OUT_STYLE,) if held_out else TRAINING_STYLES
     return SceneKit(

@@ -24,13 +24,13 @@ _PASSED_OVER = re.compile(
 
 
 def other_kinds(assets: Path) -> Mapping[str, Sequence[IconLibrary]]:
-    """Lists slugs that are no thing's, and the sets of emoji that have them.
+    """List slugs that are no thing's, and the sets of emoji that have them.
 
     Args:
-        assets: Folder of downloads; see `kit.scene_kit`.
+        assets: folder of downloads; see `kit.scene_kit`.
 
     Raises:
-        AssetError: A set cannot be fetched.
+        AssetError: a set cannot be fetched.
     """
     things = {slug for thing in THINGS for slug in thing.icons}
     styles = [style for style in TRAINING_STYLES if not ICON_SETS[style].plain]

@@ -159,8 +159,8 @@ class Photograph:
     """A photograph with one main thing.
 
     Attributes:
-        id: Where it comes from.
-        names: What that thing may be called.
+        id: where it comes from.
+        names: what that thing may be called.
         picture: RGB.
     """
 
@@ -170,13 +170,13 @@ class Photograph:
 
 
 def photographs(folder: Path) -> Iterator[Photograph]:
-    """Reads all photographs, fetching them first if need be.
+    """Read all photographs, fetching them first if need be.
 
     Args:
-        folder: Where downloads live.
+        folder: where downloads live.
 
     Raises:
-        AssetError: They cannot be fetched, or a package lacks one.
+        AssetError: they cannot be fetched, or a package lacks one.
     """
     game = unpack(GCOMPRIS, folder) / _RCC_FOLDER
     opened: dict[str, list[bytes]] = {}
@@ -200,7 +200,7 @@ def _parse(table: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _webp_pictures(path: Path) -> list[bytes]:
-    """Finds the WebP pictures in a Qt resource file, which holds them as they are."""
+    """Find the WebP pictures in a Qt resource file, which holds them as they are."""
     content = path.read_bytes()
     found = []
     for match in _WEBP.finditer(content):

@@ -130,10 +130,10 @@ class StampLibrary:
     """The photographs, by thing.
 
     Args:
-        folder: Where downloads live.
+        folder: where downloads live.
 
     Raises:
-        AssetError: The package cannot be had, or lacks a photograph.
+        AssetError: the package cannot be had, or lacks a photograph.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -153,10 +153,10 @@ class StampLibrary:
             self._paths[name] = tuple(files[stem] for stem in stems.split())
 
     def names(self) -> frozenset[str]:
-        """Returns the things that there are photographs of."""
+        """Return the things that there are photographs of."""
         return frozenset(self._paths)
 
     def cutout(self, name: str, rng: np.random.Generator) -> Image.Image:
-        """Returns one of the photographs of a thing, RGBA, without empty borders."""
+        """Return one of the photographs of a thing, RGBA, without empty borders."""
         paths = self._paths[name]
         return open_cropped(paths[int(rng.integers(len(paths)))], _STAMP_PIXELS)

@@ -30,21 +30,21 @@ _MAX_SHARE_ABOVE = 0.005
 def attach_reader(
     graph: Path, head: VisionHead, reader: PrintReader, out: Path, pictures: NDArray[np.float32]
 ) -> StepReport:
-    """Joins a vision graph with the reader and the head's letters.
+    """Join a vision graph with the reader and the head's letters.
 
     Args:
         graph: `pixel_values` to the tokens of what is seen, in one file.
-        head: Whose letters are taken.
-        reader: What the joined graph is to read like.
-        out: The ONNX file to write, replaced if it exists.
+        head: whose letters are taken.
+        reader: what the joined graph is to read like.
+        out: the ONNX file to write, replaced if it exists.
         pictures: float32 [M, 3, H, W], pixel values of pictures to compare with the parts by.
 
     Returns:
         What was written, and how far its tokens are from the parts'.
 
     Raises:
-        TuningError: The package of the reader's weights is not installed, or is another one.
-        ParityError: The tokens differ too much. Nothing is left behind.
+        TuningError: the package of the reader's weights is not installed, or is another one.
+        ParityError: the tokens differ too much. Nothing is left behind.
     """
     watch = Stopwatch()
     parts, constants = reader_parts(find_reader_models())

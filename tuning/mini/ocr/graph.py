@@ -26,9 +26,9 @@ class Part:
     """A graph to be joined with others.
 
     Attributes:
-        name: Unique among the parts; its output is the part's name.
-        model: With one output.
-        inputs: For each of its inputs, in order, the name of the part that makes it, or of an input
+        name: unique among the parts; its output is the part's name.
+        model: with one output.
+        inputs: for each of its inputs, in order, the name of the part that makes it, or of an input
             or constant of the whole.
     """
 
@@ -43,13 +43,13 @@ def join(
     inputs: Sequence[onnx.ValueInfoProto],
     output: onnx.ValueInfoProto,
 ) -> onnx.ModelProto:
-    """Joins graphs to one.
+    """Join graphs to one.
 
     Args:
-        parts: In an order in which they can run.
-        constants: By name.
-        inputs: Of the whole.
-        output: Of the whole, named like the part that makes it.
+        parts: in an order in which they can run.
+        constants: by name.
+        inputs: of the whole.
+        output: of the whole, named like the part that makes it.
     """
     whole = helper.make_graph(
         [], output.name, inputs, [output],
@@ -75,7 +75,7 @@ def join(
 
 
 def reader_parts(models: Path) -> tuple[list[Part], dict[str, NDArray[np.generic]]]:
-    """Gives the parts of the reader, from `INPUT` to `READING`, and their constants."""
+    """Give the parts of the reader, from `INPUT` to `READING`, and their constants."""
     recognizer, codes = load_recognizer(models)
     parts = [
         Part(name="blue_first", model=pixels.blue_first.to_model_proto(), inputs=[INPUT]),
@@ -103,7 +103,7 @@ class PrintReader:
         threads: CPU threads; 0: ONNX Runtime's default.
 
     Raises:
-        TuningError: The package of its weights is not installed, or is another one.
+        TuningError: the package of its weights is not installed, or is another one.
     """
 
     def __init__(self, threads: int = 0) -> None:
@@ -119,7 +119,7 @@ class PrintReader:
         )
 
     def __call__(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Reads pictures.
+        """Read pictures.
 
         Args:
             pixel_values: float32 [N, 3, H, W], as the tower takes them; H and W multiples of 32.

@@ -23,7 +23,7 @@ def reading(
     pictures: FLOAT[None, 3, None, None],
     codes: INT64[None],
 ) -> FLOAT[None, None, 4]:
-    """Reads lines by CTC's best path, one after the other.
+    """Read lines by CTC's best path, one after the other.
 
     Returns:
         Of each character its number in `CHARACTERS`, its x and y as shares of the picture, and
@@ -83,5 +83,5 @@ def reading(
 def side_by_side(
     seen: FLOAT[None, None, None], read: FLOAT[None, None, None]
 ) -> FLOAT[None, None, None]:
-    """Puts what is read behind what is seen."""
+    """Put what is read behind what is seen."""
     return op.Concat(seen, read, axis=1)

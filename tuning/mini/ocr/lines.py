@@ -30,7 +30,7 @@ _BAND = 14.0
 
 @script(default_opset=op)
 def regions(chances: FLOAT[None, 1, None, None]) -> FLOAT[None, 1, None, None]:
-    """Numbers connected regions: each pixel gets its region's largest index, from 1; 0 is none."""
+    """Give regions numbers: each pixel gets its region's largest index, from 1; 0 is none."""
     mask = op.Cast(chances > _LIKELY, to=1)
     shape = op.Shape(chances)
     size = op.ReduceProd(op.Slice(shape, [2], [4]), keepdims=0)
@@ -49,7 +49,7 @@ def regions(chances: FLOAT[None, 1, None, None]) -> FLOAT[None, 1, None, None]:
 
 @script(default_opset=op)
 def largest(labels: FLOAT[None, 1, None, None], chances: FLOAT[None, 1, None, None]) -> INT64[None]:
-    """Chooses regions that are print: their largest indices in the flattened map.
+    """Choose regions that are print: their largest indices in the flattened map.
 
     There is at least one, which may be empty.
     """
@@ -76,7 +76,7 @@ def largest(labels: FLOAT[None, 1, None, None], chances: FLOAT[None, 1, None, No
 
 @script(default_opset=op)
 def frames(labels: FLOAT[None, 1, None, None], chosen: INT64[None]) -> FLOAT[None, 8]:
-    """Measures regions.
+    """Measure regions.
 
     Returns:
         Of each its picture, x and y of its middle, cosine and sine of its slope, where it begins
@@ -132,7 +132,7 @@ def frames(labels: FLOAT[None, 1, None, None], chosen: INT64[None]) -> FLOAT[Non
 
 @script(default_opset=op)
 def in_reading_order(frame: FLOAT[None, 8]) -> FLOAT[None, 8]:
-    """Sorts lines by picture, then down the picture, then to the right."""
+    """Sort lines by picture, then down the picture, then to the right."""
     picture = op.Gather(frame, 0, axis=1)
     x = op.Gather(frame, 1, axis=1)
     band = op.Floor(op.Gather(frame, 2, axis=1) / _BAND)
@@ -145,7 +145,7 @@ def in_reading_order(frame: FLOAT[None, 8]) -> FLOAT[None, 8]:
 def cut_out(
     pictures: FLOAT[None, 3, None, None], frame: FLOAT[None, 8]
 ) -> FLOAT[None, 3, 48, None]:
-    """Cuts lines out, as high as the recognizer takes them; what is behind a line's end is 0."""
+    """Cut lines out, as high as the recognizer takes them; what is behind a line's end is 0."""
     picture = op.Cast(op.Gather(frame, 0, axis=1), to=7)
     begin = op.Reshape(op.Gather(frame, 5, axis=1), [-1, 1, 1])
     end = op.Reshape(op.Gather(frame, 6, axis=1), [-1, 1, 1])

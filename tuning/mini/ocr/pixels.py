@@ -12,7 +12,7 @@ _MEAN, _STD = list(PIXEL_MEAN), list(PIXEL_STD)
 
 @script(default_opset=op)
 def blue_first(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None, None]:
-    """Gives the detector's pixel values for the tower's: it wants blue first, scaled by place."""
+    """Give the detector's pixel values for the tower's: it wants blue first, scaled by place."""
     std = op.Constant(value_floats=_STD)
     mean = op.Constant(value_floats=_MEAN)
     shares = pixel_values * op.Unsqueeze(std, [0, 2, 3]) + op.Unsqueeze(mean, [0, 2, 3])
@@ -22,7 +22,7 @@ def blue_first(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None,
 
 @script(default_opset=op)
 def centred(pixel_values: FLOAT[None, 3, None, None]) -> FLOAT[None, 3, None, None]:
-    """Gives the recognizer's pixel values, from -1 to 1, for the detector's."""
+    """Give the recognizer's pixel values, from -1 to 1, for the detector's."""
     std = op.Constant(value_floats=_STD)
     mean = op.Constant(value_floats=_MEAN)
     shares = pixel_values * op.Unsqueeze(std, [0, 2, 3]) + op.Unsqueeze(mean, [0, 2, 3])

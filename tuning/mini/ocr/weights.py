@@ -1,8 +1,8 @@
 """The networks that find and read lines of print: PP-OCRv4 mobile, cut down to ASCII.
 
-Goes in: the ONNX files of the PyPI package `rapidocr` (PaddleOCR's PP-OCRv4, Apache-2.0). Comes
-out: graphs of the opset that the tower is exported in, with weights in 16 bits; the recognizer
-knows the characters of ASCII alone.
+In: the ONNX files of the PyPI package `rapidocr` (PaddleOCR's PP-OCRv4, Apache-2.0). Out: graphs of
+the opset that the tower is exported in, with weights in 16 bits; the recognizer knows the
+characters of ASCII alone.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _HALVED_BYTES = 1024
 
 
 def find_reader_models() -> Path:
-    """Returns the folder of the package's ONNX files, without importing the package.
+    """Return the folder of the package's ONNX files, without importing the package.
 
     Raises:
-        TuningError: The package is not installed.
+        TuningError: the package is not installed.
     """
     spec = importlib.util.find_spec("rapidocr")
     if spec is None or spec.origin is None:
@@ -44,32 +44,32 @@ def find_reader_models() -> Path:
 
 
 def load_detector(models: Path) -> onnx.ModelProto:
-    """Loads the network that tells where print is.
+    """Load the network that tells where print is.
 
     Args:
-        models: The folder that `find_reader_models` names.
+        models: the folder that `find_reader_models` names.
 
     Returns:
         A graph from BGR pixel values [N, 3, H, W] to the chance of print [N, 1, H, W].
 
     Raises:
-        TuningError: The file cannot be read.
+        TuningError: the file cannot be read.
     """
     return _modern(_load(models / _DETECTOR))
 
 
 def load_recognizer(models: Path) -> tuple[onnx.ModelProto, tuple[int, ...]]:
-    """Loads the network that reads a line.
+    """Load the network that reads a line.
 
     Args:
-        models: The folder that `find_reader_models` names.
+        models: the folder that `find_reader_models` names.
 
     Returns:
         A graph from BGR lines [K, 3, 48, W], values -1 to 1, to scores [K, W / 8, classes], and the
         number in `CHARACTERS` of each class; 0 for the first one, CTC's blank.
 
     Raises:
-        TuningError: The file cannot be read, or is not the recognizer that was expected.
+        TuningError: the file cannot be read, or is not the recognizer that was expected.
     """
     path = models / _RECOGNIZER
     model = _load(path)
@@ -89,7 +89,7 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _keep_classes(model: onnx.ModelProto, path: Path, kept: Sequence[int], classes: int) -> None:
-    """Takes columns out of the last linear, and the softmax behind it away."""
+    """Take columns out of the last linear, and the softmax behind it away."""
     graph = model.graph
     makers = {output: node for node in graph.node for output in node.output}
     softmax = makers[graph.output[0].name]
@@ -109,7 +109,7 @@ def _keep_classes(model: onnx.ModelProto, path: Path, kept: Sequence[int], class
 
 
 def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Brings a graph to the tower's opset, its weights in 16 bits."""
+    """Bring a graph to the tower's opset, its weights in 16 bits."""
     del model.metadata_props[:], model.graph.value_info[:]
     model = version_converter.convert_version(model, OPSET)
     graph = model.graph

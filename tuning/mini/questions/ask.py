@@ -10,7 +10,8 @@ import numpy as np
 from edge_et.tuning.mini.facts import ChartFacts, Facts, ObjectFacts, PrintFacts
 from edge_et.tuning.mini.questions import charts, objects, printed, refusals, relations
 from edge_et.tuning.mini.questions.draw import Draw
-from edge_et.tuning.training.example import KINDS, Example
+from edge_et.tuning.mini.questions.kinds import KINDS
+from edge_et.tuning.training.example import Example
 
 _Maker = tuple[Callable[[Any], Sequence[Any]], Callable[[Any, Any, Draw], Example]]
 
@@ -48,19 +49,19 @@ _MAKERS: dict[type, dict[str, _Maker]] = {
 def ask(
     facts: Facts, kind: str, rng: np.random.Generator, held_out: bool = False
 ) -> Example | None:
-    """Makes one question of a kind about a picture.
+    """Make one question of a kind about a picture.
 
     Args:
-        facts: What the picture shows.
-        kind: One of `KINDS`.
-        rng: Chooses what is asked about, and the words.
-        held_out: Whether to word the question as training never does.
+        facts: what the picture shows.
+        kind: one of `KINDS`.
+        rng: chooses what is asked about, and the words.
+        held_out: whether to word the question as training never does.
 
     Returns:
         The question, or None where the picture has no answer of that kind.
 
     Raises:
-        ValueError: If there is no such kind.
+        ValueError: there is no such kind.
     """
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no kind of question; there are {', '.join(KINDS)}")
@@ -76,7 +77,7 @@ def ask(
 
 
 def kinds_for(facts: Facts) -> list[str]:
-    """Lists the kinds of question that a picture can be asked."""
+    """List the kinds of question that a picture can be asked."""
     makers = _MAKERS[type(facts)]
     return [
         kind for kind in KINDS if kind == "unknown" or (kind in makers and makers[kind][0](facts))
@@ -84,7 +85,7 @@ def kinds_for(facts: Facts) -> list[str]:
 
 
 def caption(facts: Facts) -> str:
-    """Describes the whole picture, as no question has asked for: all of it, in reading order."""
+    """Describe the whole picture, as no question has asked for: all of it, in reading order."""
     if isinstance(facts, ObjectFacts):
         return objects.describe(facts.objects)
     if isinstance(facts, PrintFacts):

@@ -25,44 +25,44 @@ _BY_COLOUR_SHARE = 0.3
 
 
 def chart_name(kind: str) -> str:
-    """Returns what a kind of chart is called: "bar chart", "table"."""
+    """Return what a kind of chart is called: "bar chart", "table"."""
     return "table" if kind == "table" else f"{kind} chart"
 
 
 def describe(facts: ChartFacts, absent: str = "") -> str:
-    """Writes the extraction: every entry, with its colour where that tells more than the label."""
+    """Write the extraction: every entry, with its colour where that tells more than the label."""
     entries = ", ".join(_entry(entry) for entry in facts.entries)
     shown = f"The {chart_name(facts.kind)} shows {entries}."
     return f"{shown} There is no {absent}." if absent else shown
 
 
 def largest_entries(facts: ChartFacts) -> list[ChartEntry]:
-    """Lists the entry with the largest value, if there is one such."""
+    """List the entry with the largest value, if there is one such."""
     return _extreme(facts, max(entry.value for entry in facts.entries))
 
 
 def smallest_entries(facts: ChartFacts) -> list[ChartEntry]:
-    """Lists the entry with the smallest value, if there is one such."""
+    """List the entry with the smallest value, if there is one such."""
     return _extreme(facts, min(entry.value for entry in facts.entries))
 
 
 def largest(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
-    """Asks for the entry with the largest value."""
+    """Ask for the entry with the largest value."""
     return _ask_extreme(facts, entry, draw, "largest")
 
 
 def smallest(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
-    """Asks for the entry with the smallest value."""
+    """Ask for the entry with the smallest value."""
     return _ask_extreme(facts, entry, draw, "smallest")
 
 
 def chart_values(facts: ChartFacts) -> list[ChartEntry]:
-    """Lists the entries of a chart, those of a table aside."""
+    """List the entries of a chart, those of a table aside."""
     return [] if facts.kind == "table" else _unique(facts)
 
 
 def chart_value(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
-    """Asks for the value of an entry, by its label or its colour."""
+    """Ask for the value of an entry, by its label or its colour."""
     named, part = name_entries(facts, [entry.label], draw)[0], _PARTS[facts.kind]
     if _tells_colour(facts) and draw.chance(_BY_COLOUR_SHARE):
         named = f"the {entry.colour} {part}"
@@ -75,12 +75,12 @@ def chart_value(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
 
 
 def table_rows(facts: ChartFacts) -> list[ChartEntry]:
-    """Lists the rows of a table."""
+    """List the rows of a table."""
     return _unique(facts) if facts.kind == "table" else []
 
 
 def table_lookup(facts: ChartFacts, entry: ChartEntry, draw: Draw) -> Example:
-    """Asks for a value in a table."""
+    """Ask for a value in a table."""
     return _ask_value(facts, entry, "table_lookup", draw.words("table_lookup", entry=entry.label))
 
 
@@ -88,13 +88,13 @@ Pair = tuple[ChartEntry, ChartEntry]
 
 
 def different(facts: ChartFacts) -> list[Pair]:
-    """Lists pairs of entries with different values, the larger first."""
+    """List pairs of entries with different values, the larger first."""
     pairs = combinations(_unique(facts), 2)
     return [(a, b) if a.value > b.value else (b, a) for a, b in pairs if a.value != b.value]
 
 
 def chart_compare(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
-    """Asks whether one entry is larger, or smaller, than another."""
+    """Ask whether one entry is larger, or smaller, than another."""
     big, small = pair
     first, second = pair if draw.chance() else (small, big)
     asks_large = draw.chance()
@@ -116,12 +116,12 @@ def chart_compare(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
 
 
 def pairs(facts: ChartFacts) -> list[Pair]:
-    """Lists all pairs of entries."""
+    """List all pairs of entries."""
     return list(combinations(_unique(facts), 2))
 
 
 def chart_sum(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
-    """Asks for the sum of two entries."""
+    """Ask for the sum of two entries."""
     first, second = pair if draw.chance() else pair[::-1]
     result = first.value + second.value
     named = name_entries(facts, [first.label, second.label], draw)
@@ -140,7 +140,7 @@ def chart_sum(facts: ChartFacts, pair: Pair, draw: Draw) -> Example:
 
 
 def word_extreme(chart: str, kind: str, draw: Draw, *, by_colour: bool = False) -> str:
-    """Words the question for the largest or the smallest entry of a kind of chart."""
+    """Phrase the question for the largest or the smallest entry of a kind of chart."""
     is_large = kind == "largest"
     return draw.words(
         f"{kind}.colour" if by_colour else kind,
@@ -167,7 +167,7 @@ def _ask_extreme(facts: ChartFacts, entry: ChartEntry, draw: Draw, kind: str) ->
 
 
 def _two_by_two(facts: ChartFacts, kind: str, named: Callable[[ChartEntry], str]) -> str:
-    """Goes through the entries, and tells after each the largest, or smallest, so far.
+    """Go through the entries, and tell after each the largest, or smallest, so far.
 
     A small model compares two numbers well, and five at once badly. The number comes before what it
     is of, as writing a name first would decide before the comparison.
@@ -192,7 +192,7 @@ def _ask_value(facts: ChartFacts, entry: ChartEntry, kind: str, question: str) -
 
 
 def name_entries(facts: ChartFacts, labels: Sequence[str], draw: Draw) -> list[str]:
-    """Names entries in a question; letters often as "bar a" and "bar b"."""
+    """Name entries in a question; letters often as "bar a" and "bar b"."""
     if max(map(len, labels)) > 1 or draw.chance():
         return list(labels)
     return [f"{_PARTS[facts.kind]} {label}" for label in labels]
@@ -219,7 +219,7 @@ def _unique(facts: ChartFacts) -> list[ChartEntry]:
 
 
 def _tells_colour(facts: ChartFacts) -> bool:
-    """Says whether every entry has a colour of its own that is not its label."""
+    """Say whether every entry has a colour of its own that is not its label."""
     colours = [entry.colour for entry in facts.entries]
     labelled = any(entry.colour == entry.label for entry in facts.entries)
     return None not in colours and len(set(colours)) == len(colours) and not labelled

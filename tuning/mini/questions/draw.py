@@ -18,21 +18,21 @@ class Draw:
     """Chooses what a question is about and how it is worded.
 
     Attributes:
-        rng: Where all chance comes from.
-        held_out: Whether to word it as training never does.
+        rng: where all chance comes from.
+        held_out: whether to word it as training never does.
     """
 
     rng: np.random.Generator
     held_out: bool
 
     def one(self, choices: Sequence[T]) -> T:
-        """Returns one of some choices."""
+        """Return one of some choices."""
         return choices[int(self.rng.integers(len(choices)))]
 
     def chance(self, share: float = 0.5) -> bool:
-        """Returns True in a share of all cases."""
+        """Return True in a share of all cases."""
         return self.rng.random() < share
 
     def words(self, group: str, **slots: str) -> str:
-        """Words the question; see `phrasing.phrase`."""
+        """Phrase the question; see `phrasing.phrase`."""
         return phrase(group, self.rng, held_out=self.held_out, **slots)

@@ -43,39 +43,39 @@ _CATEGORY = {thing.name: thing.category for thing in THINGS}
 
 
 def category_of(label: Label) -> str | None:
-    """Returns what sort of thing a label is, such as "animal" or "shape"; None if unknown."""
+    """Return what sort of thing a label is, such as "animal" or "shape"; None if unknown."""
     return _CATEGORY.get(label.name) if label.colour is None else "shape"
 
 
 def is_plural(label: Label) -> bool:
-    """Says whether one of them is spoken of as many, as scissors are."""
+    """Say whether one of them is spoken of as many, as scissors are."""
     return label.name == label.plural and label.name.endswith("s")
 
 
 def is_countable(label: Label) -> bool:
-    """Says whether one can ask how many there are; bread and jeans are left alone."""
+    """Say whether one can ask how many there are; bread and jeans are left alone."""
     return label.name != label.plural or label.name in _ONE_OR_MORE
 
 
 def is_or_are(label: Label) -> str:
-    """Returns the verb for one of them."""
+    """Return the verb for one of them."""
     return "are" if is_plural(label) else "is"
 
 
 def with_article(label: Label) -> str:
-    """Returns "a dog", "an apple", "grapes", "bread"."""
+    """Return "a dog", "an apple", "grapes", "bread"."""
     if not is_countable(label):
         return label.words
     return f"{'an' if label.words[0] in 'aeiouAEIOU' else 'a'} {label.words}"
 
 
 def distinct(objects: Sequence[SceneObject]) -> list[Label]:
-    """Lists the labels of a scene, each once."""
+    """List the labels of a scene, each once."""
     return list(dict.fromkeys(item.label for item in objects))
 
 
 def absent_label(present: Sequence[Label], draw: Draw) -> Label:
-    """Draws a label that is not there, mostly one that could be mistaken for one that is."""
+    """Draw a label that is not there, mostly one that could be mistaken for one that is."""
     shapes = [label for label in present if label.colour is not None]
     like = draw.one(present) if present else None
     if shapes and draw.chance(_ALIKE_SHARE):

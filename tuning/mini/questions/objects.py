@@ -31,12 +31,12 @@ def describe(
     absent: str = "",
     sizes: Mapping[Label, str] | None = None,
 ) -> str:
-    """Writes the extraction: a single object with its place, several of a label with their number.
+    """Write the extraction: a single object with its place, several of a label with their number.
 
     Args:
-        objects: What the scene holds, in reading order.
-        first: Labels that the question asks about; they come first.
-        absent: What the question asks about and the scene lacks, in words.
+        objects: what the scene holds, in reading order.
+        first: labels that the question asks about; they come first.
+        absent: what the question asks about and the scene lacks, in words.
         sizes: "large" or "small", of single objects whose size is asked about.
 
     Place, size and number come after the name, as they are looked up by it.
@@ -55,22 +55,22 @@ def describe(
 
 
 def named(label: Label, number: int) -> str:
-    """Returns "dog" for one, "dogs" for several."""
+    """Return "dog" for one, "dogs" for several."""
     return label.words if number == 1 else label.plural_words
 
 
 def counted_up(counts: Mapping[Label, int]) -> str:
-    """Returns what is said in reasoning about numbers, such as "dogs 2, cat 1"."""
+    """Return what is said in reasoning about numbers, such as "dogs 2, cat 1"."""
     return ", ".join(f"{named(label, number)} {number}" for label, number in counts.items())
 
 
 def names(facts: ObjectFacts) -> list[Label]:
-    """Lists the label of a single object."""
+    """List the label of a single object."""
     return [facts.objects[0].label] if len(facts.objects) == 1 else []
 
 
 def name(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
-    """Asks what the only object is."""
+    """Ask what the only object is."""
     return Example(
         kind="name",
         question=draw.words("name"),
@@ -81,7 +81,7 @@ def name(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
 
 
 def colours(facts: ObjectFacts) -> list[Label]:
-    """Lists the shapes that are the only ones of their name."""
+    """List the shapes that are the only ones of their name."""
     counts = Counter(item.label.name for item in facts.objects)
     return [
         item.label
@@ -91,7 +91,7 @@ def colours(facts: ObjectFacts) -> list[Label]:
 
 
 def colour(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
-    """Asks for the colour of a shape."""
+    """Ask for the colour of a shape."""
     assert label.colour is not None
     return Example(
         kind="colour",
@@ -103,12 +103,12 @@ def colour(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
 
 
 def presents(facts: ObjectFacts) -> list[Label]:
-    """Lists the labels that are there."""
+    """List the labels that are there."""
     return distinct(facts.objects)
 
 
 def exists(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
-    """Asks whether something is there; half the time it is not."""
+    """Ask whether something is there; half the time it is not."""
     if draw.chance():
         extraction = describe(facts.objects, [label])
         reasoning = f"The description names {label.words}."
@@ -133,13 +133,13 @@ def exists(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
 
 
 def singles(facts: ObjectFacts) -> list[SceneObject]:
-    """Lists the objects that are the only ones of their label."""
+    """List the objects that are the only ones of their label."""
     counts = Counter(item.label for item in facts.objects)
     return [item for item in facts.objects if counts[item.label] == 1]
 
 
 def where(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
-    """Asks for the place of an object."""
+    """Ask for the place of an object."""
     words = item.label.words
     return Example(
         kind="where",
@@ -151,13 +151,13 @@ def where(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
 
 
 def placed(facts: ObjectFacts) -> list[SceneObject]:
-    """Lists the single objects that share their place with no other, if there are several."""
+    """List the single objects that share their place with no other, if there are several."""
     counts = Counter(item.place for item in facts.objects)
     return [item for item in singles(facts) if counts[item.place] == 1 < len(facts.objects)]
 
 
 def what_at(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
-    """Asks what is at a place.
+    """Ask what is at a place.
 
     The extraction says the place before the name, as the place is what the name is looked up by.
     """
@@ -172,7 +172,7 @@ def what_at(facts: ObjectFacts, item: SceneObject, draw: Draw) -> Example:
 
 
 def counted(facts: ObjectFacts) -> list[Label]:
-    """Lists the labels to count, the most frequent first.
+    """List the labels to count, the most frequent first.
 
     That is where there is more than one of any, or one thing alone.
     """
@@ -183,7 +183,7 @@ def counted(facts: ObjectFacts) -> list[Label]:
 
 
 def count(facts: ObjectFacts, label: Label, draw: Draw) -> Example:
-    """Asks how many there are; mostly of the most frequent label, seldom of one not there."""
+    """Ask how many there are; mostly of the most frequent label, seldom of one not there."""
     if draw.chance(_MOST_FREQUENT_SHARE):
         label = counted(facts)[0]
     if draw.chance(_ABSENT_COUNT_SHARE):

@@ -107,13 +107,13 @@ _FRAMES = {
 
 
 def phrase(group: str, rng: np.random.Generator, *, held_out: bool, **slots: str) -> str:
-    """Words one question.
+    """Phrase one question.
 
     Args:
-        group: One of `GROUPS`, such as "where" or "read_number.clock".
-        rng: Chooses the words.
-        held_out: Whether to use the wordings kept from training, or the others.
-        **slots: What the question is about.
+        group: one of `GROUPS`, such as "where" or "read_number.clock".
+        rng: chooses the words.
+        held_out: whether to use the wordings kept from training, or the others.
+        **slots: what the question is about.
     """
     patterns = _cores(group, held_out)
     form, cores = patterns[int(rng.integers(len(patterns)))]
@@ -124,7 +124,7 @@ def phrase(group: str, rng: np.random.Generator, *, held_out: bool, **slots: str
 
 
 def templates(group: str) -> Iterator[str]:
-    """Lists every wording of a group, held out or not."""
+    """List every wording of a group, held out or not."""
     for held_out in (False, True):
         for form, cores in _cores(group, held_out):
             for core in cores:
@@ -133,13 +133,13 @@ def templates(group: str) -> Iterator[str]:
 
 
 def count_templates(kind: str) -> int:
-    """Counts the different wordings of a kind of question; some kinds borrow another's."""
+    """Count the different wordings of a kind of question; some kinds borrow another's."""
     groups = [group for group in GROUPS if group.partition(".")[0] == kind]
     return len({template for group in groups for template in templates(group)})
 
 
 def _framed(frame: str, core: str) -> str:
-    """Puts a core into a frame; "^" keeps its first letter small."""
+    """Put a core into a frame; "^" keeps its first letter small."""
     if "^" not in frame:
         core = core[0].upper() + core[1:]
     return frame.replace("^", "").replace("{}", core)
@@ -147,7 +147,7 @@ def _framed(frame: str, core: str) -> str:
 
 @cache
 def _cores(group: str, held_out: bool) -> list[tuple[str, list[str]]]:
-    """Lists the expansions of each pattern of a group, with the pattern's form."""
+    """List the expansions of each pattern of a group, with the pattern's form."""
     patterns = []
     for form, texts in GROUPS[group].items():
         for text in texts:

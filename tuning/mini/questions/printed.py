@@ -20,13 +20,13 @@ Sum = tuple[str, list[tuple[str, int]]]
 
 
 def describe(facts: PrintFacts, absent: str = "") -> str:
-    """Writes the extraction: all lines."""
+    """Write the extraction: all lines."""
     shown = f"The {facts.carrier} reads {', '.join(facts.lines)}."
     return f"{shown} There is no {absent}." if absent else shown
 
 
 def receipt_items(facts: PrintFacts) -> list[Item]:
-    """Lists what a receipt charges for; nothing where it is no receipt."""
+    """List what a receipt charges for; nothing where it is no receipt."""
     if facts.carrier != "receipt":
         return []
     matches = (_PRICED.fullmatch(line) for line in facts.lines)
@@ -34,14 +34,14 @@ def receipt_items(facts: PrintFacts) -> list[Item]:
 
 
 def words(facts: PrintFacts) -> list[str]:
-    """Lists the wordings that fit, of asking for the words on a sign or label that has some."""
+    """List the wordings that fit, of asking for the words on a sign or label that has some."""
     if facts.carrier not in ("sign", "label") or not _word_lines(facts):
         return []
     return ["read_word.word", "read_word.carrier", "read_word.any"]
 
 
 def read_word(facts: PrintFacts, group: str, draw: Draw) -> Example:
-    """Asks what a sign or label says: all of it, or the words alone if it asks for words."""
+    """Ask what a sign or label says: all of it, or the words alone if it asks for words."""
     said = " ".join(_word_lines(facts) if group == "read_word.word" else facts.lines)
     return Example(
         kind="read_word",
@@ -53,7 +53,7 @@ def read_word(facts: PrintFacts, group: str, draw: Draw) -> Example:
 
 
 def numbers(facts: PrintFacts) -> list[Item]:
-    """Lists the numbers that can be asked for, by wording or, on a receipt, by item."""
+    """List the numbers that can be asked for, by wording or, on a receipt, by item."""
     if facts.carrier == "receipt":
         return _unique_items(facts)
     lines = [line for line in facts.lines if line not in _word_lines(facts)]
@@ -68,7 +68,7 @@ def numbers(facts: PrintFacts) -> list[Item]:
 
 
 def read_number(facts: PrintFacts, number: Item, draw: Draw) -> Example:
-    """Asks for a printed number, a time or a price."""
+    """Ask for a printed number, a time or a price."""
     about, value = number
     if facts.carrier == "receipt":
         question = draw.words("read_number.item", item=about)
@@ -86,7 +86,7 @@ def read_number(facts: PrintFacts, number: Item, draw: Draw) -> Example:
 
 
 def sums(facts: PrintFacts) -> list[Sum]:
-    """Lists what can be worked out."""
+    """List what can be worked out."""
     if facts.carrier == "sum":
         match = _SUM.search(facts.lines[0])
         return [(match[2], [("", int(match[1])), ("", int(match[3]))])] if match else []
@@ -100,7 +100,7 @@ def sums(facts: PrintFacts) -> list[Sum]:
 
 
 def arithmetic(facts: PrintFacts, candidate: Sum, draw: Draw) -> Example:
-    """Asks for the result of a sum, the total of a receipt, or by how much two prices differ."""
+    """Ask for the result of a sum, the total of a receipt, or by how much two prices differ."""
     way, items = candidate
     values = [value for _, value in items]
     if way == "total":
@@ -125,7 +125,7 @@ def arithmetic(facts: PrintFacts, candidate: Sum, draw: Draw) -> Example:
 
 
 def add_up(values: list[int]) -> tuple[str, int]:
-    """Adds numbers one after the other; returns the steps in words and the sum."""
+    """Add numbers one after the other; return the steps in words and the sum."""
     steps, result = [], values[0]
     for value in values[1:]:
         steps.append(f"{result} + {value} = {result + value}")

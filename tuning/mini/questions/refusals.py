@@ -47,11 +47,11 @@ Asked = tuple[str, str]
 
 
 def unknown(facts: Facts, draw: Draw) -> Example:
-    """Asks about something that is not there.
+    """Ask about something that is not there.
 
     Args:
-        facts: What the picture shows.
-        draw: Chooses what is missing, and the words.
+        facts: what the picture shows.
+        draw: chooses what is missing, and the words.
     """
     elsewhere = draw.chance(_OTHER_FAMILY_SHARE)
     if isinstance(facts, ObjectFacts):
@@ -75,7 +75,7 @@ def unknown(facts: Facts, draw: Draw) -> Example:
 
 
 def shown_words(facts: Facts) -> set[str]:
-    """Lists the words for what a picture shows; none of them may be called absent."""
+    """List the words for what a picture shows; none of them may be called absent."""
     if isinstance(facts, ObjectFacts):
         shown = {word for item in facts.objects for word in (item.label.words, item.label.name)}
         return shown | {"clock"} if "watch" in shown else shown
@@ -86,7 +86,7 @@ def shown_words(facts: Facts) -> set[str]:
 
 
 def _object(facts: Facts, draw: Draw) -> Asked:
-    """Asks where a missing object is, or for the colour of a missing shape."""
+    """Ask where a missing object is, or for the colour of a missing shape."""
     if isinstance(facts, ObjectFacts):
         present = distinct(facts.objects)
         shapes = {label.name for label in present if label.colour}
@@ -102,7 +102,7 @@ def _object(facts: Facts, draw: Draw) -> Asked:
 
 
 def _print(facts: Facts, draw: Draw) -> Asked:
-    """Asks for print where there is none such, or for what a receipt does not list."""
+    """Ask for print where there is none such, or for what a receipt does not list."""
     here = facts.carrier if isinstance(facts, PrintFacts) else ""
     if isinstance(facts, PrintFacts) and here == "receipt" and draw.chance(_ITEM_SHARE):
         bought = {item for item, _ in printed.receipt_items(facts)}
@@ -117,7 +117,7 @@ def _print(facts: Facts, draw: Draw) -> Asked:
 
 
 def _chart(facts: Facts, draw: Draw) -> Asked:
-    """Asks for the largest or smallest part of a chart that is not there."""
+    """Ask for the largest or smallest part of a chart that is not there."""
     here = facts.kind if isinstance(facts, ChartFacts) else ""
     chart = draw.one([chart for chart in _CHARTS if chart != here])
     question = charts.word_extreme(chart, draw.one(("largest", "smallest")), draw)
@@ -125,7 +125,7 @@ def _chart(facts: Facts, draw: Draw) -> Asked:
 
 
 def _entry(facts: ChartFacts, draw: Draw) -> Asked:
-    """Asks for an entry that the chart does not have, named as its entries are."""
+    """Ask for an entry that the chart does not have, named as its entries are."""
     present = {entry.label for entry in facts.entries} | {entry.colour for entry in facts.entries}
     series = next((names for names in _SERIES if facts.entries[0].label in names), ())
     pool = [name for name in series if name not in present]

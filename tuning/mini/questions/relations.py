@@ -72,7 +72,7 @@ Sort = tuple[str, list[SceneObject]]
 
 
 def sorts(facts: ObjectFacts) -> list[Sort]:
-    """Lists sorts of objects to count: all, of one category, of one colour, of one shape."""
+    """List sorts of objects to count: all, of one category, of one colour, of one shape."""
     objects = facts.objects
     if len(objects) < 2:
         return []
@@ -90,7 +90,7 @@ def sorts(facts: ObjectFacts) -> list[Sort]:
 
 
 def count_condition(facts: ObjectFacts, sort: Sort, draw: Draw) -> Example:
-    """Asks how many objects of a sort there are; seldom of one not there."""
+    """Ask how many objects of a sort there are; seldom of one not there."""
     if draw.chance(_ABSENT_SHARE):
         return _count_absent(facts, draw)
     plural, matching = sort
@@ -134,14 +134,14 @@ Pair = tuple[Label, Label]
 
 
 def uneven(facts: ObjectFacts) -> list[Pair]:
-    """Lists pairs of labels, of the first of which there are more."""
+    """List pairs of labels, of the first of which there are more."""
     counts = Counter(item.label for item in facts.objects if is_countable(item.label))
     pairs = [(a, b) if counts[a] > counts[b] else (b, a) for a, b in combinations(counts, 2)]
     return [(a, b) for a, b in pairs if counts[a] > counts[b]]
 
 
 def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
-    """Asks of which of two labels there are more."""
+    """Ask of which of two labels there are more."""
     most, least = pair
     first, second = pair if draw.chance() else (least, most)
     which = draw.chance(_WHICH_SHARE)
@@ -171,18 +171,18 @@ def more(facts: ObjectFacts, pair: Pair, draw: Draw) -> Example:
 
 
 def _turned_round(told: Iterable[tuple[str, str]]) -> str:
-    """Says of names and their properties both ways round, as the former are looked up next."""
+    """Say of names and their properties both ways round, as the former are looked up next."""
     return "; ".join(f"{name} {its}: {its} {name}" for name, its in told)
 
 
 def sized(facts: ObjectFacts) -> list[tuple[SceneObject, SceneObject]]:
-    """Lists pairs of objects, the first of which is clearly larger."""
+    """List pairs of objects, the first of which is clearly larger."""
     pairs = [(a, b) if a.size > b.size else (b, a) for a, b in combinations(singles(facts), 2)]
     return [(a, b) for a, b in pairs if a.size >= _CLEARLY_LARGER * b.size]
 
 
 def larger(facts: ObjectFacts, pair: tuple[SceneObject, SceneObject], draw: Draw) -> Example:
-    """Asks which of two objects is larger or smaller, or is the largest or smallest of all."""
+    """Ask which of two objects is larger or smaller, or is the largest or smallest of all."""
     big, small = pair
     first, second = pair if draw.chance() else (small, big)
     asks_large = draw.chance()
@@ -226,7 +226,7 @@ def _size(item: SceneObject, pair: tuple[SceneObject, SceneObject]) -> str:
 
 
 def _stands_out(wanted: SceneObject, facts: ObjectFacts, asks_large: bool) -> bool:
-    """Says whether an object is clearly the largest, or smallest, of objects with own labels."""
+    """Say whether an object is clearly the largest, or smallest, of objects with own labels."""
     others = [item for item in facts.objects if item is not wanted]
     pairs = ((wanted, item) if asks_large else (item, wanted) for item in others)
     return len(singles(facts)) == len(facts.objects) and all(
@@ -239,7 +239,7 @@ Apart = tuple[str, SceneObject, SceneObject]
 
 
 def apart(facts: ObjectFacts) -> list[Apart]:
-    """Lists pairs of objects with the axes along which their places differ."""
+    """List pairs of objects with the axes along which their places differ."""
     found: list[Apart] = []
     for a, b in combinations(singles(facts), 2):
         for axis, (steps, _) in _AXES.items():
@@ -250,7 +250,7 @@ def apart(facts: ObjectFacts) -> list[Apart]:
 
 
 def left_of(facts: ObjectFacts, candidate: Apart, draw: Draw) -> Example:
-    """Asks how two objects lie to one another."""
+    """Ask how two objects lie to one another."""
     axis, before, after = candidate
     first, second = (before, after) if draw.chance() else (after, before)
     asks_before = draw.chance()
@@ -294,7 +294,7 @@ Odd = tuple[SceneObject, str]
 
 
 def odd_ones(facts: ObjectFacts) -> list[Odd]:
-    """Lists the odd one out, where every way to look at the scene finds the same one."""
+    """List the odd one out, where every way to look at the scene finds the same one."""
     objects = facts.objects
     if len(objects) < 3:
         return []
@@ -317,7 +317,7 @@ def odd_ones(facts: ObjectFacts) -> list[Odd]:
 
 
 def odd_one_out(facts: ObjectFacts, candidate: Odd, draw: Draw) -> Example:
-    """Asks which object is unlike all the others."""
+    """Ask which object is unlike all the others."""
     odd, shared = candidate
     words = odd.label.words
     be = "are" if is_plural(odd.label) else "is"

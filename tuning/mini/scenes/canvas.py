@@ -19,15 +19,15 @@ class Backgrounds(Protocol):
     """Photographs to put things on; `assets.backgrounds.BackgroundLibrary` is one."""
 
     def crop(self, rng: np.random.Generator, pixels: int) -> Image.Image:
-        """Returns a square part of one of them, RGB."""
+        """Return a square part of one of them, RGB."""
 
 
 def background(rng: np.random.Generator, photographs: Backgrounds | None) -> Image.Image:
-    """Makes a background: a texture, or a part of a photograph where there are any.
+    """Make a background: a texture, or a part of a photograph where there are any.
 
     Args:
-        rng: Chooses.
-        photographs: To take parts of.
+        rng: chooses.
+        photographs: to take parts of.
     """
     if rng.random() < _PHOTOGRAPH_SHARE and photographs is not None:
         return photographs.crop(rng, SCENE_PIXELS)
@@ -35,7 +35,7 @@ def background(rng: np.random.Generator, photographs: Backgrounds | None) -> Ima
 
 
 def texture(rng: np.random.Generator) -> Image.Image:
-    """Blends two related colours in a pattern, with some noise."""
+    """Blend two related colours in a pattern, with some noise."""
     first, second = rng.uniform(0, 255, size=(2, 3))
     lightness = rng.choice([0.25, 0.6, 1.0], p=[0.2, 0.25, 0.55])
     if lightness == 1.0:
@@ -50,7 +50,7 @@ def texture(rng: np.random.Generator) -> Image.Image:
 
 
 def wear(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
-    """Blurs some pictures a little, and gives some the marks of JPEG compression."""
+    """Blur some pictures a little, and give some the marks of JPEG compression."""
     if rng.random() < _BLUR_SHARE:
         picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.2))))
     if rng.random() < _JPEG_SHARE:
@@ -61,7 +61,7 @@ def wear(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
 
 
 def _blend_field(rng: np.random.Generator) -> np.ndarray:
-    """Returns how far each pixel is from the first to the second colour, [H, W] in 0..1."""
+    """Return how far each pixel is from the first to the second colour, [H, W] in 0..1."""
     y, x = np.mgrid[0:SCENE_PIXELS, 0:SCENE_PIXELS] / SCENE_PIXELS
     kind = rng.choice(["plain", "gradient", "stripes", "checks", "blobs"])
     if kind == "plain":

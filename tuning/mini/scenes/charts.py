@@ -53,7 +53,7 @@ class _Marker:
         self._pen.polygon(corners, fill=len(self.marks))
 
     def text(self, text: str, box: tuple[float, float, float, float]) -> None:
-        """Marks the characters of a text, taken to be equally wide."""
+        """Mark the characters of a text, taken to be equally wide."""
         left, top, right, bottom = box
         step = (right - left) / len(text)
         for k, character in enumerate(text):
@@ -62,10 +62,10 @@ class _Marker:
 
 
 def render_chart(rng: np.random.Generator, fonts: Sequence[Path]) -> Scene:
-    """Draws a chart or a table.
+    """Draw a chart or a table.
 
     Args:
-        rng: Chooses everything that is not given.
+        rng: chooses everything that is not given.
         fonts: Font files.
     """
     kind = _KINDS[int(rng.choice(len(_KINDS), p=_KIND_SHARES))]
@@ -228,7 +228,7 @@ def _render(figure: Figure) -> Image.Image:
 
 
 def _pixels(extent) -> tuple[float, float, float, float]:
-    """Returns a matplotlib box, whose y counts from below, as left, top, right, bottom."""
+    """Return a matplotlib box, whose y counts from below, as left, top, right, bottom."""
     return (extent.x0, SCENE_PIXELS - extent.y1, extent.x1, SCENE_PIXELS - extent.y0)
 
 

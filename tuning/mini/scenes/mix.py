@@ -28,26 +28,26 @@ class Icons(Protocol):
     """Drawings of one style; `assets.icons.IconLibrary` is one.
 
     Attributes:
-        lines: Whether they are lines and shadows of one colour.
+        lines: whether they are lines and shadows of one colour.
     """
 
     lines: bool
 
     def slugs(self, thing: str) -> Sequence[str]:
-        """Lists the icons of a thing."""
+        """List the icons of a thing."""
 
     def icon(self, slug: str) -> Image.Image:
-        """Returns an RGBA drawing."""
+        """Return an RGBA drawing."""
 
 
 class Stamps(Protocol):
     """Photographs of things, cut out; `assets.stamps.StampLibrary` is one."""
 
     def names(self) -> Collection[str]:
-        """Lists the things there are."""
+        """List the things there are."""
 
     def cutout(self, name: str, rng: np.random.Generator) -> Image.Image:
-        """Returns one of the RGBA pictures of a thing."""
+        """Return one of the RGBA pictures of a thing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +55,13 @@ class SceneKit:
     """What scenes are drawn with.
 
     Attributes:
-        icons: Drawing styles. A scene keeps to one, as far as that one can draw its things.
+        icons: drawing styles. A scene keeps to one, as far as that one can draw its things.
         fonts: Font files.
-        stamps: Cut-out photographs of things; None for drawings alone.
-        stamp_share: How often a thing that stamps have is a stamp.
-        clip_art: Drawings by many hands, for any scene; None for those of the styles alone.
-        backgrounds: Photographs to put things on; None for textures alone.
-        held_out: Whether words and pairs of things are those kept from training, and drawings stay
+        stamps: cut-out photographs of things; None for drawings alone.
+        stamp_share: how often a thing that stamps have is a stamp.
+        clip_art: drawings by many hands, for any scene; None for those of the styles alone.
+        backgrounds: photographs to put things on; None for textures alone.
+        held_out: whether words and pairs of things are those kept from training, and drawings stay
             as they are.
     """
 
@@ -82,7 +82,7 @@ class _OneStyle:
     style: Icons
 
     def drawing(self, name: str, rng: np.random.Generator) -> Image.Image:
-        """Returns a cut-out photograph of a thing, or its drawing, perhaps in another style."""
+        """Return a cut-out photograph of a thing, or its drawing, perhaps in another style."""
         stamps = self.kit.stamps
         as_photograph = rng.random() < self.kit.stamp_share
         if stamps is not None and as_photograph and name in stamps.names():
@@ -105,7 +105,7 @@ def _one_of(rng: np.random.Generator, slugs: Sequence[str]) -> str:
 
 
 def drawn_otherwise(rng: np.random.Generator, icons: Icons, slug: str) -> Image.Image:
-    """Returns an icon, RGBA, as training shows it: perhaps as other hands would have drawn it."""
+    """Return an icon, RGBA, as training shows it: perhaps as other hands would have drawn it."""
     icon = icons.icon(slug)
     return painted(rng, icon) if icons.lines else restyle(rng, icon)
 
@@ -113,14 +113,14 @@ def drawn_otherwise(rng: np.random.Generator, icons: Icons, slug: str) -> Image.
 def render_scene(
     seed: int, kit: SceneKit, family: Family | None = None, composition: str | None = None
 ) -> Scene:
-    """Renders the scene of a seed.
+    """Render the scene of a seed.
 
     Args:
-        seed: Any number from 0; equal seeds give equal scenes of one kit.
-        kit: What to draw with.
-        family: Which kind of picture; by default the seed chooses. Without stamps there are
+        seed: any number from 0; equal seeds give equal scenes of one kit.
+        kit: what to draw with.
+        family: which kind of picture; by default the seed chooses. Without stamps there are
             objects where photographs would be.
-        composition: Of a scene of objects, one of `objects.COMPOSITIONS`; by default the seed
+        composition: of a scene of objects, one of `objects.COMPOSITIONS`; by default the seed
             chooses.
     """
     rng = np.random.default_rng(seed)

@@ -36,7 +36,7 @@ class Drawings(Protocol):
     """Where things get their looks; `mix.SceneKit` is one."""
 
     def drawing(self, name: str, rng: np.random.Generator) -> Image.Image:
-        """Returns an RGBA picture of a thing."""
+        """Return an RGBA picture of a thing."""
 
 
 def render_objects(
@@ -47,14 +47,14 @@ def render_objects(
     *,
     held_out: bool = False,
 ) -> Scene:
-    """Draws things and shapes onto a background.
+    """Draw things and shapes onto a background.
 
     Args:
-        rng: Chooses everything that is not given.
+        rng: chooses everything that is not given.
         canvas: RGB, `SCENE_PIXELS` square; drawn on.
-        drawings: The looks of things.
-        composition: One of `COMPOSITIONS`; by default `rng` chooses.
-        held_out: Which labels may stand side by side: a tenth of all pairs is never shown in
+        drawings: the looks of things.
+        composition: one of `COMPOSITIONS`; by default `rng` chooses.
+        held_out: which labels may stand side by side: a tenth of all pairs is never shown in
             training, and is all that held-out scenes show.
     """
     composition = composition or str(rng.choice(COMPOSITIONS, p=_COMPOSITION_SHARES))
@@ -73,12 +73,12 @@ def render_objects(
 def render_photograph(
     rng: np.random.Generator, canvas: Image.Image, name: str, stamp: Image.Image
 ) -> Scene:
-    """Puts one photographed thing onto a background, about as large as the picture.
+    """Put one photographed thing onto a background, about as large as the picture.
 
     Args:
-        rng: Chooses size and place.
+        rng: chooses size and place.
         canvas: RGB, `SCENE_PIXELS` square; drawn on.
-        name: Of the thing.
+        name: of the thing.
         stamp: RGBA.
     """
     size = int(rng.integers(*_FILLING))
@@ -92,7 +92,7 @@ def _shares(x: float, y: float, size: float) -> tuple[float, float, float]:
 
 
 def _composed(canvas: Image.Image, things: Iterable[tuple[SceneObject, Image.Image]]) -> Scene:
-    """Pastes drawings onto a canvas, RGB, and tells what is in it then."""
+    """Paste drawings onto a canvas, RGB, and tell what is in it then."""
     coverage = np.zeros((SCENE_PIXELS, SCENE_PIXELS), np.uint8)
     placed: list[SceneObject] = []
     for thing, drawing in things:
@@ -109,16 +109,16 @@ def _composed(canvas: Image.Image, things: Iterable[tuple[SceneObject, Image.Ima
 
 
 def held_out_pair(first: Label, second: Label) -> bool:
-    """Says whether two labels stand side by side in held-out scenes only."""
+    """Say whether two labels stand side by side in held-out scenes only."""
     words = "+".join(sorted((first.words, second.words)))
     return hashlib.sha256(words.encode()).digest()[0] % _SIDE_BY_SIDE_HELD_OUT == 0
 
 
 def _choose_labels(rng: np.random.Generator, composition: str, held_out: bool) -> list[Label]:
-    """Lists a scene's labels, one for each object."""
+    """List a scene's labels, one for each object."""
 
     def another(taken: list[Label]) -> Label:
-        """Draws a label that may stand beside those taken; the last one taken decides."""
+        """Draw a label that may stand beside those taken; the last one taken decides."""
         while True:
             kind = SHAPE_LABELS if rng.random() < _SHAPE_SHARE else THING_LABELS
             label = kind[int(rng.integers(len(kind)))]
@@ -147,7 +147,7 @@ def _choose_labels(rng: np.random.Generator, composition: str, held_out: bool) -
 def _place(
     rng: np.random.Generator, composition: str, number: int
 ) -> list[tuple[int, float, float]]:
-    """Gives each object size and centre in pixels, such that nobody argues about its place."""
+    """Give each object size and centre in pixels, such that nobody argues about its place."""
     if composition == "single":
         size = int(rng.integers(70, 235))
         cell = 4 if size > 120 else int(rng.integers(9))
@@ -174,7 +174,7 @@ def _place(
 
 
 def _centre(rng: np.random.Generator, cell: int, size: int, jitter: float) -> tuple[float, float]:
-    """Draws a centre well inside one of the nine places, with most of the object in the frame."""
+    """Draw a centre well inside one of the nine places, with most of the object in the frame."""
     column, row = cell % 3, cell // 3
     inside = 0.36 * size
     x, y = (
@@ -185,12 +185,12 @@ def _centre(rng: np.random.Generator, cell: int, size: int, jitter: float) -> tu
 
 
 def tilted(rng: np.random.Generator, drawing: Image.Image, size: int) -> Image.Image:
-    """Turns a thing a little, mirrors some, and makes it as large as it is to be in a scene.
+    """Turn a thing a little, mirror some, and make it as large as it is to be in a scene.
 
     Args:
-        rng: Chooses.
+        rng: chooses.
         drawing: RGBA.
-        size: Of the longer side before it is turned, pixels.
+        size: of the longer side before it is turned, pixels.
     """
     if rng.random() < 0.3:
         drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -215,7 +215,7 @@ def _turned(drawing: Image.Image, size: int, degrees: float) -> Image.Image:
 
 
 def _draw_shape(rng: np.random.Generator, label: Label, backdrop: np.ndarray) -> Image.Image:
-    """Draws a filled shape; with an outline where its colour is close to the background's."""
+    """Draw a filled shape; with an outline where its colour is close to the background's."""
     side = 192
     assert label.colour is not None
     jitter = rng.integers(-14, 15, size=3)
@@ -232,7 +232,7 @@ def _draw_shape(rng: np.random.Generator, label: Label, backdrop: np.ndarray) ->
 
 
 def _shape_points(shape: str) -> np.ndarray:
-    """Returns a shape's outline, float64 [points, 2] in the unit square, y down."""
+    """Return a shape's outline, float64 [points, 2] in the unit square, y down."""
     turn = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     if shape == "circle":
         return np.stack([np.sin(turn), np.cos(turn)], axis=1) / 2 + 0.5

@@ -40,13 +40,13 @@ def render_print(
     *,
     held_out: bool = False,
 ) -> Scene:
-    """Prints something onto a board, a paper or a display.
+    """Print something onto a board, a paper or a display.
 
     Args:
-        rng: Chooses everything that is not given.
+        rng: chooses everything that is not given.
         canvas: RGB, `SCENE_PIXELS` square; drawn on.
         fonts: Font files.
-        held_out: Whether to print words that training never shows.
+        held_out: whether to print words that training never shows.
     """
     carrier = _CARRIERS[int(rng.choice(len(_CARRIERS), p=_CARRIER_SHARES))]
     lines = _choose_lines(rng, carrier, words(held_out=held_out))
@@ -107,7 +107,7 @@ def _draw_board(
     lines: Sequence[str],
     font: Path,
 ) -> list[Glyph]:
-    """Draws a board with lines of text, as wide as the picture allows."""
+    """Draw a board with lines of text, as wide as the picture allows."""
     paper, ink = _board_colours(rng, white=carrier == "receipt")
     texts = [_cased(rng, line) for line in lines]
     width = SCENE_PIXELS * (0.92 if carrier in ("sum", "receipt") else rng.uniform(0.78, 0.92))
@@ -148,7 +148,7 @@ def _draw_paper(
     paper: RGB,
     ink: RGB,
 ) -> None:
-    """Draws what is printed on: a board, a tag or a bottle."""
+    """Draw what is printed on: a board, a tag or a bottle."""
     x, y, width, height = place
     margin = rng.uniform(6, 16)
     left, right = x - width / 2 - margin, x + width / 2 + margin
@@ -167,7 +167,7 @@ def _draw_paper(
 
 
 def _draw_display(rng: np.random.Generator, pen: ImageDraw.ImageDraw, text: str) -> list[Glyph]:
-    """Draws seven-segment digits on a dark or pale display."""
+    """Draw seven-segment digits on a dark or pale display."""
     lit = _LIT[int(rng.integers(len(_LIT)))]
     back = (175, 190, 165) if sum(lit) < 150 else (18, 20, 24)
     digits = sum(c.isdigit() for c in text)
@@ -196,7 +196,7 @@ def _draw_display(rng: np.random.Generator, pen: ImageDraw.ImageDraw, text: str)
 
 
 def _board_colours(rng: np.random.Generator, *, white: bool) -> tuple[RGB, RGB]:
-    """Chooses paper and ink that differ enough to be read."""
+    """Choose paper and ink that differ enough to be read."""
     if white or rng.random() < 0.35:
         return (246, 246, 242), (25, 25, 30)
     palette = list(COLOURS.values())
@@ -217,7 +217,7 @@ def _cased(rng: np.random.Generator, text: str) -> str:
 def _widened(
     box: tuple[float, float, float, float], size: float
 ) -> tuple[float, float, float, float]:
-    """Widens a glyph's box a little; thin ones cover an image token no less than others."""
+    """Widen a glyph's box a little; thin ones cover an image token no less than others."""
     left, top, right, bottom = box
     short = max(0.0, size * 0.35 - (right - left)) / 2 + 1
     low = max(0.0, size * 0.5 - (bottom - top)) / 2
@@ -225,7 +225,7 @@ def _widened(
 
 
 def _mark(glyph: Glyph, turn: float) -> Mark:
-    """Turns a glyph's centre about the picture's middle, as `Image.rotate` does."""
+    """Turn a glyph's centre about the picture's middle, as `Image.rotate` does."""
     left, top, right, bottom = glyph.box
     x, y = (left + right) / 2 - SCENE_PIXELS / 2, (top + bottom) / 2 - SCENE_PIXELS / 2
     cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))

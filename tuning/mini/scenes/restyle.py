@@ -25,10 +25,10 @@ _OUTSIDE = 128
 
 
 def restyle(rng: np.random.Generator, drawing: Image.Image) -> Image.Image:
-    """Changes the style of some drawings.
+    """Change the style of some drawings.
 
     Args:
-        rng: Chooses.
+        rng: chooses.
         drawing: RGBA.
 
     Returns:
@@ -46,10 +46,10 @@ def restyle(rng: np.random.Generator, drawing: Image.Image) -> Image.Image:
 
 
 def painted(rng: np.random.Generator, lines: Image.Image) -> Image.Image:
-    """Gives lines of one colour another one, and most of them colours in between.
+    """Give lines of one colour another one, and most of them colours in between.
 
     Args:
-        rng: Chooses.
+        rng: chooses.
         lines: RGBA, opaque where there is a line.
 
     Returns:
@@ -72,7 +72,7 @@ def painted(rng: np.random.Generator, lines: Image.Image) -> Image.Image:
 
 
 def _colour(rng: np.random.Generator, darkest: int, lightest: int) -> tuple[int, int, int, int]:
-    """Draws an opaque colour, often white where that is light enough."""
+    """Draw an opaque colour, often white where that is light enough."""
     if lightest > 255 and rng.random() < _WHITE_SHARE:
         return (255, 255, 255, 255)
     red, green, blue = (int(value) for value in rng.integers(darkest, lightest, size=3))
@@ -80,7 +80,7 @@ def _colour(rng: np.random.Generator, darkest: int, lightest: int) -> tuple[int,
 
 
 def _areas(alpha: Image.Image) -> list[Image.Image]:
-    """Finds what lines enclose: masks of the drawing's size, each a little wider than its area."""
+    """Find what lines enclose: masks of the drawing's size, each a little wider than its area."""
     small = alpha.filter(ImageFilter.MaxFilter(3)).resize((_AREA_PIXELS,) * 2, Image.Resampling.BOX)
     plan = Image.new("L", (_AREA_PIXELS + 2,) * 2)
     plan.paste(small.point(lambda value: 255 * (value > 80)), (1, 1))
@@ -101,14 +101,14 @@ def _areas(alpha: Image.Image) -> list[Image.Image]:
 
 
 def _flattened(drawing: Image.Image, colours: int) -> Image.Image:
-    """Leaves a few colours."""
+    """Leave a few colours."""
     flat = drawing.convert("RGB").quantize(colours, dither=Image.Dither.NONE).convert("RGB")
     flat.putalpha(drawing.getchannel("A"))
     return flat
 
 
 def _tinted(drawing: Image.Image, saturation: float, brightness: float) -> Image.Image:
-    """Changes how strong and how light colours are."""
+    """Change how strong and how light colours are."""
     tinted = ImageEnhance.Color(drawing.convert("RGB")).enhance(saturation)
     tinted = ImageEnhance.Brightness(tinted).enhance(brightness)
     tinted.putalpha(drawing.getchannel("A"))
@@ -116,12 +116,12 @@ def _tinted(drawing: Image.Image, saturation: float, brightness: float) -> Image
 
 
 def _inked(drawing: Image.Image, width: int, lightness: int) -> Image.Image:
-    """Draws lines around the thing, and where its colours meet.
+    """Draw lines around the thing, and where its colours meet.
 
     Args:
         drawing: RGBA.
-        width: Of the lines, pixels; odd.
-        lightness: Of the ink, 0..255.
+        width: of the lines, pixels; odd.
+        lightness: of the ink, 0..255.
     """
     wide = Image.new("RGBA", (drawing.width + 2 * width, drawing.height + 2 * width))
     wide.paste(drawing, (width, width))

@@ -19,9 +19,9 @@ class Mark:
     """Something that the vision side is taught to name where it is drawn.
 
     Attributes:
-        words: What it is: "dog", "red square", a printed character in lower case, "red bar 8".
-        x: Of its centre, as a share of the width; of a bar, the middle of its upper end.
-        y: Of its centre, as a share of the height; of a bar, its upper end.
+        words: what it is: "dog", "red square", a printed character in lower case, "red bar 8".
+        x: of its centre, as a share of the width; of a bar, the middle of its upper end.
+        y: of its centre, as a share of the height; of a bar, its upper end.
     """
 
     words: str
@@ -35,8 +35,8 @@ class Scene:
 
     Attributes:
         picture: RGB, `SCENE_PIXELS` square.
-        facts: What questions are made from.
-        marks: What is drawn, in an order of no meaning.
+        facts: what questions are made from.
+        marks: what is drawn, in an order of no meaning.
         coverage: uint8 [H, W]; 0 is background, k is the k-th mark, counted from 1.
     """
 

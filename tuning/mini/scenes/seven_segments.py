@@ -25,13 +25,13 @@ def draw_segments(
     box: tuple[float, float, float, float],
     colour: tuple[int, int, int],
 ) -> None:
-    """Draws one digit.
+    """Draw one digit.
 
     Args:
-        pen: Draws it.
+        pen: draws it.
         digit: "0" to "9".
-        box: Left, top, right, bottom in pixels.
-        colour: Of the lit segments.
+        box: left, top, right, bottom in pixels.
+        colour: of the lit segments.
     """
     left, top, right, bottom = box
     thick = (right - left) * 0.2

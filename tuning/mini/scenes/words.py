@@ -71,10 +71,10 @@ _HELD_OUT = 10
 
 @functools.cache
 def words(*, held_out: bool) -> tuple[str, ...]:
-    """Lists words of two to six letters.
+    """List words of two to six letters.
 
     Args:
-        held_out: Whether to list those that training never shows, a tenth, or all others.
+        held_out: whether to list those that training never shows, a tenth, or all others.
     """
     return tuple(
         word

@@ -1,9 +1,9 @@
-"""Stage 0: points image tokens at the LLM's own word embeddings, without the LLM.
+"""Stage 0: image tokens are pointed at the LLM's own word embeddings, without the LLM.
 
-Goes in: feature shards. Comes out: a vision head under which the token of an image cell looks like
-the words of what is drawn there, tells in which of the nine places that is, how many of its kind
-the picture holds, and whether it has its centre just there. This costs minutes, and gives the
-tuning that follows a start from which the LLM learns to read image tokens quickly.
+In: feature shards. Out: a vision head whose token for a cell of the image looks like the words for
+what is drawn there. The token also tells the place of the thing, how many of its kind there are,
+and whether the thing has its centre in the cell. The stage takes minutes. The LLM then learns to
+read image tokens quickly.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from edge_et.tuning.mini.vision.feature_shards import (
     FeatureShard,
     load_shard,
 )
+from edge_et.tuning.mini.vision.places import places_of
 from edge_et.tuning.training.precision import working_precision
 from edge_et.tuning.training.training_checkpoint import load_checkpoint, save_checkpoint
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from edge_et.tuning.mini.vision.vision_head import VisionHead
 
 BACKGROUND = "background"
+_PLACES = tuple(place for row in PLACES for place in row)
 _SIZES = ("large", "small")
 _OTHERWISE = "or"
 
@@ -65,13 +67,13 @@ class AlignSettings:
     """How stage 0 trains.
 
     Attributes:
-        epochs: Times that every scene is seen.
-        scenes_per_step: Scenes a step, which divides `SHARD_SCENES`.
-        projector_rate: Peak learning rate of the projector, reached after 5% of the steps, then a
+        epochs: times that every scene is seen.
+        scenes_per_step: scenes a step, which divides `SHARD_SCENES`.
+        projector_rate: peak learning rate of the projector, reached after 5% of the steps, then a
             cosine to zero.
-        tower_rate: The same of the tower's last layers.
-        seed: Of batches.
-        checkpoint_steps: Steps between checkpoints.
+        tower_rate: the same of the tower's last layers.
+        seed: of batches.
+        checkpoint_steps: steps between checkpoints.
     """
 
     epochs: int = 3
@@ -87,8 +89,8 @@ class WordTargets:
 
     Args:
         table: float32 [V, D], the LLM's input embeddings.
-        tokenizer: The LLM's.
-        words: All texts that scenes may hold.
+        tokenizer: the LLM's.
+        words: all texts that scenes may hold.
     """
 
     def __init__(self, table: Tensor, tokenizer: Tokenizer, words: Sequence[str]) -> None:
@@ -98,27 +100,29 @@ class WordTargets:
         embeddings = label_embeddings(list(self.words), table.float(), tokenizer)
         self.directions = functional.normalize(embeddings, dim=-1)
         self.length = float(embeddings.norm(dim=-1).mean())
-        names = [place for row in PLACES for place in row]
-        places = label_embeddings(names, table.float(), tokenizer)
+        places = label_embeddings(list(_PLACES), table.float(), tokenizer)
         self.places = functional.normalize(places - places.mean(dim=0), dim=-1)
-        self.place_codes = self.places[_token_places()]
+        # The shipped head was aligned with the sixth row and column of tokens in the middle place.
+        # Its codes are kept with its weights; only a new alignment sets these.
+        rows, columns = np.mgrid[0:TOKEN_GRID, 0:TOKEN_GRID].reshape(2, -1)
+        self.place_codes = self.places[places_of(rows, columns, TOKEN_GRID).tolist()]
         digits = [str(number) for number in range(1, _MOST_COUNTED + 1)]
         numbers = label_embeddings(digits, table.float(), tokenizer)
         self.numbers = functional.normalize(numbers - numbers.mean(dim=0), dim=-1)
 
     def tokens(self, words: Sequence[str]) -> Tensor:
-        """Returns the image tokens, float32 [words, D], that show words and no place."""
+        """Return the image tokens, float32 [words, D], that show words and no place."""
         embeddings = label_embeddings(list(words), self._table, self._tokenizer)
         return functional.normalize(embeddings, dim=-1) * _TOKEN_LENGTH * self.length
 
 
 def begin(head: VisionHead, table: Tensor, tokenizer: Tokenizer) -> None:
-    """Sets what a new head lists and reads to the LLM's own words for it.
+    """Set what a new head lists and reads to the LLM's own words for it.
 
     Args:
-        head: Changed in place.
+        head: changed in place.
         table: float32 [V, D], the LLM's input embeddings.
-        tokenizer: The LLM's.
+        tokenizer: the LLM's.
     """
     targets = WordTargets(table, tokenizer, [*CHARACTERS, *NAMES, *_SIZES, _OTHERWISE])
     large, small = (targets.directions[targets.ids[word]] for word in _SIZES)
@@ -141,15 +145,15 @@ def align(
     settings: AlignSettings,
     on_step: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> None:
-    """Trains a vision head in place, going on from the checkpoint if there is one.
+    """Train a vision head in place, going on from the checkpoint if there is one.
 
     Args:
-        head: What to train.
-        targets: What tokens are to look like.
-        shards: Feature shards to train on.
-        checkpoint: Where progress is kept.
-        settings: How to train.
-        on_step: Called with step, loss, and the share of covered cells named right.
+        head: what to train.
+        targets: what tokens are to look like.
+        shards: feature shards to train on.
+        checkpoint: where progress is kept.
+        settings: how to train.
+        on_step: called with step, loss, and the share of covered cells named right.
     """
     with torch.no_grad():
         codes = targets.place_codes * targets.length * _PLACE_LENGTH
@@ -196,7 +200,7 @@ def align(
 
 
 def cell_accuracy(head: VisionHead, targets: WordTargets, shards: Sequence[Path]) -> float:
-    """Returns the share of covered cells whose nearest text is the right one."""
+    """Return the share of covered cells whose nearest text is the right one."""
     shares = []
     centre = nn.Linear(targets.directions.shape[1], 1).to(targets.directions.device)
     with torch.no_grad():
@@ -215,7 +219,7 @@ def _loss(
     shard: FeatureShard,
     rows: np.ndarray,
 ) -> tuple[Tensor, float]:
-    """Computes the loss of some scenes, and the share of covered cells named right."""
+    """Compute the loss of some scenes, and the share of covered cells named right."""
     device = targets.directions.device
     with working_precision(device):
         tokens = head.own_tokens(torch.from_numpy(shard.features[rows]).float().to(device))
@@ -251,7 +255,7 @@ def _loss(
 
 
 def _batches(shards: Sequence[Path], settings: AlignSettings, done: int):
-    """Yields step, shard and scenes of every step that is not done, shard by shard."""
+    """Yield step, shard and scenes of every step that is not done, shard by shard."""
     per_shard = SHARD_SCENES // settings.scenes_per_step
     for visit in range(done // per_shard, settings.epochs * len(shards)):
         epoch, turn = divmod(visit, len(shards))
@@ -269,7 +273,7 @@ def _batches(shards: Sequence[Path], settings: AlignSettings, done: int):
 
 
 def _pointing_loss(tokens: Tensor, directions: Tensor, wanted: np.ndarray, length: float) -> Tensor:
-    """Computes how far tokens are from pointing to one of some directions; -1 wants none.
+    """Compute how far tokens are from pointing to one of some directions; -1 wants none.
 
     All of an object's tokens name the place of its centre, also those beyond that place, and the
     number of its kind, so that one look at any of them tells.
@@ -285,7 +289,7 @@ def _pointing_loss(tokens: Tensor, directions: Tensor, wanted: np.ndarray, lengt
 
 
 def _objects_under(shard: FeatureShard, row: int) -> np.ndarray:
-    """Finds the object under each token, int64 [2, S]; -1 where there is none.
+    """Find the object under each token, int64 [2, S]; -1 where there is none.
 
     Returns:
         The number of its place, and how many objects have its label, counted from 0.
@@ -299,12 +303,5 @@ def _objects_under(shard: FeatureShard, row: int) -> np.ndarray:
         word = str(shard.words[shard.token_words[row, token, 0]])
         named = [item for item in facts.objects if item.label.words == word]
         nearest = min(named, key=lambda o: (o.x - x[token]) ** 2 + (o.y - y[token]) ** 2)
-        place = min(int(nearest.y * 3), 2) * 3 + min(int(nearest.x * 3), 2)
-        found[:, token] = place, len(named) - 1
+        found[:, token] = _PLACES.index(nearest.place), len(named) - 1
     return found
-
-
-def _token_places() -> list[int]:
-    """Lists the place that each token lies in."""
-    thirds = [k * 3 // TOKEN_GRID for k in range(TOKEN_GRID)]
-    return [row * 3 + column for row in thirds for column in thirds]

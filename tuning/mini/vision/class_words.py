@@ -320,7 +320,7 @@ sign: 919
 
 
 def class_words() -> dict[str, tuple[int, ...]]:
-    """Returns the classes of each word."""
+    """Return the classes of each word."""
     return {
         word: tuple(number for span in spans.split() for number in _numbers(span))
         for word, _, spans in (line.partition(": ") for line in _CLASS_WORDS.strip().splitlines())

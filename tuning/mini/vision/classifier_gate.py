@@ -1,8 +1,9 @@
-"""Learning where to trust the classifier of photographs.
+"""Training of the gate that decides where to trust the classifier of photographs.
 
-Goes in: feature shards. Comes out: a gate that opens where the classifier's likeliest word is what
-is drawn there. Scenes show few photographs, and small ones, so the classifier is seldom right in
-them; people's pictures are photographs mostly. Therefore being right weighs more than being wrong.
+In: feature shards. Out: a gate that opens where the classifier's likeliest word is what is drawn
+there. Scenes show few photographs, and small ones, so the classifier is seldom right in them. The
+pictures of people who ask are photographs mostly. Therefore being right weighs more in the loss
+than being wrong.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ def fit_trust(
     shards: Sequence[Path],
     seed: int,
 ) -> None:
-    """Trains the gate of a head in place, from the start; the rest of the head stays as it is.
+    """Train the gate of a head in place, from the start; the rest of the head stays as it is.
 
     It takes seconds, so a killed run begins anew, and ends the same.
 
     Args:
-        head: Whose `trust` is trained.
-        class_words: The classifier's words.
+        head: whose `trust` is trained.
+        class_words: the classifier's words.
         class_tokens: float32 [words, D], the image token that shall stand for each.
-        shards: Of scenes with some photographs.
-        seed: Of weights and batches.
+        shards: of scenes with some photographs.
+        seed: of weights and batches.
     """
     trust = head.trust
     device = trust.vectors.device
@@ -72,7 +73,7 @@ def fit_trust(
 
 
 def _rightness(shard: FeatureShard, rows: np.ndarray, named: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Tells where words are right, float32 [N, S], and where that can be told, bool [N, S]."""
+    """Tell where words are right, float32 [N, S], and where that can be told, bool [N, S]."""
     covered = shard.token_shares[rows, :, 0]
     shown = np.where(covered > 0, shard.words[shard.token_words[rows, :, 0]], "")
     return torch.from_numpy((named == shown).astype(np.float32)), torch.from_numpy(covered >= 0)

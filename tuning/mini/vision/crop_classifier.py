@@ -1,6 +1,6 @@
-"""Names of things, by how each looks.
+"""The classifier of crops: it names a thing by how it looks.
 
-Goes in: what `closer_look.CloserLook` gives. Comes out: how likely each name is.
+In: what `crop_encoder.CropEncoder` gives. Out: how likely each name is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SHRINKAGE = 0.2
 _NEVER = -1e4
 
 
-class Namer(nn.Module):
+class CropClassifier(nn.Module):
     """Names things.
 
     Attributes:
@@ -40,14 +40,14 @@ class Namer(nn.Module):
         return logits
 
 
-def fit_namer(namer: Namer, seen: Tensor, names: Tensor) -> None:
-    """Fits a namer in place, by linear discriminant analysis; its tokens stay as they are.
+def fit_namer(namer: CropClassifier, seen: Tensor, names: Tensor) -> None:
+    """Fit a namer in place, by linear discriminant analysis; its tokens stay as they are.
 
     With some tens of looks of a name, that names drawings of a style never seen a little better
     than descent does, and takes one pass.
 
     Args:
-        namer: To fit.
+        namer: to fit.
         seen: [things, C], how they look.
         names: int64 [things], numbers of `NAMES`.
     """
@@ -59,12 +59,12 @@ def fit_namer(namer: Namer, seen: Tensor, names: Tensor) -> None:
 
 
 def discriminants(seen: Tensor, kinds: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Fits what tells kinds apart.
+    """Fit what tells kinds apart.
 
     Args:
         seen: [things, C], how they look.
         kinds: int64 [things].
-        count: How many kinds there are.
+        count: how many kinds there are.
 
     Returns:
         Weights float64 [count, C] and biases [count] of logits, for looks less the mean, and this

@@ -1,9 +1,9 @@
-"""A second, closer look at each thing that was found.
+"""The crop encoder: a second, closer look at each thing that was found.
 
-Goes in: pixel values, and where things are. Comes out: how each thing looks. In the tower's map of
-the whole picture a thing is a handful of patches; cut out and enlarged it is a picture of its own
-to the same tower, which then tells far better what it is. What the tower learns for this alone are
-low-rank additions to its linears (LoRA, arXiv 2106.09685): its weights are not to be there twice.
+In: pixel values, and where things are. Out: how each thing looks. In the tower's map of the whole
+picture a thing covers a handful of patches. Cut out and enlarged, it is a picture of its own to the
+same tower, which then tells far better what it is. For these pictures the tower learns low-rank
+additions to its linears (LoRA, arXiv 2106.09685), so that its weights are there once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LowRank(nn.Module):
         self.reset(torch.Generator().manual_seed(0))
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draws new weights that add nothing yet."""
+        """Draw new weights that add nothing yet."""
         with torch.no_grad():
             # Drawn on the CPU, so that every device begins with the same ones.
             drawn = torch.randn(self.down.weight.shape, generator=generator)
@@ -61,12 +61,12 @@ class _Added(nn.Module):
         return result
 
 
-class CloserLook(nn.Module):
+class CropEncoder(nn.Module):
     """Looks at things.
 
     Attributes:
-        width: Of a look.
-        additions: What the tower learns for this alone, for each linear of its layers.
+        width: of a look.
+        additions: what the tower learns for this alone, for each linear of its layers.
     """
 
     def __init__(self, backbone: Dinov2Patches) -> None:
@@ -102,7 +102,7 @@ class CloserLook(nn.Module):
         return torch.cat((hidden[:, 0], _middle(hidden)), dim=-1)
 
     def _with_additions(self, layer: nn.Module) -> nn.Module:
-        """Copies a layer, but none of its weights, and puts an addition on each of its linears."""
+        """Copy a layer, but none of its weights, and put an addition on each of its linears."""
         own = copy.deepcopy(layer, {id(weight): weight for weight in layer.parameters()})
         for module in list(own.modules()):
             for name, child in list(module.named_children()):
@@ -116,13 +116,13 @@ class CloserLook(nn.Module):
 def cut_out(
     pixel_values: Tensor, boxes: Tensor, pixels: int = CLOSER_PIXELS, around: float = AROUND
 ) -> Tensor:
-    """Cuts things out and enlarges them.
+    """Cut things out and enlarge them.
 
     Args:
-        pixel_values: See `CloserLook.forward`.
-        boxes: See there.
-        pixels: Height and width of what is cut out.
-        around: What is cut out, in a thing's longer sides.
+        pixel_values: see `CropEncoder.forward`.
+        boxes: see there.
+        pixels: height and width of what is cut out.
+        around: what is cut out, in a thing's longer sides.
 
     Returns:
         [N * K, 3, pixels, pixels].

@@ -1,8 +1,8 @@
-"""Tens of thousands of things, cut out: what the closer look and the namer learn from.
+"""Crops of scenes, of which the crop encoder and the crop classifier learn to name things.
 
-Goes in: a range of seeds. Comes out: files with every thing in scenes of things, as the closer look
-would be shown it and with a little more around it, and its name; and drawings of other kinds that
-look as if they were cut out. Building continues where it was stopped.
+In: a range of seeds. Out: files that hold every thing in scenes of things, cut out with a margin,
+and its name; beside them drawings of other kinds, made to look as if they were cut out. Building
+goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from edge_et.export.steps import atomic_output
 from edge_et.tuning.mini.facts import ObjectFacts, SceneObject
 from edge_et.tuning.mini.scenes.canvas import background, wear
 from edge_et.tuning.mini.scenes.mix import Icons, SceneKit, drawn_otherwise, render_scene
 from edge_et.tuning.mini.scenes.objects import THING_LABELS, tilted
+from edge_et.tuning.mini.vision.array_files import make_missing
 from edge_et.tuning.mini.vision.backbone import PIXEL_MEAN, PIXEL_STD
 from edge_et.tuning.mini.vision.crop_classifier import NAMES
 from edge_et.tuning.mini.vision.crop_encoder import AROUND, CLOSER_PIXELS, cut_out
@@ -84,7 +84,7 @@ class Cutouts:
 
 
 def cutouts_path(folder: Path, index: int) -> Path:
-    """Returns where the things in the scenes of seeds `index * SHARD_SCENES` and on live."""
+    """Return where the things in the scenes of seeds `index * SHARD_SCENES` and on live."""
     return folder / f"cutouts-{index:05d}.npz"
 
 
@@ -96,44 +96,42 @@ def build_cutouts(
     trunk: VisionTrunk,
     head: VisionHead,
 ) -> Iterator[Path]:
-    """Renders scenes of things and cuts these out, where that is not done yet.
+    """Render scenes of things and cut these out, where that is not done yet.
 
     Args:
-        folder: Where the files are kept.
-        indices: Which files to make sure of, each of `SHARD_SCENES` scenes; 100 MB each.
-        kit: What scenes are drawn with.
-        others: Slugs of drawings of other kinds, and the styles that have them.
-        trunk: The tower's part that is not trained.
-        head: Its other part, of which the finder says how large things are; a file that is there
+        folder: where the files are kept.
+        indices: which files to make sure of, each of `SHARD_SCENES` scenes; 100 MB each.
+        kit: what scenes are drawn with.
+        others: slugs of drawings of other kinds, and the styles that have them.
+        trunk: the tower's part that is not trained.
+        head: its other part, of which the finder says how large things are; a file that is there
             is not made anew for another one.
 
-    Yields:
+    Returns:
         The path of each file, once it is complete.
     """
     kit = replace(kit, stamp_share=_STAMP_SHARE)
-    for index in indices:
-        path = cutouts_path(folder, index)
-        if not path.exists():
-            first = index * SHARD_SCENES
-            parts = [
-                _cut_out_things(range(start, start + _ENCODED_AT_ONCE), kit, trunk, head)
-                for start in range(first, first + SHARD_SCENES, _ENCODED_AT_ONCE)
-            ]
-            pictures, names = (np.concatenate(column) for column in zip(*parts, strict=True))
-            other_pictures, other_kinds = _draw_others(index, kit, others)
-            with atomic_output(path) as partial, partial.open("wb") as file:
-                np.savez(
-                    file,
-                    pictures=pictures,
-                    names=names,
-                    other_pictures=other_pictures,
-                    other_kinds=other_kinds,
-                )
-        yield path
+
+    def make(index: int) -> dict[str, np.ndarray]:
+        first = index * SHARD_SCENES
+        parts = [
+            _cut_out_things(range(start, start + _ENCODED_AT_ONCE), kit, trunk, head)
+            for start in range(first, first + SHARD_SCENES, _ENCODED_AT_ONCE)
+        ]
+        pictures, names = (np.concatenate(column) for column in zip(*parts, strict=True))
+        other_pictures, other_kinds = _draw_others(index, kit, others)
+        return {
+            "pictures": pictures,
+            "names": names,
+            "other_pictures": other_pictures,
+            "other_kinds": other_kinds,
+        }
+
+    return make_missing(indices, lambda index: cutouts_path(folder, index), make)
 
 
 def load_cutouts(paths: Sequence[Path]) -> tuple[Cutouts, Cutouts]:
-    """Reads things, whose kinds are numbers of `NAMES`, and what is of other kinds."""
+    """Read things, whose kinds are numbers of `NAMES`, and what is of other kinds."""
     columns: dict[str, list[np.ndarray]] = {}
     for path in paths:
         with np.load(path) as arrays:
@@ -145,7 +143,7 @@ def load_cutouts(paths: Sequence[Path]) -> tuple[Cutouts, Cutouts]:
 
 
 def middles(pictures: Tensor) -> Tensor:
-    """Gives pixel values of what the closer look sees of cut-outs.
+    """Give pixel values of what the closer look sees of cut-outs.
 
     Args:
         pictures: uint8 [N, 3, `CUTOUT_PIXELS`, `CUTOUT_PIXELS`].
@@ -162,15 +160,15 @@ def middles(pictures: Tensor) -> Tensor:
 
 
 def varied(pictures: Tensor, coloured: Tensor, generator: torch.Generator) -> Tensor:
-    """Gives what `middles` does of things that are shown a little otherwise.
+    """Give what `middles` does of things that are shown a little otherwise.
 
     They are turned, mirrored, stretched, off the middle, nearer or farther, and in other colours
     where these are not part of the name.
 
     Args:
-        pictures: See `middles`.
+        pictures: see `middles`.
         coloured: bool [N], whose colour is part of its name; see `is_coloured`.
-        generator: Of the CPU.
+        generator: of the CPU.
     """
     count = len(pictures)
 
@@ -195,12 +193,12 @@ def varied(pictures: Tensor, coloured: Tensor, generator: torch.Generator) -> Te
 
 
 def is_coloured(names: Tensor) -> Tensor:
-    """Says whether numbers of `NAMES` are of things whose colour is part of the name."""
+    """Say whether numbers of `NAMES` are of things whose colour is part of the name."""
     return names >= len(THING_LABELS)
 
 
 def _recoloured(shown: Tensor, off: Callable[..., Tensor]) -> Tensor:
-    """Exchanges colour channels of some, takes the colours of others, and changes contrasts."""
+    """Exchange colour channels of some, take the colours of others, and change contrasts."""
     order = off(1, 3).argsort(dim=1)
     kept = off(1, 1) > _EXCHANGED_SHARE - 0.5
     order = torch.where(kept, torch.arange(3), order)
@@ -254,7 +252,7 @@ def _without_most_shapes(objects: Sequence[SceneObject], seed: int) -> list[Scen
 def _draw_others(
     index: int, kit: SceneKit, others: Mapping[str, Sequence[Icons]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws what looks like cut-outs of other kinds."""
+    """Draw what looks like cut-outs of other kinds."""
     rng = np.random.default_rng([_OTHERS_SEED, index])
     slugs = list(others)
     kinds = rng.integers(len(slugs), size=_OTHERS)

@@ -1,8 +1,8 @@
 """Half-finished tower features of scenes, computed once and kept in shards on disk.
 
-Goes in: a range of seeds. Comes out: shards with, for every scene, the tower's hidden states up to
-where its training begins, what is under each image token, and the facts that questions are made
-from. Building continues where it was stopped.
+In: a range of seeds. Out: shards with, for every scene, the tower's hidden states up to where its
+training begins, what is under each image token, and the facts that questions are made from.
+Building continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_et.export.steps import atomic_output
 from edge_et.tuning.mini.facts import Facts
 from edge_et.tuning.mini.scenes.mix import SceneKit, render_scene
 from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Scene
+from edge_et.tuning.mini.vision.array_files import make_missing, write_arrays
 
 SHARD_SCENES = 256
 TOKEN_GRID = 8
@@ -30,8 +30,8 @@ _EMPTY = 0.04
 _ENCODED_AT_ONCE = 16
 
 Encode = Callable[[list[np.ndarray]], np.ndarray]
-"""From uint8 [H, W, 3] pictures to float16 [N, ...] features; `tower.TrainedVision.trunk` makes
-one."""
+"""From uint8 [H, W, 3] pictures to float16 [N, ...] features; `vision_head.VisionTrunk` makes
+them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ class FeatureShard:
 
     Attributes:
         features: float16 [scenes, ...], what `Encode` gave.
-        words: What tokens may show, a text each.
+        words: what tokens may show, a text each.
         token_words: int16 [scenes, S, TOKEN_WORDS] index into `words` of what covers an image
             token most; -1 pads.
         token_shares: float16 [scenes, S, TOKEN_WORDS] how much of the token each covers. All 0 is
@@ -57,53 +57,55 @@ class FeatureShard:
     facts: np.ndarray
 
     def scene_facts(self, index: int) -> Facts:
-        """Returns the facts of one scene."""
+        """Return the facts of one scene."""
         return msgspec.json.decode(str(self.facts[index]), type=Facts)
 
 
 def shard_path(folder: Path, index: int) -> Path:
-    """Returns where the shard of seeds `index * SHARD_SCENES` and on lives."""
+    """Return where the shard of seeds `index * SHARD_SCENES` and on lives."""
     return folder / f"scenes-{index:05d}.npz"
 
 
 def load_shard(path: Path) -> FeatureShard:
-    """Reads one shard into memory (about 200 MB)."""
+    """Read one shard into memory (about 200 MB)."""
     with np.load(path) as arrays:
         return FeatureShard(**{f.name: arrays[f.name] for f in dataclasses.fields(FeatureShard)})
 
 
 def write_shard(path: Path, shard: FeatureShard) -> None:
-    """Writes one shard, whole or not at all."""
-    arrays = {f.name: getattr(shard, f.name) for f in dataclasses.fields(shard)}
-    with atomic_output(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+    """Write one shard, whole or not at all."""
+    write_arrays(path, _arrays(shard))
+
+
+def _arrays(shard: FeatureShard) -> dict[str, np.ndarray]:
+    return {field.name: getattr(shard, field.name) for field in dataclasses.fields(shard)}
 
 
 def build_shards(
     folder: Path, shard_indices: Sequence[int], kit: SceneKit, encode: Encode
 ) -> Iterator[Path]:
-    """Renders and encodes the shards that are not there yet.
+    """Render and encode the shards that are not there yet.
 
     Args:
-        folder: Where shards are kept.
-        shard_indices: Which shards to make sure of.
-        kit: What scenes are drawn with.
-        encode: The tower's part that is not trained.
+        folder: where shards are kept.
+        shard_indices: which shards to make sure of.
+        kit: what scenes are drawn with.
+        encode: the tower's part that is not trained.
 
-    Yields:
+    Returns:
         The path of each shard, once it is complete.
     """
-    for index in shard_indices:
-        path = shard_path(folder, index)
-        if not path.exists():
-            first = index * SHARD_SCENES
-            scenes = (render_scene(seed, kit) for seed in range(first, first + SHARD_SCENES))
-            write_shard(path, make_shard(list(scenes), encode))
-        yield path
+
+    def make(index: int) -> dict[str, np.ndarray]:
+        first = index * SHARD_SCENES
+        scenes = [render_scene(seed, kit) for seed in range(first, first + SHARD_SCENES)]
+        return _arrays(make_shard(scenes, encode))
+
+    return make_missing(shard_indices, lambda index: shard_path(folder, index), make)
 
 
 def make_shard(scenes: Sequence[Scene], encode: Encode) -> FeatureShard:
-    """Encodes scenes and writes down what their tokens show."""
+    """Encode scenes and write down what their tokens show."""
     words = sorted({mark.words for scene in scenes for mark in scene.marks})
     ids = {word: i for i, word in enumerate(words)}
     features = []
@@ -122,7 +124,7 @@ def make_shard(scenes: Sequence[Scene], encode: Encode) -> FeatureShard:
 
 
 def _token_words(scene: Scene, ids: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the marks that cover each image token most, with the shares that they cover."""
+    """Find the marks that cover each image token most, with the shares that they cover."""
     grid = scene.coverage.reshape(TOKEN_GRID, _CELL, TOKEN_GRID, _CELL)
     blocks = grid.transpose(0, 2, 1, 3).reshape(TOKEN_GRID**2, _CELL**2)
     numbers = np.arange(1, len(scene.marks) + TOKEN_WORDS + 1)

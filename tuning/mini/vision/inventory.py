@@ -1,14 +1,15 @@
 """An inventory of a picture: where its things are, and how many of each kind, as further tokens.
 
-Goes in: patch features, the tokens of what is seen, and a closer look. Comes out: three tokens for
-each kind of thing, of how many there are, of its name, and of what else it may be; all of them also
-tell the place of a single thing, or again how many there are. What is at a place is looked up as
-what stands behind the place, which small models do well (compare "In-context Learning and Induction
-Heads", arXiv 2209.11895). A small model that has to count over a map of tokens is right four times
-in ten; counting things that are alike takes no learning (compare "Learning to Count Objects in
-Natural Images for VQA", arXiv 1802.05766). Things of a kind are named together. A question about
-something that is not what a thing most likely is, but what else it may be, finds it by the third
-token.
+In: patch features, the tokens of what is seen, and a closer look. Out: three tokens for each kind
+of thing: how many there are, what its name is, and what else it may be. Each of them also tells
+the place of a single thing, or again the number of several.
+
+What is at a place is looked up as what stands behind the place. Small models do that well (compare
+"In-context Learning and Induction Heads", arXiv 2209.11895). A small model that has to count over a
+map of tokens is right four times in ten. Counting things that are alike takes no learning (compare
+"Learning to Count Objects in Natural Images for VQA", arXiv 1802.05766). Things of a kind are named
+together. The third token answers questions about what a thing may be, where that is not its
+likeliest name.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from torch.nn import functional
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.concepts import PLACES
 from edge_et.tuning.mini.facts import ObjectFacts
-from edge_et.tuning.mini.vision.crop_classifier import Namer
+from edge_et.tuning.mini.vision.crop_classifier import CropClassifier
 from edge_et.tuning.mini.vision.feature_shards import SHARD_SCENES, FeatureShard, load_shard
+from edge_et.tuning.mini.vision.places import places_of
 
 if TYPE_CHECKING:
     from edge_et.tuning.mini.vision.vision_head import VisionHead
 
 Look = Callable[[Tensor], Tensor]
-"""From boxes [N, K, 3], as `CloserLook` takes them, to looks [N, K, C]."""
+"""From boxes [N, K, 3], as `CropEncoder` takes them, to looks [N, K, C]."""
 
 _CHANNELS = 64
 # From which chance on a thing is listed; the likeliest, which may be all there is, from a lower
@@ -93,8 +95,8 @@ class Inventory(nn.Module):
     """Lists things.
 
     Attributes:
-        finder: Says where they are.
-        namer: Says what they are.
+        finder: says where they are.
+        namer: says what they are.
         numbers: float32 [K, D], the token of 1, 2, ... things of a kind.
         places: float32 [9, D], what is added to the number of a single thing for the place it is
             at, in reading order.
@@ -109,7 +111,7 @@ class Inventory(nn.Module):
         super().__init__()
         self.most = most
         self.finder = Finder(channels)
-        self.namer = Namer(looks, llm_width)
+        self.namer = CropClassifier(looks, llm_width)
         self.numbers = nn.Parameter(torch.zeros(most, llm_width))
         self.places = nn.Parameter(torch.zeros(len(PLACES) ** 2, llm_width))
         self.size = nn.Parameter(torch.zeros(llm_width))
@@ -126,7 +128,7 @@ class Inventory(nn.Module):
         otherwise: Tensor,
         nothing: Tensor,
     ) -> None:
-        """Sets what training begins with; see the attributes, and the namer's for `names`."""
+        """Set what training begins with; see the attributes, and the namer's for `names`."""
         with torch.no_grad():
             self.namer.tokens.copy_(names)
             self.numbers.copy_(numbers)
@@ -148,7 +150,7 @@ class Inventory(nn.Module):
 
         Args:
             patches: [N, P, C] features.
-            look: Looks closer at what is found.
+            look: looks closer at what is found.
             kinds: [N, S, D], tokens of what is seen without their places.
             taken: [N, S, 1], 1 where such a token shall stand for the thing there, 0 where its
                 name shall.
@@ -171,7 +173,7 @@ class Inventory(nn.Module):
         kind = named + taken.gather(1, tokens.unsqueeze(-1)) * (shown - named)
         numbers = self.numbers[count - 1]
         single = (count == 1).unsqueeze(-1)
-        place = self.places[_places_of(rows, columns, side)]
+        place = self.places[places_of(rows, columns, side)]
         placed = numbers + single * place
         told = torch.where(single, place_codes[tokens] + _TOLD_AGAIN * place, _TOLD_AGAIN * numbers)
         thing = kind + told + _beside_others(size, there).unsqueeze(-1) * self.size
@@ -181,7 +183,7 @@ class Inventory(nn.Module):
         return self._once(listed, alike).flatten(1, 2)
 
     def _once(self, listed: Tensor, alike: Tensor) -> Tensor:
-        """Lists a kind where the first of its things is, and behind the last kind, nothing.
+        """List a kind where the first of its things is, and behind the last kind, nothing.
 
         Args:
             listed: [N, K, `THING_TOKENS`, D], of every thing.
@@ -195,7 +197,7 @@ class Inventory(nn.Module):
         return torch.where(first.gather(1, entries)[..., None, None], kinds, self.nothing)
 
     def _find(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Finds things, place by place; behind them stands what is none. Texts do not teach it.
+        """Find things, place by place; behind them stands what is none. Texts do not teach it.
 
         Returns:
             Rows, columns, log2 of sizes, and whether a thing was found, all [N, K].
@@ -208,7 +210,7 @@ class Inventory(nn.Module):
         there = torch.cat((ranked[:, :1] > _LIKELIEST_PRESENT, ranked[:, 1:] > _PRESENT), dim=1)
         there = there & ~_found_twice(found, sizes.flatten(1).gather(1, found), there, side)
         # In reading order, as texts tell them; what is at one place, from above.
-        place = _places_of(found // side, found % side, side)
+        place = places_of(found // side, found % side, side)
         turn = torch.where(there, place * side * side + found, len(self.places) * side * side)
         order = turn.topk(self.most, largest=False).indices
         found, there = found.gather(1, order), there.gather(1, order)
@@ -236,25 +238,19 @@ class Inventory(nn.Module):
         return torch.cat((number, thing + _TOLD_AGAIN * middle, nothing), dim=1)
 
 
-def _places_of(rows: Tensor, columns: Tensor, side: int) -> Tensor:
-    """Says in which of the nine places cells of a map are, int64 [...]; see `PLACES`."""
-    down, across = ((2 * cells + 1) * len(PLACES) // (2 * side) for cells in (rows, columns))
-    return down * len(PLACES) + across
-
-
 def boxes_at(rows: Tensor, columns: Tensor, sizes: Tensor, side: int) -> Tensor:
     """Give boxes [..., 3] for cells of a finder's map and log2 of sizes, all [...]."""
     return torch.stack(((columns + 0.5) / side, (rows + 0.5) / side, sizes.exp2()), dim=-1)
 
 
 def _found_twice(found: Tensor, sizes: Tensor, there: Tensor, side: int) -> Tensor:
-    """Says which things, bool [N, K], are parts of one that is likelier, as large ones are found.
+    """Say which things, bool [N, K], are parts of one that is likelier, as large ones are found.
 
     Args:
         found: int64 [N, K], cells of a finder's map, the likeliest first.
         sizes: [N, K], log2.
         there: bool [N, K], which of them are of things.
-        side: Of the map, in cells.
+        side: of the map, in cells.
     """
     rows, columns = (found // side / side).unsqueeze(2), (found % side / side).unsqueeze(2)
     far = torch.sqrt((rows - rows.transpose(1, 2)) ** 2 + (columns - columns.transpose(1, 2)) ** 2)
@@ -263,7 +259,7 @@ def _found_twice(found: Tensor, sizes: Tensor, there: Tensor, side: int) -> Tens
 
 
 def _alike(looks: Tensor, logits: Tensor, there: Tensor) -> Tensor:
-    """Says which things are of a kind, bool [N, K, K]; a thing is of its own, nothing of none.
+    """Say which things are of a kind, bool [N, K, K]; a thing is of its own, nothing of none.
 
     Args:
         looks: [N, K, C], less the mean.
@@ -299,14 +295,14 @@ def _beside_others(sizes: Tensor, there: Tensor) -> Tensor:
 
 
 def fit_finder(head: VisionHead, shards: Sequence[Path], seed: int) -> None:
-    """Trains the finder of a head in place, from the start; the rest of the head stays as it is.
+    """Train the finder of a head in place, from the start; the rest of the head stays as it is.
 
     It takes minutes, so a killed run begins anew, and ends the same.
 
     Args:
-        head: Whose `inventory.finder` is trained.
-        shards: Of scenes, some of them of objects.
-        seed: Of weights and batches.
+        head: whose `inventory.finder` is trained.
+        shards: of scenes, some of them of objects.
+        seed: of weights and batches.
     """
     finder = head.inventory.finder
     device = finder.tell.weight.device
@@ -341,7 +337,7 @@ def _finding_loss(told: Tensor, truth: Tensor) -> Tensor:
 
 
 def _patches_and_truth(head: VisionHead, shard: FeatureShard) -> tuple[Tensor, Tensor]:
-    """Gives patch features float16 [scenes, P, C], centres and sizes [scenes, 2, side, side]."""
+    """Give patch features float16 [scenes, P, C], centres and sizes [scenes, 2, side, side]."""
     patches = head.shard_patches(shard.features)
     side = math.isqrt(patches.shape[1])
     truth = np.zeros((SHARD_SCENES, 2, side, side), np.float32)

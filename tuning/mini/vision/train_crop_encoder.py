@@ -1,9 +1,9 @@
-"""Teaches the closer look to tell things apart, however they are drawn.
+"""Training that teaches the crop encoder to tell things apart, however they are drawn.
 
-Goes in: cut-outs of things and their names, and of other kinds. Comes out: the additions to the
-tower's linears, and a namer of what things look like then. The tower has learnt to see pictures of
-many things; shown single ones in many ways, what it makes of them comes to depend less on the hand
-that drew them. Telling apart a thousand other kinds besides teaches it more of that.
+In: crops of things with their names, and of other kinds. Out: the additions to the tower's linears,
+and a classifier of crops. The tower sees single things drawn in many ways, so that what it makes of
+them depends less on who drew them. It tells a thousand other kinds apart as well, which teaches it
+more of that.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_et.tuning.mini.vision.crop_classifier import NAMES, Namer, discriminants, fit_namer
-from edge_et.tuning.mini.vision.crop_encoder import CloserLook
+from edge_et.tuning.mini.vision.crop_classifier import (
+    NAMES,
+    CropClassifier,
+    discriminants,
+    fit_namer,
+)
+from edge_et.tuning.mini.vision.crop_encoder import CropEncoder
 from edge_et.tuning.mini.vision.crops import Cutouts, is_coloured, middles, varied
 from edge_et.tuning.training.precision import working_precision
 from edge_et.tuning.training.train import rate_factor
@@ -41,8 +46,8 @@ _UNSHOWN = -200.0
 
 
 def train_closer_look(
-    closer: CloserLook,
-    namer: Namer,
+    closer: CropEncoder,
+    namer: CropClassifier,
     things: Cutouts,
     others: Cutouts,
     checkpoint: Path,
@@ -51,17 +56,17 @@ def train_closer_look(
     seed: int,
     on_step: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> None:
-    """Trains the additions and fits the namer, in place, going on from the checkpoint.
+    """Train the additions and fit the namer, in place, going on from the checkpoint.
 
     Args:
-        closer: Whose additions learn; the rest of it stays as it is.
-        namer: Learns what things look like then; its tokens stay as they are.
-        things: Of kinds that are numbers of `NAMES`.
-        others: Of other kinds.
-        checkpoint: Where progress is kept, and in the end, what was learnt.
-        epochs: Times each of the things is seen.
-        seed: Of orders and variations.
-        on_step: Called after each step with its record.
+        closer: whose additions learn; the rest of it stays as it is.
+        namer: learns what things look like then; its tokens stay as they are.
+        things: of kinds that are numbers of `NAMES`.
+        others: of other kinds.
+        checkpoint: where progress is kept, and in the end, what was learnt.
+        epochs: times each of the things is seen.
+        seed: of orders and variations.
+        on_step: called after each step with its record.
     """
     state = load_checkpoint(checkpoint) or {}
     if _take_over(closer, namer, state):
@@ -105,12 +110,12 @@ def train_closer_look(
     save_checkpoint(checkpoint, {"additions": closer.additions.state_dict(), "namer": fitted})
 
 
-def load_closer_look(closer: CloserLook, namer: Namer, checkpoint: Path) -> bool:
-    """Takes over what a training has learnt that came to its end; says whether one did."""
+def load_closer_look(closer: CropEncoder, namer: CropClassifier, checkpoint: Path) -> bool:
+    """Take over what a training has learnt that came to its end; say whether one did."""
     return _take_over(closer, namer, load_checkpoint(checkpoint) or {})
 
 
-def _take_over(closer: CloserLook, namer: Namer, state: dict[str, Any]) -> bool:
+def _take_over(closer: CropEncoder, namer: CropClassifier, state: dict[str, Any]) -> bool:
     if "namer" not in state:
         return False
     closer.additions.load_state_dict(state["additions"])
@@ -118,8 +123,8 @@ def _take_over(closer: CloserLook, namer: Namer, state: dict[str, Any]) -> bool:
     return True
 
 
-def look_at(closer: CloserLook, pictures: Tensor) -> Tensor:
-    """Gives how cut-outs look, float32 [N, width]; their `pictures` are taken."""
+def look_at(closer: CropEncoder, pictures: Tensor) -> Tensor:
+    """Give how cut-outs look, float32 [N, width]; their `pictures` are taken."""
     device = closer.backbone.positions.device
     made = []
     with torch.no_grad(), working_precision(device):
@@ -129,7 +134,7 @@ def look_at(closer: CloserLook, pictures: Tensor) -> Tensor:
 
 
 def _fit_teller(teller: nn.Linear, looks: Tensor, kinds: Tensor) -> None:
-    """Makes a teller say what discriminant analysis does, by which descent begins."""
+    """Make a teller say what discriminant analysis does, by which descent begins."""
     weight, bias, middle = discriminants(looks, kinds, teller.out_features)
     with torch.no_grad():
         teller.weight.copy_(weight)
@@ -137,7 +142,7 @@ def _fit_teller(teller: nn.Linear, looks: Tensor, kinds: Tensor) -> None:
 
 
 def _drawn(things: Cutouts, others: Cutouts, step: int, seed: int) -> list[Cutouts]:
-    """Draws what a step sees, varied; each of the things is seen once in an epoch."""
+    """Draw what a step sees, varied; each of the things is seen once in an epoch."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     epoch, within = divmod(step, math.ceil(len(things) / _THINGS))
     order = torch.randperm(len(things), generator=torch.Generator().manual_seed(seed + epoch))
@@ -150,8 +155,8 @@ def _drawn(things: Cutouts, others: Cutouts, step: int, seed: int) -> list[Cutou
     return [Cutouts(seen, kinds), Cutouts(other_seen, others.kinds[other_rows])]
 
 
-def _loss(closer: CloserLook, tellers: nn.ModuleList, drawn: Sequence[Cutouts]) -> Tensor:
-    """Computes the cross-entropy of things and others, each told apart among themselves."""
+def _loss(closer: CropEncoder, tellers: nn.ModuleList, drawn: Sequence[Cutouts]) -> Tensor:
+    """Compute the cross-entropy of things and others, each told apart among themselves."""
     device = closer.backbone.positions.device
     with working_precision(device):
         looks = closer.look(torch.cat([part.pictures for part in drawn]).to(device)).float()

@@ -1,7 +1,7 @@
 """The mini model's vision side in training: a frozen trunk, and a head that learns.
 
-Goes in: pictures, of which the trunk makes features once. Comes out: image tokens. Trunk and head
-share their modules with the `MiniVision` that is exported, so that export sees what was learnt.
+In: pictures, of which the trunk makes features once. Out: image tokens. Trunk and head share their
+modules with the `MiniVision` that is exported, so that export sees what was learnt.
 
 Three networks look at a picture. DINOv2 and the projector say what they were taught with drawings;
 DINOv2 looks at each thing that was found once more. A classifier of photographs names what it was
@@ -27,17 +27,19 @@ from edge_et.export.vision.torch_tower import Dinov2Patches, TowerWithProjector,
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.ocr.weights import CHARACTERS
 from edge_et.tuning.mini.vision.backbone import TOWER_PIXELS, pixel_values
-from edge_et.tuning.mini.vision.crop_encoder import CLOSER_PIXELS, CloserLook
+from edge_et.tuning.mini.vision.crop_encoder import CLOSER_PIXELS, CropEncoder
 from edge_et.tuning.mini.vision.inventory import Inventory
+from edge_et.tuning.mini.vision.letter_tokens import Letters
 from edge_et.tuning.training.precision import working_precision
 
 if TYPE_CHECKING:
     from transformers import Dinov2Model
 
     from edge_et.tuning.mini.vision.classifier import WordClassifier
+    from edge_et.tuning.training.train import VisionPart
 
 Read = Callable[[np.ndarray], np.ndarray]
-"""From pixel values [N, 3, H, W] to a reading [N, R, 4]; a `reader.graph.PrintReader` is one."""
+"""From pixel values [N, 3, H, W] to a reading [N, R, 4]; a `ocr.graph.PrintReader` is one."""
 
 _TRUST_HIDDEN = 32
 # Closed, until training opens it.
@@ -54,9 +56,9 @@ class VisionTrunk:
     """What is not trained: the tower's first layers, the classifier and the reader.
 
     Args:
-        backbone: The whole tower.
-        classifier: Looks at the same pictures.
-        read: Looks at them as well.
+        backbone: the whole tower.
+        classifier: looks at the same pictures.
+        read: looks at them as well.
     """
 
     def __init__(self, backbone: Dinov2Patches, classifier: WordClassifier, read: Read) -> None:
@@ -65,7 +67,7 @@ class VisionTrunk:
         self._read = read
 
     def __call__(self, pictures: list[np.ndarray]) -> np.ndarray:
-        """Computes the features that the head takes.
+        """Compute the features that the head takes.
 
         Args:
             pictures: uint8 [H, W, 3] each, `TOWER_PIXELS` square.
@@ -85,7 +87,7 @@ class VisionTrunk:
         return np.concatenate((features.cpu().numpy(), padded, rows), axis=1).astype(np.float16)
 
     def tower(self, pictures: list[np.ndarray]) -> np.ndarray:
-        """Computes what `tower_features` gives for such pictures, float16 [N, 1 + 2 P, C]."""
+        """Compute what `tower_features` gives for such pictures, float16 [N, 1 + 2 P, C]."""
         device = self._backbone.positions.device
         with torch.no_grad(), working_precision(device):
             features = tower_features(self._backbone, pixel_values(pictures).to(device))
@@ -93,11 +95,11 @@ class VisionTrunk:
 
 
 def trunk_features(backbone: Dinov2Patches, classifier: WordClassifier, pixels: Tensor) -> Tensor:
-    """Runs what is not trained.
+    """Run what is not trained.
 
     Args:
-        backbone: The tower, P patches of C channels.
-        classifier: With S places and at most C words.
+        backbone: the tower, P patches of C channels.
+        classifier: with S places and at most C words.
         pixels: float32 [N, 3, H, W].
 
     Returns:
@@ -112,10 +114,10 @@ def trunk_features(backbone: Dinov2Patches, classifier: WordClassifier, pixels: 
 
 
 def tower_features(backbone: Dinov2Patches, pixels: Tensor) -> Tensor:
-    """Runs the tower's layers that are not trained.
+    """Run the tower's layers that are not trained.
 
     Args:
-        backbone: The tower, P patches of C channels.
+        backbone: the tower, P patches of C channels.
         pixels: float32 [N, 3, H, W].
 
     Returns:
@@ -148,7 +150,7 @@ class WordTrust(nn.Module):
         self.reset(torch.Generator().manual_seed(0))
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draws new weights that trust nothing yet."""
+        """Draw new weights that trust nothing yet."""
         with torch.no_grad():
             for linear, bias in ((self.expand, 0.0), (self.decide, _FIRST_TRUST)):
                 # Drawn on the CPU, so that every device begins with the same ones.
@@ -157,7 +159,7 @@ class WordTrust(nn.Module):
                 linear.bias.fill_(bias)
 
     def logits(self, early: Tensor, shares: Tensor) -> Tensor:
-        """Judges every place.
+        """Judge every place.
 
         Args:
             early: [N, S, C], how each place looks.
@@ -175,68 +177,28 @@ class WordTrust(nn.Module):
         return made[..., 0]
 
     def named(self, shares: Tensor) -> Tensor:
-        """Gives the tokens [N, S, D] that stand for the classifier's words."""
+        """Give the tokens [N, S, D] that stand for the classifier's words."""
         sharp = shares**_SHARPNESS
         named: Tensor = (sharp / (sharp.sum(dim=-1, keepdim=True) + 1e-9)) @ self.vectors
         return named
-
-
-class Letters(nn.Module):
-    """Characters that were read, as image tokens.
-
-    Attributes:
-        shapes: float32 [1 + characters, D], the token of each, the first one of nothing.
-        columns: float32 [side, D], what is added for how far to the right a character is.
-        rows: float32 [side, D], the same for how far down.
-        start: float32 [D], what is added to the first one of a line.
-    """
-
-    def __init__(self, characters: int, side: int, llm_width: int) -> None:
-        super().__init__()
-        self.side = side
-        self.shapes = nn.Parameter(torch.zeros(1 + characters, llm_width))
-        self.columns = nn.Parameter(torch.zeros(side, llm_width))
-        self.rows = nn.Parameter(torch.zeros(side, llm_width))
-        self.start = nn.Parameter(torch.zeros(llm_width))
-
-    def begin_as(self, tokens: Tensor) -> None:
-        """Sets the tokens [1 + characters, D] that training begins with."""
-        with torch.no_grad():
-            self.shapes.copy_(tokens)
-
-    def forward(self, reading: Tensor, place_codes: Tensor) -> Tensor:
-        """Give tokens [N, R, D].
-
-        Args:
-            reading: [N, R, 4]: number of the character, 0 for none; its x and y as shares of the
-                picture; 1 where a line begins.
-            place_codes: [side * side, D], of the places that tokens of what is seen stand for.
-        """
-        codes = reading[..., 0].long()
-        cells = (reading[..., 1:3] * self.side).long().clamp(max=self.side - 1)
-        columns, rows = cells[..., 0], cells[..., 1]
-        added = place_codes[rows * self.side + columns] + self.columns[columns] + self.rows[rows]
-        added = added + reading[..., 3:] * self.start
-        tokens: Tensor = self.shapes[codes] + (codes > 0).unsqueeze(-1) * added
-        return tokens
 
 
 class VisionHead(nn.Module):
     """The tower's last layers, the projector, and what looks at the tokens once more.
 
     Attributes:
-        layers: The tower's layers from `recipe.FROZEN_LAYERS` on, and its final norm.
-        projector: Patch features to image tokens.
-        additions: What the tower learnt for the closer look alone.
-        trust: Decides between the projector's token and the classifier's word.
-        inventory: Lists the things that are seen.
-        letters: What was read to image tokens.
+        layers: the tower's layers from `recipe.FROZEN_LAYERS` on, and its final norm.
+        projector: patch features to image tokens.
+        additions: what the tower learnt for the closer look alone.
+        trust: decides between the projector's token and the classifier's word.
+        inventory: lists the things that are seen.
+        letters: what was read to image tokens.
     """
 
     def __init__(
         self,
         backbone: Dinov2Patches,
-        closer: CloserLook,
+        closer: CropEncoder,
         projector: PixelShuffleProjector,
         words: int,
     ) -> None:
@@ -256,6 +218,14 @@ class VisionHead(nn.Module):
         side = math.isqrt(recipe.SEEN_TOKENS)
         self._middle = side // 2 * (side + 1)
 
+    def learning_parts(self) -> dict[VisionPart, list[nn.Parameter]]:
+        """Return what texts may teach: the tower's layers, and what makes tokens."""
+        makers = (self.projector, self.inventory, self.letters)
+        return {
+            "tower": [*self.layers.parameters()],
+            "projector": [p for maker in makers for p in maker.parameters()],
+        }
+
     def forward(self, features: Tensor) -> Tensor:
         """Give image tokens [N, S + L + R, D].
 
@@ -263,7 +233,7 @@ class VisionHead(nn.Module):
             features: [N, 1 + 2 P + S + R + H, C] of the trunk.
 
         Raises:
-            TuningError: They are not, but of another version's.
+            TuningError: the features were made by another version of edge-et.
         """
         begin = 2 * self._patches + 1 + recipe.SEEN_TOKENS
         reading = features[:, begin : begin + recipe.READ_TOKENS, :4]
@@ -352,7 +322,7 @@ class MiniVision(TowerWithProjector):
     def __init__(
         self,
         backbone: Dinov2Patches,
-        closer: CloserLook,
+        closer: CropEncoder,
         classifier: WordClassifier,
         head: VisionHead,
     ) -> None:
@@ -373,12 +343,12 @@ class MiniVision(TowerWithProjector):
 def split_vision(
     tower: Dinov2Model, classifier: WordClassifier, read: Read
 ) -> tuple[VisionTrunk, VisionHead, MiniVision]:
-    """Splits a tower, with a new projector behind it, into what is frozen and what is trained.
+    """Split a tower, with a new projector behind it, into what is frozen and what is trained.
 
     Args:
         tower: DINOv2-small; its modules are shared.
-        classifier: Looks at the same pictures; shared as well.
-        read: Looks at them as well.
+        classifier: looks at the same pictures; shared as well.
+        read: looks at them as well.
 
     Returns:
         Trunk, head, and both joined for export.
@@ -386,7 +356,7 @@ def split_vision(
     backbone = Dinov2Patches(tower, TOWER_PIXELS, early_layer=recipe.EARLY_LAYER)
     backbone.patch_projection.requires_grad_(requires_grad=False)
     backbone.layers[: recipe.FROZEN_LAYERS].requires_grad_(requires_grad=False)
-    closer = CloserLook(Dinov2Patches(tower, CLOSER_PIXELS))
+    closer = CropEncoder(Dinov2Patches(tower, CLOSER_PIXELS))
     projector = PixelShuffleProjector(
         vision_width=backbone.width,
         factor=recipe.PIXEL_SHUFFLE,

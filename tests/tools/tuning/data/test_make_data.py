@@ -14,7 +14,6 @@ from edge_et.tuning.data.describers import (
     BundleDescriber,
     Description,
     RowError,
-    TruthDescriber,
 )
 from edge_et.tuning.data.description_log import Journal
 from edge_et.tuning.data.extraction_records import ExtractionRecord, read_records
@@ -27,6 +26,7 @@ from edge_et.tuning.data.instructions import (
 )
 from edge_et.tuning.data.make_data import journal_path, make_data, rejected_path
 from edge_et.tuning.data.statements import holding, statement
+from edge_et.tuning.mini.truth_describer import TruthDescriber
 
 ROW = {"image": "a.png", "question": "What colour is the dog?", "answer": "brown"}
 RED_SQUARE = {

@@ -19,9 +19,10 @@ from edge_et.tuning.mini.facts import (
     SceneObject,
 )
 from edge_et.tuning.mini.questions.ask import ask, caption, kinds_for
+from edge_et.tuning.mini.questions.kinds import KINDS, TWO_STEP_KINDS
 from edge_et.tuning.mini.questions.phrasing import GROUPS, count_templates, phrase, templates
 from edge_et.tuning.mini.scenes.objects import ALL_LABELS, SHAPE_LABELS, THING_LABELS
-from edge_et.tuning.training.example import KINDS, TWO_STEP_KINDS, Example
+from edge_et.tuning.training.example import Example
 
 DOG, CAT = Label("dog", None, "dogs"), Label("cat", None, "cats")
 APPLE = Label("apple", None, "apples")

@@ -8,8 +8,8 @@ from tiny.mini_vision import CHANNELS, WIDTH, set_recipe, tiny_tower
 
 from edge_et.export.vision.torch_tower import Dinov2Patches
 from edge_et.tuning.mini.vision import train_crop_encoder as training
-from edge_et.tuning.mini.vision.crop_classifier import Namer, fit_namer
-from edge_et.tuning.mini.vision.crop_encoder import CLOSER_PIXELS, CloserLook, cut_out
+from edge_et.tuning.mini.vision.crop_classifier import CropClassifier, fit_namer
+from edge_et.tuning.mini.vision.crop_encoder import CLOSER_PIXELS, CropEncoder, cut_out
 from edge_et.tuning.mini.vision.crops import CUTOUT_PIXELS, Cutouts
 from edge_et.tuning.mini.vision.train_crop_encoder import look_at, train_closer_look
 
@@ -28,7 +28,7 @@ def test_a_thing_is_cut_out_enlarged_with_a_little_around_it():
 
 def test_a_thing_is_seen_as_if_it_were_the_picture():
     model = tiny_tower()
-    look = CloserLook(Dinov2Patches(model, CLOSER_PIXELS))
+    look = CropEncoder(Dinov2Patches(model, CLOSER_PIXELS))
     pixels = torch.randn(2, 3, 224, 224)
     box = torch.tensor([0.5, 0.5, 0.75 / 1.15])
     with torch.no_grad():
@@ -42,12 +42,12 @@ def test_a_thing_is_seen_as_if_it_were_the_picture():
 
 
 @pytest.fixture
-def closer(monkeypatch: pytest.MonkeyPatch) -> CloserLook:
+def closer(monkeypatch: pytest.MonkeyPatch) -> CropEncoder:
     set_recipe(monkeypatch)
-    return CloserLook(Dinov2Patches(tiny_tower(), CLOSER_PIXELS))
+    return CropEncoder(Dinov2Patches(tiny_tower(), CLOSER_PIXELS))
 
 
-def test_additions_are_for_the_closer_look_alone(closer: CloserLook):
+def test_additions_are_for_the_closer_look_alone(closer: CropEncoder):
     pixels = torch.randn(1, 3, CLOSER_PIXELS, CLOSER_PIXELS)
     with torch.no_grad():
         before, tower = closer.look(pixels), closer.backbone(pixels)
@@ -76,7 +76,7 @@ def pictures_of_two_kinds() -> Cutouts:
 
 
 def test_the_closer_look_learns_and_goes_on_after_a_kill(
-    closer: CloserLook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    closer: CropEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(training, "_CHECKPOINT_STEPS", 3)
     monkeypatch.setattr(training, "_WARMUP", 2)
@@ -89,9 +89,9 @@ def test_the_closer_look_learns_and_goes_on_after_a_kill(
     tower = [weight.clone() for weight in closer.backbone.parameters()]
     losses: dict[int, float] = {}
 
-    def run(kill_after: int | None = None) -> tuple[CloserLook, Namer]:
-        made = CloserLook(Dinov2Patches(tiny_tower(), CLOSER_PIXELS))
-        namer = Namer(made.width, WIDTH)
+    def run(kill_after: int | None = None) -> tuple[CropEncoder, CropClassifier]:
+        made = CropEncoder(Dinov2Patches(tiny_tower(), CLOSER_PIXELS))
+        namer = CropClassifier(made.width, WIDTH)
 
         def on_step(record: dict) -> None:
             assert losses.setdefault(record["step"], record["loss"]) == record["loss"]
@@ -116,7 +116,7 @@ def test_the_closer_look_learns_and_goes_on_after_a_kill(
             assert torch.equal(one, other)
         assert torch.equal(told.tell.weight, namer.tell.weight)
         assert torch.equal(told.middle, namer.middle)
-    wanted = Namer(learnt.width, WIDTH)
+    wanted = CropClassifier(learnt.width, WIDTH)
     fit_namer(wanted, look_at(learnt, things.pictures), things.kinds)
     torch.testing.assert_close(namer.tell.weight, wanted.tell.weight)
     assert all(map(torch.equal, tower, learnt.backbone.parameters()))

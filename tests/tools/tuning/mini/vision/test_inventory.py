@@ -11,7 +11,7 @@ from tiny.mini_vision import CHANNELS, WIDTH, set_recipe, split_tiny
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
 from edge_et.tuning.mini.vision import inventory
-from edge_et.tuning.mini.vision.crop_classifier import NAMES, Namer, fit_namer
+from edge_et.tuning.mini.vision.crop_classifier import NAMES, CropClassifier, fit_namer
 from edge_et.tuning.mini.vision.feature_shards import (
     SHARD_SCENES,
     FeatureShard,
@@ -289,7 +289,7 @@ def test_names_are_learnt_from_looks():
     kinds = torch.randn(3, CHANNELS)
     names = torch.arange(3).repeat_interleave(40)
     looks = kinds[names] + 0.5 * torch.randn(len(names), CHANNELS) + 3
-    namer = Namer(CHANNELS, WIDTH)
+    namer = CropClassifier(CHANNELS, WIDTH)
     fit_namer(namer, looks, names)
     with torch.no_grad():
         named = namer(kinds + 3 - namer.middle).argmax(dim=-1)

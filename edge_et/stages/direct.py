@@ -1,0 +1,46 @@
+"""The baseline of one stage: the answer at once, without extraction and reasoning.
+
+In: the perceiver and a prompt with the image. Out: text as it is written, and a `Thought` without
+reasoning as the generator's return value.
+"""
+
+from collections.abc import Generator
+
+from edge_et.bundle import Sampling
+from edge_et.generation import ChatModel, Deadline, Generation, new_sampler
+from edge_et.llm import Segment
+from edge_et.results import AnswerToken, Thought
+from edge_et.stages.answering import write_answer
+
+
+def answer_at_once(
+    chat_model: ChatModel,
+    prompt: tuple[Segment, ...],
+    budget: int,
+    sampling: Sampling,
+    deadline: Deadline,
+) -> Generator[AnswerToken, None, Thought]:
+    """Run the one-stage baseline.
+
+    Args:
+        chat_model: the perceiver.
+        prompt: from `image_prompt`.
+        budget: most tokens to write, at least 1.
+        sampling: how to choose them.
+        deadline: ends the answer once it has text.
+
+    Yields:
+        Text as it is written.
+
+    Returns:
+        The answer; its seconds are filled in by `timed`.
+    """
+    generation = Generation(chat_model, prompt, deadline)
+    text = yield from write_answer(generation, new_sampler(sampling), budget, deadline)
+    return Thought(
+        answer=text.strip(),
+        reasoning="",
+        tokens=tuple(generation.tokens),
+        usage=generation.usage,
+        finish_reasons={"answer": generation.finish_reason},
+    )
