@@ -42,7 +42,9 @@ def renamed_keywords(**new_names: str) -> Callable[[Callable[P, R]], Callable[P,
             for old in new_names.keys() & keywords.keys():
                 new = new_names[old]
                 warn_renamed(f"{function.__name__}({old}=)", f"{function.__name__}({new}=)")
-                keywords.setdefault(new, keywords.pop(old))
+                if new in keywords:
+                    raise TypeError(f"{function.__name__}() got {new!r} and its old name {old!r}")
+                keywords[new] = keywords.pop(old)
             return function(*args, **keywords)
 
         return call

@@ -69,8 +69,12 @@ def apply_profile(bundle: Bundle) -> tuple[Bundle, DeviceProfile | None]:
     Returns:
         The same bundle and None where there is no profile that fits.
     """
-    path = profile_folder(bundle) / PROFILE_NAME
-    if not path.is_file():
+    try:
+        path = profile_folder(bundle) / PROFILE_NAME
+        if not path.is_file():
+            return bundle, None
+    except OSError as err:
+        logger.debug("no profile is looked for: %s", err)
         return bundle, None
     try:
         profile = msgspec.json.decode(path.read_bytes(), type=DeviceProfile)

@@ -11,9 +11,17 @@ PARTIAL_PREFIX = ".partial-"
 
 
 def user_cache() -> Path:
-    """Return edge-et's folder in the user's folder for caches; it need not exist."""
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return Path(caches or Path.home() / ".cache") / "edge-et"
+    """Return edge-et's folder in the user's folder for caches; it need not exist.
+
+    Raises:
+        OSError: this user has no home folder.
+    """
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches) / "edge-et"
+    try:
+        return Path.home() / ".cache" / "edge-et"
+    except RuntimeError as err:
+        raise OSError(f"no folder for caches, set XDG_CACHE_HOME: {err}") from err
 
 
 @contextmanager

@@ -213,3 +213,15 @@ def test_a_reader_that_leaves_is_no_error_message(tiny_bundle: Path, picture: Pa
     command = f'"{sys.executable}" -m edge_et info "{tiny_bundle}" --json | true'
     result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert result.stderr == ""
+
+
+def test_an_interrupt_is_status_130():
+    code = (
+        "import sys; from edge_et.cli import main; from edge_et.cli.app import app\n"
+        "def interrupted(**options): raise KeyboardInterrupt\n"
+        "app.commands['info'].callback = interrupted\n"
+        "sys.argv = ['edge-et', 'info']; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 130
+    assert result.stderr.splitlines()[-1] == "edge-et: interrupted"

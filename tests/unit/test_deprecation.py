@@ -69,3 +69,11 @@ def test_names_as_they_are_do_not_warn() -> None:
 def test_a_keyword_that_never_was_is_still_an_error() -> None:
     with pytest.raises(TypeError, match="nonsense"):
         opened("a", nonsense=1)  # type: ignore[call-arg]
+
+
+def test_an_old_keyword_beside_the_new_one_is_refused() -> None:
+    with (
+        pytest.warns(DeprecationWarning, match="prompt_lookup"),
+        pytest.raises(TypeError, match="'lookup'"),
+    ):
+        opened("here", lookup=True, prompt_lookup=True)  # type: ignore[call-arg]

@@ -187,3 +187,14 @@ def test_damaged_weights_are_passed_over(
         ref, told = msgspec.structs.replace(ref, package="no_such_package"), "no_such_package"
     write_profile(bundle, perceiver=ref)
     is_passed_over(bundle, caplog, told)
+
+
+def test_a_user_without_a_home_has_no_profile(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(_: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", classmethod(homeless))
+    assert apply_profile(bundle) == (bundle, None)

@@ -147,8 +147,8 @@ def test_marks_cannot_be_written_anywhere(tokenizer: Tokenizer) -> None:
     assert mark is not None
     free = Written(tokenizer, "a<think>", 4)
     assert mark in free.tokens
-    marked = Written(tokenizer, "a<think>", 4, marks=frozenset({mark}))
+    marked = Written(tokenizer, "a<think>", 4, special_ids=frozenset({mark}))
     assert mark not in marked.tokens
     assert "<think>" not in marked.text
-    first = Written(tokenizer, "<think>", 1, marks=frozenset({mark}))
+    first = Written(tokenizer, "<think>", 1, special_ids=frozenset({mark}))
     assert mark not in first.tokens

@@ -62,3 +62,13 @@ def test_caches_lie_where_the_user_wants_them(
     assert user_cache() == tmp_path / ".cache" / "edge-et"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert user_cache() == tmp_path / ".cache" / "edge-et"
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(homeless))
+    with pytest.raises(OSError, match="XDG_CACHE_HOME"):
+        user_cache()
