@@ -17,7 +17,7 @@ from edge_et.benchmarks.quality.modes import EXTRACTION, WAYS, Asking, Reply
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question
 from edge_et.bundle import MANIFEST_NAME, Bundle, file_ref
 from edge_et.errors import BenchError, ImageError, PromptTooLongError
-from edge_et.export.resume_log import Journal
+from edge_et.export.resume_log import ResumeLog
 from edge_et.export.steps import Progress, no_progress
 from edge_et.pipeline import ExtractThink
 
@@ -55,7 +55,7 @@ class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Answers:
     """The results of all runs into one file."""
 
-    def __init__(self, journal: Journal[Said]) -> None:
+    def __init__(self, journal: ResumeLog[Said]) -> None:
         """Take what is there; `open_answers` opens the file."""
         self._journal = journal
         self._found = {_key_of(said): said for said in journal.records}
@@ -81,7 +81,7 @@ def open_answers(path: Path) -> Iterator[Answers]:
     Raises:
         BenchError: it cannot be read or written, or something else wrote it.
     """
-    with Journal(path, Said, writer="bench quality", error=BenchError) as journal:
+    with ResumeLog(path, Said, writer="bench quality", error=BenchError) as journal:
         yield Answers(journal)
 
 

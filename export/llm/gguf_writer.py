@@ -1,4 +1,4 @@
-"""Writing a GGUF one tensor at a time.
+"""Write a GGUF one tensor at a time.
 
 In: metadata by callback, and tensors whose values are loaded only when they are written. Out: a
 file; the same input gives the same bytes.

@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from edge_et.errors import TuningError
-from edge_et.export import resume_log as journal
+from edge_et.export.resume_log import ResumeLog
 from edge_et.tuning.data.describers import Description
 from edge_et.tuning.data.instructions import Instruction
 
@@ -47,7 +47,7 @@ class Journal:
         Raises:
             TuningError: If the file cannot be opened, or something else wrote it.
         """
-        self._journal = journal.Journal(path, Entry, writer="make-data", error=TuningError)
+        self._journal = ResumeLog(path, Entry, writer="make-data", error=TuningError)
         self._entries = {
             entry.key: Description(entry.statements, entry.text) for entry in self._journal.records
         }

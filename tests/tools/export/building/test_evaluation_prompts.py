@@ -1,4 +1,4 @@
-"""What a build judges by, and how much it will need."""
+"""What a build compares its models on, and how much it will need."""
 
 import random
 
@@ -10,7 +10,7 @@ from edge_et.bundle import VisionSpec
 from edge_et.export.building.disk_space import ModelSize, build_bytes
 from edge_et.export.building.evaluation_prompts import most_image_tokens
 from edge_et.image import plan_image
-from edge_et.quantize.example_dialogues import EXAMPLES, JUDGED
+from edge_et.quantize.example_dialogues import CALIBRATION_EXAMPLES, EVALUATION_EXAMPLES, EXAMPLES
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,9 @@ def test_disk_space_is_that_of_the_largest_step() -> None:
 
 
 def test_examples_are_drawn_alike_each_time() -> None:
-    assert 0 < JUDGED < len(EXAMPLES)
+    assert EVALUATION_EXAMPLES
+    assert CALIBRATION_EXAMPLES
+    assert EVALUATION_EXAMPLES + CALIBRATION_EXAMPLES == EXAMPLES
     for example in EXAMPLES:
         picture = np.asarray(example.picture())
         assert picture.shape == (*example.size[::-1], 3)
