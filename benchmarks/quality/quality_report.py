@@ -1,4 +1,4 @@
-"""An evaluation as tables for people."""
+"""Print an evaluation as tables for people."""
 
 from collections.abc import Sequence
 

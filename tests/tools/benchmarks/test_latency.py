@@ -25,8 +25,8 @@ from edge_et.benchmarks.document import (
     Tokens,
     read_document,
 )
-from edge_et.benchmarks.forced_decoding import ForcedKVCache, new_script, read_again
-from edge_et.benchmarks.latency import BASELINES, OURS, Setup, run_latency
+from edge_et.benchmarks.forced_decoding import ForcedKVCache, draw_forced_tokens, read_again
+from edge_et.benchmarks.latency import BASELINES, RUNTIME, Setup, run_latency
 from edge_et.benchmarks.measure import measure
 from edge_et.benchmarks.picture import draw_picture
 from edge_et.benchmarks.runtime import open_subject
@@ -83,12 +83,12 @@ def all_samples(document: Document) -> list[Sample]:
 
 def test_every_configuration_has_its_samples(document: Document):
     assert [found.name for found in document.configurations] == [
-        setup.name for setup in (OURS, *IN_THE_RUNTIME)
+        setup.name for setup in (RUNTIME, *IN_THE_RUNTIME)
     ]
     for found in document.configurations:
         assert found.absent is None
         assert (len(found.cold), len(found.first), len(found.second)) == (1, 1, 1)
-        restarts = int(found.name == OURS.name)
+        restarts = int(found.name == RUNTIME.name)
         assert len(found.restart) == restarts
         assert len(found.peak_memory_bytes) == 2 + restarts
         assert min(found.peak_memory_bytes) > 10e6
@@ -205,7 +205,7 @@ def test_configurations_take_turns(tiny_bundle: Path, monkeypatch: pytest.Monkey
     assert document.versions["fails-later"] == "1"
 
 
-def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_path: Path):
+def test_forced_tokens_are_written_whatever_the_model_wants(tiny_bundle: Path, tmp_path: Path):
     bundle = load_bundle(tiny_bundle)
     picture = draw_picture(tmp_path / "picture.png")
     job = msgspec.convert(
@@ -230,21 +230,25 @@ def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_pat
             picture, "What?", max_extraction_tokens=6, max_thinking_tokens=5, max_answer_tokens=3
         )
     tokenizer = Tokenizer(bundle.path(bundle.manifest.perceiver.tokenizer))
-    script = new_script(tokenizer, "Answer:", 14)
+    script = draw_forced_tokens(tokenizer, "Answer:", 14)
     written = " ".join((answer.extraction, answer.reasoning, answer.text))
     assert written == tokenizer.decode(script).strip()
 
 
-def test_a_script_needs_words(tmp_path: Path):
+def test_forced_decoding_needs_words(tmp_path: Path):
     tokenizer = new_tokenizer(tmp_path)
-    assert new_script(tokenizer, "Answer:", 40) == new_script(tokenizer, "Answer:", 40)
-    assert all("e" not in tokenizer.decode([token]) for token in new_script(tokenizer, "end", 40))
+    assert draw_forced_tokens(tokenizer, "Answer:", 40) == draw_forced_tokens(
+        tokenizer, "Answer:", 40
+    )
+    assert all(
+        "e" not in tokenizer.decode([token]) for token in draw_forced_tokens(tokenizer, "end", 40)
+    )
     tokenizer.size = 10
     with pytest.raises(BenchError, match="0 tokens that are words"):
-        new_script(tokenizer, "Answer:", 40)
+        draw_forced_tokens(tokenizer, "Answer:", 40)
 
 
-def test_a_scripted_context_leaves_the_logits_of_the_other_alone(tmp_path: Path):
+def test_a_forced_kv_cache_leaves_the_logits_of_the_other_alone(tmp_path: Path):
     tokenizer = new_tokenizer(tmp_path)
     inner = FakeContext(tokenizer, "a cat")
     context = ForcedKVCache(inner, [7, 9])
