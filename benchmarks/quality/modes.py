@@ -68,6 +68,7 @@ class Asking:
     @cached_property
     def caption(self) -> tuple[Extraction, float]:
         """A description written without knowing the question, and the seconds it took."""
+        # The mini learnt this prompt; a second copy of it could come to differ.
         pipe = copy.copy(self.pipe)
         extract = msgspec.structs.replace(pipe.manifest.extract, prompt=CAPTION_PROMPT, hint=None)
         pipe.manifest = msgspec.structs.replace(pipe.manifest, extract=extract)
