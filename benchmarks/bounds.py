@@ -1,8 +1,8 @@
-"""What the machine can do at most: reading from memory, and multiplying matrices.
+"""Measure what the machine can do at most: reading memory, and multiplying matrices.
 
 ``python -m edge_et.benchmarks.bounds THREADS`` prints a `Bounds` as JSON. It is a process of its
-own because numpy's BLAS must know how many threads it may have before it is loaded: one, for here
-each thread is one of ours.
+own because numpy's BLAS reads its number of threads when it is loaded. That number is one; the
+module starts the threads itself.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Two documents of the same benchmark: what changed beyond the noise.
+"""Compare two documents of the same benchmark: what changed beyond the noise.
 
 The rule: a figure changed if its medians are apart by more than 3 % of the earlier one and by more
 than the larger of the two spreads, the spread being the largest sample less the smallest. Figures

@@ -1,4 +1,4 @@
-"""What can be measured, by name, and what a process imports for it.
+"""The engines that can be measured, by name, and what a process imports for each.
 
 An engine's module has a function ``open_subject(bundle, job)``, which returns a `Subject`.
 """

@@ -1,4 +1,4 @@
-"""Figures of a document: medians of what was sampled, and rates beside their bounds."""
+"""Compute the figures of a document: medians of the samples, and rates beside their bounds."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

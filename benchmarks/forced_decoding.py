@@ -1,8 +1,8 @@
-"""Writing by script: a KV cache whose model writes what it is told to.
+"""Forced decoding: a KV cache whose model writes given tokens.
 
-Every configuration has to do the same work, so that what is written, and how long it is, cannot be
-left to the model. The model computes all its logits; then the script's next token is made the most
-probable one. In: a context. Out: one that the pipeline cannot tell from it.
+Every configuration has to do the same work. So neither the text nor its length can be left to the
+model. The model computes all its logits; then the next forced token is made the most probable one.
+In: a KV cache, and the tokens. Out: a KV cache that the pipeline uses like any other.
 """
 
 import random
@@ -22,18 +22,18 @@ _LEAST_WORDS = 8
 
 
 class ForcedKVCache(WrappedKVCache):
-    """Writes what it is told to; costs a copy of the logits a token."""
+    """Makes forced tokens the most probable ones; costs a copy of the logits a token."""
 
-    def __init__(self, inner: KVCache, script: Sequence[int], *, reads_ahead: bool = True) -> None:
-        """Begin at the start of the script.
+    def __init__(self, inner: KVCache, forced: Sequence[int], *, reads_ahead: bool = True) -> None:
+        """Begin at the first forced token.
 
         Args:
             inner: does the work; closed together with this one.
-            script: the tokens to write, at least one; it is begun again when it ends.
-            reads_ahead: whether a prompt is read before its end is known.
+            forced: the tokens to write, at least one; behind the last one follows the first again.
+            reads_ahead: whether a prompt is prefilled before its end is known.
         """
         super().__init__(inner)
-        self._script = script
+        self._forced = forced
         self._reads_ahead = reads_ahead
         self._written = 0
         self._forgotten = False
@@ -41,14 +41,14 @@ class ForcedKVCache(WrappedKVCache):
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """Logits [V] float32, the largest of them that of the script's next token."""
+        """Logits [V] float32, of which that of the next forced token is the largest."""
         logits = self._inner.logits.copy()
-        logits[self._script[self._written % len(self._script)]] = np.finfo(np.float32).max
+        logits[self._forced[self._written % len(self._forced)]] = np.finfo(np.float32).max
         self._written += 1
         return logits
 
     def rewind(self) -> None:
-        """Go back to the start of the script."""
+        """Return to the first forced token."""
         self._written = 0
         self._forgotten = False
         self._reread = 0
@@ -56,9 +56,9 @@ class ForcedKVCache(WrappedKVCache):
     def forget(self) -> None:
         """Empty the cache between the stages.
 
-        What was written is read again as any text is, in one batch with its neighbours. The runtime
-        itself would evaluate it token by token, to get the same bits as when it was written, and
-        emptying its cache would seem to cost more than another program pays.
+        Then generated tokens are prefilled as any text is, in one batch with their neighbours. The
+        runtime itself would evaluate them token by token, to get the same bits as when they were
+        generated. So emptying its cache would seem to cost more than another program pays.
         """
         self._inner.clear()
         self._forgotten = True
@@ -71,19 +71,19 @@ class ForcedKVCache(WrappedKVCache):
         return self._inner.prefill_steps(read_again(segments, self._reread))
 
     def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
-        """Make the cache begin with these segments, the last of which will go on; as `steps`."""
+        """Make the cache begin with these segments, the last of which will go on."""
         return self._inner.prefill_growing(segments) if self._reads_ahead else iter(())
 
 
 def read_again(segments: Sequence[Segment], count: int) -> tuple[Segment, ...]:
-    """Turn what was written into text that is read.
+    """Turn generated segments into text that is prefilled.
 
     Args:
         segments: a prompt.
         count: how many of its generated segments, from the first one on.
 
     Returns:
-        The prompt, in which a text that was turned is one segment with the texts around it.
+        The prompt; a segment that was turned into text is joined with the texts around it.
     """
     prompt: list[Segment] = []
     joins = False
@@ -106,12 +106,12 @@ def is_generated(segment: Segment) -> bool:
     return isinstance(segment, TokenSegment) and segment.generated
 
 
-def new_script(tokenizer: Tokenizer, marker: str, count: int) -> list[int]:
-    """Choose words to write.
+def draw_forced_tokens(tokenizer: Tokenizer, marker: str, count: int) -> list[int]:
+    """Draw the tokens that forced decoding writes.
 
-    Each token is a lower-case word with the space before it, so that it becomes text at once, is no
-    part of the answer marker, and stops nothing. They are drawn at random, always the same ones for
-    a tokenizer, so that they do not repeat themselves.
+    Each token is a lower-case word with the space before it. So it becomes text at once, is no part
+    of the answer marker, and ends nothing. The tokens are drawn at random, so that the text does
+    not repeat itself, and are always the same ones for a tokenizer.
 
     Args:
         tokenizer: the model's.

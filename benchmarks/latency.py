@@ -1,11 +1,11 @@
-"""The benchmark of latency: fresh processes for each configuration, all with the same work.
+"""Measure latency: fresh processes for each configuration, all with the same work.
 
 In: a bundle and what is to be done with it. Out: a `Document`.
 """
 
 import functools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,17 +13,15 @@ from pathlib import Path
 from edge_et.benchmarks.bounds import describe_bundle, measure_bounds
 from edge_et.benchmarks.document import Document, Work
 from edge_et.benchmarks.picture import draw_picture
-from edge_et.benchmarks.rounds import Turns
+from edge_et.benchmarks.rounds import Rounds
 from edge_et.benchmarks.sensors import commit, describe_machine, versions
 from edge_et.benchmarks.subject import Job
 from edge_et.bundle import Bundle, file_ref
 from edge_et.errors import BenchError
+from edge_et.export.steps import Progress, no_progress
 from edge_et.image import load_image
 
 QUESTIONS = ("What is the shape in the middle?", "How many colours are there, and which?")
-
-Tell = Callable[[str, int, int], None]
-"""Called with what is going on, how much is done, and how much there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,7 @@ class Setup:
     restarts: bool = False
 
 
-OURS = Setup(
+RUNTIME = Setup(
     key="edge-et",
     name="edge-et",
     note="this runtime: llama.cpp and ONNX Runtime, caches kept",
@@ -140,7 +138,7 @@ def run_latency(
     baselines: Sequence[Setup] = BASELINES,
     llama_server: Path | None = None,
     arguments: Sequence[str] = (),
-    tell: Tell = lambda what, done, total: None,
+    progress: Progress = no_progress,
 ) -> Document:
     """Measure a bundle.
 
@@ -155,14 +153,14 @@ def run_latency(
         baselines: measured behind this runtime itself.
         llama_server: the program that is a baseline of this name; None: there is none.
         arguments: of the command line, for the document.
-        tell: told about the progress.
+        progress: told what is measured.
 
     Raises:
         ImageError: the picture cannot be used; a child says why.
         BenchError: this runtime itself cannot be measured.
     """
     machine = describe_machine()
-    setups = (OURS, *baselines)
+    setups = (RUNTIME, *baselines)
     with tempfile.TemporaryDirectory(prefix="edge-et-bench-") as folder:
         if picture is None:
             picture = draw_picture(Path(folder) / "drawn-640x480.png")
@@ -176,7 +174,7 @@ def run_latency(
             answer_tokens=answer_tokens,
         )
 
-        def new_turns(setup: Setup) -> Turns:
+        def new_rounds(setup: Setup) -> Rounds:
             job = Job(
                 bundle=str(bundle.folder),
                 engine=setup.engine,
@@ -187,25 +185,25 @@ def run_latency(
                 llama_server=None if llama_server is None else str(llama_server),
             )
             cache_dir = Path(folder) / "restart" if setup.restarts else None
-            return Turns(name=setup.name, note=setup.note, job=job, cache_dir=cache_dir)
+            return Rounds(name=setup.name, note=setup.note, job=job, cache_dir=cache_dir)
 
         total = samples * len(setups) + 1
-        tell("bounds of the machine", 0, total)
+        progress("bounds of the machine", 0, total)
         bounds = measure_bounds(threads)
-        every = [new_turns(setup) for setup in setups]
+        every = [new_rounds(setup) for setup in setups]
         for done in range(1, total):
-            turns = every[(done - 1) % len(every)]
-            if turns.absent is not None:
+            rounds = every[(done - 1) % len(every)]
+            if rounds.absent is not None:
                 continue
             try:
-                turns.take(functools.partial(_tell_turn, tell, turns.name, done, total))
+                rounds.run_one(functools.partial(_tell_round, progress, rounds.name, done, total))
             except BenchError as err:
-                if turns is every[0]:
+                if rounds is every[0]:
                     raise
-                turns.absent = str(err)
+                rounds.absent = str(err)
     known = versions()
-    for turns in every:
-        known |= turns.versions
+    for rounds in every:
+        known |= rounds.versions
     return Document(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=commit(),
@@ -216,9 +214,9 @@ def run_latency(
         arguments=tuple(arguments),
         work=work,
         bounds=bounds,
-        configurations=tuple(turns.configuration() for turns in every),
+        configurations=tuple(rounds.configuration() for rounds in every),
     )
 
 
-def _tell_turn(tell: Tell, name: str, done: int, total: int, what: str) -> None:
-    tell(f"{name}, {what}", done, total)
+def _tell_round(progress: Progress, name: str, done: int, total: int, what: str) -> None:
+    progress(f"{name}, {what}", done, total)

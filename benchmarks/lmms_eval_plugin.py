@@ -1,4 +1,4 @@
-"""The model `edge_et` of lmms-eval: this runtime under the community's harness.
+"""The model `edge_et` of lmms-eval: the runtime under the community's harness.
 
 lmms-eval finds it by the entry point of the group `lmms_eval.models`. In: requests of one picture
 and a text. Out: answers. Written against lmms-eval 0.7.3.
@@ -12,7 +12,8 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 
-from edge_et.benchmarks.quality.modes import WAYS, Asking
+from edge_et.benchmarks.quality.modes import EXTRACTION, MODES, Asking
+from edge_et.deprecation import warn_renamed
 from edge_et.errors import BenchError, OptionError, PromptTooLongError
 from edge_et.options import OptionValues
 from edge_et.pipeline import load
@@ -28,38 +29,43 @@ class EdgeET(lmms):  # type: ignore[misc]  # lmms-eval has no types
     def __init__(
         self,
         bundle: str | None = None,
-        way: str = "extract-think",
+        mode: str = "extract-think",
         threads: int | None = None,
         batch_size: object = 1,
         max_batch_size: object = None,
         device: object = None,
+        way: str | None = None,
     ) -> None:
         """Load a bundle, without what was tuned to this machine.
 
-        `--model_args bundle=DIR,way=direct,threads=4` of lmms-eval are the first three.
+        `--model_args bundle=DIR,mode=direct,threads=4` of lmms-eval are the first three.
 
         Args:
             bundle: name or folder; None: the installed mini.
-            way: of answering, a key of `edge_et.benchmarks.quality.modes.WAYS` that answers.
+            mode: how to answer, a key of `edge_et.benchmarks.quality.modes.MODES` that answers.
             threads: None: the CPUs that this process may use.
             batch_size: what lmms-eval hands to every model; one question is answered at a time.
             max_batch_size: likewise.
             device: likewise; models run on the CPU.
+            way: what `mode` was called.
 
         Raises:
-            OptionError: there is no such way, or an argument is out of its range.
+            OptionError: there is no such mode, or an argument is out of its range.
             BundleError: the bundle cannot be used.
         """
         super().__init__()
-        answering = [name for name in WAYS if name != "extraction"]
-        if way not in answering:
-            raise OptionError("way", way, f"one of {', '.join(answering)}")
-        self._way = WAYS[way]
+        if way is not None:
+            warn_renamed("way=", "mode=")
+            mode = way
+        answering = [name for name in MODES if name != EXTRACTION]
+        if mode not in answering:
+            raise OptionError("mode", mode, f"one of {', '.join(answering)}")
+        self._mode = MODES[mode]
         self._pipe = load(bundle, threads=threads, use_profile=False)
         manifest = self._pipe.manifest
-        if way == "direct" and manifest.direct is None:
-            raise OptionError("way", way, "another one: this bundle has no prompt for it")
-        spec = manifest.direct if way == "direct" and manifest.direct else manifest.think
+        if mode == "direct" and manifest.direct is None:
+            raise OptionError("mode", mode, "another one: this bundle has no prompt for it")
+        spec = manifest.direct if mode == "direct" and manifest.direct else manifest.think
         self._most_answer_tokens = spec.max_answer_tokens
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
@@ -103,7 +109,7 @@ class EdgeET(lmms):  # type: ignore[misc]  # lmms-eval has no types
         options = self._options(settings)
         try:
             image = self._pipe.encode_image(pictures[0])
-            reply = self._way(Asking(self._pipe, image, text, options))
+            reply = self._mode(Asking(self._pipe, image, text, options))
         except PromptTooLongError as err:
             _log.warning("%s, document %s is left without an answer: %s", task, doc_id, err)
             return GenerationResult(text="")

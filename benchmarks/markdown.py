@@ -1,7 +1,7 @@
-"""Documents as Markdown: the tables of README.md and docs/benchmarks.md.
+"""Write documents as Markdown: the tables of README.md and docs/benchmarks.md.
 
-In: documents of `benchmarks/results`. Out: files in which what stands between two marks was
-replaced by their tables, so that no figure is ever typed:
+In: documents of `benchmarks/results`. Out: files whose tables, each between two marks, were made
+anew. So nobody ever types a figure:
 ``python -m edge_et.benchmarks.markdown README.md docs/benchmarks.md``.
 """
 
@@ -66,21 +66,21 @@ def fill_marks(path: Path, folder: Path) -> str:
 def _table(document: Document) -> Iterator[str]:
     machine, work = document.machine, document.work
     measured = [found for found in document.configurations if found.absent is None]
-    ours = measured[0]
+    runtime = measured[0]
     yield (
         f"**{document.bundle.name}** on {machine.cpu}, {document.threads} threads, "
-        f"{document.created[:10]}; {ours.first[0].tokens.image} image tokens, "
+        f"{document.created[:10]}; {runtime.first[0].tokens.image} image tokens, "
         f"{work.extraction_tokens} tokens extracted, {work.thinking_tokens} thought, "
         f"{work.answer_tokens} answered. Seconds, medians; behind them, how many times "
-        f"{ours.name}'s."
+        f"{runtime.name}'s."
     )
     yield ""
     yield "| | " + " | ".join(title for title, _ in _COLUMNS) + " | peak memory |"
     yield "|---|" + "---:|" * (len(_COLUMNS) + 1)
-    own = [read(ours) for _, read in _COLUMNS]
+    own = [read(runtime) for _, read in _COLUMNS]
     for configuration in measured:
         cells = [
-            _cell(read(configuration), base, is_ours=configuration is ours)
+            _cell(read(configuration), base, is_runtime=configuration is runtime)
             for (_, read), base in zip(_COLUMNS, own, strict=True)
         ]
         peak = f"{max(configuration.peak_memory_bytes) / 1e6:,.0f} MB"
@@ -92,11 +92,11 @@ def _table(document: Document) -> Iterator[str]:
     yield ""
 
 
-def _cell(seconds: float | None, base: float | None, *, is_ours: bool) -> str:
+def _cell(seconds: float | None, base: float | None, *, is_runtime: bool) -> str:
     if seconds is None:
         return ""
     told = f"{seconds:.3f}" if seconds < 1 else f"{seconds:.2f}"
-    return told if is_ours or not base else f"{told} ({seconds / base:.1f})"
+    return told if is_runtime or not base else f"{told} ({seconds / base:.1f})"
 
 
 def _median(samples: Sequence[Sample], read: Callable[[Sample], float | None]) -> float | None:

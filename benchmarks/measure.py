@@ -1,7 +1,7 @@
-"""Measuring answers inside a worker: from a job to samples.
+"""Measure answers inside a worker. In: a job. Out: samples.
 
-Phases are the times between what a program hears; those of picture and tower are told by who
-answers, where they can be told apart.
+A phase is the time between two things that a program hears. The subject itself tells the times of
+picture and tower, where it can tell them apart.
 """
 
 from contextlib import closing
@@ -52,7 +52,7 @@ def _sample(subject: Subject, job: Job, before: dict[str, float], number: int) -
     """Have one question answered.
 
     Args:
-        subject: who answers.
+        subject: answers.
         job: the job.
         before: phases that came before it, and count.
         number: of the question; 0 is the first one about its picture.

@@ -1,4 +1,4 @@
-"""The picture that is asked about unless another is given: the same pixels everywhere."""
+"""Draw the picture that is asked about unless another is given: the same pixels everywhere."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A document as a picture: one stacked bar a configuration, a piece of it a phase."""
+"""Draw a document: a stacked bar for each configuration, with a piece for each phase."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A document for people and for spreadsheets: tables on a console, and CSV."""
+"""Print a document: tables for people, CSV for spreadsheets."""
 
 import csv
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ def _heading(document: Document) -> Iterator[str]:
     )
     yield (
         f"Every question: {work.extraction_tokens} tokens extracted, {work.thinking_tokens} "
-        f"thought, {work.answer_tokens} answered, written by script"
+        f"thought, {work.answer_tokens} answered, by forced decoding"
     )
     load = machine.load_average
     if load is not None and load > _BUSY_SHARE * machine.logical_cpus:

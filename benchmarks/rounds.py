@@ -1,7 +1,7 @@
-"""Rounds of samples: in each of them every configuration gets its turn.
+"""Rounds of samples: each round measures every configuration once.
 
-In: a job of each configuration. Out: its samples. A machine whose speed drifts, or a neighbour on
-the same processor, then touches all configurations alike.
+In: a job of each configuration. Out: its samples. So a machine whose speed drifts, or a neighbour
+on the same processor, affects all configurations alike.
 """
 
 import subprocess
@@ -16,13 +16,10 @@ from edge_et.benchmarks.document import Configuration, Measured
 from edge_et.benchmarks.subject import Job
 from edge_et.errors import BenchError
 
-Told = Callable[[str], None]
-"""Told what runs next."""
-
 
 @dataclass(slots=True, kw_only=True)
-class Turns:
-    """What one configuration has to show so far.
+class Rounds:
+    """The samples of one configuration so far.
 
     Attributes:
         name: of the configuration.
@@ -43,11 +40,11 @@ class Turns:
     _restart: list[Measured] = field(default_factory=list)
     _warm: list[Measured] = field(default_factory=list)
 
-    def take(self, tell: Told) -> None:
-        """Run a cold process, one that finds the picture on the disk, and a warm one.
+    def run_one(self, tell: Callable[[str], None]) -> None:
+        """Run a round: a cold process, one that finds the picture on disk, and a warm one.
 
         Args:
-            tell: told which.
+            tell: called with what runs next: cold, restart or warm.
 
         Raises:
             BenchError: a process failed.

@@ -1,6 +1,6 @@
-"""edge-et's own pipeline, over one engine or another for the models.
+"""The runtime as a subject: its own pipeline over llama.cpp or PyTorch.
 
-Everything around the models is the runtime's own code in every case.
+Everything around the language models is the runtime's own code in either case.
 """
 
 import functools
@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 
 from edge_et.benchmarks.document import Tokens
-from edge_et.benchmarks.forced_decoding import ForcedKVCache, new_script
+from edge_et.benchmarks.forced_decoding import ForcedKVCache, draw_forced_tokens
 from edge_et.benchmarks.sensors import peak_memory_bytes
 from edge_et.benchmarks.subject import Heard, Job
 from edge_et.benchmarks.wrapped_kv_cache import WrappedModel
@@ -29,15 +29,15 @@ from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, Reasoni
 from edge_et.stages import HINT_PLACEHOLDER
 
 
-class Ours:
-    """An opened bundle, whose contexts write by script."""
+class Runtime:
+    """An opened bundle whose KV caches force what is written."""
 
     versions: Mapping[str, str] = {}
 
     def __init__(self, bundle: Bundle, job: Job) -> None:
         """Open a bundle as `edge_et.load` does; see `open_subject`."""
         self._job = job
-        self.contexts: list[ForcedKVCache] = []
+        self.kv_caches: list[ForcedKVCache] = []
         work = job.work
         count = work.extraction_tokens + work.thinking_tokens + work.answer_tokens
         opens = _OPENS[job.engine]
@@ -47,18 +47,18 @@ class Ours:
             snapshots = open_snapshots(Path(job.cache_dir), DEFAULT_CACHE_BYTES, settings)
             opens = functools.partial(open_model, snapshots=snapshots)
 
-        def open_scripted(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
-            script = new_script(tokenizer, bundle.manifest.think.answer_marker, count)
+        def open_forced(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
+            forced = draw_forced_tokens(tokenizer, bundle.manifest.think.answer_marker, count)
             model = opens(bundle, spec, tokenizer)
 
-            def wrap(context: KVCache) -> KVCache:
-                self.contexts.append(ForcedKVCache(context, script, reads_ahead=job.reuse))
-                return self.contexts[-1]
+            def wrap(inner: KVCache) -> KVCache:
+                self.kv_caches.append(ForcedKVCache(inner, forced, reads_ahead=job.reuse))
+                return self.kv_caches[-1]
 
             return WrappedModel(model, wrap)
 
         self.pipeline: ExtractThink = open_pipeline(
-            bundle, settings, snapshots=snapshots, open_model=open_scripted
+            bundle, settings, snapshots=snapshots, open_model=open_forced
         )
 
     def ask(self, question: str, *, fresh: bool) -> Heard:
@@ -71,8 +71,8 @@ class Ours:
         work = self._job.work
         if fresh or not self._job.reuse:
             self.pipeline.clear()
-        for context in self.contexts:
-            context.rewind()
+        for kv_cache in self.kv_caches:
+            kv_cache.rewind()
         times: dict[type, list[float]] = {ExtractionToken: [], ReasoningToken: [], AnswerToken: []}
         asked = perf_counter()
         event: Event | None = None
@@ -90,8 +90,8 @@ class Ours:
             times[type(event)].append(perf_counter())
             extracted = len(times[ExtractionToken]) == work.extraction_tokens
             if isinstance(event, ExtractionToken) and extracted and not self._job.reuse:
-                for context in self.contexts:
-                    context.forget()
+                for kv_cache in self.kv_caches:
+                    kv_cache.forget()
         answered = perf_counter()
         assert isinstance(event, Answer)
         usage = event.usage
@@ -122,9 +122,9 @@ class Ours:
         self.pipeline.close()
 
 
-def open_subject(bundle: Bundle, job: Job) -> Ours:
+def open_subject(bundle: Bundle, job: Job) -> Runtime:
     """Open a bundle; see `edge_et.benchmarks.engines.open_subject`."""
-    return Ours(bundle, job)
+    return Runtime(bundle, job)
 
 
 def _open_float32(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:

@@ -1,4 +1,4 @@
-"""What the machine tells about itself: processor, memory, energy, temperature, peak memory."""
+"""Ask the machine about itself: processor, memory, energy, temperature, peak memory."""
 
 import os
 import platform

@@ -1,8 +1,7 @@
-"""What can be measured: something that answers both questions about the picture, by script.
+"""A subject of the benchmark: it answers both questions about the picture by forced decoding.
 
-In: a `Job`. Out: a `Heard` for each question. The runtime itself is in
-`edge_et.benchmarks.runtime`, other programs are in `edge_et.benchmarks.rivals`;
-`edge_et.benchmarks.engines` lists them all.
+In: a `Job`. Out: a `Heard` for each question. `edge_et.benchmarks.runtime` has the runtime itself,
+`edge_et.benchmarks.rivals` other programs; `edge_et.benchmarks.engines` lists them all.
 """
 
 from collections.abc import Mapping, Sequence

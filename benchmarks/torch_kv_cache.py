@@ -1,7 +1,7 @@
-"""PyTorch in llama.cpp's place: a transformers model as a context of the pipeline.
+"""PyTorch in llama.cpp's place: a KV cache of the pipeline over a transformers model.
 
-In: a GGUF and its adapter, dequantized when they are loaded. Out: an `KVCache`, so that prompts,
-picture and tokens are those of the runtime.
+In: a GGUF and its adapter, dequantized when they are loaded. Out: a `KVCache`. Prompts, picture and
+tokens are those of the runtime.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -143,7 +143,7 @@ class TorchKVCache:
         yield self.prefill(segments)
 
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
-        """Evaluate one token, just written, behind what the cache holds; draft never are.
+        """Evaluate one token, just written, behind what the cache holds; drafts are ignored.
 
         Raises:
             PromptTooLongError: the context is full.

@@ -1,4 +1,4 @@
-"""The process that does the work of one configuration and measures it.
+"""The worker process, which does the work of one configuration and measures it.
 
 ``python -m edge_et.benchmarks.worker`` reads a `Job` as JSON from stdin and prints a `Measured` as
 JSON. Nothing but the standard library is imported before its clock runs.

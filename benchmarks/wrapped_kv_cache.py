@@ -1,4 +1,4 @@
-"""A language model whose contexts something is put around: a script, or a watch."""
+"""A language model whose KV caches are wrapped, to force tokens or to record calls."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,10 +11,10 @@ from edge_et.pipeline import Model
 
 
 class WrappedKVCache:
-    """An `KVCache` that passes everything on to another; others change a part of that."""
+    """A `KVCache` that passes every call on to another; subclasses change some of them."""
 
     def __init__(self, inner: KVCache) -> None:
-        """Begin with what the other one holds.
+        """Wrap a KV cache.
 
         Args:
             inner: does the work; closed together with this one.
@@ -46,7 +46,7 @@ class WrappedKVCache:
         return self._inner.prefill_steps(segments)
 
     def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
-        """Make the cache begin with these segments, the last of which will go on; as `steps`."""
+        """Make the cache begin with these segments, the last of which will go on."""
         return self._inner.prefill_growing(segments)
 
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
@@ -63,20 +63,20 @@ class WrappedKVCache:
 
 
 class WrappedModel:
-    """What a pipeline needs of a model; see `edge_et.pipeline.Model`."""
+    """A model that wraps each of its KV caches; see `edge_et.pipeline.Model`."""
 
     def __init__(self, inner: Model, wrap: Callable[[KVCache], KVCache]) -> None:
-        """Begin without contexts.
+        """Wrap a model.
 
         Args:
             inner: closed together with this one.
-            wrap: is given each new context, and returns what the pipeline gets.
+            wrap: is given each new KV cache, and returns what the pipeline gets.
         """
         self._inner = inner
         self._wrap = wrap
 
     def new_kv_cache(self, settings: KVCacheSettings) -> KVCache:
-        """Make a KV cache, and put something around it."""
+        """Make a KV cache and wrap it."""
         return self._wrap(self._inner.new_kv_cache(settings))
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ Floats = NDArray[np.floating]
 
 
 def max_abs_error(actual: Floats, reference: Floats) -> float:
-    """Largest absolute difference; NaN anywhere counts as infinite.
+    """Return the largest absolute difference; NaN anywhere counts as infinite.
 
     Args:
         actual: any shape.
@@ -28,7 +28,7 @@ def max_abs_error(actual: Floats, reference: Floats) -> float:
 
 
 def row_cosines(actual: Floats, reference: Floats) -> NDArray[np.float64]:
-    """Cosine between each row and its reference; a row without length or with NaN counts as 0.
+    """Return the cosine of each row with its reference; 0 for a row of length 0 or with NaN.
 
     Args:
         actual: `[..., D]`.
@@ -50,7 +50,7 @@ def row_cosines(actual: Floats, reference: Floats) -> NDArray[np.float64]:
 
 
 def row_divergences(actual_logits: Floats, reference_logits: Floats) -> NDArray[np.float64]:
-    """Kullback-Leibler divergence of the token distributions, reference against actual.
+    """Return the Kullback-Leibler divergence of token distributions, reference to actual.
 
     Args:
         actual_logits: `[T, V]`.
@@ -101,11 +101,11 @@ def compare_logits(
     divergences: list[NDArray[np.float64]] = []
     cosines: list[NDArray[np.float64]] = []
     agreements: list[NDArray[np.bool_]] = []
-    for ours, theirs in zip(actual, reference, strict=True):
-        worst = max(worst, max_abs_error(ours, theirs))
-        divergences.append(row_divergences(ours, theirs))
-        cosines.append(row_cosines(ours, theirs))
-        agreements.append(ours.argmax(axis=-1) == theirs.argmax(axis=-1))
+    for found, expected in zip(actual, reference, strict=True):
+        worst = max(worst, max_abs_error(found, expected))
+        divergences.append(row_divergences(found, expected))
+        cosines.append(row_cosines(found, expected))
+        agreements.append(found.argmax(axis=-1) == expected.argmax(axis=-1))
     every = np.concatenate(divergences)
     return LogitsDifference(
         max_abs=worst,

@@ -1,7 +1,7 @@
-"""What a long run has done so far, in a file that a kill leaves usable: JSON Lines.
+"""A resume log: what a long run has done so far, as JSON Lines that survive a kill.
 
-One line a record, on the disk before the next begins. A line that a kill tore is cut off when the
-file is opened again, so a record is either known or it is not.
+Each record is a line, and is on the disk before the next one begins. A line that a kill tore is cut
+off when the file is opened again. So a record is there as a whole or not at all.
 """
 
 import os
@@ -16,7 +16,7 @@ from edge_et.errors import ToolError
 R = TypeVar("R", bound=msgspec.Struct)
 
 
-class Journal(Generic[R]):
+class ResumeLog(Generic[R]):
     """The records made so far, and a file that more are added to; a context manager."""
 
     def __init__(self, path: Path, kind: type[R], *, writer: str, error: type[ToolError]) -> None:

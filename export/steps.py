@@ -1,4 +1,4 @@
-"""What every tool shares: progress, reports, atomic output, the check for optional packages."""
+"""Shared by all tools: progress, reports, atomic output, the check for optional packages."""
 
 import gc
 import shutil
@@ -123,7 +123,7 @@ def work_folder(out: Path) -> Iterator[Path]:
 
 
 def put_in_place(made: Path, out: Path) -> None:
-    """Rename what was made to where it shall be; what was there before goes to where it was made.
+    """Rename what was made to its place; what was there before goes to the work folder.
 
     Args:
         made: a file or folder on the file system of `out`.

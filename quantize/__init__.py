@@ -1,1 +1,1 @@
-"""Smaller numbers for what export wrote: GGUF by llama.cpp's quantizer, ONNX towers in int8."""
+"""Quantize what export wrote: GGUF files by llama.cpp's quantizer, ONNX towers to int8."""

@@ -1,7 +1,8 @@
-"""Pictures with what the two stages would say about them, for judging quantized models.
+"""Example dialogues: drawn pictures with what both stages would write about them.
 
-Drawn and written here, so that a build needs no data. They stand for use, not for quality: what is
-compared on them are two forms of one model.
+A build compares a quantized model with its source on the prompts of some examples, and may collect
+an importance matrix on those of the others. It needs no data for that. The examples say nothing
+about how good a model is, since both sides of the comparison are forms of one model.
 """
 
 from collections.abc import Callable
@@ -92,9 +93,6 @@ def _receipt(pen: ImageDraw.ImageDraw) -> None:
     pen.line((90, 305, 350, 305), "black", 2)
 
 
-JUDGED = 2
-"""The first examples are judged by; the others may shape what is judged."""
-
 EXAMPLES = (
     Example(
         size=(620, 400),
@@ -156,3 +154,9 @@ EXAMPLES = (
         answer="Answer: D",
     ),
 )
+
+EVALUATION_EXAMPLES = EXAMPLES[:2]
+"""A quantized model is compared with its source on these."""
+
+CALIBRATION_EXAMPLES = EXAMPLES[2:]
+"""An importance matrix may be collected on these, which the comparison never sees."""

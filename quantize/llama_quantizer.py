@@ -1,4 +1,4 @@
-"""llama.cpp's own quantizer. In: a GGUF. Out: the same model in fewer bits."""
+"""Run llama.cpp's own quantizer. In: a GGUF. Out: the same model in fewer bits."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Pictures of a folder as pixel values, for judging and calibrating a quantized tower."""
+"""Pictures of a folder as pixel values, to evaluate and calibrate a quantized tower."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def picture_halves(
         processing: the tower's image processing.
 
     Returns:
-        Pixel values of all their tiles to judge by and to calibrate with, `[M, 3, H, W]` each.
+        Pixel values of all their tiles, to evaluate on and to calibrate with, `[M, 3, H, W]` each.
 
     Raises:
         QuantizationError: not a folder, or one with fewer than two pictures.

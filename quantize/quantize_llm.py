@@ -1,4 +1,4 @@
-"""A float GGUF to a quantized one, by llama.cpp's own quantizer.
+"""Quantize a float GGUF by llama.cpp's own quantizer.
 
 In: a GGUF in F32, F16 or BF16. Out: the same model in fewer bits, and how far its next-token
 distributions are from the source's.
@@ -58,7 +58,7 @@ TYPES_BY_IMPORTANCE = (
     "IQ3_XXS",
     "IQ3_XS",
 )
-"""Those that are useless without one."""
+"""The types that are useless without one."""
 
 
 def quantize_llm(

@@ -1,4 +1,4 @@
-"""A float32 vision graph to an 8-bit one, chosen by what happens to the image tokens.
+"""Quantize a float32 vision graph to 8 bits, as far as the image tokens allow.
 
 In: `vision.onnx` and pixel values of real pictures. Out: a graph whose tokens keep their direction:
 at least 99 % of them have a cosine of 0.99 or more with the float32 graph's.
@@ -94,7 +94,7 @@ def quantize_vision(
     Args:
         graph: the float32 ONNX file.
         out: the ONNX file to write, replaced if it exists.
-        pictures: `[M, 3, H, W]`, pixel values of real pictures to judge by.
+        pictures: `[M, 3, H, W]`, pixel values of real pictures to evaluate on.
         calibration: `[K, 3, H, W]`, others, for the scales of static quantization.
         method: one method by name, or `auto`.
         threads: CPU threads for the timing; 0: ONNX Runtime's default.
@@ -112,7 +112,7 @@ def quantize_vision(
     if method not in VISION_METHODS:
         raise UnknownQuantizationError(method, VISION_METHODS)
     if not len(pictures) or not len(calibration):
-        raise QuantizationError("there must be pictures to judge by and to calibrate with")
+        raise QuantizationError("there must be pictures to evaluate on and to calibrate with")
     methods = dict(METHODS) if method == "auto" else {method: METHODS[method]}
     with atomic_output(out) as temporary, root_logger_kept():
         trial = _Trial(graph, temporary.parent, pictures, calibration, threads, progress)
@@ -133,7 +133,7 @@ def quantize_vision(
 
 
 class _Trial:
-    """The float32 tokens, and everything needed to measure candidates against them."""
+    """Measures candidates against the tokens of the float32 graph."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class _Trial:
     def run(
         self, name: str, method: Method, keep_float: Mapping[str, list[str]] | None = None
     ) -> _Candidate:
-        """Quantize in one way and measure.
+        """Quantize by one method and measure.
 
         Args:
             name: of the method.
@@ -214,9 +214,9 @@ class _Trial:
         return tried
 
     def _encode(self, path: Path) -> tuple[NDArray[np.float32], float]:
-        """Tokens of all pictures, and the least time of one, milliseconds.
+        """Return the tokens of all pictures, and the least time of one, milliseconds.
 
-        The least and not the median: other work on the machine can only add to it.
+        It is the least and not the median, since other work on the machine can only add to it.
         """
         session = open_session(path, self._threads)
         run_graph(session, self._pictures[:1])
@@ -240,7 +240,7 @@ def _best(candidates: list[_Candidate]) -> _Candidate:
 
 
 def _kinds_of_linears(graph: Path) -> dict[str, list[str]]:
-    """Nodes with constant weights by the module they come from, layer numbers left out."""
+    """Group nodes with constant weights by their module, layer numbers left out."""
     model = onnx.load(graph)
     constants = {tensor.name for tensor in model.graph.initializer}
     kinds: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The ways to make a vision graph's linears 8 bits wide, by ONNX Runtime's quantizers.
+"""The methods that make a vision graph's linears 8 bits wide, by ONNX Runtime's quantizers.
 
 In: a float32 graph. Out: a graph with the same input and output. Only matrix products with constant
 weights change; the patch convolution, norms, softmax and the products inside attention stay float.
@@ -34,7 +34,7 @@ Method = Callable[[Path, Path, NDArray[np.float32], list[str]], None]
 def dynamic(
     source: Path, out: Path, calibration: NDArray[np.float32], keep_float: list[str]
 ) -> None:
-    """Int8 weights with a scale a channel, activations scaled anew at each run.
+    """Quantize weights with a scale a channel; activations are scaled anew at each run.
 
     Weights use 7 of the 8 bits: x86 CPUs without VNNI add pairs of products in 16 bits, which
     saturates with full-range weights, silently and on those CPUs alone.
@@ -53,7 +53,7 @@ def dynamic(
 def static(
     source: Path, out: Path, calibration: NDArray[np.float32], keep_float: list[str]
 ) -> None:
-    """Int8 weights with a scale a channel, activations scaled by what calibration showed (QDQ)."""
+    """Quantize weights with a scale a channel; activations are scaled by calibration (QDQ)."""
     quantize_static(
         source,
         out,
@@ -72,7 +72,7 @@ def static(
 def weight_only(
     source: Path, out: Path, calibration: NDArray[np.float32], keep_float: list[str]
 ) -> None:
-    """Int8 weights with a scale a block of 128; ONNX Runtime 1.22 is the first to run it.
+    """Quantize weights with a scale a block of 128; ONNX Runtime 1.22 is the first to run it.
 
     Matrices with fewer rows have blocks of 16, as a block that is not full is filled up with zeros.
     """

@@ -1,1 +1,1 @@
-"""What is fastest on this machine and still right: `edge-et autotune`."""
+"""Find what is fastest on this machine and still right: `edge-et autotune`."""

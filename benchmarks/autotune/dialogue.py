@@ -1,8 +1,8 @@
-"""Dialogues: what a bundle's own answers asked of its language models, to be asked of others.
+"""Record what a bundle's language models read and write, and replay it with other settings.
 
-In: a bundle. Out: by role, the prompts that were read and the tokens that were written, with the
-logits behind each. A context in other settings that is taken through the same dialogue, token by
-token, shows what the settings do to every next token: nonsense too, which speed does not show.
+In: a bundle. Out: by role, its dialogues: the prompts that were read, the tokens that were written,
+and the logits behind each. A KV cache with other settings replays a dialogue token by token. Its
+logits show what the settings do to every next token; speed alone would not show nonsense.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,11 +50,11 @@ class Dialogue:
     logits: list[NDArray[np.float32]] = field(default_factory=list)
 
 
-class WatchedContext(WrappedKVCache):
-    """Writes down what goes through it."""
+class RecordingKVCache(WrappedKVCache):
+    """Records what goes through it."""
 
     def __init__(self, inner: KVCache) -> None:
-        """Begin with nothing written down; see `WrappedKVCache`."""
+        """Begin with nothing recorded; see `WrappedKVCache`."""
         super().__init__(inner)
         self.dialogues: list[Dialogue] = []
 
@@ -76,7 +76,7 @@ class WatchedContext(WrappedKVCache):
 def record(
     bundle: Bundle, settings: Settings, pictures: Sequence[ImageSource]
 ) -> dict[Role, list[Dialogue]]:
-    """Let a bundle answer, and write down what its language models read and write.
+    """Let a bundle answer, and record what its language models read and write.
 
     Args:
         bundle: as it was made.
@@ -89,19 +89,19 @@ def record(
     Raises:
         EdgeETError: as for `edge_et.load` and `ExtractThink.answer`.
     """
-    watched: dict[Role, list[WatchedContext]] = {}
+    recorded: dict[Role, list[RecordingKVCache]] = {}
 
-    def open_watched(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
+    def open_recording(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
         role: Role = "perceiver" if spec is bundle.manifest.perceiver else "reasoner"
-        contexts = watched.setdefault(role, [])
+        kv_caches = recorded.setdefault(role, [])
 
-        def watch(context: KVCache) -> KVCache:
-            contexts.append(WatchedContext(context))
-            return contexts[-1]
+        def record_calls(kv_cache: KVCache) -> KVCache:
+            kv_caches.append(RecordingKVCache(kv_cache))
+            return kv_caches[-1]
 
-        return WrappedModel(open_model(bundle, spec, tokenizer), watch)
+        return WrappedModel(open_model(bundle, spec, tokenizer), record_calls)
 
-    with open_pipeline(bundle, settings, open_model=open_watched) as pipeline:
+    with open_pipeline(bundle, settings, open_model=open_recording) as pipeline:
         for picture in pictures:
             for question in QUESTIONS:
                 pipeline.answer(
@@ -112,37 +112,36 @@ def record(
                     temperature=0.0,
                 )
     return {
-        role: [dialogue for context in contexts for dialogue in context.dialogues]
-        for role, contexts in watched.items()
+        role: [dialogue for kv_cache in kv_caches for dialogue in kv_cache.dialogues]
+        for role, kv_caches in recorded.items()
     }
 
 
-def compare(context: KVCache, dialogues: Sequence[Dialogue]) -> LogitsDifference:
-    """Take a context through dialogues and compare its logits with those written down.
+def compare(kv_cache: KVCache, dialogues: Sequence[Dialogue]) -> LogitsDifference:
+    """Replay dialogues on a KV cache and compare its logits with those recorded.
 
     Args:
-        context: over the same vocabulary; its cache is emptied first.
+        kv_cache: over the same vocabulary; it is emptied first.
         dialogues: from `record`.
 
     Raises:
         DecodeError: llama.cpp failed, or its logits are not finite.
     """
-    context.clear()
+    kv_cache.clear()
     return compare_logits(
-        (_replay(context, dialogue) for dialogue in dialogues),
+        (_replay(kv_cache, dialogue) for dialogue in dialogues),
         (np.stack(dialogue.logits) for dialogue in dialogues),
     )
 
 
-def reuse_error(context: KVCache, ids: Sequence[int]) -> float:
-    """Tell what it changes that the beginning of a text is in the cache already.
+def reuse_error(kv_cache: KVCache, ids: Sequence[int]) -> float:
+    """Measure how logits change if the beginning of a text is in the cache already.
 
-    The runtime promises that it changes nothing (see `edge_et.llm.kv_positions`); there are kernels
-    with which it
-    does: flash attention on x86 moves logits of SmolLM2-135M by 1.3.
+    The runtime promises that nothing changes (see `edge_et.llm.kv_positions`). Some kernels break
+    that: flash attention on x86 moves logits of SmolLM2-135M by 1.3.
 
     Args:
-        context: its cache is emptied.
+        kv_cache: it is emptied.
         ids: tokens of a text, at least 32.
 
     Returns:
@@ -152,30 +151,30 @@ def reuse_error(context: KVCache, ids: Sequence[int]) -> float:
         DecodeError: llama.cpp failed, or its logits are not finite.
     """
     text = TokenSegment(tuple(ids))
-    fresh = _logits_behind(context, text)
+    fresh = _logits_behind(kv_cache, text)
     worst = 0.0
     for shared in range(16, len(ids) - 8, 16):
-        _logits_behind(context, TokenSegment((*ids[:shared], *ids[:8])))
-        for _ in context.prefill_steps((text,)):
+        _logits_behind(kv_cache, TokenSegment((*ids[:shared], *ids[:8])))
+        for _ in kv_cache.prefill_steps((text,)):
             pass
-        worst = max(worst, max_abs_error(context.logits, fresh))
+        worst = max(worst, max_abs_error(kv_cache.logits, fresh))
     return worst
 
 
-def _logits_behind(context: KVCache, text: TokenSegment) -> NDArray[np.float32]:
-    context.clear()
-    for _ in context.prefill_steps((text,)):
+def _logits_behind(kv_cache: KVCache, text: TokenSegment) -> NDArray[np.float32]:
+    kv_cache.clear()
+    for _ in kv_cache.prefill_steps((text,)):
         pass
-    return context.logits
+    return kv_cache.logits
 
 
-def _replay(context: KVCache, dialogue: Dialogue) -> NDArray[np.float32]:
-    for _ in context.prefill_steps(dialogue.prompt):
+def _replay(kv_cache: KVCache, dialogue: Dialogue) -> NDArray[np.float32]:
+    for _ in kv_cache.prefill_steps(dialogue.prompt):
         pass
-    logits = [context.logits]
+    logits = [kv_cache.logits]
     for token in dialogue.written:
-        context.decode(token)
-        logits.append(context.logits)
+        kv_cache.decode(token)
+        logits.append(kv_cache.logits)
     return np.stack(logits)
 
 

@@ -1,12 +1,12 @@
-"""The search of `edge-et autotune`: one setting after the other, the fastest that stays right.
+"""The search of `edge-et autotune`: try one setting after the other, keep the fastest right one.
 
-In: a bundle and pictures. Out: a device profile, and every trial with its figures. What a setting
-does to the outputs is measured on the bundle's own dialogues
-(`edge_et.benchmarks.autotune.dialogue`), and decides before speed does.
+In: a bundle and pictures. Out: a device profile, and every trial with its figures. A setting that
+changes the outputs too much is refused, however fast it is. How much it changes them is measured on
+the bundle's own dialogues (`edge_et.benchmarks.autotune.dialogue`).
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from edge_et.benchmarks.autotune.weights import FORMATS, convert
 from edge_et.bundle import Bundle, FileRef, LanguageModelSpec, file_ref
 from edge_et.errors import BenchError, DecodeError
 from edge_et.export.numeric_comparison import LogitsDifference
+from edge_et.export.steps import Progress
 from edge_et.image import ImageSource
 from edge_et.llm import LanguageModel, LlamaKVCache, TokenSegment, count_positions
 from edge_et.pipeline import (
@@ -51,13 +52,10 @@ _REPEATS = 3
 _REUSED_TOKENS = 160
 _TIMED_TOKENS = 16
 
-Tell = Callable[[str, int, int], None]
-"""Called with what is going on, how much is done, and how much there is."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How fast a context is.
+    """How fast a model is with some settings.
 
     Attributes:
         prefill_per_s: positions of a prompt read in a second.
@@ -98,13 +96,13 @@ class _Choice:
     settings: Settings
 
 
-def autotune(bundle: Bundle, pictures: Sequence[ImageSource], tell: Tell) -> list[Trial]:
+def autotune(bundle: Bundle, pictures: Sequence[ImageSource], progress: Progress) -> list[Trial]:
     """Find the settings for this machine, and write the profile that `edge_et.load` uses.
 
     Args:
         bundle: as `load_bundle` gave it.
         pictures: to ask about, at least one.
-        tell: told about the progress.
+        progress: told about the progress.
 
     Returns:
         What was tried, in order.
@@ -115,7 +113,7 @@ def autotune(bundle: Bundle, pictures: Sequence[ImageSource], tell: Tell) -> lis
     folder = profile_folder(bundle)
     settings = Settings()
     manifest = bundle.manifest
-    tell("what the bundle itself writes", 0, 1)
+    progress("what the bundle itself writes", 0, 1)
     dialogues = record(bundle, settings, pictures)
     answers = len(pictures) * len(QUESTIONS)
     models: list[tuple[Role, LanguageModelSpec]] = [("perceiver", manifest.perceiver)]
@@ -127,7 +125,7 @@ def autotune(bundle: Bundle, pictures: Sequence[ImageSource], tell: Tell) -> lis
             chosen: dict[Role, FileRef | None] = {}
             trials: list[Trial] = []
             for role, spec in models:
-                search = _Search(role, spec, dialogues[role], answers, Path(name), tell)
+                search = _Search(role, spec, dialogues[role], answers, Path(name), progress)
                 best = _Choice(
                     bundle.path(spec.weights),
                     None if spec.adapter is None else bundle.path(spec.adapter),
@@ -166,7 +164,7 @@ class _Search:
         dialogues: list[Dialogue],
         answers: int,
         folder: Path,
-        tell: Tell,
+        progress: Progress,
     ) -> None:
         self.trials: list[Trial] = []
         self._role: Role = role
@@ -175,15 +173,15 @@ class _Search:
         self._read = max(count_positions(dialogue.prompt) for dialogue in dialogues)
         self._written = max(1, sum(len(d.written) for d in dialogues) // answers)
         self._folder = folder
-        self._tell = tell
+        self._progress = progress
         self._best_s = float("inf")
 
     def weights(self, own: _Choice) -> _Choice:
         """Try the bundle's own weights, then other formats of them."""
         best = own
-        self._try("weights as they are", own, judged=False)
+        self._try("weights as they are", own, compares=False)
         for index, quantization in enumerate(FORMATS):
-            self._tell(f"{self._role}: weights in {quantization}", index, len(FORMATS))
+            self._progress(f"{self._role}: weights in {quantization}", index, len(FORMATS))
             path = self._folder / f"{self._role}-{quantization.lower()}.gguf"
             convert(own.weights, own.adapter, path, quantization)
             choice = _Choice(path, None, own.settings)
@@ -202,7 +200,7 @@ class _Search:
             ("flash attention", replace(settings, flash_attention=True)),
             ("KV cache in q8_0", replace(settings, flash_attention=True, kv_type="q8_0")),
         ):
-            self._tell(f"{self._role}: {label}", 0, 1)
+            self._progress(f"{self._role}: {label}", 0, 1)
             choice = replace(best, settings=tried)
             if self._try(label, choice):
                 best = choice
@@ -212,14 +210,14 @@ class _Search:
         """Try fewer threads: they do not change what is computed."""
         most = best.settings.threads
         for count in sorted({most - 1, most // 2} - {0}, reverse=True):
-            self._tell(f"{self._role}: {count} threads", 0, 1)
+            self._progress(f"{self._role}: {count} threads", 0, 1)
             choice = replace(best, settings=replace(best.settings, threads=count))
-            if self._try(f"{count} of {most} threads", choice, judged=False):
+            if self._try(f"{count} of {most} threads", choice, compares=False):
                 best = choice
         return best
 
-    def _try(self, setting: str, choice: _Choice, *, judged: bool = True) -> bool:
-        """Measure one setting; returns whether it is the best so far."""
+    def _try(self, setting: str, choice: _Choice, *, compares: bool = True) -> bool:
+        """Measure one setting; return whether it is the best so far."""
         speed = difference = verdict = None
         try:
             model = LanguageModel(
@@ -229,12 +227,12 @@ class _Search:
                 token_count=len(self._dialogues[0].logits[0]),
             )
             with closing(model):
-                context = model.new_kv_cache(choice.settings.kv_cache(self._spec.context_length))
-                if judged:
-                    difference = compare(context, self._dialogues)
-                    verdict = self._objection(context, difference)
+                kv_cache = model.new_kv_cache(choice.settings.kv_cache(self._spec.context_length))
+                if compares:
+                    difference = compare(kv_cache, self._dialogues)
+                    verdict = self._objection(kv_cache, difference)
                 if verdict is None:
-                    speed = self._speed(context)
+                    speed = self._speed(kv_cache)
         except DecodeError as err:
             verdict = str(err)
         if verdict is None and speed is not None:
@@ -252,13 +250,13 @@ class _Search:
         self.trials.append(trial)
         return verdict is None
 
-    def _objection(self, context: LlamaKVCache, difference: LogitsDifference) -> str | None:
+    def _objection(self, kv_cache: LlamaKVCache, difference: LogitsDifference) -> str | None:
         """Say why outputs are not right any more; None: they are."""
         if not difference.mean_kl <= MAX_MEAN_KL:
             return f"changes the outputs: mean KL {difference.mean_kl:.3g} nats"
         if difference.same_top < MIN_SAME_TOP:
             return f"changes the outputs: {1 - difference.same_top:.1%} of the tokens"
-        if error := reuse_error(context, self._ids(_REUSED_TOKENS)):
+        if error := reuse_error(kv_cache, self._ids(_REUSED_TOKENS)):
             return f"changes them where a prompt was cached: a logit by {error:.2g}"
         return None
 
@@ -267,17 +265,17 @@ class _Search:
         written = [token for dialogue in self._dialogues for token in dialogue.written] or [0]
         return (written * count)[:count]
 
-    def _speed(self, context: LlamaKVCache) -> Speed:
+    def _speed(self, kv_cache: LlamaKVCache) -> Speed:
         prompt = TokenSegment(tuple(self._ids(self._read)))
         prefill, decode = [], []
         for _ in range(_REPEATS):
-            context.clear()
+            kv_cache.clear()
             start = perf_counter()
-            context.prefill([prompt])
+            kv_cache.prefill([prompt])
             prefill.append(perf_counter() - start)
             for token in self._ids(_TIMED_TOKENS):
                 start = perf_counter()
-                context.decode(token)
+                kv_cache.decode(token)
                 decode.append(perf_counter() - start)
         # Whatever else runs only makes it slower.
         read_s, step_s = min(prefill), sorted(decode)[len(decode) // 4]

@@ -1,7 +1,7 @@
-"""Weights in another format, the adapter merged into them.
+"""Convert weights to another format, with the adapter merged in.
 
 In: a GGUF and perhaps a LoRA for it. Out: one GGUF. Quantizing what was quantized before adds the
-noise of the second format to that of the first; whether that is bearable is judged elsewhere.
+noise of the second format to that of the first. The search decides whether that is bearable.
 """
 
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""How often a bundle is right, by kind of question and by way of answering."""
+"""How often a bundle is right, by kind of question and by mode of answering."""

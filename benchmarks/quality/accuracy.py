@@ -65,10 +65,10 @@ class Gain:
 
 
 def mean_gain(gains: Sequence[float] | NDArray[np.float64]) -> Gain:
-    """Average what was gained question by question.
+    """Average the gains of single questions.
 
     Args:
-        gains: one number a question, at least one. Differences of two ways that answered the same
+        gains: one number a question, at least one. Differences of two modes that answered the same
             questions are paired in this way.
 
     Returns:

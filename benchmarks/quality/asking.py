@@ -1,6 +1,6 @@
-"""Questions to models, and what they said: kept as it comes, so that a killed run goes on.
+"""Ask models questions, and keep each answer as it comes, so that a killed run can go on.
 
-In: models, questions, ways of answering, a file of results. Out: more lines in that file.
+In: models, questions, modes of answering, a file of results. Out: more lines in that file.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,16 +13,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edge_et.benchmarks.quality.modes import EXTRACTION, WAYS, Asking, Reply
+from edge_et.benchmarks.quality.modes import EXTRACTION, MODES, Asking, Reply
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question
 from edge_et.bundle import MANIFEST_NAME, Bundle, file_ref
 from edge_et.errors import BenchError, ImageError, PromptTooLongError
-from edge_et.export.resume_log import Journal
+from edge_et.export.resume_log import ResumeLog
 from edge_et.export.steps import Progress, no_progress
 from edge_et.pipeline import ExtractThink
 
 RETHINK = "rethink"
-"""The way of answering that thinks over what another bundle wrote down."""
+"""The mode that thinks over an extraction of another bundle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,12 @@ class Model:
 
 
 class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One line of the results: what a model said to a question in one way of answering."""
+    """One line of the results: what a model said to a question in one mode of answering."""
 
     question: Annotated[str, Meta(description="Key of the question.")]
     text: Annotated[str, Meta(description="The question as it was asked.")]
     model: Annotated[str, Meta(description="Key of the model.")]
-    way: str
+    mode: str = msgspec.field(name="way")  # its name in files written so far
     perceiver: Annotated[
         str, Meta(description="Key of the model whose extraction was thought about; or empty.")
     ] = ""
@@ -55,14 +55,14 @@ class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Answers:
     """The results of all runs into one file."""
 
-    def __init__(self, journal: Journal[Said]) -> None:
+    def __init__(self, log: ResumeLog[Said]) -> None:
         """Take what is there; `open_answers` opens the file."""
-        self._journal = journal
-        self._found = {_key_of(said): said for said in journal.records}
+        self._log = log
+        self._found = {_key_of(said): said for said in log.records}
 
-    def find(self, model: str, way: str, question: Question, perceiver: str = "") -> Said | None:
+    def find(self, model: str, mode: str, question: Question, perceiver: str = "") -> Said | None:
         """Return what was said; None: this was not asked yet."""
-        return self._found.get((model, perceiver, way, question.key))
+        return self._found.get((model, perceiver, mode, question.key))
 
     def add(self, said: Said) -> None:
         """Keep what was said; it is on the disk when this returns.
@@ -70,7 +70,7 @@ class Answers:
         Raises:
             BenchError: the file cannot be written.
         """
-        self._journal.add(said)
+        self._log.add(said)
         self._found[_key_of(said)] = said
 
 
@@ -81,8 +81,8 @@ def open_answers(path: Path) -> Iterator[Answers]:
     Raises:
         BenchError: it cannot be read or written, or something else wrote it.
     """
-    with Journal(path, Said, writer="bench quality", error=BenchError) as journal:
-        yield Answers(journal)
+    with ResumeLog(path, Said, writer="bench quality", error=BenchError) as log:
+        yield Answers(log)
 
 
 def model_key(bundle: Bundle) -> str:
@@ -95,7 +95,7 @@ def model_key(bundle: Bundle) -> str:
 def ask_model(
     model: Model,
     questions: Sequence[Question],
-    ways: Sequence[str],
+    modes: Sequence[str],
     answers: Answers,
     progress: Progress = no_progress,
 ) -> list[BrokenQuestion]:
@@ -106,7 +106,7 @@ def ask_model(
     Args:
         model: the model.
         questions: in order.
-        ways: keys of `WAYS`.
+        modes: keys of `MODES`.
         answers: the results.
         progress: told before each question.
 
@@ -116,11 +116,11 @@ def ask_model(
     Raises:
         EdgeETError: the model cannot be loaded, or fails otherwise; the results can be used.
     """
-    order = [way for way in WAYS if way in ways]
+    order = [mode for mode in MODES if mode in modes]
     missing = [
         (question, lacking)
         for question in questions
-        if (lacking := [way for way in order if answers.find(model.key, way, question) is None])
+        if (lacking := [mode for mode in order if answers.find(model.key, mode, question) is None])
     ]
     broken: list[BrokenQuestion] = []
     if not missing:
@@ -128,19 +128,19 @@ def ask_model(
     with model.open() as pipe:
         for done, (question, lacking) in enumerate(missing):
             progress(f"{model.key}: {question.kind}", done, len(missing))
-            unsaid = Said(question=question.key, text=question.text, model=model.key, way="")
+            unsaid = Said(question=question.key, text=question.text, model=model.key, mode="")
             try:
                 asking = Asking(pipe, pipe.encode_image(question.picture), question.text)
             except ImageError as err:
                 broken.append(BrokenQuestion(where=question.where, reason=str(err)))
                 continue
             except PromptTooLongError as err:
-                for way in lacking:
-                    answers.add(msgspec.structs.replace(unsaid, way=way, failed=str(err)))
+                for mode in lacking:
+                    answers.add(msgspec.structs.replace(unsaid, mode=mode, failed=str(err)))
                 continue
-            for way in lacking:
-                said = msgspec.structs.replace(unsaid, way=way)
-                answers.add(_say(said, partial(WAYS[way], asking)))
+            for mode in lacking:
+                said = msgspec.structs.replace(unsaid, mode=mode)
+                answers.add(_say(said, partial(MODES[mode], asking)))
     return broken
 
 
@@ -151,10 +151,10 @@ def rethink(
     answers: Answers,
     progress: Progress = no_progress,
 ) -> None:
-    """Let a model think over what others wrote down, where the results do not hold it yet.
+    """Let a model think over extractions of others, where the results do not hold it yet.
 
     Args:
-        model: thinks; its own way of seeing is not used.
+        model: thinks; its own tower and perceiver are not used.
         perceivers: keys of models that were asked for extractions.
         questions: those that all of them were asked.
         answers: the results.
@@ -180,7 +180,7 @@ def rethink(
                 question=question.key,
                 text=question.text,
                 model=model.key,
-                way=RETHINK,
+                mode=RETHINK,
                 perceiver=perceiver,
             )
             if seen.reply is None:
@@ -202,13 +202,13 @@ def _rethink(pipe: ExtractThink, question: str, extraction: str) -> Reply:
     )
 
 
-def _say(said: Said, way: Callable[[], Reply]) -> Said:
+def _say(said: Said, mode: Callable[[], Reply]) -> Said:
     """Return what is said, or that the question does not fit."""
     try:
-        return msgspec.structs.replace(said, reply=way())
+        return msgspec.structs.replace(said, reply=mode())
     except PromptTooLongError as err:
         return msgspec.structs.replace(said, failed=str(err))
 
 
 def _key_of(said: Said) -> tuple[str, str, str, str]:
-    return said.model, said.perceiver, said.way, said.question
+    return said.model, said.perceiver, said.mode, said.question

@@ -1,4 +1,4 @@
-"""One evaluation from beginning to end: ask what is missing, then count.
+"""Run one evaluation: ask what is missing, then count.
 
 In: bundles, questions, a file of results. Out: a `QualityDocument`.
 """
@@ -19,8 +19,8 @@ from edge_et.benchmarks.quality.asking import (
 )
 from edge_et.benchmarks.quality.grid import grid_outcome, perceiver_weights, reasoner_weights
 from edge_et.benchmarks.quality.modes import EXTRACTION
-from edge_et.benchmarks.quality.outcome import Find, failures, ways_outcome
-from edge_et.benchmarks.quality.quality_document import Grid, QualityDocument, Ways
+from edge_et.benchmarks.quality.outcome import Find, compare_modes, failures
+from edge_et.benchmarks.quality.quality_document import Grid, ModeComparison, QualityDocument
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question
 from edge_et.benchmarks.sensors import commit, describe_machine, versions
 from edge_et.bundle import Bundle
@@ -56,28 +56,28 @@ class QuestionSet:
         return replace(self, questions=left, broken=(*self.broken, *gone.values()))
 
 
-def default_ways(bundle: Bundle) -> list[str]:
-    """Return the ways of the paper's comparison, as far as a bundle has prompts for them."""
-    ways = ["extract-think", "caption-think", EXTRACTION]
-    return ways if bundle.manifest.direct is None else [*ways, "direct"]
+def default_modes(bundle: Bundle) -> list[str]:
+    """Return the modes of the paper's comparison, as far as a bundle has prompts for them."""
+    modes = ["extract-think", "caption-think", EXTRACTION]
+    return modes if bundle.manifest.direct is None else [*modes, "direct"]
 
 
-def evaluate_ways(
+def evaluate_modes(
     bundle: Bundle,
     asked: QuestionSet,
-    ways: Sequence[str],
+    modes: Sequence[str],
     results: Path,
     *,
     threads: int,
     arguments: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> QualityDocument:
-    """Ask one bundle in several ways.
+    """Ask one bundle in several modes.
 
     Args:
         bundle: the bundle.
         asked: the questions.
-        ways: keys of `WAYS`, at least one.
+        modes: keys of `MODES`, at least one.
         results: file that answers are kept in, and taken from if they are there.
         threads: threads of tower and language models, at least 1.
         arguments: of the command line, for the document.
@@ -88,14 +88,14 @@ def evaluate_ways(
         BenchError: the results cannot be used, or no picture can.
         EdgeETError: the bundle cannot be loaded, or fails.
     """
-    if "direct" in ways and bundle.manifest.direct is None:
-        raise OptionError("way", "direct", "another one: this bundle has no prompt for it")
+    if "direct" in modes and bundle.manifest.direct is None:
+        raise OptionError("mode", "direct", "another one: this bundle has no prompt for it")
     model = _model(bundle, threads)
     with open_answers(results) as answers:
-        asked = asked.without(ask_model(model, asked.questions, ways, answers, progress))
-        outcome = ways_outcome(asked.questions, model.key, ways, answers)
-        finds: list[Find] = [partial(answers.find, model.key, way) for way in ways]
-        return _document(asked, finds, threads, arguments, ways=outcome)
+        asked = asked.without(ask_model(model, asked.questions, modes, answers, progress))
+        outcome = compare_modes(asked.questions, model.key, modes, answers)
+        finds: list[Find] = [partial(answers.find, model.key, mode) for mode in modes]
+        return _document(asked, finds, threads, arguments, modes=outcome)
 
 
 def evaluate_grid(
@@ -113,15 +113,15 @@ def evaluate_grid(
     Args:
         perceivers: at least one; their reasoners are not used.
         reasoners: at least one; their perceivers are not used.
-        asked: as for `evaluate_ways`.
-        results: as for `evaluate_ways`.
-        threads: as for `evaluate_ways`.
-        arguments: as for `evaluate_ways`.
-        progress: as for `evaluate_ways`.
+        asked: as for `evaluate_modes`.
+        results: as for `evaluate_modes`.
+        threads: as for `evaluate_modes`.
+        arguments: as for `evaluate_modes`.
+        progress: as for `evaluate_modes`.
 
     Raises:
         OptionError: a bundle is given twice on one side.
-        BenchError: as for `evaluate_ways`.
+        BenchError: as for `evaluate_modes`.
         EdgeETError: a bundle cannot be loaded, or fails.
     """
     _refuse_twice("perceivers", perceivers)
@@ -169,7 +169,7 @@ def _document(
     threads: int,
     arguments: Sequence[str],
     *,
-    ways: Ways | None = None,
+    modes: ModeComparison | None = None,
     grid: Grid | None = None,
 ) -> QualityDocument:
     return QualityDocument(
@@ -182,6 +182,6 @@ def _document(
         questions=asked.source,
         broken=tuple(asked.broken),
         failed=tuple(failures(asked.questions, finds)),
-        ways=ways,
+        modes=modes,
         grid=grid,
     )

@@ -1,4 +1,4 @@
-"""Perception against reasoning: every reasoner over what every perceiver wrote.
+"""Perception against reasoning: every reasoner thinks over what every perceiver wrote.
 
 In: bundles, questions, results. Out: the grid of the document, and a sentence of advice.
 Source: the decoupled analysis of "Downscaling Intelligence" (arXiv 2511.17487), section 3.

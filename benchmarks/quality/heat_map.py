@@ -1,4 +1,4 @@
-"""The grid of perception against reasoning as a picture."""
+"""Draw the grid of perception against reasoning."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Ways of answering: a pipeline, a picture and a question in, a reply out.
+"""Modes of answering. In: a pipeline, a picture and a question. Out: a reply.
 
-Stage 1 runs once for all ways that use the same extraction, so that they differ in nothing else.
+Stage 1 runs once for all modes that use the same extraction, so that they differ in nothing else.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from edge_et.results import Extraction
 
 EXTRACTION = "extraction"
-"""The way that answers nothing: right where the extraction mentions the answer."""
+"""The mode that answers nothing: right where the extraction mentions the answer."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What one way of answering said."""
+    """What one mode of answering said."""
 
     text: Annotated[str, Meta(description="The answer; empty for an extraction alone.")]
     extraction: Annotated[str, Meta(description="What stage 1 wrote; empty for direct answers.")]
@@ -38,7 +38,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asking:
-    """One question about one picture; what several ways need is made once."""
+    """One question about one picture; what several modes need is made once."""
 
     def __init__(
         self,
@@ -67,7 +67,8 @@ class Asking:
 
     @cached_property
     def caption(self) -> tuple[Extraction, float]:
-        """A description that is written without knowing the question, and the seconds it took."""
+        """A description written without knowing the question, and the seconds it took."""
+        # The mini learnt this prompt; a second copy of it could come to differ.
         pipe = copy.copy(self.pipe)
         extract = msgspec.structs.replace(pipe.manifest.extract, prompt=CAPTION_PROMPT, hint=None)
         pipe.manifest = msgspec.structs.replace(pipe.manifest, extract=extract)
@@ -135,7 +136,7 @@ def _think(
 
 
 # Those that go on behind one extraction follow each other, which saves reading it again.
-WAYS: Mapping[str, Callable[[Asking], Reply]] = {
+MODES: Mapping[str, Callable[[Asking], Reply]] = {
     "extract-think": extract_then_think,
     "extract-answer": extract_then_answer,
     EXTRACTION: extraction_only,
@@ -145,35 +146,35 @@ WAYS: Mapping[str, Callable[[Asking], Reply]] = {
 
 
 def ask(
-    pipe: ExtractThink, image: ImageTokens, question: str, ways: Iterable[str]
+    pipe: ExtractThink, image: ImageTokens, question: str, modes: Iterable[str]
 ) -> dict[str, Reply]:
-    """Ask a question in several ways.
+    """Ask a question in several modes.
 
     Args:
         pipe: answers.
         image: the picture, encoded by it.
         question: not empty.
-        ways: keys of `WAYS`.
+        modes: keys of `MODES`.
 
     Raises:
         EdgeETError: as for `ExtractThink.answer` and `ExtractThink.answer_directly`.
     """
     asking = Asking(pipe, image, question)
-    chosen = frozenset(ways)
-    return {name: way(asking) for name, way in WAYS.items() if name in chosen}
+    chosen = frozenset(modes)
+    return {name: mode(asking) for name, mode in MODES.items() if name in chosen}
 
 
 def is_reply_right(
-    way: str, reply: Reply, accepted: Sequence[str], choices: Sequence[str] = ()
+    mode: str, reply: Reply, accepted: Sequence[str], choices: Sequence[str] = ()
 ) -> bool:
     """Say whether a reply is right.
 
     Args:
-        way: which one it comes from, a key of `WAYS`.
+        mode: the one that the reply comes from, a key of `MODES`.
         reply: what was said.
         accepted: any of these answers is right.
         choices: what could be chosen from, if it was told.
     """
-    if way == EXTRACTION:
+    if mode == EXTRACTION:
         return mentions(reply.extraction, accepted)
     return is_accepted(reply.text, accepted, choices)

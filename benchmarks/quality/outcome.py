@@ -1,4 +1,4 @@
-"""From what was said to figures: accuracies by kind, paired differences, costs.
+"""Count what was answered: accuracies by kind, paired differences, costs.
 
 In: the questions asked and the results. Out: structs of the document.
 """
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from edge_et.benchmarks.quality.accuracy import Accuracy, mean_gain
 from edge_et.benchmarks.quality.asking import Answers, Said
-from edge_et.benchmarks.quality.modes import WAYS, Reply, is_reply_right
-from edge_et.benchmarks.quality.quality_document import Cost, Difference, Row, Share, Ways
+from edge_et.benchmarks.quality.modes import MODES, Reply, is_reply_right
+from edge_et.benchmarks.quality.quality_document import Cost, Difference, ModeComparison, Row, Share
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question
 from edge_et.benchmarks.quality.scoring import plain
 
 Find = Callable[[Question], Said | None]
-"""From a question to what one way of answering said."""
+"""Finds what one mode of answering said to a question."""
 
 Marks = NDArray[np.bool_]
 """bool [questions]: whether each was answered right."""
@@ -28,7 +28,7 @@ def mark(said: Said | None, question: Question) -> bool:
     """Say whether what was said is right; a question that could not be asked is not."""
     if said is None or said.reply is None:
         return False
-    return is_reply_right(said.way, said.reply, question.accepted, question.choices)
+    return is_reply_right(said.mode, said.reply, question.accepted, question.choices)
 
 
 def share_of(marks: Marks) -> Share:
@@ -42,7 +42,7 @@ def share_of(marks: Marks) -> Share:
 
 
 def cost_of(replies: Sequence[Reply]) -> Cost:
-    """Return what replies took in the middle; nothing if there are none."""
+    """Return the medians of what replies took; zeros if there are none."""
     return Cost(
         seconds=median([reply.seconds for reply in replies] or [0.0]),
         tokens=median([reply.tokens for reply in replies] or [0]),
@@ -56,7 +56,7 @@ def guessing(questions: Sequence[Question]) -> float:
 
 
 def failures(questions: Sequence[Question], finds: Sequence[Find]) -> list[BrokenQuestion]:
-    """Return the questions that some way of answering could not be asked, each once."""
+    """Return the questions that some mode of answering could not be asked, each once."""
     failed = []
     for question in questions:
         reasons = [said.failed for find in finds if (said := find(question)) and said.failed]
@@ -65,22 +65,22 @@ def failures(questions: Sequence[Question], finds: Sequence[Find]) -> list[Broke
     return failed
 
 
-def ways_outcome(
-    questions: Sequence[Question], model: str, ways: Sequence[str], answers: Answers
-) -> Ways:
-    """Compare ways of answering.
+def compare_modes(
+    questions: Sequence[Question], model: str, modes: Sequence[str], answers: Answers
+) -> ModeComparison:
+    """Compare modes of answering.
 
     Args:
         questions: asked in all of them; at least one.
         model: key of the bundle.
-        ways: keys of `WAYS`.
+        modes: keys of `MODES`.
         answers: what it said.
     """
-    order = [way for way in WAYS if way in ways]
-    said = {way: [answers.find(model, way, question) for question in questions] for way in order}
+    order = [mode for mode in MODES if mode in modes]
+    said = {mode: [answers.find(model, mode, question) for question in questions] for mode in order}
     marks = {
-        way: np.array([mark(one, q) for one, q in zip(found, questions, strict=True)])
-        for way, found in said.items()
+        mode: np.array([mark(one, q) for one, q in zip(found, questions, strict=True)])
+        for mode, found in said.items()
     }
     kinds = dict.fromkeys(question.kind for question in questions)
     members: dict[str | None, Marks] = {
@@ -91,8 +91,8 @@ def ways_outcome(
         Row(
             kind=kind,
             asked=int(these.sum()),
-            guessing=guessing([q for q, ours in zip(questions, these, strict=True) if ours]),
-            ways={way: share_of(marks[way][these]) for way in order},
+            guessing=guessing([q for q, is_one in zip(questions, these, strict=True) if is_one]),
+            modes={mode: share_of(marks[mode][these]) for mode in order},
         )
         for kind, these in members.items()
     ]
@@ -102,14 +102,14 @@ def ways_outcome(
             gain = mean_gain(marks[order[0]][these].astype(float) - marks[other][these])
             differences.append(
                 Difference(
-                    way=order[0], other=other, kind=kind, gain=gain.value, interval=gain.interval
+                    mode=order[0], other=other, kind=kind, gain=gain.value, interval=gain.interval
                 )
             )
     costs = {
-        way: cost_of([one.reply for one in found if one is not None and one.reply is not None])
-        for way, found in said.items()
+        mode: cost_of([one.reply for one in found if one is not None and one.reply is not None])
+        for mode, found in said.items()
     }
-    return Ways(
+    return ModeComparison(
         model=model,
         rows=tuple(rows[:-1]),
         overall=rows[-1],

@@ -1,8 +1,11 @@
-"""The document of an evaluation: what `edge-et bench quality --json` prints, and tables show."""
+"""The document of an evaluation: what `edge-et bench quality --json` prints, and tables show.
+
+Modes are called `ways` in it, as they were when its format was made.
+"""
 
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from edge_et.benchmarks.document import Count, Machine, Seconds
 from edge_et.benchmarks.quality.questions import BrokenQuestion
@@ -27,23 +30,25 @@ class Row(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     kind: Annotated[str | None, Meta(description="null: all questions.")]
     asked: Count
     guessing: Annotated[Ratio, Meta(description="What the most frequent right answer would get.")]
-    ways: Annotated[dict[str, Share], Meta(description="By way of answering.")]
+    modes: Annotated[dict[str, Share], Meta(description="By mode of answering.")] = field(
+        name="ways"
+    )
 
 
 class Difference(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How much more often one way is right than another, on the same questions."""
+    """How much more often one mode is right than another, on the same questions."""
 
-    way: str
+    mode: str = field(name="way")
     other: str
     kind: Annotated[str | None, Meta(description="null: all questions.")]
-    gain: Annotated[float, Meta(ge=-1, le=1, description="Share of `way` less share of `other`.")]
+    gain: Annotated[float, Meta(ge=-1, le=1, description="Share of the mode less that of `other`.")]
     interval: Annotated[
         tuple[float, float], Meta(description="95%, bootstrap over questions, percentiles.")
     ]
 
 
 class Cost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a question takes, in the middle."""
+    """What the median question takes."""
 
     seconds: Annotated[Seconds, Meta(description="Median, of language models alone.")]
     tokens: Annotated[float, Meta(ge=0, description="Median number of tokens written.")]
@@ -93,16 +98,16 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     advice: Annotated[str, Meta(description="Which half to spend memory on, if that is known.")]
 
 
-class Ways(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One bundle, several ways of answering."""
+class ModeComparison(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One bundle, several modes of answering."""
 
     model: str
     rows: tuple[Row, ...]
     overall: Row
     differences: Annotated[
-        tuple[Difference, ...], Meta(description="The first way against each other one.")
+        tuple[Difference, ...], Meta(description="The first mode against each other one.")
     ]
-    costs: Annotated[dict[str, Cost], Meta(description="By way of answering.")]
+    costs: Annotated[dict[str, Cost], Meta(description="By mode of answering.")]
 
 
 class QualityDocument(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -124,5 +129,7 @@ class QualityDocument(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         tuple[BrokenQuestion, ...],
         Meta(description="Counted as wrong: they do not fit into a model's context."),
     ]
-    ways: Annotated[Ways | None, Meta(description="null: the grid was asked for.")] = None
+    modes: Annotated[ModeComparison | None, Meta(description="null: the grid was asked for.")] = (
+        field(default=None, name="ways")
+    )
     grid: Annotated[Grid | None, Meta(description="null: it was not asked for.")] = None

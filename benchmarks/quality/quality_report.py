@@ -1,4 +1,4 @@
-"""An evaluation as tables for people."""
+"""Print an evaluation as tables for people."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from edge_et.benchmarks.quality.quality_document import (
     Cost,
     Grid,
     Half,
+    ModeComparison,
     QualityDocument,
     Row,
     Share,
-    Ways,
 )
 
 
@@ -25,27 +25,27 @@ def print_quality(document: QualityDocument, console: Console) -> None:
         console: where to.
     """
     console.print(escape(f"{document.questions}, {document.created}"))
-    if document.ways is not None:
-        _print_ways(document.ways, console)
+    if document.modes is not None:
+        _print_modes(document.modes, console)
     if document.grid is not None:
         _print_grid(document.grid, console)
 
 
-def _print_ways(ways: Ways, console: Console) -> None:
-    names = list(ways.overall.ways)
+def _print_modes(modes: ModeComparison, console: Console) -> None:
+    names = list(modes.overall.modes)
     heads = (name.replace("-", "-\n") for name in names)
-    table = Table("questions", *heads, "guessing", title=escape(ways.model))
+    table = Table("questions", *heads, "guessing", title=escape(modes.model))
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in ways.rows:
+    for row in modes.rows:
         table.add_row(*_cells(row))
     table.add_section()
-    table.add_row(*_cells(ways.overall))
-    table.add_row("median", *(_cost(ways.costs[name]) for name in names), "")
+    table.add_row(*_cells(modes.overall))
+    table.add_row("median", *(_cost(modes.costs[name]) for name in names), "")
     console.print(table)
-    overall = [found for found in ways.differences if found.kind is None]
+    overall = [found for found in modes.differences if found.kind is None]
     if overall:
-        table = Table(f"{overall[0].way} against", "gain in points", "95% interval")
+        table = Table(f"{overall[0].mode} against", "gain in points", "95% interval")
         for found in overall:
             low, high = found.interval
             table.add_row(
@@ -81,7 +81,7 @@ def share(found: Share) -> str:
 
 def _cells(row: Row) -> Sequence[str]:
     name = "all" if row.kind is None else escape(row.kind)
-    return (f"{name}\n{row.asked} asked", *map(share, row.ways.values()), f"{row.guessing:.0%}")
+    return (f"{name}\n{row.asked} asked", *map(share, row.modes.values()), f"{row.guessing:.0%}")
 
 
 def _half(half: Half) -> str:

@@ -1,4 +1,4 @@
-"""What is asked: questions with pictures and right answers, from a file of a user.
+"""Read questions with pictures and right answers from a user's file.
 
 In: JSON Lines of image, question, answer, and perhaps choices and kind. Out: a `Question` a line,
 or a `BrokenQuestion` that says where it stands and what is wrong. Pictures are not decoded here.

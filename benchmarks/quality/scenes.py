@@ -1,4 +1,4 @@
-"""The built-in questions: rendered scenes that no training of the mini model saw, exam by exam."""
+"""Draw the built-in questions: scenes that no training of the mini model saw, exam by exam."""
 
 import dataclasses
 import hashlib

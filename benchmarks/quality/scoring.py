@@ -1,4 +1,4 @@
-"""When an answer is right. Text in, yes or no out; docs/benchmarks.md states these rules."""
+"""Decide whether an answer is right, by the rules that docs/benchmarks.md states."""
 
 import re
 import unicodedata

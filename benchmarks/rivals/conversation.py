@@ -1,10 +1,10 @@
-"""What rivals are told: the runtime's own prompts as text, with a place for the picture."""
+"""The runtime's own prompts as text for rivals, with a place for the picture."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_et.benchmarks.forced_decoding import new_script
+from edge_et.benchmarks.forced_decoding import draw_forced_tokens
 from edge_et.benchmarks.subject import Job
 from edge_et.benchmarks.synthetic.mmproj import MMPROJ_NAME
 from edge_et.bundle import Bundle, LanguageModelSpec
@@ -111,16 +111,18 @@ def find_mmproj(bundle: Bundle) -> Path:
     return path
 
 
-def scripts_of(bundle: Bundle, tokenizer: Tokenizer, job: Job) -> tuple[list[int], list[int]]:
-    """Return the tokens to write in stage 1, and in stage 2; no answer marker is among them.
+def forced_tokens_by_stage(
+    bundle: Bundle, tokenizer: Tokenizer, job: Job
+) -> tuple[list[int], list[int]]:
+    """Return the forced tokens of stage 1, and of stage 2; no answer marker is among them.
 
     Raises:
         BenchError: there are no words to write.
     """
     work = job.work
     count = work.extraction_tokens + work.thinking_tokens + work.answer_tokens
-    script = new_script(tokenizer, bundle.manifest.think.answer_marker, count)
-    return script[: work.extraction_tokens], script[work.extraction_tokens :]
+    tokens = draw_forced_tokens(tokenizer, bundle.manifest.think.answer_marker, count)
+    return tokens[: work.extraction_tokens], tokens[work.extraction_tokens :]
 
 
 def _text(parts: Iterable[Part]) -> str:

@@ -1,8 +1,8 @@
 """llama-server, asked over HTTP: its own process, its own prompt cache.
 
-In: a bundle and the program. Out: a `Subject`; a reasoner of its own has a server of its own. One
-word is written again and again, made the most probable one by a bias, so that the server finds in
-its cache what it wrote when that comes back as text.
+In: a bundle and the program. Out: a `Subject`; a separate reasoner gets a second server. A bias
+forces one word again and again. So the server finds in its cache what it wrote, when that comes
+back as text.
 """
 
 import base64
@@ -18,7 +18,7 @@ from edge_et.benchmarks.rivals.conversation import (
     Conversation,
     Prompt,
     find_mmproj,
-    scripts_of,
+    forced_tokens_by_stage,
     text_tokens,
 )
 from edge_et.benchmarks.rivals.llama_server_process import MARKER, Completion, Server
@@ -42,21 +42,21 @@ class LlamaServer:
         perceiver, thinking_model = bundle.manifest.perceiver, self._conversation.thinking_model
         self._tokenizer = Tokenizer(bundle.path(perceiver.tokenizer))
         self._word = _word_of(bundle, perceiver, job)
-        self._thinker_word = _word_of(bundle, thinking_model, job)
+        self._reasoner_word = _word_of(bundle, thinking_model, job)
         picture = Path(job.work.picture).read_bytes()
         self._picture = base64.b64encode(picture).decode()
         # A conversation of its own would drive the picture out of the only slot.
         has_own = bundle.manifest.reasoner is not None
         slots = 1 if self._conversation.goes_on or has_own else 2
-        self._thinker_slot = slots - 1
+        self._reasoner_slot = slots - 1
         with ExitStack() as resources:
             tower = ["--mmproj", str(find_mmproj(bundle))]
             arguments = [*_arguments(bundle, perceiver, job, slots), *tower]
             self._server = resources.enter_context(Server(program, arguments))
-            self._thinker = self._server
+            self._reasoner = self._server
             if has_own:
                 arguments = _arguments(bundle, thinking_model, job, 1)
-                self._thinker = resources.enter_context(Server(program, arguments))
+                self._reasoner = resources.enter_context(Server(program, arguments))
             self._resources = resources.pop_all()
 
     def ask(self, question: str, *, fresh: bool) -> Heard:
@@ -75,12 +75,12 @@ class LlamaServer:
         )
         text = self._tokenizer.decode([self._word] * work.extraction_tokens)
         rest = self._write(
-            self._thinker,
+            self._reasoner,
             self._conversation.think(question, text),
-            self._thinker_word,
+            self._reasoner_word,
             work.thinking_tokens + work.answer_tokens,
             keep=self._conversation.goes_on or not fresh,
-            slot=self._thinker_slot,
+            slot=self._reasoner_slot,
         )
         answered = perf_counter()
         thinking, answer = rest.times[: work.thinking_tokens], rest.times[work.thinking_tokens :]
@@ -105,7 +105,7 @@ class LlamaServer:
 
     def peak_memory_bytes(self) -> int:
         """Return the most resident memory that the servers had so far, added up."""
-        servers = {self._server, self._thinker}
+        servers = {self._server, self._reasoner}
         return sum(server.peak_memory_bytes() for server in servers)
 
     def close(self) -> None:
@@ -171,11 +171,11 @@ def _word_of(bundle: Bundle, spec: LanguageModelSpec, job: Job) -> int:
         BenchError: the tokenizer has none.
     """
     tokenizer = Tokenizer(bundle.path(spec.tokenizer))
-    for script in scripts_of(bundle, tokenizer, job):
-        for token in script:
+    for tokens in forced_tokens_by_stage(bundle, tokenizer, job):
+        for token in tokens:
             if tokenizer.encode(tokenizer.decode([token] * 3)) == [token] * 3:
                 return token
-    raise BenchError("no word of the script is read as the token that it was written as")
+    raise BenchError("no forced token is read as the token that it was written as")
 
 
 def _arguments(bundle: Bundle, spec: LanguageModelSpec, job: Job, slots: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""A llama-server that runs on this machine: it is started, asked over HTTP, and ended."""
+"""Start a llama-server on this machine, ask it over HTTP, and end it."""
 
 import http.client
 import json

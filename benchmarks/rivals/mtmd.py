@@ -1,7 +1,7 @@
 """llama.cpp's own multimodal path, through the chat handler of llama-cpp-python.
 
-`MTMDChatHandler` runs the tower in llama.cpp and empties the KV cache in every call. What is
-written is fixed by a logits processor.
+`MTMDChatHandler` runs the tower in llama.cpp and empties the KV cache in every call. A logits
+processor forces what is written.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from edge_et.benchmarks.rivals.conversation import (
     Conversation,
     Prompt,
     find_mmproj,
-    scripts_of,
+    forced_tokens_by_stage,
     text_tokens,
 )
 from edge_et.benchmarks.sensors import peak_memory_bytes
@@ -46,17 +46,17 @@ class Mtmd:
         self._conversation = Conversation(bundle)
         perceiver = bundle.manifest.perceiver
         self._tokenizer = Tokenizer(bundle.path(perceiver.tokenizer))
-        self._extraction, _ = scripts_of(bundle, self._tokenizer, job)
+        self._extraction, _ = forced_tokens_by_stage(bundle, self._tokenizer, job)
         thinking_model = Tokenizer(bundle.path(self._conversation.thinking_model.tokenizer))
-        _, self._rest = scripts_of(bundle, thinking_model, job)
+        _, self._rest = forced_tokens_by_stage(bundle, thinking_model, job)
         self._picture = Path(job.work.picture).resolve().as_uri()
         with ExitStack() as resources:
             handler = _Handler(str(find_mmproj(bundle)), verbose=False, use_gpu=False)
             self._llama = _open(bundle, perceiver, job.threads, resources, chat_handler=handler)
             handler.load_tower(self._llama)
-            self._thinker = self._llama
+            self._reasoner = self._llama
             if bundle.manifest.reasoner is not None:
-                self._thinker = _open(bundle, bundle.manifest.reasoner, job.threads, resources)
+                self._reasoner = _open(bundle, bundle.manifest.reasoner, job.threads, resources)
             self._resources = resources.pop_all()
 
     def ask(self, question: str, *, fresh: bool) -> Heard:
@@ -67,14 +67,14 @@ class Mtmd:
             fresh: makes no difference to what the handler does; a reasoner of its own forgets.
         """
         if fresh:
-            self._thinker.reset()
+            self._reasoner.reset()
         asked = perf_counter()
         prompt = self._conversation.extract(question)
         extraction = list(self._write(self._llama, prompt, self._extraction))
         read = self._llama.n_tokens + 1 - len(extraction)  # the last one is not evaluated
         image = read - text_tokens(prompt, self._tokenizer)
         prompt = self._conversation.think(question, self._tokenizer.decode(self._extraction))
-        times = list(self._write(self._thinker, prompt, self._rest))
+        times = list(self._write(self._reasoner, prompt, self._rest))
         answered = perf_counter()
         count = self._job.work.thinking_tokens
         return Heard(
@@ -88,7 +88,7 @@ class Mtmd:
                 prompt_evaluated=read,
                 prompt_reused=0,
                 extraction=len(extraction),
-                handover_evaluated=self._thinker.n_tokens + 1 - len(times),
+                handover_evaluated=self._reasoner.n_tokens + 1 - len(times),
                 handover_reused=0,
                 thinking=len(times[:count]),
                 answer=len(times[count:]),
@@ -103,13 +103,13 @@ class Mtmd:
         """Free the models."""
         self._resources.close()
 
-    def _write(self, llama: Any, prompt: Prompt, script: list[int]) -> Iterator[float]:
+    def _write(self, llama: Any, prompt: Prompt, forced: list[int]) -> Iterator[float]:
         """Yield the time at which each token came.
 
         Raises:
             BenchError: llama-cpp-python refuses the work.
         """
-        options = _GREEDY | {"max_tokens": len(script), "logits_processor": _by_script(script)}
+        options = _GREEDY | {"max_tokens": len(forced), "logits_processor": _forcing(forced)}
         try:
             if prompt.before is None:
                 for chunk in llama.create_completion(prompt.text, **options):
@@ -195,9 +195,9 @@ def _layouts_that_work() -> Iterator[None]:
         llama_cpp.llama_model_default_params = defaults
 
 
-def _by_script(script: list[int]) -> LogitsProcessorList:
-    """Return what makes the script's next token the most probable one."""
-    rest = iter(script)
+def _forcing(forced: list[int]) -> LogitsProcessorList:
+    """Return what makes the next forced token the most probable one."""
+    rest = iter(forced)
 
     def force(ids: NDArray[np.intc], logits: NDArray[np.float32]) -> NDArray[np.float32]:
         logits[next(rest)] = np.finfo(np.float32).max

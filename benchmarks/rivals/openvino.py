@@ -1,7 +1,7 @@
 """OpenVINO GenAI's `VLMPipeline`, on a model of the bundle's dimensions with random weights.
 
 In: what `edge_et.benchmarks.rivals.openvino_convert` wrote into the bundle's folder. The model
-writes what it finds most probable, which its weights make a word; how long it is, is fixed.
+writes what it finds most probable; its weights make that a word. The number of tokens is fixed.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A model for OpenVINO GenAI with the dimensions of a synthetic bundle.
+"""Convert a synthetic bundle: a model for OpenVINO GenAI with the same dimensions.
 
 ``python -m edge_et.benchmarks.rivals.openvino_convert FOLDER`` writes it into the bundle's folder,
 once with int8 and once with int4 weights: a LLaVA of random weights, exported and quantized by

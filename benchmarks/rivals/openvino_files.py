@@ -1,4 +1,4 @@
-"""Where the models for OpenVINO GenAI are: what converter and benchmark agree on."""
+"""Name the files of models for OpenVINO GenAI, for converter and benchmark alike."""
 
 from pathlib import Path
 

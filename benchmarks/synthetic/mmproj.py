@@ -1,4 +1,4 @@
-"""The synthetic tower as llama.cpp reads towers: a multimodal projector file (mmproj), a GGUF.
+"""Write the synthetic tower for llama.cpp: a multimodal projector file (mmproj), a GGUF.
 
 In: the dimensions and the seed that the ONNX graph has. Out: the same numbers under the names and
 settings of llama.cpp's tools/mtmd/clip.cpp, matrices in Q8_0, or in F16 where a row is no whole

@@ -1,16 +1,15 @@
-"""A model of random weights as a GGUF: matrices in Q4_0, embeddings in Q6_K, as llama.cpp's Q4_0.
+"""Write a model of random weights as a GGUF, in the types of llama.cpp's Q4_0.
 
-Rows that are no whole blocks of Q6_K become Q8_0, as llama.cpp's quantizer has it.
-
-Quantized blocks are drawn at random as they are stored, with scales that keep the activations in
-range, so that nothing has to be quantized.
+Matrices are Q4_0. Embeddings are Q6_K, or Q8_0 where a row is no whole blocks of Q6_K, as
+llama.cpp's own quantizer stores them. Quantized blocks are drawn as they are stored, so nothing has
+to be quantized. Their scales keep the activations in range.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,8 @@ from edge_et.export.steps import Progress, needing_extra
 
 with needing_extra("bench"):
     import gguf
+
+    from edge_et.export.llm.gguf_writer import write_tensors
 
 Storage = Literal["F32", "Q4_0", "Q6_K", "Q8_0"]
 
@@ -47,6 +48,8 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     storage: Storage
+
+    stored_dtype: ClassVar = np.dtype(np.uint8)
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -99,31 +102,20 @@ def write_llm(
         seed: of the weights.
         progress: told the bytes of the tensors.
     """
-    tensors = list(tensors_of(shape))
-    total = sum(tensor.size_bytes for tensor in tensors)
-    done = 0
     random = np.random.default_rng(seed)
-    writer = gguf.GGUFWriter(path, shape.architecture)
-    try:
+
+    def add_metadata(writer: gguf.GGUFWriter) -> None:
         _add_metadata(writer, shape)
         _add_tokenizer(writer, shape, tokenizer)
-        for tensor in tensors:
-            writer.add_tensor_info(
-                tensor.name,
-                tensor.stored_shape,
-                np.dtype(np.uint8),
-                tensor.size_bytes,
-                raw_dtype=gguf.GGMLQuantizationType[tensor.storage],
-            )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for tensor in tensors:
-            writer.write_tensor_data(_draw(tensor, random))
-            done += tensor.size_bytes
-            progress(f"write {shape.name}", done, total)
-    finally:
-        writer.close()
+
+    write_tensors(
+        path,
+        shape.architecture,
+        add_metadata,
+        list(tensors_of(shape)),
+        lambda tensor: _draw(tensor, random),
+        progress,
+    )
 
 
 def _add_metadata(writer: gguf.GGUFWriter, shape: LlmShape) -> None:

@@ -1,4 +1,4 @@
-"""Writing an ONNX graph whose constants are made when they are written, one in memory at a time.
+"""Write an ONNX graph; each constant is made when it is written, one in memory at a time.
 
 The library itself would hold a graph of 1.6 GB five times.
 """

@@ -1,4 +1,4 @@
-"""A SigLIP tower with a projector of two linears, of random weights, as one ONNX graph.
+"""Write a SigLIP tower and a projector of two linears, of random weights, as one ONNX graph.
 
 ``pixel_values [N,3,H,W]`` to ``image_tokens [N,S,D]``, float32, N free. The operators are those of
 edge-et's own export and of its 8-bit quantization, `dynamic`: what ONNX Runtime fuses there it

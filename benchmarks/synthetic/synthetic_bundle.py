@@ -1,4 +1,4 @@
-"""A synthetic bundle in a folder of its own, made once.
+"""Make a synthetic bundle once, in a folder of its own.
 
 In: a shape, and the folder that such bundles are kept in. Out: a bundle.
 """

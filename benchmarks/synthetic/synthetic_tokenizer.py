@@ -1,4 +1,4 @@
-"""A tokenizer of any size, made of rules alone: no text has to be downloaded or learnt from.
+"""Make a tokenizer of any size by rules; no text is downloaded or learnt from.
 
 Byte-level BPE. Its tokens are all bytes; a space with one, two or three small letters behind it;
 two small letters; and as many spaces with four letters as there is room for.

@@ -129,7 +129,7 @@ def bench(
             baselines=[baseline for baseline in BASELINES if baseline.key in baselines],
             llama_server=llama_server or _on_path("llama-server"),
             arguments=sys.argv[1:],
-            tell=progress,
+            progress=progress,
         )
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

@@ -1,4 +1,4 @@
-"""`edge-et bench quality`: how often bundles are right, and to which half of them that is due."""
+"""`edge-et bench quality`: how often bundles are right, and which half of them decides it."""
 
 import sys
 import tempfile
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_et.cli.console import printable, progress_bar
+from edge_et.cli.renamed import CommandWithMode
 
 if TYPE_CHECKING:
     from edge_et.benchmarks.quality.evaluate_quality import QuestionSet
@@ -22,7 +23,7 @@ _SHOWN = 5
 _EACH = 20
 
 
-class _Quality(click.Command):
+class _Quality(CommandWithMode):
     """Lets several values follow an option, as if it were repeated: `--perceivers A B`.
 
     It has no arguments that such a value could be mistaken for.
@@ -55,11 +56,11 @@ class _Quality(click.Command):
     "--assets", type=PATH, default=Path("runs/assets"), help="Folder of downloads for the scenes."
 )
 @click.option(
-    "--way",
-    "ways",
+    "--mode",
+    "modes",
     type=click.Choice(["extract-think", "extract-answer", "extraction", "caption-think", "direct"]),
     multiple=True,
-    help="Of answering, repeatable; all but extract-answer if omitted.",
+    help="How to answer, repeatable; all but extract-answer if omitted.",
 )
 @click.option(
     "--perceivers", multiple=True, metavar="A B ...", help="Bundles that see, for the grid."
@@ -77,7 +78,7 @@ def quality(
     exams: tuple[str, ...],
     each: int | None,
     assets: Path,
-    ways: tuple[str, ...],
+    modes: tuple[str, ...],
     perceivers: tuple[str, ...],
     reasoners: tuple[str, ...],
     results: Path | None,
@@ -92,8 +93,8 @@ def quality(
     """
     if bool(perceivers) != bool(reasoners):
         raise click.UsageError("--perceivers and --reasoners make a grid together; give both")
-    if perceivers and (model is not None or ways):
-        raise click.UsageError("--model and --way are for one bundle; leave them out for a grid")
+    if perceivers and (model is not None or modes):
+        raise click.UsageError("--model and --mode are for one bundle; leave them out for a grid")
     if plot is not None and not perceivers:
         raise click.UsageError("--plot draws the grid of --perceivers and --reasoners")
     if questions is not None and (exams or each is not None):
@@ -102,9 +103,9 @@ def quality(
     from rich.console import Console
 
     from edge_et.benchmarks.quality.evaluate_quality import (
-        default_ways,
+        default_modes,
         evaluate_grid,
-        evaluate_ways,
+        evaluate_modes,
     )
     from edge_et.benchmarks.quality.quality_report import print_quality
     from edge_et.bundle import find_bundle, load_bundle
@@ -131,10 +132,10 @@ def quality(
                 progress=progress,
             )
         else:
-            document = evaluate_ways(
+            document = evaluate_modes(
                 bundles[0],
                 asked,
-                ways or default_ways(bundles[0]),
+                modes or default_modes(bundles[0]),
                 path,
                 threads=choose_threads(threads),
                 arguments=arguments,

@@ -1,4 +1,4 @@
-"""`edge-et build`: from the names of checkpoints to a verified bundle."""
+"""`edge-et build`: make a verified bundle from the names of checkpoints."""
 
 import json
 from dataclasses import asdict
@@ -21,7 +21,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--out", type=PATH, required=True, help="The bundle's folder, to be made.")
 @click.option("--quant", default="Q4_K_M", help="Of language models: llama.cpp's name, or F16.")
 @click.option("--vision-quant", default="int8", help="Of the vision tower: int8 or none.")
-@click.option("--pictures", type=PATH, help="Folder of pictures to judge the int8 tower by.")
+@click.option("--pictures", type=PATH, help="Folder of pictures to evaluate the int8 tower on.")
 @click.option("--importance", is_flag=True, help="Round weights by what matters for the prompts.")
 @click.option("--context-length", type=int, help="Most tokens of a KV cache.")
 @click.option("--max-tiles", type=int, help="Most tiles of a picture, all of it included.")

@@ -1,4 +1,4 @@
-"""`edge-et export`: trained checkpoints to the files of a bundle."""
+"""`edge-et export`: convert trained checkpoints to the files of a bundle."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`edge-et quantize`: smaller weights, judged by their outputs."""
+"""`edge-et quantize`: smaller weights, evaluated by their outputs."""
 
 from pathlib import Path
 
@@ -26,18 +26,18 @@ def vision(
 ) -> None:
     """Quantize a vision graph to 8 bits, keeping what preserves the image tokens.
 
-    GRAPH is the float32 ONNX file, PICTURES a folder of real pictures to judge by.
+    GRAPH is the float32 ONNX file, PICTURES a folder of real pictures to evaluate on.
     """
     from edge_et.bundle import read_manifest
     from edge_et.quantize.pictures import picture_halves
     from edge_et.quantize.quantize_vision import quantize_vision
 
-    judged, calibration = picture_halves(pictures, read_manifest(processing).vision.processing)
+    evaluation, calibration = picture_halves(pictures, read_manifest(processing).vision.processing)
     with progress_bar() as progress:
         result = quantize_vision(
             graph,
             out,
-            judged,
+            evaluation,
             calibration,
             method=method,
             threads=threads,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_et.cli.console import progress_bar
+from edge_et.cli.renamed import CommandWithMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(cls=CommandWithMode)
 @click.argument("model", required=False)
 @click.option(
     "--results",
@@ -34,11 +35,11 @@ PATH = click.Path(path_type=Path)
     help="Drawings and fonts as training never saw them, or as it did.",
 )
 @click.option(
-    "--way",
-    "ways",
+    "--mode",
+    "modes",
     multiple=True,
     default=["extract-think", "direct"],
-    help="Of answering: extract-think, extract-answer, extraction, caption-think, direct.",
+    help="How to answer: extract-think, extract-answer, extraction, caption-think, direct.",
 )
 @click.option("--threads", type=int, help="Threads; all CPUs of this process if omitted.")
 @click.option("--assets", type=PATH, default=Path("runs/assets"), help="Folder of downloads.")
@@ -49,25 +50,25 @@ def evaluate(
     each: int,
     exams: tuple[str, ...],
     style: str,
-    ways: tuple[str, ...],
+    modes: tuple[str, ...],
     threads: int | None,
     assets: Path,
 ) -> None:
-    """Ask a bundle about held-out scenes and print its accuracy by exam and way of answering.
+    """Ask a bundle about held-out scenes and print its accuracy by exam and mode of answering.
 
     MODEL is a bundle's name or folder; the installed mini if omitted. Scenes are always of seeds,
     words and pairs of things that training never saw.
     """
-    from edge_et.benchmarks.quality.modes import WAYS
+    from edge_et.benchmarks.quality.modes import MODES
     from edge_et.tuning.evaluation.evaluate import read_trials
     from edge_et.tuning.mini.evaluate_scenes import comparison, table
 
     if not report:
         if len(results) != 1:
             raise click.UsageError("answers go to one file; give --results once, or --report")
-        if unknown := set(ways) - set(WAYS):
-            raise click.UsageError(f"--way {unknown.pop()!r}: there are {', '.join(WAYS)}")
-        _ask(model, results[0], each, exams, style, ways, threads, assets)
+        if unknown := set(modes) - set(MODES):
+            raise click.UsageError(f"--mode {unknown.pop()!r}: there are {', '.join(MODES)}")
+        _ask(model, results[0], each, exams, style, modes, threads, assets)
     trials = read_trials(results)
     print(table(trials))
     if len(trials[0].replies) > 1:
@@ -80,7 +81,7 @@ def _ask(
     each: int,
     exams: tuple[str, ...],
     style: str,
-    ways: tuple[str, ...],
+    modes: tuple[str, ...],
     threads: int | None,
     assets: Path,
 ) -> None:
@@ -88,14 +89,15 @@ def _ask(
 
     import edge_et
     from edge_et.tuning.mini.assets.kit import scene_kit
-    from edge_et.tuning.mini.evaluate_scenes import take_exam as sit_exam
+    from edge_et.tuning.mini.evaluate_scenes import take_exam
     from edge_et.tuning.mini.exams import EXAMS, find_exam
 
     chosen = [find_exam(name) for name in exams] or list(EXAMS)
     kit = dataclasses.replace(scene_kit(assets, held_out=style == "held-out"), held_out=True)
     with edge_et.load(model, threads=threads, use_profile=False) as pipe, progress_bar() as show:
         for exam in chosen:
-            sit_exam(pipe, exam, each, kit, style, ways, results, _counting(show, exam.name, each))
+            counted = _counting(show, exam.name, each)
+            take_exam(pipe, exam, each, kit, style, modes, results, counted)
 
 
 def _counting(show: "Progress", name: str, each: int) -> "Callable[[int], None]":

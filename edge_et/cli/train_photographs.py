@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from edge_et.cli.console import printable, progress_bar
+from edge_et.cli.renamed import CommandWithMode
 
 PATH = click.Path(path_type=Path)
 
@@ -46,12 +47,12 @@ def photographs(model: str | None, sheet: Path | None, threads: int | None, asse
         write_photograph_sheet(namings, sheet)
 
 
-@click.command()
+@click.command(cls=CommandWithMode)
 @click.argument("results", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, required=True, help="JPEG file.")
-@click.option("--way", default="extract-think", help="Of answering; see evaluate.")
+@click.option("--mode", default="extract-think", help="How it was answered; see evaluate.")
 @assets_option
-def failures(results: tuple[Path, ...], out: Path, way: str, assets: Path) -> None:
+def failures(results: tuple[Path, ...], out: Path, mode: str, assets: Path) -> None:
     """Draw the first wrong answers of each exam in RESULTS, which `evaluate` wrote."""
     import dataclasses
 
@@ -62,4 +63,4 @@ def failures(results: tuple[Path, ...], out: Path, way: str, assets: Path) -> No
     trials = read_trials(results)
     held_out = trials[0].style == "held-out"
     kit = dataclasses.replace(scene_kit(assets, held_out=held_out), held_out=True)
-    write_failures([t for t in trials if t.style == trials[0].style], kit, out, way)
+    write_failures([t for t in trials if t.style == trials[0].style], kit, out, mode)

@@ -1,5 +1,5 @@
-"""From the names of checkpoints to a bundle that the runtime has loaded.
+"""Build a bundle from the names of checkpoints.
 
-In: a perceiver and a reasoner. Out: a folder with bundle.json. The only room of export that knows
-`edge_et.quantize`.
+In: a perceiver and a reasoner. Out: a folder with bundle.json, which the runtime has loaded. No
+other room of export knows `edge_et.quantize`.
 """

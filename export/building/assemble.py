@@ -1,4 +1,4 @@
-"""Putting a bundle together.
+"""Assemble a bundle.
 
 In: the files of a bundle, and a template that holds what no file can tell (prompts, chat format,
 image processing, sources). Out: a folder with bundle.json, which the runtime has loaded before it

@@ -1,13 +1,14 @@
-"""From the names of checkpoints to a bundle: everything that `edge-et build` does.
+"""Build a bundle from the names of checkpoints: everything that `edge-et build` does.
 
-In: a perceiver and a reasoner, on the hub or in folders. Out: a bundle that the runtime has loaded,
-whose models were compared with the checkpoints and judged on prompts of both stages.
+In: a perceiver and a reasoner, on the hub or in folders. Out: a bundle that the runtime has loaded.
+Its models were compared with the checkpoints, and evaluated on prompts of both stages.
 """
 
 import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +34,7 @@ with needing_extra("export"):
         assemble_bundle,
         require_no_other_folder,
     )
-    from edge_et.export.building.build_files import BuildOptions, Workshop
+    from edge_et.export.building.build_files import BuildOptions, FileBuilder
     from edge_et.export.building.disk_space import ModelSize, build_bytes, require_disk
     from edge_et.export.building.evaluation_prompts import (
         Prompt,
@@ -43,14 +44,14 @@ with needing_extra("export"):
         perceiver_prompts,
         reasoner_prompts,
     )
-    from edge_et.export.building.stage_specs import Talker, TwoStages, plan_stages
+    from edge_et.export.building.stage_specs import StageModel, TwoStages, plan_stages
     from edge_et.export.building.vlm_checkpoint import (
         VisionLanguageModel,
         check_prompt_tokens,
         read_vlm,
         vision_tower_beside,
     )
-    from edge_et.export.chat.llm_chat_format import read_text_chat
+    from edge_et.export.chat.llm_chat_format import read_llm_chat_format
     from edge_et.export.checkpoint.checkpoint_folder import read_json
     from edge_et.export.checkpoint.hub import (
         PREFIX,
@@ -63,7 +64,11 @@ with needing_extra("export"):
     from edge_et.export.families.llm_registry import family_of
     from edge_et.export.families.vlm_registry import LlmSource, read_llm
     from edge_et.llm import Tokenizer, read_shape
-    from edge_et.quantize.example_dialogues import EXAMPLES, JUDGED, Example
+    from edge_et.quantize.example_dialogues import (
+        CALIBRATION_EXAMPLES,
+        EVALUATION_EXAMPLES,
+        Example,
+    )
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 _UNREAD = FileRef(path="vision.onnx", size_bytes=1, sha256="0" * 64)
@@ -148,8 +153,8 @@ def build_bundle(
     parts = _obtain(perceiver, reasoner, out, options, progress)
     plan = _plan(parts, options)
     with work_folder(out) as work:
-        shop = Workshop(work, options, progress)
-        graph, weights = _make(shop, parts, plan, options)
+        builder = FileBuilder(work, options, progress)
+        graph, weights = _make(builder, parts, plan, options)
         contexts = tuple(_context(role, path, plan.stages) for role, path in weights.items())
         files = {
             role: ModelFiles(weights=path, tokenizer=parts.folders[role] / "tokenizer.json")
@@ -162,14 +167,14 @@ def build_bundle(
             vision=graph,
             perceiver=files["perceiver"],
             reasoner=files.get("reasoner"),
-            reports=shop.reports,
+            reports=builder.reports,
             take_from=work,
             progress=progress,
         )
         put_in_place(work / "bundle", out)
     return Built(
         path=out,
-        reports=(*shop.reports, replace(whole, path=out)),
+        reports=(*builder.reports, replace(whole, path=out)),
         contexts=contexts,
         sources=template.sources,
     )
@@ -181,17 +186,17 @@ class _Parts:
 
     found: dict[str, Checkpoint]
     folders: dict[str, Path]
-    reasoner: Talker | None
+    reasoner: StageModel | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What the bundle will say, but for what its files say themselves."""
 
-    eyes: VisionLanguageModel
+    vlm: VisionLanguageModel
     vision: VisionSpec
-    perceiver: Talker
-    reasoner: Talker | None
+    perceiver: StageModel
+    reasoner: StageModel | None
     stages: TwoStages
 
 
@@ -207,7 +212,7 @@ def _obtain(
     }
     if models["perceiver"].table is None:
         raise UnsupportedModelError(f"{perceiver} is a language model without eyes")
-    talker = _reasoner_talker(models["reasoner"]) if reasoner is not None else None
+    stage_model = _reasoner_of(models["reasoner"]) if reasoner is not None else None
     sizes = [_size(found[role], model) for role, model in models.items()]
 
     def require_room() -> None:
@@ -222,66 +227,67 @@ def _obtain(
         sizes.insert(0, ModelSize(parameters=0, tower_parameters=found["tower"].weights_bytes // 2))
         require_room()
         folders["tower"] = fetch_checkpoint(found["tower"], progress)
-    return _Parts(found, folders, talker)
+    return _Parts(found, folders, stage_model)
 
 
 def _plan(parts: _Parts, options: BuildOptions) -> _Plan:
-    eyes = read_vlm(parts.folders["perceiver"], vision_tower=parts.folders.get("tower"))
+    vlm = read_vlm(parts.folders["perceiver"], vision_tower=parts.folders.get("tower"))
     vision = VisionSpec(
         graph=_UNREAD,
-        embedding_width=eyes.language_model.hidden_size,
-        image_tokens_per_tile=eyes.image_tokens_per_tile,
-        processing=_limited(eyes, options.max_tiles),
-        arrangement=eyes.arrangement,
+        embedding_width=vlm.language_model.hidden_size,
+        image_tokens_per_tile=vlm.image_tokens_per_tile,
+        processing=_limited(vlm, options.max_tiles),
+        arrangement=vlm.arrangement,
     )
-    perceiver = Talker(
-        chat=eyes.chat,
-        tokenizer=Tokenizer(eyes.folder / "tokenizer.json"),
-        parameters=_parameters(eyes.language_model),
-        longest=eyes.max_positions,
-        image_prefix=eyes.image_prefix,
-        text_prefix=eyes.text_prefix,
+    perceiver = StageModel(
+        chat=vlm.chat,
+        tokenizer=Tokenizer(vlm.folder / "tokenizer.json"),
+        parameters=_parameters(vlm.language_model),
+        longest=vlm.max_positions,
+        image_prefix=vlm.image_prefix,
+        text_prefix=vlm.text_prefix,
     )
     stages = plan_stages(
         perceiver, parts.reasoner, most_image_tokens(vision), options.context_length
     )
-    return _Plan(eyes, vision, perceiver, parts.reasoner, stages)
+    return _Plan(vlm, vision, perceiver, parts.reasoner, stages)
 
 
 def _make(
-    shop: Workshop, parts: _Parts, plan: _Plan, options: BuildOptions
+    builder: FileBuilder, parts: _Parts, plan: _Plan, options: BuildOptions
 ) -> tuple[Path, dict[str, Path]]:
     """Make the vision graph and the language models, the cheap checks first."""
     stages, reasoner = plan.stages, plan.reasoner
-    shop.add("perceiver", check_prompt_tokens(plan.eyes, stages.extract.prompt))
+    builder.add("perceiver", check_prompt_tokens(plan.vlm, stages.extract.prompt))
     if reasoner is not None:
         folder = parts.folders["reasoner"]
-        shop.add("reasoner", check_reasoner_tokens(folder, reasoner, stages.think))
-    graph = shop.vision(plan.eyes)
+        builder.add("reasoner", check_reasoner_tokens(folder, reasoner, stages.think))
+    graph = builder.vision(plan.vlm)
     vision = msgspec.structs.replace(plan.vision, graph=file_ref(graph))
 
-    def see(shown: Iterable[Shown]) -> list[Prompt]:
+    def stage_1_prompts(shown: Iterable[Shown]) -> list[Prompt]:
         return perceiver_prompts(plan.perceiver, stages.extract.prompt, graph, vision, shown)
 
-    def others() -> Iterator[Shown]:
-        yield from map(_described, EXAMPLES[JUDGED:])
+    def calibration() -> Iterator[Shown]:
+        yield from map(_described, CALIBRATION_EXAMPLES)
         if options.pictures is not None:
             yield from ((picture, "everything", "") for picture in options.load_pictures())
 
     weights = {
-        "perceiver": shop.language_model(
+        "perceiver": builder.language_model(
             "perceiver",
             parts.folders["perceiver"],
-            judged=lambda: see(map(_described, EXAMPLES[:JUDGED])),
-            shaping=lambda: see(others()),
+            evaluation_prompts=lambda: stage_1_prompts(map(_described, EVALUATION_EXAMPLES)),
+            calibration_prompts=lambda: stage_1_prompts(calibration()),
         )
     }
     if reasoner is not None:
-        weights["reasoner"] = shop.language_model(
+        stage_2_prompts = partial(reasoner_prompts, reasoner, stages.think)
+        weights["reasoner"] = builder.language_model(
             "reasoner",
             parts.folders["reasoner"],
-            judged=lambda: reasoner_prompts(reasoner, stages.think, EXAMPLES[:JUDGED]),
-            shaping=lambda: reasoner_prompts(reasoner, stages.think, EXAMPLES[JUDGED:]),
+            evaluation_prompts=lambda: stage_2_prompts(EVALUATION_EXAMPLES),
+            calibration_prompts=lambda: stage_2_prompts(CALIBRATION_EXAMPLES),
         )
     return graph, weights
 
@@ -321,9 +327,9 @@ def _template(parts: _Parts, plan: _Plan) -> BundleTemplate:
     )
 
 
-def _reasoner_talker(model: LlmSource) -> Talker:
-    chat = read_text_chat(model.folder)
-    return Talker(
+def _reasoner_of(model: LlmSource) -> StageModel:
+    chat = read_llm_chat_format(model.folder)
+    return StageModel(
         chat=chat.chat,
         tokenizer=Tokenizer(model.folder / "tokenizer.json"),
         parameters=_parameters(model.config),
@@ -332,13 +338,13 @@ def _reasoner_talker(model: LlmSource) -> Talker:
     )
 
 
-def _limited(eyes: VisionLanguageModel, max_tiles: int | None) -> Processing:
+def _limited(vlm: VisionLanguageModel, max_tiles: int | None) -> Processing:
     """Return the checkpoint's image processing, with fewer tiles if wanted."""
-    processing = eyes.processing
+    processing = vlm.processing
     if max_tiles is None:
         return processing
     if processing.tiling is None:
-        raise AssemblyError(f"{eyes.folder} shows each picture as one tile; leave max_tiles out")
+        raise AssemblyError(f"{vlm.folder} shows each picture as one tile; leave max_tiles out")
     tiling = msgspec.structs.replace(processing.tiling, max_tiles=max_tiles)
     return msgspec.structs.replace(processing, tiling=tiling)
 

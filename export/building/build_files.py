@@ -1,7 +1,8 @@
 """The steps of a build that make large files: vision graph and language models.
 
-In: a checkpoint that has been read, prompts to judge by. Out: files in a work folder, and what was
-measured. Of the modules of export, this one, `build` and `judging` know `edge_et.quantize`.
+In: a checkpoint that has been read, evaluation prompts. Out: files in a work folder, and what was
+measured. Of the modules of export, only this one, `build_bundle` and `evaluation_prompts` know
+`edge_et.quantize`.
 """
 
 from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ class BuildOptions:
             `importance` of `TYPES_BY_IMPORTANCE` too; or F32, F16 or BF16.
         vision_quantization: `int8` or `none`.
         pictures: folder with JPEG, PNG or WebP files of the kind that the bundle is for; the tower
-            is judged by the first 16, and the importance matrix collected from them too. None:
+            is evaluated on the first 16, and the importance matrix collected from them too. None:
             drawn ones.
         importance: whether to round weights by what matters for prompts of both stages.
         context_length: most positions of a KV cache; None: as many as the paper's budgets need.
@@ -110,8 +111,8 @@ class BuildOptions:
         return islice(read_pictures(self.pictures), MOST_PICTURES)
 
 
-class Workshop:
-    """A work folder, and what was measured in it.
+class FileBuilder:
+    """Makes the files of a bundle in a work folder, and collects what was measured.
 
     Attributes:
         folder: where files are made.
@@ -130,21 +131,21 @@ class Workshop:
         release_memory()
         self.reports.append(replace(report, name=f"{role} {report.name}"))
 
-    def vision(self, eyes: VisionLanguageModel) -> Path:
+    def vision(self, vlm: VisionLanguageModel) -> Path:
         """Make the vision graph, and quantize it if wanted; each picture is one tile for that.
 
         Args:
-            eyes: the checkpoint.
+            vlm: the checkpoint.
 
         Raises:
             ParityError: a graph differs too much from what it was made of.
         """
         exact = self.folder / "vision-float32.onnx"
-        self.add("perceiver", export_vlm_vision(eyes, exact, progress=self._progress))
+        self.add("perceiver", export_vlm_vision(vlm, exact, progress=self._progress))
         if self._options.vision_quantization == "none":
             return exact
         pictures = self._options.load_pictures()
-        tiles = np.stack([_whole_picture(picture, eyes.processing) for picture in pictures])
+        tiles = np.stack([_whole_picture(picture, vlm.processing) for picture in pictures])
         small = self.folder / "vision-int8.onnx"
         for method in _INT8_METHODS:
             try:
@@ -164,16 +165,17 @@ class Workshop:
         self,
         role: str,
         checkpoint: Path,
-        judged: Callable[[], list[Prompt]],
-        shaping: Callable[[], list[Prompt]],
+        evaluation_prompts: Callable[[], list[Prompt]],
+        calibration_prompts: Callable[[], list[Prompt]],
     ) -> Path:
         """Make a GGUF, and quantize it if wanted.
 
         Args:
             role: `perceiver` or `reasoner`.
             checkpoint: its folder.
-            judged: gives the prompts that the quantized model is compared with the float one on.
-            shaping: gives those that the importance matrix is collected from.
+            evaluation_prompts: gives the prompts that the quantized model is compared with its
+                source on.
+            calibration_prompts: gives those that the importance matrix is collected on.
 
         Raises:
             ParityError: the float model differs too much from its checkpoint.
@@ -188,13 +190,13 @@ class Workshop:
             exact = self._export(role, checkpoint, "BF16")
         importance = None
         if self._options.importance:
-            importance = collect_importance(exact, shaping(), progress=self._progress)
+            importance = collect_importance(exact, calibration_prompts(), progress=self._progress)
         out = self.folder / f"{role}.gguf"
         report = quantize_llm(
             exact,
             out,
             quantization,
-            prompts=judged(),
+            prompts=evaluation_prompts(),
             importance=importance,
             progress=self._progress,
         )

@@ -1,4 +1,4 @@
-"""Whether there is room on disk, before anything is written."""
+"""Check that there is room on disk before anything is written."""
 
 import math
 import shutil

@@ -1,7 +1,8 @@
-"""Prompts of both stages as the runtime will write them, for judging what a build has made.
+"""Evaluation prompts: prompts of both stages as the runtime will write them.
 
-In: how to talk to the models, a vision graph, examples. Out: segments of tokens and image tokens;
-whether transformers writes the same tokens; how many image tokens there can be.
+A build compares its models on them. In: the models of both stages, a vision graph, examples. Out:
+segments of tokens and image tokens. The module also compares prompt tokens with those of
+transformers, and bounds the image tokens of a picture.
 """
 
 import math
@@ -12,9 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from edge_et.bundle import ThinkSpec, VisionSpec
-from edge_et.export.building.stage_specs import Talker
-from edge_et.export.chat.prompt_tokens import text_prompts_that_differ
-from edge_et.export.errors import ParityError
+from edge_et.export.building.stage_specs import StageModel
+from edge_et.export.chat.prompt_tokens import llm_prompts_that_differ, require_equal_prompts
 from edge_et.export.steps import StepReport, Stopwatch
 from edge_et.image import ImageEncoder, VisionTower
 from edge_et.llm import Part, Plain, Segment, Trusted, fill, system_turn, to_segments, user_turn
@@ -28,7 +28,6 @@ Shown = tuple[Image.Image, str, str]
 """A picture, what to pay attention to, and a description, which may be empty."""
 
 _TILES = 2  # of a picture: all of it, and a grid of one
-_DIFFER = "prompts that differ"
 
 
 def most_image_tokens(spec: VisionSpec) -> int:
@@ -57,7 +56,7 @@ def most_image_tokens(spec: VisionSpec) -> int:
 
 
 def perceiver_prompts(
-    talker: Talker,
+    model: StageModel,
     prompt: str,
     graph: Path,
     spec: VisionSpec,
@@ -66,7 +65,7 @@ def perceiver_prompts(
     """Write prompts of stage 1, each with a description behind it.
 
     Args:
-        talker: the perceiver.
+        model: the perceiver.
         prompt: of stage 1.
         graph: makes the image tokens.
         spec: the bundle's rules.
@@ -79,16 +78,18 @@ def perceiver_prompts(
         for picture, hint, description in shown:
             image, _ = encoder.encode(picture, few_tiles, lambda tokens: None)
             content = fill(prompt, {"hint": hint, "question": hint}, image)
-            turns = [*system_turn(talker.chat), *user_turn(talker.chat, content)]
-            prompts.append(to_segments([*turns, Plain(description)], talker.tokenizer))
+            turns = [*system_turn(model.chat), *user_turn(model.chat, content)]
+            prompts.append(to_segments([*turns, Plain(description)], model.tokenizer))
     return prompts
 
 
-def reasoner_prompts(talker: Talker, think: ThinkSpec, examples: Sequence[Example]) -> list[Prompt]:
+def reasoner_prompts(
+    model: StageModel, think: ThinkSpec, examples: Sequence[Example]
+) -> list[Prompt]:
     """Write prompts of stage 2, each with a thought and an answer behind it.
 
     Args:
-        talker: the reasoner.
+        model: the reasoner.
         think: stage 2 of the bundle.
         examples: what to think about.
     """
@@ -96,18 +97,18 @@ def reasoner_prompts(talker: Talker, think: ThinkSpec, examples: Sequence[Exampl
     for example in examples:
         words = {"extraction": example.extraction, "question": example.question}
         template = think.thoughts.prompt if think.thoughts else think.prompt
-        parts = [*system_turn(talker.chat), *user_turn(talker.chat, fill(template, words))]
+        parts = [*system_turn(model.chat), *user_turn(model.chat, fill(template, words))]
         parts += _written(think, example)
-        prompts.append(to_segments(parts, talker.tokenizer))
+        prompts.append(to_segments(parts, model.tokenizer))
     return prompts
 
 
-def check_reasoner_tokens(folder: Path, talker: Talker, think: ThinkSpec) -> StepReport:
+def check_reasoner_tokens(folder: Path, model: StageModel, think: ThinkSpec) -> StepReport:
     """Compare the tokens of whole prompts of stage 2 with those of transformers.
 
     Args:
         folder: the checkpoint, with its own chat template.
-        talker: the reasoner.
+        model: the reasoner.
         think: stage 2 of the bundle.
 
     Returns:
@@ -120,21 +121,10 @@ def check_reasoner_tokens(folder: Path, talker: Talker, think: ThinkSpec) -> Ste
     watch = Stopwatch()
     differing = []
     if think.thoughts is not None:
-        differing += text_prompts_that_differ(folder, talker.chat, think.thoughts.prompt)
+        differing += llm_prompts_that_differ(folder, model.chat, think.thoughts.prompt)
     skip = None if think.thoughts is None else think.thoughts.skip
-    differing += text_prompts_that_differ(folder, talker.chat, think.prompt, skip=skip)
-    path = folder / "tokenizer.json"
-    if differing:
-        raise ParityError(f"{path} against transformers", _DIFFER, len(differing), 0)
-    return StepReport(
-        name="prompt tokens",
-        path=path,
-        size_bytes=path.stat().st_size,
-        measure=_DIFFER,
-        error=0,
-        limit=0,
-        seconds=watch.seconds,
-    )
+    differing += llm_prompts_that_differ(folder, model.chat, think.prompt, skip=skip)
+    return require_equal_prompts(folder, differing, "prompts that differ", watch)
 
 
 def _written(think: ThinkSpec, example: Example) -> list[Part]:

@@ -1,6 +1,6 @@
 """The prompts, budgets and sampling of the paper's two stages, as a bundle holds them.
 
-In: who sees and who reasons. Out: the specs of both stages, fitted into the contexts.
+In: the models of both stages. Out: the specs of both stages, fitted into their contexts.
 
 Source: the released code of arXiv 2511.17487 (github.com/markendo/downscaling_intelligence, commit
 e9635aa); the hint's prompt and the closing of a thought are not in it. Its tail asks for the letter
@@ -19,7 +19,7 @@ from edge_et.bundle import (
     ThinkSpec,
     ThoughtSpec,
 )
-from edge_et.export.chat.llm_chat_format import ThoughtMarks
+from edge_et.export.chat.llm_chat_format import ThoughtTokens
 from edge_et.export.errors import AssemblyError
 from edge_et.llm import Tokenizer, count_positions, fill, system_turn, to_segments, user_turn
 
@@ -80,15 +80,15 @@ _STEP = 256  # contexts are multiples of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Talker:
-    """A language model as far as prompts and contexts depend on it.
+class StageModel:
+    """What prompts and contexts need to know about the language model of a stage.
 
     Attributes:
         chat: how to talk to it.
         tokenizer: the bundle's.
         parameters: how many weights it has.
         longest: positions that it was made for.
-        thoughts: how it marks its thoughts; None: it does not.
+        thoughts: the special tokens around a thought; None: it has none.
         image_prefix: what a user's turn begins with that shows a picture: `{image}`, and what
             stands between it and the words.
         text_prefix: what another turn of the user begins with.
@@ -98,7 +98,7 @@ class Talker:
     tokenizer: Tokenizer
     parameters: int
     longest: int
-    thoughts: ThoughtMarks | None = None
+    thoughts: ThoughtTokens | None = None
     image_prefix: str = ""
     text_prefix: str = ""
 
@@ -108,7 +108,7 @@ class Talker:
         return self.parameters >= THINKING_PARAMETERS
 
     def positions(self, prompt: str) -> int:
-        """Positions of a prompt with its turns, its places empty."""
+        """Count the positions of a prompt with its turns, its places empty."""
         empty = fill(
             prompt.replace("{image}", ""), dict.fromkeys(("question", "extraction", "hint"), "")
         )
@@ -136,7 +136,7 @@ class TwoStages:
 
 
 def plan_stages(
-    perceiver: Talker, reasoner: Talker | None, image_tokens: int, limit: int | None
+    perceiver: StageModel, reasoner: StageModel | None, image_tokens: int, limit: int | None
 ) -> TwoStages:
     """Write the specs of both stages, and find the contexts that hold them.
 
@@ -150,32 +150,34 @@ def plan_stages(
     Raises:
         AssemblyError: a context does not hold a picture, an extraction and a short thought.
     """
-    thinker = reasoner or perceiver
-    marks = thinker.thoughts if reasoner is not None else None
-    words = thinker.text_prefix + (CONTINUED_WORDS if reasoner is None else THINK_WORDS)
-    silent = words + (ANSWER_TAIL if marks or not thinker.thinks else REASONING_TAIL)
+    thinking_model = reasoner or perceiver
+    special = thinking_model.thoughts if reasoner is not None else None
+    words = thinking_model.text_prefix + (CONTINUED_WORDS if reasoner is None else THINK_WORDS)
+    silent = words + (ANSWER_TAIL if special or not thinking_model.thinks else REASONING_TAIL)
     thoughtful = words + REASONING_TAIL
     shown = perceiver.image_prefix + EXTRACT_WORDS
 
     seen = perceiver.positions(shown) + QUESTION_TOKENS + image_tokens + EXTRACTION_TOKENS
-    asked = thinker.positions(thoughtful) + QUESTION_TOKENS + MARKER_TOKENS + ANSWER_TOKENS
+    asked = thinking_model.positions(thoughtful) + QUESTION_TOKENS + MARKER_TOKENS + ANSWER_TOKENS
     before = asked + (seen if reasoner is None else EXTRACTION_TOKENS)
-    wanted = THOUGHT_TOKENS if marks else ANSWER_TOKENS
-    room = _context(thinker, before + wanted, limit)
+    wanted = THOUGHT_TOKENS if special else ANSWER_TOKENS
+    room = _context(thinking_model, before + wanted, limit)
     thinking = min(wanted, room - before)
-    eyes = room if reasoner is None else _context(perceiver, seen, limit)
-    if thinking < LEAST_THINKING_TOKENS or eyes < seen:
+    perceiver_room = room if reasoner is None else _context(perceiver, seen, limit)
+    if thinking < LEAST_THINKING_TOKENS or perceiver_room < seen:
         least = max(seen, before + LEAST_THINKING_TOKENS)
         raise AssemblyError(
-            f"a context of {min(room, eyes)} tokens is too short: {image_tokens} image tokens, "
-            f"prompts and budgets need {least}; allow more, or fewer tiles a picture"
+            f"a context of {min(room, perceiver_room)} tokens is too short: {image_tokens} image "
+            f"tokens, prompts and budgets need {least}; allow more, or fewer tiles a picture"
         )
     return TwoStages(
         extract=ExtractSpec(
             prompt=shown,
             max_extraction_tokens=EXTRACTION_TOKENS,
             sampling=EXTRACT_SAMPLING,
-            hint=HintSpec(prompt=thinker.text_prefix + HINT_WORDS, max_hint_tokens=HINT_TOKENS)
+            hint=HintSpec(
+                prompt=thinking_model.text_prefix + HINT_WORDS, max_hint_tokens=HINT_TOKENS
+            )
             if reasoner is not None and reasoner.thinks
             else None,
         ),
@@ -186,13 +188,13 @@ def plan_stages(
             max_answer_tokens=ANSWER_TOKENS,
             sampling=ANSWER_SAMPLING,
             thoughts=None
-            if marks is None
+            if special is None
             else ThoughtSpec(
-                start=marks.start,
-                end=marks.end,
-                skip=marks.skip,
+                start=special.start,
+                end=special.end,
+                skip=special.skip,
                 closing=CLOSING,
-                default=thinker.thinks,
+                default=thinking_model.thinks,
                 prompt=thoughtful,
                 max_thinking_tokens=thinking,
                 sampling=THOUGHT_SAMPLING,
@@ -201,11 +203,11 @@ def plan_stages(
         direct=DirectSpec(
             prompt=perceiver.image_prefix + "{question}", max_answer_tokens=ANSWER_TOKENS
         ),
-        perceiver_context=eyes,
+        perceiver_context=perceiver_room,
         reasoner_context=None if reasoner is None else room,
     )
 
 
-def _context(talker: Talker, wanted: int, limit: int | None) -> int:
+def _context(model: StageModel, wanted: int, limit: int | None) -> int:
     rounded = -(-wanted // _STEP) * _STEP
-    return min(rounded, talker.longest, limit or rounded)
+    return min(rounded, model.longest, limit or rounded)

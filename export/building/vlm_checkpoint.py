@@ -1,15 +1,14 @@
-"""A vision-language checkpoint: what a bundle needs of it.
+"""Read what a bundle needs of a vision-language checkpoint.
 
 In: a checkpoint folder of the paper (`LlavaQwen3ForCausalLM`, `LlavaQwenForCausalLM`) or of
 transformers' LLaVA-OneVision (`LlavaOnevisionForConditionalGeneration`). Out: the facts that go
 into a manifest, and `vision.onnx`. The language model inside goes through `export_llm` with the
 same folder, as any other; nothing is copied on disk.
 
-What `read_vlm` promises: it reads configs, the tokenizer, and names and shapes of the tensors, but
-no values, so it takes seconds and little memory; it writes nothing; and whatever can be refused
-without values is refused here, before the first file is written. Each tensor of the checkpoint then
-belongs to exactly one of language model, tower, projector and newline, and has the right shape. NaN
-and infinity are found when a part is exported.
+`read_vlm` reads configs, the tokenizer, and names and shapes of the tensors, but no values. So it
+takes seconds and little memory, and it writes nothing. It refuses whatever can be refused without
+values. Then each tensor of the checkpoint belongs to exactly one of language model, tower,
+projector and newline, and has the right shape. NaN and infinity are found when a part is exported.
 """
 
 from dataclasses import dataclass
@@ -17,14 +16,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge_et.bundle import ChatSpec, Processing
-from edge_et.export.errors import ParityError, UnsupportedModelError
+from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.steps import Progress, StepReport, Stopwatch, needing_extra, no_progress
 
 with needing_extra("export"):
     import torch
 
-    from edge_et.export.chat.prompt_tokens import QUESTIONS, picture_prompts_that_differ
-    from edge_et.export.chat.vlm_chat_format import ChatFormat
+    from edge_et.export.chat.prompt_tokens import (
+        QUESTIONS,
+        require_equal_prompts,
+        vlm_prompts_that_differ,
+    )
+    from edge_et.export.chat.vlm_chat_format import VlmChatFormat
     from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors, read_json
     from edge_et.export.families.llm_family import LlmConfig
     from edge_et.export.families.vlm_layout import (
@@ -64,7 +67,7 @@ class VisionLanguageModel:
     architecture: str
     llm: LlmSource
     vision: VisionPart
-    chat_format: ChatFormat
+    chat_format: VlmChatFormat
     max_positions: int
 
     @property
@@ -249,19 +252,9 @@ def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
         ParityError: a prompt differs.
     """
     watch = Stopwatch()
-    path, measure = model.folder / "tokenizer.json", f"of {len(QUESTIONS)} prompts differ"
-    differing = picture_prompts_that_differ(model.folder, model.chat_format, prompt)
-    if differing:
-        raise ParityError(f"{path} against transformers", measure, len(differing), 0)
-    return StepReport(
-        name="prompt tokens",
-        path=path,
-        size_bytes=path.stat().st_size,
-        measure=measure,
-        error=0,
-        limit=0,
-        seconds=watch.seconds,
-    )
+    differing = vlm_prompts_that_differ(model.folder, model.chat_format, prompt)
+    measure = f"of {len(QUESTIONS)} prompts differ"
+    return require_equal_prompts(model.folder, differing, measure, watch)
 
 
 def _find_layout(checkpoint: Path) -> tuple[Path, dict[str, Any], Layout]:

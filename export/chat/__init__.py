@@ -1,4 +1,4 @@
-"""How a model is talked to: from chat templates to chat formats.
+"""Chat formats, read from chat templates.
 
 In: a tokenizer of transformers with its template. Out: turns as strings, checked against whole
 prompts of the reference. Weights are not known here.

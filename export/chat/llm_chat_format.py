@@ -1,8 +1,8 @@
-"""How a model wants to be talked to, from its chat template.
+"""Read the chat format of a language model from its chat template.
 
 In: a checkpoint folder with a tokenizer of transformers and its chat template. Out: the turns as
-strings, and how the model marks its thoughts. The template is run on probes by transformers, in
-its sandbox, and the strings must give back exactly what it rendered.
+strings, and the special tokens around a thought. transformers renders the template on probes, in
+its sandbox; the strings must give back exactly what it rendered.
 """
 
 import re
@@ -17,17 +17,17 @@ from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnsupportedModelError
 
 _SYSTEM, _USER = "probe-of-rules", "probe-of-words"
-_MARKS = re.compile(r"\s*(<[^<>\s/]+>)\s*(</[^<>\s]+>)\s*")
+_THOUGHT = re.compile(r"\s*(<[^<>\s/]+>)\s*(</[^<>\s]+>)\s*")
 
 Render = Callable[..., str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ThoughtMarks:
-    """How a model marks its thoughts.
+class ThoughtTokens:
+    """The special tokens around a thought, as text.
 
     Attributes:
-        start: the token that opens one, as text.
+        start: the token that opens one.
         end: the token that closes it.
         skip: follows the assistant's opening where it shall not think.
     """
@@ -38,19 +38,19 @@ class ThoughtMarks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextChat:
-    """How to talk to a model.
+class LlmChatFormat:
+    """The chat format of a language model.
 
     Attributes:
         chat: its turns.
-        thoughts: how it marks its thoughts; None: it does not.
+        thoughts: the special tokens around a thought; None: it has none.
     """
 
     chat: ChatSpec
-    thoughts: ThoughtMarks | None
+    thoughts: ThoughtTokens | None
 
 
-def read_text_chat(folder: Path) -> TextChat:
+def read_llm_chat_format(folder: Path) -> LlmChatFormat:
     """Take a chat template apart.
 
     Args:
@@ -99,11 +99,11 @@ def read_text_chat(folder: Path) -> TextChat:
         raise UnsupportedModelError(
             f"the chat template of {folder} writes {plain!r}, which turns of one form cannot give"
         )
-    return TextChat(chat=chat, thoughts=thoughts)
+    return LlmChatFormat(chat=chat, thoughts=thoughts)
 
 
 def stop_tokens(folder: Path, tokenizer: Any) -> tuple[str, ...]:
-    """Tokens that end what a model writes, as text.
+    """Return the tokens that end what a model writes, as text.
 
     Args:
         folder: the checkpoint; generation_config.json is asked first, then config.json.
@@ -125,7 +125,7 @@ def stop_tokens(folder: Path, tokenizer: Any) -> tuple[str, ...]:
 
 
 def _turns(render: Render) -> tuple[str, str, str]:
-    """Return what opens a turn, with a place for the role; what closes it; what ends a chat."""
+    """Find what opens a turn, with a place for the role; what closes it; what ends the prompt."""
     text = render(("system", _SYSTEM), ("user", _USER))
     before, found, rest = text.partition(_SYSTEM)
     between, also_found, after = rest.partition(_USER)
@@ -147,10 +147,10 @@ def _default_system(plain: str, turn_start: str, turn_end: str) -> str | None:
     return plain.removeprefix(start).partition(user)[0]
 
 
-def _thoughts(tokenizer: Any, plain: str, silent: str) -> ThoughtMarks | None:
+def _thoughts(tokenizer: Any, plain: str, silent: str) -> ThoughtTokens | None:
     skip = silent.removeprefix(plain)
-    marks = _MARKS.fullmatch(skip)
+    found = _THOUGHT.fullmatch(skip)
     added = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    if not silent.startswith(plain) or marks is None or not added >= set(marks.groups()):
+    if not silent.startswith(plain) or found is None or not added >= set(found.groups()):
         return None
-    return ThoughtMarks(start=marks[1], end=marks[2], skip=skip)
+    return ThoughtTokens(start=found[1], end=found[2], skip=skip)

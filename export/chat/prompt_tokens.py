@@ -1,8 +1,8 @@
-"""Whether the runtime makes the tokens that the reference makes, for whole prompts.
+"""Compare the tokens of whole prompts: the runtime's against those of transformers.
 
 In: a checkpoint folder, a chat format, a prompt of the manifest. Out: the questions for which the
-ids of `edge_et.llm.prompt` with tokenizer.json differ from those of transformers' tokenizer with
-the chat template.
+token ids differ. The runtime makes them by `edge_et.llm.prompt` and tokenizer.json, transformers by
+its own tokenizer and the chat template.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,14 @@ import numpy as np
 from edge_et.bundle import ChatSpec
 from edge_et.errors import ModelFileError
 from edge_et.export.chat.vlm_chat_format import (
-    IMAGE_MARK,
-    ChatFormat,
+    IMAGE_TOKEN,
+    VlmChatFormat,
     load_tokenizer,
     picture_messages,
     render,
 )
-from edge_et.export.errors import AssemblyError, VocabularyError
+from edge_et.export.errors import AssemblyError, ParityError, VocabularyError
+from edge_et.export.steps import StepReport, Stopwatch
 from edge_et.image import ImageTokens
 from edge_et.llm import (
     Part,
@@ -44,8 +45,8 @@ QUESTIONS = (
 _IMAGE = -1
 
 
-def picture_prompts_that_differ(
-    folder: Path, chat_format: ChatFormat, prompt: str, questions: Sequence[str] = QUESTIONS
+def vlm_prompts_that_differ(
+    folder: Path, chat_format: VlmChatFormat, prompt: str, questions: Sequence[str] = QUESTIONS
 ) -> list[str]:
     """Compare prompts of stage 1, or of direct answering.
 
@@ -71,16 +72,16 @@ def picture_prompts_that_differ(
         words = _filled(prompt.removeprefix(prefix), question)
         if chat_format.template == "checkpoint":
             text = render(reference, picture_messages(words, image=True))
-            theirs = _ids_with_image(reference, text, folder)
+            expected = _ids_with_image(reference, text, folder)
         else:
-            halves = _qwen_1_5(words).split(IMAGE_MARK)
-            theirs = [*_ids(reference, halves[0]), _IMAGE, *_ids(reference, halves[1])]
-        if theirs != _our_ids(folder, chat_format.chat, prompt, question):
+            halves = _qwen_1_5(words).split(IMAGE_TOKEN)
+            expected = [*_ids(reference, halves[0]), _IMAGE, *_ids(reference, halves[1])]
+        if expected != _runtime_ids(folder, chat_format.chat, prompt, question):
             differing.append(question)
     return differing
 
 
-def text_prompts_that_differ(
+def llm_prompts_that_differ(
     folder: Path,
     chat: ChatSpec,
     prompt: str,
@@ -111,17 +112,48 @@ def text_prompts_that_differ(
     for question in questions:
         words = _filled(prompt, question)
         messages = [*system, {"role": "user", "content": words}]
-        theirs = _ids(reference, render(reference, messages, **options))
-        if theirs != _our_ids(folder, chat, prompt, question, skip or ""):
+        expected = _ids(reference, render(reference, messages, **options))
+        if expected != _runtime_ids(folder, chat, prompt, question, skip or ""):
             differing.append(question)
     return differing
 
 
+def require_equal_prompts(
+    folder: Path, differing: Sequence[str], measure: str, watch: Stopwatch
+) -> StepReport:
+    """Report that both tokenizers agree.
+
+    Args:
+        folder: the checkpoint.
+        differing: questions whose prompts differ.
+        measure: what their number means.
+        watch: started before the comparison.
+
+    Returns:
+        A report whose error is the number of prompts that differ, which is 0.
+
+    Raises:
+        ParityError: a prompt differs.
+    """
+    path = folder / "tokenizer.json"
+    if differing:
+        raise ParityError(f"{path} against transformers", measure, len(differing), 0)
+    return StepReport(
+        name="prompt tokens",
+        path=path,
+        size_bytes=path.stat().st_size,
+        measure=measure,
+        error=0,
+        limit=0,
+        seconds=watch.seconds,
+    )
+
+
 def _qwen_1_5(words: str) -> str:
-    """Return the prompt as LLaVA-NeXT's `conv_templates["qwen_1_5"]` writes it."""
+    """Write the prompt as LLaVA-NeXT's `conv_templates["qwen_1_5"]` does."""
     return (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        f"<|im_start|>user\n{IMAGE_MARK}\n{words}<|im_end|>\n<|im_start|>assistant\n"
+        f"<|im_start|>user\n{IMAGE_TOKEN}\n{words}<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
@@ -131,7 +163,7 @@ def _filled(prompt: str, question: str) -> str:
     return prompt
 
 
-def _our_ids(
+def _runtime_ids(
     folder: Path, chat: ChatSpec, prompt: str, question: str, suffix: str = ""
 ) -> list[int]:
     path = folder / "tokenizer.json"
@@ -154,7 +186,7 @@ def _ids(reference: Any, text: str) -> list[int]:
 
 
 def _ids_with_image(reference: Any, text: str, folder: Path) -> list[int]:
-    image = reference.get_added_vocab().get(IMAGE_MARK)
+    image = reference.get_added_vocab().get(IMAGE_TOKEN)
     if image is None:
-        raise VocabularyError(f"the tokenizer of {folder} has no token {IMAGE_MARK}")
+        raise VocabularyError(f"the tokenizer of {folder} has no token {IMAGE_TOKEN}")
     return [_IMAGE if token == image else token for token in _ids(reference, text)]

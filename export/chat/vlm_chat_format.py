@@ -1,7 +1,8 @@
-"""How a conversation is written: from chat templates to the manifest's `ChatSpec`.
+"""Find the chat format of a vision-language model.
 
-In: a checkpoint folder. Out: a `ChatFormat`, and conversations as the checkpoint's own template
-writes them. Templates are rendered by transformers, in its sandbox.
+In: a checkpoint folder. Out: a `VlmChatFormat`, which holds the manifest's `ChatSpec`; also
+conversations as the checkpoint's own template writes them. transformers renders the templates, in
+its sandbox.
 """
 
 import re
@@ -15,7 +16,7 @@ from edge_et.bundle import ChatSpec
 from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnreadableCheckpointError, VocabularyError
 
-IMAGE_MARK = "<image>"
+IMAGE_TOKEN = "<image>"
 """What stands for a picture in the reference's texts."""
 
 SYSTEM = "You are a helpful assistant."
@@ -30,8 +31,8 @@ _ROLES = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatFormat:
-    """A chat format, and what stands before the words of a user's turn.
+class VlmChatFormat:
+    """A chat format, with what stands before the words of a user's turn.
 
     Attributes:
         chat: for the manifest.
@@ -47,7 +48,7 @@ class ChatFormat:
     template: Literal["qwen_1_5", "checkpoint"]
 
 
-def qwen_1_5_format(folder: Path) -> ChatFormat:
+def qwen_1_5_format(folder: Path) -> VlmChatFormat:
     """Give the format of LLaVA-NeXT's conversation template `qwen_1_5`.
 
     Args:
@@ -63,10 +64,10 @@ def qwen_1_5_format(folder: Path) -> ChatFormat:
         system=SYSTEM,
         stop_tokens=_stop_tokens(folder),
     )
-    return ChatFormat(chat=chat, image_prefix="{image}\n", text_prefix="", template="qwen_1_5")
+    return VlmChatFormat(chat=chat, image_prefix="{image}\n", text_prefix="", template="qwen_1_5")
 
 
-def template_format(folder: Path) -> ChatFormat:
+def checkpoint_template_format(folder: Path) -> VlmChatFormat:
     """Find out the format that a checkpoint's own template for pictures has.
 
     Args:
@@ -95,7 +96,7 @@ def template_format(folder: Path) -> ChatFormat:
         assistant_start_suffix=assistant_gap,
         stop_tokens=_stop_tokens(folder),
     )
-    return ChatFormat(
+    return VlmChatFormat(
         chat=chat,
         image_prefix=f"{before}{{image}}{with_image['after']}",
         text_prefix=before_words,
@@ -152,11 +153,11 @@ def render(tokenizer: Any, messages: list[dict[str, Any]], **options: bool) -> s
 
 
 def picture_messages(words: str, *, image: bool) -> list[dict[str, Any]]:
-    """Return a system turn and a user's, as templates for pictures take them.
+    """Make a system turn and a user's turn, as templates for pictures take them.
 
     Args:
         words: what the user says.
-        image: whether the user shows a picture, which becomes `IMAGE_MARK`.
+        image: whether the user shows a picture, which becomes `IMAGE_TOKEN`.
     """
     picture: list[dict[str, str]] = [{"type": "image"}] if image else []
     return [
@@ -166,7 +167,7 @@ def picture_messages(words: str, *, image: bool) -> list[dict[str, Any]]:
 
 
 def _stop_tokens(folder: Path) -> tuple[str, ...]:
-    """Texts of the tokens that end what the model writes, that which ends a turn the first."""
+    """Return the tokens that end what the model writes, as text; the end of a turn is first."""
     try:
         added = {
             token["id"]: token["content"]

@@ -120,7 +120,7 @@ class TensorFiles:
                 raise TensorShapeError(self._stored_name(name), expected, actual)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of one tensor, from the file's header."""
+        """Return the shape of one tensor, from the file's header."""
         file, stored = self._place_of[name]
         return file.shapes[stored]
 

@@ -1,8 +1,8 @@
-"""Getting a checkpoint: a folder, or a repository of the Hugging Face hub.
+"""Get a checkpoint from a folder, or from the Hugging Face hub.
 
-In: a place, `hf:owner/name[@revision]` or a path. Out: what is known of it before anything is
-fetched, then a folder. Downloads live in huggingface_hub's own
-cache, are resumed at the byte where they broke off, and never hold code.
+In: `hf:owner/name[@revision]` or a path. Out: first what is known of the checkpoint before anything
+is fetched, then a folder. Downloads live in huggingface_hub's own cache. They go on at the byte
+where they broke off, and never hold code.
 """
 
 import re
@@ -78,7 +78,7 @@ def find_checkpoint(place: str) -> Checkpoint:
 
 
 def files_to_fetch(checkpoint: Checkpoint) -> list[CheckpointFile]:
-    """Files of a checkpoint that are not here yet."""
+    """Return the files of a checkpoint that are not here yet."""
     if checkpoint.folder is not None:
         return []
     name, revision = checkpoint.name, checkpoint.version
@@ -114,7 +114,7 @@ def fetch_checkpoint(
     paths: dict[str, Path] = {}
     with _plain_and_quiet(), _counted(checkpoint, missing, progress):
         for file in wanted:
-            with _our_errors(f"{PREFIX}{checkpoint.name}"):
+            with _hub_errors(f"{PREFIX}{checkpoint.name}"):
                 paths[file.name] = Path(
                     api.hf_hub_download(checkpoint.name, file.name, revision=checkpoint.version)
                 )
@@ -129,7 +129,7 @@ def _on_the_hub(place: str) -> Checkpoint:
     if match is None:
         raise HubNameError(place)
     name, revision = match["name"], match["revision"]
-    with _our_errors(place):
+    with _hub_errors(place):
         info = HfApi(library_name="edge-et").model_info(
             name, revision=revision or "main", files_metadata=True, timeout=_TIMEOUT_S
         )
@@ -170,8 +170,8 @@ def _check(path: Path, file: CheckpointFile, checkpoint: Checkpoint) -> None:
 
 
 @contextmanager
-def _our_errors(place: str) -> Iterator[None]:
-    """Tell what the hub's client complains about, and what to do."""
+def _hub_errors(place: str) -> Iterator[None]:
+    """Turn errors of the hub's client into errors of the tools, which say what to do."""
     try:
         yield
     except HFValidationError as err:
@@ -269,7 +269,7 @@ def _counted(
 
 
 def _bytes_in(folder: Path, *, whole: bool = False) -> int:
-    """Bytes of a folder's files; with `whole`, of those that have arrived completely."""
+    """Count the bytes of a folder's files; with `whole`, of those that have arrived completely."""
     sizes = []
     for path in folder.glob("*"):
         try:

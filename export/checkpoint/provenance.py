@@ -1,7 +1,6 @@
-"""What a checkpoint is before it is read: its files, its version, its licence.
+"""The provenance of a checkpoint: its files, its version, its licence.
 
-In: a folder, or the names that a repository holds. Out: a `Checkpoint`. Nothing is read of the
-tensors here.
+In: a folder, or the names that a repository holds. Out: a `Checkpoint`. No tensor is read here.
 """
 
 import hashlib
@@ -123,7 +122,7 @@ def checkpoint_in_folder(folder: Path) -> Checkpoint:
 
 
 def needed_files(names: Iterable[str]) -> list[str]:
-    """Names of the files to take, sorted; none where there is no checkpoint.
+    """Return the names of the files to take, sorted; none where there is no checkpoint.
 
     Code and pickled settings are not among them. Only names that are listed here are ever taken,
     so none of them leads out of its folder.
@@ -136,7 +135,7 @@ def needed_files(names: Iterable[str]) -> list[str]:
 
 
 def license_of(card: Any, where: str) -> str:
-    """Licence that a model card states, in its own words.
+    """Return the licence that a model card states, in its own words.
 
     Args:
         card: the card's metadata, or None.
@@ -151,7 +150,7 @@ def license_of(card: Any, where: str) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

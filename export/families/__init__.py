@@ -1,4 +1,4 @@
-"""What is known of each architecture: whose tensor is whose, and in which order.
+"""What is known of each architecture: which part owns a tensor, and in which order rows stand.
 
 A family of language models is a module `llm_*`, a layout of vision-language checkpoints a module
 `vlm_*`; the registries list them. In: config.json. Out: names, shapes, settings. No tensor is read

@@ -1,7 +1,7 @@
-"""What a language-model architecture has to tell: its config, its tensors, its row order.
+"""What a family of language models defines: its config, its tensors, its row order.
 
 In: the content of config.json. Out: the expected tensors by their Hugging Face names, in the order
-of the GGUF. One module a family implements `Family`; `families.py` lists them.
+of the GGUF. One module a family implements `Family`; `llm_registry.py` lists them.
 """
 
 from pathlib import Path
@@ -69,12 +69,12 @@ class Family(Protocol):
         """Architecture of the GGUF."""
 
     def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
-        """Tensors of one layer: name after `model.layers.N.` -> shape."""
+        """Return the tensors of one layer: name after `model.layers.N.` -> shape."""
 
     def gguf_rows(
         self, name: str, values: NDArray[np.float32], config: LlmConfig
     ) -> NDArray[np.float32]:
-        """Rows of a tensor, or of a LoRA B matrix for it, in the order the GGUF wants.
+        """Return the rows of a tensor, or of its LoRA B matrix, in the order of the GGUF.
 
         Args:
             name: the Hugging Face name of the tensor.
@@ -118,7 +118,7 @@ def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
 
 
 def gated_layer_shapes(config: LlmConfig) -> dict[str, tuple[int, ...]]:
-    """Tensors of a pre-norm layer with grouped-query attention and a gated MLP."""
+    """Return the tensors of a pre-norm layer with grouped-query attention, gated MLP."""
     width, hidden = config.hidden_size, config.intermediate_size
     queries = config.num_attention_heads * config.head_width
     keys = config.key_value_heads * config.head_width
@@ -136,7 +136,7 @@ def gated_layer_shapes(config: LlmConfig) -> dict[str, tuple[int, ...]]:
 
 
 def tensor_shapes(family: Family, config: LlmConfig) -> dict[str, tuple[int, ...]]:
-    """All tensors of a model with their shapes, in the order of the GGUF.
+    """Return all tensors of a model with their shapes, in the order of the GGUF.
 
     Args:
         family: hooks of its architecture.
@@ -157,7 +157,7 @@ def tensor_shapes(family: Family, config: LlmConfig) -> dict[str, tuple[int, ...
 
 
 def gguf_name(family: Family, config: LlmConfig, name: str) -> str:
-    """Name of a tensor in the GGUF.
+    """Return the name of a tensor in the GGUF.
 
     Args:
         family: hooks of its architecture.

@@ -13,7 +13,7 @@ class Llama:
     architecture = gguf.MODEL_ARCH.LLAMA
 
     def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
-        """Tensors of one layer."""
+        """Return the tensors of one layer."""
         return gated_layer_shapes(config)
 
     def gguf_rows(

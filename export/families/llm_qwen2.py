@@ -14,7 +14,7 @@ class Qwen2:
     architecture = gguf.MODEL_ARCH.QWEN2
 
     def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
-        """Tensors of one layer; llama.cpp's Qwen2 has heads that make up the hidden size."""
+        """Return the tensors of one layer; all heads make up the hidden size."""
         if config.head_width * config.num_attention_heads != config.hidden_size:
             raise UnsupportedModelError(
                 f"{config.num_attention_heads} heads of {config.head_width} are not "

@@ -13,7 +13,7 @@ class Qwen3:
     architecture = gguf.MODEL_ARCH.QWEN3
 
     def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
-        """Tensors of one layer."""
+        """Return the tensors of one layer."""
         return gated_layer_shapes(config) | {
             "self_attn.q_norm.weight": (config.head_width,),
             "self_attn.k_norm.weight": (config.head_width,),

@@ -1,8 +1,8 @@
-"""How a vision-language checkpoint is laid out: whose tensor is whose, and what its config means.
+"""How a vision-language checkpoint is laid out: which part owns a tensor, what its config means.
 
 In: the content of config.json, and names and shapes of tensors. Out: the settings of the language
-model inside, a `VisionPart`, a `ChatFormat`. Tensor values and torch modules are not known here.
-One module a layout implements `Layout`; `layouts.py` lists them.
+model inside, a `VisionPart`, a `VlmChatFormat`. Tensor values and torch modules are not known here.
+One module a layout implements `Layout`; `vlm_registry.py` lists them.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ import msgspec
 from transformers import AutoConfig
 
 from edge_et.bundle import Processing
-from edge_et.export.chat.vlm_chat_format import ChatFormat
+from edge_et.export.chat.vlm_chat_format import VlmChatFormat
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
 from edge_et.export.errors import (
     LeftoverTensorError,
@@ -62,10 +62,10 @@ class Layout(Protocol):
         """Return all settings of the language model, as its own config.json would have them."""
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
-        """Whose tensor is whose."""
+        """Return which part each tensor belongs to."""
 
     def tower_beside(self, content: dict[str, Any], path: Path, tensors: TensorFiles) -> str | None:
-        """Name of the tower that the checkpoint needs but does not hold."""
+        """Name the tower that the checkpoint needs but does not hold; None: it holds its tower."""
 
     def vision(
         self,
@@ -83,8 +83,8 @@ class Layout(Protocol):
             tower_folder: where the tower lies; None: inside the checkpoint.
         """
 
-    def chat(self, folder: Path) -> ChatFormat:
-        """How a conversation is written."""
+    def chat(self, folder: Path) -> VlmChatFormat:
+        """Return how a conversation is written."""
 
 
 def take_part(tensors: TensorFiles, table: PartTable, part: Part) -> TensorFiles:

@@ -1,7 +1,8 @@
 """LLaVA-NeXT's own layout, which the paper's checkpoints have.
 
 config.json is that of the language model, with settings of the vision side (`mm_...`) between. It
-does not describe the tower: what shapes do not tell is known by the tower's name on the hub only.
+does not describe the tower. What the shapes of its tensors do not tell follows from its name on the
+hub alone.
 
 Source: `builder.py`, `llava_arch.py`, `mm_utils.py` and `siglip_encoder.py` of LLaVA-NeXT.
 """
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from edge_et.bundle import Processing
-from edge_et.export.chat.vlm_chat_format import ChatFormat, qwen_1_5_format
+from edge_et.export.chat.vlm_chat_format import VlmChatFormat, qwen_1_5_format
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
 from edge_et.export.errors import (
     MissingTensorError,
@@ -116,12 +117,12 @@ class LlavaNext:
         self._architecture = architecture
 
     def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
-        """Return the language model's settings; LLaVA takes rope scaling away when it loads one."""
+        """Return all settings of the language model, without rope scaling, which LLaVA drops."""
         settings = content | {"model_type": self._model_type, "rope_scaling": None}
         return complete_settings(settings, {self._model_type: self._architecture}, path)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
-        """Whose tensor is whose."""
+        """Return which part each tensor belongs to."""
         # A single linear is stored alone, several in a sequence with the activations between.
         single = _settings(content, path).mm_projector_type == "linear"
         return (
@@ -133,7 +134,7 @@ class LlavaNext:
         )
 
     def tower_beside(self, content: dict[str, Any], path: Path, tensors: TensorFiles) -> str | None:
-        """Name of the tower that the checkpoint needs but does not hold."""
+        """Name the tower that the checkpoint needs but does not hold; None: it holds its tower."""
         if any(name.startswith(_TOWER) for name in tensors.names):
             return None
         name = _settings(content, path).mm_vision_tower
@@ -175,7 +176,7 @@ class LlavaNext:
             arrangement=_ARRANGEMENTS[settings.mm_patch_merge_type],
         )
 
-    def chat(self, folder: Path) -> ChatFormat:
+    def chat(self, folder: Path) -> VlmChatFormat:
         """Return the conversation template that LLaVA-NeXT names `qwen_1_5`."""
         return qwen_1_5_format(folder)
 
@@ -219,7 +220,7 @@ def _tower_settings(tensors: TensorFiles, known: KnownTower, path: Path) -> dict
 
 
 def _processing(settings: VisionSettings, known: KnownTower, path: Path) -> Processing:
-    """How LLaVA's `process_images` treats a picture."""
+    """Return how LLaVA's `process_images` treats a picture."""
     ratio = settings.image_aspect_ratio
     tiling = None
     if match := _ANYRES.fullmatch(ratio or ""):
@@ -252,7 +253,7 @@ def _processing(settings: VisionSettings, known: KnownTower, path: Path) -> Proc
 def _grids(
     pinpoints: list[tuple[int, int]] | str | None, tile: int, path: Path
 ) -> list[tuple[int, int]]:
-    """Columns and rows of the grids; pinpoints are widths and heights in pixels."""
+    """Return columns and rows of the grids; pinpoints are widths and heights in pixels."""
     if isinstance(pinpoints, str):
         # "(1x1),...,(6x6)" names the ends of a range of grids; other strings are lists as text.
         if ends := _RANGE_END.findall(pinpoints):

@@ -11,7 +11,7 @@ import msgspec
 from transformers import LlavaOnevisionConfig, LlavaOnevisionImageProcessor
 
 from edge_et.bundle import Processing
-from edge_et.export.chat.vlm_chat_format import ChatFormat, template_format
+from edge_et.export.chat.vlm_chat_format import VlmChatFormat, checkpoint_template_format
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 from edge_et.export.families.vlm_layout import (
@@ -60,14 +60,14 @@ class LlavaOnevision:
     """Hooks of `LlavaOnevisionForConditionalGeneration`."""
 
     def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
-        """Return the settings of the language model."""
+        """Return all settings of the language model."""
         text = content.get("text_config")
         if not isinstance(text, dict):
             raise UnreadableCheckpointError(f"{path} has no text_config")
         return complete_settings({"model_type": "qwen2"} | text, _TEXT_MODELS, path)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
-        """Whose tensor is whose: names as they are stored, and as the modules are called."""
+        """Return which part each tensor belongs to, by its stored name or its module's name."""
         return (
             ("language_model.", "llm", ""),
             ("vision_tower.", "tower", ""),
@@ -83,7 +83,7 @@ class LlavaOnevision:
         )
 
     def tower_beside(self, content: dict[str, Any], path: Path, tensors: TensorFiles) -> str | None:
-        """Return nothing to fetch: the tower is always inside."""
+        """Return None: the tower is always inside."""
         return None
 
     def vision(
@@ -128,9 +128,9 @@ class LlavaOnevision:
             arrangement="unpadded",
         )
 
-    def chat(self, folder: Path) -> ChatFormat:
-        """Return what the checkpoint's template writes."""
-        return template_format(folder)
+    def chat(self, folder: Path) -> VlmChatFormat:
+        """Return the format that the checkpoint's own template has."""
+        return checkpoint_template_format(folder)
 
 
 def _settings(content: dict[str, Any], path: Path) -> Settings:

@@ -1,4 +1,4 @@
-"""A language model becomes a GGUF, an adapter a LoRA GGUF.
+"""A language model becomes a GGUF; a LoRA adapter becomes a GGUF adapter.
 
 In: a checkpoint. Out: files whose logits were compared with those of transformers. Pictures are not
 known here.

@@ -1,4 +1,4 @@
-"""Whether a GGUF computes what its checkpoint computes: llama.cpp against transformers.
+"""Compare a GGUF with its checkpoint: logits of llama.cpp against those of transformers.
 
 In: a checkpoint folder, a GGUF made from it, optionally a PEFT adapter and its GGUF. Out: the
 largest logit difference and the mean divergence on a few prompts.
@@ -59,7 +59,7 @@ def gguf_against_checkpoint(
 
 
 def encode_prompts(tokenizer: Path, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of some prompts, without special tokens.
+    """Tokenize some prompts, without special tokens.
 
     Args:
         tokenizer: a tokenizer.json.

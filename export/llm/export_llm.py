@@ -1,8 +1,8 @@
-"""A Hugging Face language model to a GGUF.
+"""Export a Hugging Face language model to a GGUF.
 
-In: a checkpoint folder (config.json, tensors, tokenizer.json) of a family in `families`, or of a
-vision-language model in `layouts` that has one inside. Out: one GGUF in F32, F16 or BF16, compared
-with transformers before it appears.
+In: a checkpoint folder (config.json, tensors, tokenizer.json) of a family in `llm_registry`, or of
+a vision-language model in `vlm_registry` that has one inside. Out: one GGUF in F32, F16 or BF16,
+which was compared with transformers before it appears.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""A PEFT LoRA adapter to a GGUF adapter that llama.cpp applies at run time.
+"""Export a PEFT LoRA adapter to a GGUF adapter that llama.cpp applies at run time.
 
 In: adapter_model.safetensors and adapter_config.json, and the model they belong to, as a Hugging
 Face folder or as a GGUF. Out: a GGUF with the A and B matrices of every adapted linear. The rows
@@ -145,7 +145,7 @@ def _read_adapter_config(folder: Path) -> AdapterConfig:
 def _adapted(
     config: AdapterConfig, shapes: dict[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, int]]:
-    """Return the linears that the adapter is for: name of the weight -> output and input width."""
+    """Find the linears that the adapter is for: name of the weight -> output and input width."""
     adapted: dict[str, tuple[int, int]] = {}
     for name, shape in shapes.items():
         if not name.endswith(".weight") or not _targeted(

@@ -1,13 +1,13 @@
-"""Writing a GGUF one tensor at a time.
+"""Write a GGUF one tensor at a time.
 
 In: metadata by callback, and tensors whose values are loaded only when they are written. Out: a
 file; the same input gives the same bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import gguf
 import numpy as np
@@ -17,6 +17,33 @@ from edge_et.export.errors import TensorValueError
 from edge_et.export.steps import Progress
 
 Storage = Literal["F32", "F16", "BF16"]
+
+
+class StoredTensor(Protocol):
+    """A tensor that is known before its values are."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the GGUF."""
+
+    @property
+    def storage(self) -> str:
+        """Name of its type in ggml."""
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Its shape in elements of `stored_dtype`."""
+
+    @property
+    def stored_dtype(self) -> "np.dtype[Any]":
+        """What the writer counts the shape in: bytes of quantized types, numbers of others."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the stored values."""
+
+
+T = TypeVar("T", bound=StoredTensor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +61,12 @@ class GgufTensor:
     shape: tuple[int, ...]
     storage: Storage
     load: Callable[[], NDArray[np.float32]]
+    stored_dtype: ClassVar = np.dtype(np.float32)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.shape
 
     @property
     def size_bytes(self) -> int:
@@ -60,6 +93,27 @@ def write_gguf(
     Raises:
         TensorValueError: a value does not fit the stored type.
     """
+    write_tensors(path, architecture, add_metadata, tensors, _stored, progress)
+
+
+def write_tensors(
+    path: Path,
+    architecture: str,
+    add_metadata: Callable[[gguf.GGUFWriter], None],
+    tensors: Sequence[T],
+    stored: Callable[[T], NDArray[np.generic]],
+    progress: Progress,
+) -> None:
+    """Write a GGUF of tensors in any storage, with one of them in memory at a time.
+
+    Args:
+        path: as for `write_gguf`.
+        architecture: as for `write_gguf`.
+        add_metadata: as for `write_gguf`.
+        tensors: as for `write_gguf`.
+        stored: gives the values of a tensor as the file holds them.
+        progress: as for `write_gguf`.
+    """
     total_bytes = sum(tensor.size_bytes for tensor in tensors)
     done_bytes = 0
     writer = gguf.GGUFWriter(path, architecture)
@@ -68,8 +122,8 @@ def write_gguf(
         for tensor in tensors:
             writer.add_tensor_info(
                 tensor.name,
-                tensor.shape,
-                np.dtype(np.float32),
+                tensor.stored_shape,
+                tensor.stored_dtype,
                 tensor.size_bytes,
                 raw_dtype=gguf.GGMLQuantizationType[tensor.storage],
             )
@@ -77,7 +131,7 @@ def write_gguf(
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for tensor in tensors:
-            writer.write_tensor_data(_stored(tensor))
+            writer.write_tensor_data(stored(tensor))
             done_bytes += tensor.size_bytes
             progress(f"write {tensor.name}", done_bytes, total_bytes)
     finally:

@@ -1,8 +1,8 @@
 """llama.cpp for the tools: models, contexts and batches at the lowest level.
 
-The library is the runtime's, so that the process has one native log. What is opened here is for
-measuring models: the cache is F32 and flash attention is off, since both would round far more than
-the differences that are looked for.
+The library is the runtime's, so that the process has one native log. Contexts here measure models:
+their cache is F32 and flash attention is off. Anything else would round far more than the
+differences that a comparison looks for.
 """
 
 import ctypes

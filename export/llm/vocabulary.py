@@ -1,4 +1,4 @@
-"""tokenizer.json to the vocabulary of a GGUF.
+"""Read the vocabulary of a GGUF from tokenizer.json.
 
 In: a folder with tokenizer.json (byte-level BPE) and, where there, tokenizer_config.json and
 config.json. Out: tokens, their types, merges, special ids, and llama.cpp's name for the

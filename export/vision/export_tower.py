@@ -1,4 +1,4 @@
-"""A vision backbone and its projector to one ONNX graph.
+"""Export a vision backbone and its projector to one ONNX graph.
 
 In: a Hugging Face backbone folder and a projector folder, or a `TowerWithProjector` in memory.
 Out: `vision.onnx`, pixel_values [N, 3, H, W] float32 -> image_tokens [N, S, D] float32, N free, and
@@ -128,7 +128,7 @@ def export_tower(
 
 
 def _run_torch(tower: TowerWithProjector) -> list[dict[str, NDArray[np.float32]]]:
-    """Return the inputs and outputs of the comparison by name, for each number of tiles."""
+    """Run torch on each number of tiles; return inputs and outputs by name."""
     random = np.random.default_rng(_CHECK_SEED)
     size = tower.backbone.image_size
     names = _output_names(tower)

@@ -1,4 +1,4 @@
-"""Reading, cleaning and running ONNX graphs of the form pixel_values -> image_tokens."""
+"""Read, clean and run ONNX graphs of the form pixel_values -> image_tokens."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ NEWLINE = "image_newline"
 
 
 def data_path(path: Path) -> Path:
-    """Where the weights of a graph are that are not in its file."""
+    """Return the path of the weights that a graph keeps outside its own file."""
     return path.with_name(f"{path.name}.data")
 
 

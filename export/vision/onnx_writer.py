@@ -1,4 +1,4 @@
-"""Writing an ONNX file one weight at a time.
+"""Write an ONNX file one weight at a time.
 
 In: a traced model, whose weights are views of a torch module's. Out: one file, or a file and its
 weights beside it where one file would be larger than protobuf reads. onnx's own writer holds all
@@ -103,7 +103,7 @@ def _write_whole(
 
 
 def _field(number: int, size_bytes: int) -> bytes:
-    """How a field begins that is that many bytes long."""
+    """Encode the beginning of a field that is that many bytes long."""
     start = bytearray([number << 3 | 2])
     while size_bytes > 0x7F:
         start.append(size_bytes & 0x7F | 0x80)

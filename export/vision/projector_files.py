@@ -1,4 +1,4 @@
-"""A projector on disk: projector.json for its widths, projector.safetensors for its weights."""
+"""Save and load a projector: projector.json has its widths, projector.safetensors its weights."""
 
 from pathlib import Path
 from typing import Annotated

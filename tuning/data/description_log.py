@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from edge_et.errors import TuningError
-from edge_et.export import resume_log as journal
+from edge_et.export.resume_log import ResumeLog
 from edge_et.tuning.data.describers import Description
 from edge_et.tuning.data.instructions import Instruction
 
@@ -38,7 +38,7 @@ def entry_key(row: Instruction, describer: str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class Journal:
+class DescriptionLog:
     """The descriptions made so far, by key; a context manager."""
 
     def __init__(self, path: Path) -> None:
@@ -47,9 +47,9 @@ class Journal:
         Raises:
             TuningError: the file cannot be opened, or something else wrote it.
         """
-        self._journal = journal.Journal(path, Entry, writer="make-data", error=TuningError)
+        self._log = ResumeLog(path, Entry, writer="make-data", error=TuningError)
         self._entries = {
-            entry.key: Description(entry.statements, entry.text) for entry in self._journal.records
+            entry.key: Description(entry.statements, entry.text) for entry in self._log.records
         }
 
     def __enter__(self) -> Self:
@@ -61,7 +61,7 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._journal.__exit__(kind, error, trace)
+        self._log.__exit__(kind, error, trace)
 
     def find(self, key: str) -> Description | None:
         """Return what was made for a key; None if nothing was."""
@@ -73,5 +73,5 @@ class Journal:
         Raises:
             TuningError: the disk is full, or the file cannot be written for another reason.
         """
-        self._journal.add(Entry(key=key, statements=description.statements, text=description.text))
+        self._log.add(Entry(key=key, statements=description.statements, text=description.text))
         self._entries[key] = description

@@ -2,8 +2,8 @@
 
 In: instructions, a folder of pictures and a describer. Out: a file of `ExtractionRecord`s in the
 order of the input, and one of the rows that cannot be used. Both are written at the end, whole;
-until then a journal holds what was made, so that a run that was killed goes on where it was. A
-rejected row is not in the journal: the next run tries it again.
+until then a log holds what was made, so that a run that was killed goes on where it was. A
+rejected row is not in the log: the next run tries it again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge_et.export.errors import OutputError
 from edge_et.export.steps import Progress, atomic_output, no_progress
 from edge_et.image import load_image
 from edge_et.tuning.data.describers import Describer, Description, RowError
-from edge_et.tuning.data.description_log import Journal, entry_key
+from edge_et.tuning.data.description_log import DescriptionLog, entry_key
 from edge_et.tuning.data.extraction_records import EXTRACT_PROMPT, ExtractionRecord
 from edge_et.tuning.data.instructions import BrokenRow, Instruction, picture_path
 
@@ -61,7 +61,7 @@ def rejected_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.rejected.jsonl")
 
 
-def journal_path(out: Path) -> Path:
+def log_path(out: Path) -> Path:
     """Return where a run keeps what it has done."""
     return out.with_name(f"{out.stem}.journal.jsonl")
 
@@ -88,7 +88,7 @@ def make_data(
         What was done.
 
     Raises:
-        TuningError: the describer fails altogether, or the folder or the journal cannot be used.
+        TuningError: the describer fails altogether, or the folder or the log cannot be used.
         OutputError: the output cannot be written.
         EdgeETError: whatever else the describer meets. What was made stays; another run goes on.
     """
@@ -97,10 +97,10 @@ def make_data(
     done: list[tuple[Instruction, Description]] = []
     rejected: list[Rejected] = []
     made = skipped = failures = 0
-    with Journal(journal_path(out)) as journal:
+    with DescriptionLog(log_path(out)) as log:
         for count, row in enumerate(rows, 1):
             try:
-                description, is_new = _describe(row, images, describer, journal)
+                description, is_new = _describe(row, images, describer, log)
             except _UnusableRowError as err:
                 content = row.content.decode("utf-8", "replace")
                 rejected.append(Rejected(row=row.row, reason=str(err), content=content))
@@ -131,13 +131,13 @@ class _UnusableRowError(Exception):
 
 
 def _describe(
-    row: Instruction | BrokenRow, images: Path, describer: Describer, journal: Journal
+    row: Instruction | BrokenRow, images: Path, describer: Describer, log: DescriptionLog
 ) -> tuple[Description, bool]:
     """Return the description of a row, and whether it was made now."""
     if isinstance(row, BrokenRow):
         raise _UnusableRowError(row.reason)
     key = entry_key(row, describer.name)
-    if found := journal.find(key):
+    if found := log.find(key):
         return found, False
     try:
         picture = load_image(picture_path(row.image, images))
@@ -147,7 +147,7 @@ def _describe(
         description = describer.describe(picture, row)
     except RowError as err:
         raise _UnusableRowError(str(err)) from err
-    journal.add(key, description)
+    log.add(key, description)
     return description, True
 
 

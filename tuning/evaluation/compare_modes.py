@@ -1,29 +1,29 @@
-"""The paper's comparison (section 5) at our size: ways of answering on the same questions."""
+"""The paper's comparison (section 5) at our size: modes of answering on the same questions."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
 from edge_et.benchmarks.quality.accuracy import mean_gain
-from edge_et.benchmarks.quality.modes import WAYS
+from edge_et.benchmarks.quality.modes import MODES
 from edge_et.tuning.evaluation.evaluate import Trial, accuracy
 
 
 def paired_difference(
-    trials: Sequence[Trial], way: str, other: str
+    trials: Sequence[Trial], mode: str, other: str
 ) -> tuple[float, tuple[float, float]]:
-    """Compare two ways of answering, question by question.
+    """Compare two modes of answering, question by question.
 
     Args:
         trials: questions that both answered.
-        way: a key of `WAYS`.
+        mode: a key of `MODES`.
         other: another.
 
     Returns:
         By how much the first is right more often, and the 95% interval of that (bootstrap over
         questions, percentiles).
     """
-    gain = mean_gain([float(t.is_right(way)) - float(t.is_right(other)) for t in trials])
+    gain = mean_gain([float(t.is_right(mode)) - float(t.is_right(other)) for t in trials])
     return gain.value, gain.interval
 
 
@@ -34,25 +34,25 @@ def comparison(trials: Sequence[Trial], two_step_exams: Collection[str]) -> str:
         trials: to compare.
         two_step_exams: names of the exams whose answers take a step from what is seen.
     """
-    ways = [way for way in WAYS if all(way in trial.replies for trial in trials)]
+    modes = [mode for mode in MODES if all(mode in trial.replies for trial in trials)]
     groups = {
         "all": list(trials),
         "one step": [trial for trial in trials if trial.exam not in two_step_exams],
         "two steps": [trial for trial in trials if trial.exam in two_step_exams],
     }
     groups = {name: some for name, some in groups.items() if some}
-    lines = [f"| questions | asked | {' | '.join(ways)} |", "|---|---:|" + "---:|" * len(ways)]
+    lines = [f"| questions | asked | {' | '.join(modes)} |", "|---|---:|" + "---:|" * len(modes)]
     for name, some in groups.items():
         cells = []
-        for way in ways:
-            found = accuracy(some, way)
+        for mode in modes:
+            found = accuracy(some, mode)
             low, high = found.interval
             cells.append(f"{found.share:.1%} ({low:.0%} to {high:.0%})")
         lines.append(f"| {name} | {len(some)} | {' | '.join(cells)} |")
     lines += ["", "| extract-think against | questions | gain in points | 95% interval |"]
     lines.append("|---|---|---:|---:|")
-    first = next(iter(WAYS))
-    for other in ways:
+    first = next(iter(MODES))
+    for other in modes:
         if other == first:
             continue
         for name, some in groups.items():

@@ -66,7 +66,7 @@ def draw_sheet(cards: Sequence[Card], columns: int, pixels: int) -> Image.Image:
 
 
 def write_failures(
-    trials: Sequence[Trial], exams: Sequence[Exam], out: Path, way: str, per_exam: int = 5
+    trials: Sequence[Trial], exams: Sequence[Exam], out: Path, mode: str, per_exam: int = 5
 ) -> None:
     """Write a JPEG of the first wrong answers of every exam.
 
@@ -74,25 +74,25 @@ def write_failures(
         trials: results of one bundle and style.
         exams: which the results are of, in the order of the sheet.
         out: the file, replaced if it exists.
-        way: of answering.
+        mode: of answering.
         per_exam: wrong answers an exam.
     """
     cards = []
     for exam in exams:
-        wrong = {t.index: t for t in trials if t.exam == exam.name and not t.is_right(way)}
+        wrong = {t.index: t for t in trials if t.exam == exam.name and not t.is_right(mode)}
         shown = dict(sorted(wrong.items())[:per_exam])
         for index, (picture, _) in enumerate(exam.questions()):
             if index > max(shown, default=-1):
                 break
             if index in shown:
-                cards.append(_failure(picture, shown[index], way))
+                cards.append(_failure(picture, shown[index], mode))
     sheet = draw_sheet(cards, _FAILURE_COLUMNS, _FAILURE_PIXELS)
     with atomic_output(out) as partial:
         sheet.save(partial, "JPEG", quality=72)
 
 
-def _failure(picture: Image.Image, trial: Trial, way: str) -> Card:
-    reply = trial.replies[way]
+def _failure(picture: Image.Image, trial: Trial, mode: str) -> Card:
+    reply = trial.replies[mode]
     asked = textwrap.wrap(trial.question, 30)[:2]
     seen = textwrap.wrap(reply.extraction, 30)[:3]
     lines = (

@@ -1,4 +1,4 @@
-"""How often a bundle is right, by exam and by way of answering.
+"""How often a bundle is right, by exam and by mode of answering.
 
 Questions go through the installed path (ONNX Runtime, GGUF, greedy). Every answer is kept as it
 comes, so that a stopped evaluation goes on, and several may share the work.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge_et.benchmarks.quality.accuracy import Accuracy
-from edge_et.benchmarks.quality.modes import WAYS, Reply, ask, is_reply_right
+from edge_et.benchmarks.quality.modes import MODES, Reply, ask, is_reply_right
 from edge_et.errors import TuningError
 from edge_et.tuning.evaluation.exam import Exam
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One question, and what each way of answering said.
+    """One question, and what each mode of answering said.
 
     Attributes:
         bundle: name, version and hash of the bundle.
@@ -34,7 +34,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         question: as it was asked.
         expected: the right answer.
         expected_extraction: the right extraction.
-        replies: by way of answering, a key of `WAYS`.
+        replies: by mode of answering, a key of `MODES`.
     """
 
     bundle: str
@@ -46,9 +46,9 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     expected_extraction: str
     replies: dict[str, Reply]
 
-    def is_right(self, way: str) -> bool:
-        """Say whether a way of answering was right."""
-        return is_reply_right(way, self.replies[way], (self.expected,))
+    def is_right(self, mode: str) -> bool:
+        """Say whether a mode of answering was right."""
+        return is_reply_right(mode, self.replies[mode], (self.expected,))
 
 
 def take_exam(
@@ -56,7 +56,7 @@ def take_exam(
     exam: Exam,
     count: int,
     style: str,
-    ways: Sequence[str],
+    modes: Sequence[str],
     results: Path,
     on_trial: Callable[[int], None] = lambda asked: None,
 ) -> None:
@@ -67,7 +67,7 @@ def take_exam(
         exam: which exam.
         count: how many questions.
         style: of the pictures, a name for the results.
-        ways: ways of answering, keys of `WAYS`.
+        modes: modes of answering, keys of `MODES`.
         results: JSON Lines of `Trial`, appended to.
         on_trial: called after each question with its number.
 
@@ -91,7 +91,7 @@ def take_exam(
                 question=example.question,
                 expected=example.answer,
                 expected_extraction=example.extraction,
-                replies=ask(pipe, image, example.question, ways),
+                replies=ask(pipe, image, example.question, modes),
             )
             with results.open("ab") as file:
                 file.write(msgspec.json.encode(trial) + b"\n")
@@ -124,9 +124,9 @@ def read_trials(paths: Sequence[Path]) -> list[Trial]:
     return trials
 
 
-def accuracy(trials: Sequence[Trial], way: str) -> Accuracy:
-    """Count the right answers of a way of answering."""
-    return Accuracy(right=sum(trial.is_right(way) for trial in trials), asked=len(trials))
+def accuracy(trials: Sequence[Trial], mode: str) -> Accuracy:
+    """Count the right answers of a mode of answering."""
+    return Accuracy(right=sum(trial.is_right(mode) for trial in trials), asked=len(trials))
 
 
 def guessing(trials: Sequence[Trial]) -> float:
@@ -136,21 +136,21 @@ def guessing(trials: Sequence[Trial]) -> float:
 
 
 def table(trials: Sequence[Trial], exams: Sequence[str]) -> str:
-    """Write a Markdown table: a row an exam, a column a way of answering, with 95% intervals.
+    """Write a Markdown table: a row an exam, a column a mode of answering, with 95% intervals.
 
     Args:
         trials: to count.
         exams: names of exams, in the order of the rows; one without trials has no row.
     """
-    ways = [way for way in WAYS if all(way in trial.replies for trial in trials)]
+    modes = [mode for mode in MODES if all(mode in trial.replies for trial in trials)]
     lines = [
-        f"| question | asked | {' | '.join(ways)} | guessing |",
-        "|---|---:|" + "---:|" * (len(ways) + 1),
+        f"| question | asked | {' | '.join(modes)} | guessing |",
+        "|---|---:|" + "---:|" * (len(modes) + 1),
     ]
     for exam in exams:
         some = [trial for trial in trials if trial.exam == exam]
         if some:
-            cells = [str(accuracy(some, way)) for way in ways]
+            cells = [str(accuracy(some, mode)) for mode in modes]
             row = [exam, str(len(some)), *cells, f"{guessing(some):.0%}"]
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)

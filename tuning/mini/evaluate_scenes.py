@@ -28,12 +28,12 @@ def take_exam(
     count: int,
     kit: SceneKit,
     style: str,
-    ways: Sequence[str],
+    modes: Sequence[str],
     results: Path,
     on_trial: Callable[[int], None] = lambda asked: None,
 ) -> None:
     """Ask a bundle about scenes that are drawn with a kit; see `evaluate.take_exam`."""
-    evaluate.take_exam(pipe, exam_with(exam, kit), count, style, ways, results, on_trial)
+    evaluate.take_exam(pipe, exam_with(exam, kit), count, style, modes, results, on_trial)
 
 
 def table(trials: Sequence[Trial]) -> str:
@@ -42,12 +42,12 @@ def table(trials: Sequence[Trial]) -> str:
 
 
 def comparison(trials: Sequence[Trial]) -> str:
-    """Compare ways of answering; see `compare_modes.comparison`."""
+    """Compare modes of answering; see `compare_modes.comparison`."""
     return compare_modes.comparison(trials, {exam.name for exam in EXAMS if exam.two_steps})
 
 
 def write_failures(
-    trials: Sequence[Trial], kit: SceneKit, out: Path, way: str, per_exam: int = 5
+    trials: Sequence[Trial], kit: SceneKit, out: Path, mode: str, per_exam: int = 5
 ) -> None:
     """Draw the first wrong answers of every exam; see `contact_sheet.write_failures`.
 
@@ -55,8 +55,8 @@ def write_failures(
         trials: results of one bundle and style.
         kit: what the scenes of that style are drawn with.
         out: the JPEG file, replaced if it exists.
-        way: of answering.
+        mode: of answering.
         per_exam: wrong answers an exam.
     """
     exams = [exam_with(exam, kit) for exam in EXAMS]
-    contact_sheet.write_failures(trials, exams, out, way, per_exam)
+    contact_sheet.write_failures(trials, exams, out, mode, per_exam)

@@ -8,11 +8,7 @@ from pathlib import Path
 
 import click
 import msgspec
-import numpy as np
 import pytest
-from PIL import Image
-from tiny.fakes import ForcedKVCache as FakeContext
-from tiny.fakes import new_tokenizer
 
 from edge_et.benchmarks import latency, rounds
 from edge_et.benchmarks.document import (
@@ -25,18 +21,16 @@ from edge_et.benchmarks.document import (
     Tokens,
     read_document,
 )
-from edge_et.benchmarks.forced_decoding import ForcedKVCache, new_script, read_again
-from edge_et.benchmarks.latency import BASELINES, OURS, Setup, run_latency
+from edge_et.benchmarks.forced_decoding import draw_forced_tokens
+from edge_et.benchmarks.latency import BASELINES, RUNTIME, Setup, run_latency
 from edge_et.benchmarks.measure import measure
 from edge_et.benchmarks.picture import draw_picture
 from edge_et.benchmarks.runtime import open_subject
-from edge_et.benchmarks.sensors import EnergyMeter, peak_memory_bytes
 from edge_et.benchmarks.subject import Job
 from edge_et.bundle import load_bundle
 from edge_et.cli.bench import bench
 from edge_et.errors import BenchError, ImageFileError
-from edge_et.image import ImageTokens
-from edge_et.llm import ImageSegment, Segment, Tokenizer, TokenSegment
+from edge_et.llm import Tokenizer
 
 ANY_BOUNDS = Bounds(memory_bytes_per_s=1e10, gemm_flops_per_s=1e11)
 ANY_SAMPLE = Sample(
@@ -83,12 +77,12 @@ def all_samples(document: Document) -> list[Sample]:
 
 def test_every_configuration_has_its_samples(document: Document):
     assert [found.name for found in document.configurations] == [
-        setup.name for setup in (OURS, *IN_THE_RUNTIME)
+        setup.name for setup in (RUNTIME, *IN_THE_RUNTIME)
     ]
     for found in document.configurations:
         assert found.absent is None
         assert (len(found.cold), len(found.first), len(found.second)) == (1, 1, 1)
-        restarts = int(found.name == OURS.name)
+        restarts = int(found.name == RUNTIME.name)
         assert len(found.restart) == restarts
         assert len(found.peak_memory_bytes) == 2 + restarts
         assert min(found.peak_memory_bytes) > 10e6
@@ -115,12 +109,12 @@ def test_all_configurations_do_the_same_work(name: str, request: pytest.FixtureR
         tokens = sample.tokens
         assert (tokens.image, tokens.extraction, tokens.thinking, tokens.answer) == (16, 6, 5, 3)
     for temperature in ("cold", "first", "second"):
-        ours = kept.samples(temperature)[0].tokens
+        runtime = kept.samples(temperature)[0].tokens
         for found in others:
             theirs = found.samples(temperature)[0].tokens
-            assert theirs.prompt_evaluated == ours.prompt_evaluated + ours.prompt_reused
+            assert theirs.prompt_evaluated == runtime.prompt_evaluated + runtime.prompt_reused
             assert theirs.prompt_reused == theirs.handover_reused == 0
-            handover = ours.handover_evaluated + ours.handover_reused
+            handover = runtime.handover_evaluated + runtime.handover_reused
             assert theirs.handover_evaluated == pytest.approx(handover, abs=8)
 
 
@@ -194,18 +188,23 @@ def test_configurations_take_turns(tiny_bundle: Path, monkeypatch: pytest.Monkey
     document = run_latency(
         load_bundle(tiny_bundle), threads=1, samples=3, **COUNTS, baselines=(BASELINES[0], later)
     )
-    ours, reuse_off, failed = document.configurations
+    runtime, reuse_off, failed = document.configurations
     one_round = [("llama.cpp", kind) for kind in ("cold", "restart", "warm", "cold", "warm")]
     others = [("fails-later", "cold"), ("fails-later", "warm")]
     first_round = [*one_round[:1], ("llama.cpp", "restart"), *one_round[1:], *others]
     assert ran == [*first_round, *one_round, *others[:1], *one_round]
-    assert (len(ours.cold), len(ours.restart), len(ours.first), len(ours.second)) == (3, 3, 3, 3)
-    assert (len(reuse_off.restart), len(ours.peak_memory_bytes)) == (0, 9)
+    assert (len(runtime.cold), len(runtime.restart), len(runtime.first), len(runtime.second)) == (
+        3,
+        3,
+        3,
+        3,
+    )
+    assert (len(reuse_off.restart), len(runtime.peak_memory_bytes)) == (0, 9)
     assert (failed.absent, failed.cold) == ("out of memory", ())
     assert document.versions["fails-later"] == "1"
 
 
-def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_path: Path):
+def test_forced_tokens_are_written_whatever_the_model_wants(tiny_bundle: Path, tmp_path: Path):
     bundle = load_bundle(tiny_bundle)
     picture = draw_picture(tmp_path / "picture.png")
     job = msgspec.convert(
@@ -230,61 +229,9 @@ def test_a_script_is_written_whatever_the_model_wants(tiny_bundle: Path, tmp_pat
             picture, "What?", max_extraction_tokens=6, max_thinking_tokens=5, max_answer_tokens=3
         )
     tokenizer = Tokenizer(bundle.path(bundle.manifest.perceiver.tokenizer))
-    script = new_script(tokenizer, "Answer:", 14)
+    script = draw_forced_tokens(tokenizer, "Answer:", 14)
     written = " ".join((answer.extraction, answer.reasoning, answer.text))
     assert written == tokenizer.decode(script).strip()
-
-
-def test_a_script_needs_words(tmp_path: Path):
-    tokenizer = new_tokenizer(tmp_path)
-    assert new_script(tokenizer, "Answer:", 40) == new_script(tokenizer, "Answer:", 40)
-    assert all("e" not in tokenizer.decode([token]) for token in new_script(tokenizer, "end", 40))
-    tokenizer.size = 10
-    with pytest.raises(BenchError, match="0 tokens that are words"):
-        new_script(tokenizer, "Answer:", 40)
-
-
-def test_a_scripted_context_leaves_the_logits_of_the_other_alone(tmp_path: Path):
-    tokenizer = new_tokenizer(tmp_path)
-    inner = FakeContext(tokenizer, "a cat")
-    context = ForcedKVCache(inner, [7, 9])
-    list(context.prefill_steps([TokenSegment((1, 2))]))
-    expected = int(np.argmax(inner.logits))
-    assert [int(np.argmax(context.logits)) for _ in range(3)] == [7, 9, 7]
-    context.rewind()
-    assert int(np.argmax(context.logits)) == 7
-    assert int(np.argmax(inner.logits)) == expected
-
-
-def test_what_was_written_before_forgetting_is_read_again_at_once():
-    image = ImageSegment(ImageTokens(np.zeros((3, 2), np.float32), "digest"))
-    prompt: list[Segment] = [
-        TokenSegment((1, 2)),
-        image,
-        TokenSegment((3,)),
-        TokenSegment((4, 5), generated=True),
-        TokenSegment((6,)),
-        TokenSegment((7,), generated=True),
-        TokenSegment((8,)),
-    ]
-    assert read_again(prompt, 0) == tuple(prompt)
-    assert read_again(prompt, 1) == (
-        TokenSegment((1, 2)),
-        image,
-        TokenSegment((3, 4, 5, 6)),
-        TokenSegment((7,), generated=True),
-        TokenSegment((8,)),
-    )
-
-
-def test_the_drawn_picture_is_the_same_everywhere(tmp_path: Path):
-    pixels = np.asarray(Image.open(draw_picture(tmp_path / "a.png")))
-    assert pixels.shape == (480, 640, 3)
-    assert (int(pixels.sum()), pixels[240, 320].tolist()) == (PIXEL_SUM, CENTRE)
-
-
-PIXEL_SUM = 104866486
-CENTRE = [205, 40, 34]
 
 
 def test_the_command_line_knows_all_baselines():
@@ -299,36 +246,6 @@ def test_measuring_this_runtime_loads_no_torch():
     code += "import sys; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
-
-
-def test_energy_is_that_of_whole_packages(tmp_path: Path):
-    for name, energy in (("intel-rapl:0", 900), ("intel-rapl:1", 10), ("intel-rapl:0:0", 5)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "energy_uj").write_text(f"{energy}000000\n")
-        (tmp_path / name / "max_energy_range_uj").write_text("1000000000\n")
-    meter = EnergyMeter(tmp_path)
-    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("2000000\n")  # began again at 1000 J
-    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("13000000\n")
-    assert meter.joules() == pytest.approx(102 + 3)
-    assert EnergyMeter(tmp_path / "none").joules() is None
-
-
-def test_peak_memory_is_that_of_the_process_alone():
-    ballast = np.ones(40_000_000)  # 320 MB, which a child must not inherit
-    code = "from edge_et.benchmarks.sensors import peak_memory_bytes; print(peak_memory_bytes())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 5e6 < int(done.stdout) < ballast.nbytes < peak_memory_bytes()
-
-
-def test_peak_memory_of_another_process_is_its_own():
-    code = "ballast = bytearray(60_000_000); print('ready', flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        assert 60e6 < peak_memory_bytes(child.pid) < 200e6
-        child.communicate(b"\n")
 
 
 def test_the_command_line_prints_one_document(tiny_bundle: Path, tmp_path: Path):

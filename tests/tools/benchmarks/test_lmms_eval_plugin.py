@@ -142,6 +142,14 @@ def test_what_the_runtime_cannot_do_is_refused(mini: Any):
         mini.generate_until_multi_round([])
 
 
-def test_only_ways_that_answer_can_be_chosen(plugin: ModuleType):
+def test_the_old_name_of_mode_works_and_warns(plugin: ModuleType):
+    with (
+        pytest.warns(DeprecationWarning, match="way= is called mode= now"),
+        pytest.raises(OptionError, match="mode='guess'"),
+    ):
+        plugin.EdgeET(way="guess")
+
+
+def test_only_modes_that_answer_can_be_chosen(plugin: ModuleType):
     with pytest.raises(OptionError, match="one of extract-think, extract-answer, caption-think"):
-        plugin.EdgeET(way="extraction")
+        plugin.EdgeET(mode="extraction")

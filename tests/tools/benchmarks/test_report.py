@@ -70,7 +70,7 @@ def sample(scale: float, phases: tuple[str, ...] = PHASES[2:], **changes: Any) -
     return Sample(**(content | changes))
 
 
-def configuration(*scales: float, name: str = "ours", **changes: Any) -> Configuration:
+def configuration(*scales: float, name: str = "edge-et", **changes: Any) -> Configuration:
     content = {
         "name": name,
         "note": "what it does",
@@ -205,7 +205,7 @@ def test_csv_holds_every_sample():
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
     assert len(rows) == sum(len(figure.values) for figure in figures(found))
     assert rows[0] == {
-        "configuration": "ours",
+        "configuration": "edge-et",
         "temperature": "cold",
         "measure": "phase import",
         "unit": "s",

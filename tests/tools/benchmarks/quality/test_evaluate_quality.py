@@ -16,10 +16,10 @@ from tiny.places import ROOT
 
 from edge_et.benchmarks.quality import grid as grids
 from edge_et.benchmarks.quality.asking import RETHINK, Model, Said, ask_model, open_answers, rethink
-from edge_et.benchmarks.quality.evaluate_quality import QuestionSet, default_ways, evaluate_grid
+from edge_et.benchmarks.quality.evaluate_quality import QuestionSet, default_modes, evaluate_grid
 from edge_et.benchmarks.quality.grid import Weights, grid_outcome
-from edge_et.benchmarks.quality.modes import EXTRACTION, WAYS, Asking, Reply, ask
-from edge_et.benchmarks.quality.outcome import ways_outcome
+from edge_et.benchmarks.quality.modes import EXTRACTION, MODES, Asking, Reply, ask
+from edge_et.benchmarks.quality.outcome import compare_modes
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question, read_questions
 from edge_et.bundle import load_bundle
 from edge_et.cli.bench_quality import quality
@@ -165,7 +165,7 @@ class Pipe:
     def think(self, question: str, extraction: object, **options: object) -> SimpleNamespace:
         self.thought.append((question, options.get("max_thinking_tokens")))
         usage = SimpleNamespace(seconds=0.25, generated_tokens=3)
-        return SimpleNamespace(text=self.text, reasoning="So.", usage=usage)
+        return SimpleNamespace(answer=self.text, reasoning="So.", usage=usage)
 
     def rethink(self, question: str, extraction: str) -> SimpleNamespace:
         text = RIGHT if RIGHT in extraction else self.text
@@ -186,23 +186,23 @@ def question(index: int, kind: str = "naming", **changes: Any) -> Question:
     return Question(key=f"k{index}", where=f"line {index}", kind=kind, text=f"Q{index}", **values)
 
 
-def test_one_extraction_serves_all_ways_that_use_it():
+def test_one_extraction_serves_all_modes_that_use_it():
     pipe = Pipe()
-    replies = ask(pipe, None, "What?", WAYS)  # type: ignore[arg-type]
+    replies = ask(pipe, None, "What?", MODES)  # type: ignore[arg-type]
     assert pipe.extracted == [recipe.EXTRACT_PROMPT, recipe.CAPTION_PROMPT]
     assert pipe.thought == [("What?", None), ("What?", 0), ("What?", None)]
-    assert list(replies) == list(WAYS)
+    assert list(replies) == list(MODES)
     assert replies["extract-think"].tokens == 5 + 3
     assert replies[EXTRACTION].text == ""
     assert replies["direct"].extraction == ""
 
 
 @pytest.mark.parametrize("name", ["tiny_bundle", "tiny_pair"])
-def test_ways_say_what_programs_are_told(name: str, request: pytest.FixtureRequest):
+def test_modes_say_what_programs_are_told(name: str, request: pytest.FixtureRequest):
     picture = Image.new("RGB", (40, 30), "green")
     with load(request.getfixturevalue(name), threads=1) as pipe:
         image = pipe.encode_image(picture)
-        replies = ask(pipe, image, "What is it?", WAYS)
+        replies = ask(pipe, image, "What is it?", MODES)
         whole = pipe.answer(image, "What is it?")
         hasty = pipe.answer(image, "What is it?", max_thinking_tokens=0)
         at_once = pipe.answer_directly(image, "What is it?")
@@ -254,6 +254,21 @@ def test_results_of_something_else_are_refused_and_left_alone(tmp_path: Path):
     assert path.read_text() == '{"mine": 1}\n'
 
 
+def test_results_of_earlier_versions_are_gone_on_with(tmp_path: Path):
+    path, asked = tmp_path / "results.jsonl", question(0)
+    path.write_text(
+        '{"question":"k0","text":"Q0","model":"fake 1","way":"direct","perceiver":"","reply":'
+        '{"text":"cat","extraction":"","reasoning":"","seconds":0.5,"tokens":2},"failed":""}\n'
+    )
+    before = path.read_bytes()
+    with open_answers(path) as answers:
+        said = answers.find("fake 1", "direct", asked)
+        assert said is not None
+        assert (said.mode, said.reply and said.reply.text) == ("direct", "cat")
+        answers.add(said)
+    assert path.read_bytes() == before * 2
+
+
 def test_a_broken_picture_is_not_asked_about_and_a_long_question_counts_as_wrong(tmp_path: Path):
     broken, fine = question(0, picture=Path("broken.png")), question(1)
     asked = QuestionSet(source="two", questions=[broken, fine])
@@ -269,8 +284,8 @@ def test_a_broken_picture_is_not_asked_about_and_a_long_question_counts_as_wrong
         said = answers.find("fake 1", "extract-think", fine)
         assert said is not None
         assert "512" in said.failed
-        outcome = ways_outcome(left.questions, "fake 1", ["extract-think", "direct"], answers)
-    assert outcome.overall.ways["extract-think"].right == 0
+        outcome = compare_modes(left.questions, "fake 1", ["extract-think", "direct"], answers)
+    assert outcome.overall.modes["extract-think"].right == 0
     assert outcome.costs["extract-think"].seconds == 0
 
 
@@ -279,17 +294,17 @@ def test_rows_are_kinds_and_differences_are_paired(tmp_path: Path):
     counting = [question(index, "all", accepted=("3",)) for index in range(8, 12)]
     questions = naming + counting
     with open_answers(tmp_path / "r.jsonl") as answers:
-        ask_model(model(Pipe()), questions, list(WAYS), answers)
-        found = ways_outcome(questions, "fake 1", ["direct", "extract-think", EXTRACTION], answers)
+        ask_model(model(Pipe()), questions, list(MODES), answers)
+        found = compare_modes(questions, "fake 1", ["direct", "extract-think", EXTRACTION], answers)
     assert [(r.kind, r.asked) for r in found.rows] == [("naming", 8), ("all", 4)]
-    assert found.rows[0].ways["extract-think"].share == 1
-    assert found.rows[1].ways["extract-think"].right == 0
-    assert found.rows[0].ways[EXTRACTION].share == 1
+    assert found.rows[0].modes["extract-think"].share == 1
+    assert found.rows[1].modes["extract-think"].right == 0
+    assert found.rows[0].modes[EXTRACTION].share == 1
     assert (found.overall.kind, found.overall.asked) == (None, 12)
-    assert found.overall.ways["extract-think"].right == 8
+    assert found.overall.modes["extract-think"].right == 8
     assert found.overall.guessing == pytest.approx(8 / 12)
     overall = {d.other: d for d in found.differences if d.kind is None}
-    assert overall["direct"].way == "extract-think"
+    assert overall["direct"].mode == "extract-think"
     assert overall["direct"].gain == pytest.approx(8 / 12)
     assert overall["direct"].interval[0] > 0
     assert overall[EXTRACTION].interval == (0, 0)
@@ -322,7 +337,7 @@ def grid_of(tmp_path: Path, rights: dict[tuple[str, str], list[bool]], **sizes: 
                         question=asked.key,
                         text=asked.text,
                         model=reasoner,
-                        way=RETHINK,
+                        mode=RETHINK,
                         perceiver=perceiver,
                         reply=reply,
                     )
@@ -423,9 +438,9 @@ def test_shared_files_are_counted_once(tiny_bundle: Path, tiny_pair: Path, tmp_p
 # The command line
 
 
-def test_the_command_line_knows_all_ways():
-    option = next(option for option in quality.params if option.name == "ways")
-    assert list(option.type.choices) == list(WAYS)  # type: ignore[attr-defined]
+def test_the_command_line_knows_all_modes():
+    option = next(option for option in quality.params if option.name == "modes")
+    assert list(option.type.choices) == list(MODES)  # type: ignore[attr-defined]
 
 
 def test_the_mini_is_asked_and_a_killed_run_goes_on(tmp_path: Path):
@@ -438,8 +453,8 @@ def test_the_mini_is_asked_and_a_killed_run_goes_on(tmp_path: Path):
         cat | {"choices": ["dog"]},
     )
     results = tmp_path / "results.jsonl"
-    command = ["--questions", path, "--results", results, "--way", "extraction", "--threads", "1"]
-    done = run(*command, "--way", "extract-think", "--json")
+    command = ["--questions", path, "--results", results, "--mode", "extraction", "--threads", "1"]
+    done = run(*command, "--mode", "extract-think", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == f"not asked: {path}, line 3: there are 1 choices, not 2 to 26\n"
     document = json.loads(done.stdout)
@@ -489,7 +504,7 @@ def test_the_grid_is_drawn(tiny_bundle: Path, tiny_pair: Path, folder: Path, tmp
         (["--questions", "none.jsonl", "--exam", "colour"], 2, "--exam and --each are for"),
         (["--questions", "none.jsonl", "--each", "3"], 2, "--exam and --each are for"),
         (["--questions", "none.jsonl"], 1, "cannot read none.jsonl"),
-        (["--way", "guess"], 2, "guess"),
+        (["--mode", "guess"], 2, "guess"),
         (["--perceivers", "mini", "--reasoners", "mini", "--plot", "a.gif"], 1, ".png or .svg"),
         (["stray"], 2, "unexpected extra argument"),
     ],
@@ -499,6 +514,15 @@ def test_wrong_use_is_told_in_a_line(arguments: list[str], status: int, said: st
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("old", [["--way", "guess"], ["--way=guess"]])
+def test_the_old_name_of_mode_works_and_warns(old: list[str], tmp_path: Path):
+    done = run(*old, cwd=tmp_path)
+    warning, *rest = done.stderr.splitlines()
+    assert warning.endswith("--way is called --mode now; the old name goes with edge-et 0.3")
+    assert "Invalid value for '--mode': 'guess'" in "".join(rest)
+    assert "--way" not in run("--help").stdout
 
 
 def test_options_of_latency_do_not_reach_quality():
@@ -521,6 +545,6 @@ def test_a_users_questions_need_no_tuning_packages():
 
 def test_direct_answers_are_asked_of_bundles_that_have_a_prompt(tiny_bundle: Path):
     bundle = load_bundle(tiny_bundle)
-    assert "direct" in default_ways(bundle)
+    assert "direct" in default_modes(bundle)
     silent = msgspec.structs.replace(bundle.manifest, direct=None)
-    assert "direct" not in default_ways(SimpleNamespace(manifest=silent))  # type: ignore[arg-type]
+    assert "direct" not in default_modes(SimpleNamespace(manifest=silent))  # type: ignore[arg-type]

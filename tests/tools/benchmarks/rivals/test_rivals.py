@@ -76,17 +76,17 @@ def run(bundle: Bundle, key: str, program: Path | None = None) -> Document:
 
 def check_same_work(document: Document, bundle: Bundle) -> Configuration:
     """Assert that a rival did what the runtime did, and return what was measured of it."""
-    ours, rival = document.configurations
+    runtime, rival = document.configurations
     assert rival.absent is None
     tokenizer = Tokenizer(bundle.path(bundle.manifest.perceiver.tokenizer))
     marker = len(tokenizer.encode(forced_marker("Answer:", "prose")))
     for temperature in ("cold", "first", "second"):
-        (mine,), (theirs,) = ours.samples(temperature), rival.samples(temperature)
+        (mine,), (theirs,) = runtime.samples(temperature), rival.samples(temperature)
         a, b = mine.tokens, theirs.tokens
         assert (b.image, b.extraction, b.thinking, b.answer) == (16, 6, 5, 3)
         assert b.prompt_evaluated + b.prompt_reused == a.prompt_evaluated + a.prompt_reused
         stage_2 = b.handover_evaluated + b.handover_reused
-        # The answer marker is in ours alone; it is read with the last word of the reasoning.
+        # The answer marker is in the runtime alone; it is read with the last word of the reasoning.
         assert a.handover_evaluated + a.handover_reused - stage_2 == marker + 1
         assert sum(theirs.phases_s.values()) == pytest.approx(theirs.total_s)
         assert min(theirs.phases_s.values()) >= 0

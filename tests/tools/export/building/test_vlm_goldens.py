@@ -175,7 +175,7 @@ def test_logits_and_greedy_tokens_of_the_whole_prompt(
     written = []
     for _ in expected["greedy"]:
         written.append(int(np.argmax(context.logits)))
-        context.append(written[-1])
+        context.decode(written[-1])
     assert written == expected["greedy"].tolist()
 
 

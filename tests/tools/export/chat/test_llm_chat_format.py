@@ -8,10 +8,9 @@ from tiny.places import GOLDEN
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from edge_et.bundle import ChatSpec
-from edge_et.export.building.stage_specs import Talker, plan_stages
-from edge_et.export.chat.llm_chat_format import ThoughtMarks, read_text_chat
+from edge_et.export.chat.llm_chat_format import ThoughtTokens, read_llm_chat_format
 from edge_et.export.chat.vlm_chat_format import load_tokenizer
-from edge_et.export.errors import AssemblyError, UnsupportedModelError, VocabularyError
+from edge_et.export.errors import UnsupportedModelError, VocabularyError
 from edge_et.llm import Plain, TokenSegment, Trusted, system_turn, to_segments, user_turn
 from edge_et.llm import Tokenizer as RuntimeTokenizer
 
@@ -44,21 +43,21 @@ def save_tokenizer(folder: Path, template: str | None, eos: list[int] | int | No
 
 
 def test_qwen3_marks_its_thoughts() -> None:
-    found = read_text_chat(CHECKPOINT)
+    found = read_llm_chat_format(CHECKPOINT)
     assert found.chat == ChatSpec(
         turn_start="<|im_start|>{role}\n",
         turn_end="<|im_end|>\n",
         system=None,
         stop_tokens=("<|im_end|>", "<|endoftext|>"),
     )
-    assert found.thoughts == ThoughtMarks(
+    assert found.thoughts == ThoughtTokens(
         start="<think>", end="</think>", skip="<think>\n\n</think>\n\n"
     )
 
 
 @pytest.mark.parametrize("think", [True, False])
 def test_the_runtime_writes_the_tokens_of_the_template(think: bool) -> None:
-    found = read_text_chat(CHECKPOINT)
+    found = read_llm_chat_format(CHECKPOINT)
     tokenizer = load_tokenizer(CHECKPOINT)
     words = "Description: two na\u00efve  caf\u00e9s\n\nQuestion: \u6771\u4eac?"
     expected = tokenizer.apply_chat_template(
@@ -73,22 +72,22 @@ def test_the_runtime_writes_the_tokens_of_the_template(think: bool) -> None:
 
 
 def test_what_a_template_says_to_itself_becomes_the_system_turn(tmp_path: Path) -> None:
-    found = read_text_chat(save_tokenizer(tmp_path, DEFAULT_SYSTEM))
+    found = read_llm_chat_format(save_tokenizer(tmp_path, DEFAULT_SYSTEM))
     assert found.chat.system == "You help."
     assert found.thoughts is None
-    assert read_text_chat(save_tokenizer(tmp_path, CHATML)).chat.system is None
+    assert read_llm_chat_format(save_tokenizer(tmp_path, CHATML)).chat.system is None
 
 
 def test_stop_tokens_are_those_of_the_generation_config(tmp_path: Path) -> None:
     folder = save_tokenizer(tmp_path, CHATML)
-    assert read_text_chat(folder).chat.stop_tokens == ("<|im_end|>",)
+    assert read_llm_chat_format(folder).chat.stop_tokens == ("<|im_end|>",)
     (folder / "generation_config.json").write_text('{"eos_token_id": [1, 0]}')
-    assert read_text_chat(folder).chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")
+    assert read_llm_chat_format(folder).chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")
     (folder / "generation_config.json").write_text('{"eos_token_id": [1, 40]}')
     with pytest.raises(UnsupportedModelError, match=r"\[1, 40\] that end a text"):
-        read_text_chat(folder)
+        read_llm_chat_format(folder)
     with pytest.raises(UnsupportedModelError, match=r"that end a text"):
-        read_text_chat(save_tokenizer(tmp_path / "none", CHATML, eos=None))
+        read_llm_chat_format(save_tokenizer(tmp_path / "none", CHATML, eos=None))
 
 
 @pytest.mark.parametrize(
@@ -107,87 +106,11 @@ def test_templates_that_no_bundle_can_hold(
     tmp_path: Path, template: str | None, match: str
 ) -> None:
     with pytest.raises(UnsupportedModelError, match=match):
-        read_text_chat(save_tokenizer(tmp_path, template))
+        read_llm_chat_format(save_tokenizer(tmp_path, template))
 
 
 def test_a_damaged_tokenizer_is_told(tmp_path: Path) -> None:
     folder = save_tokenizer(tmp_path, CHATML)
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(VocabularyError, match="cannot be loaded"):
-        read_text_chat(folder)
-
-
-def talker(parameters: float, *, thinks: bool = False, longest: int = 40_960) -> Talker:
-    found = read_text_chat(CHECKPOINT)
-    return Talker(
-        chat=found.chat,
-        tokenizer=RuntimeTokenizer(CHECKPOINT / "tokenizer.json"),
-        parameters=int(parameters),
-        longest=longest,
-        thoughts=found.thoughts if thinks else None,
-        image_prefix="{image}\n",
-    )
-
-
-def test_two_models_get_the_papers_prompts_and_budgets() -> None:
-    stages = plan_stages(talker(6e8), talker(1.7e9, thinks=True), 8829, None)
-    assert stages.extract.prompt.startswith("{image}\nDescribe the fine-grained content of the")
-    assert stages.extract.prompt.endswith("Especially, pay attention to {hint}.")
-    assert (stages.extract.max_extraction_tokens, stages.extract.sampling.temperature) == (1024, 0)
-    thoughts = stages.think.thoughts
-    assert thoughts is not None
-    assert thoughts.default
-    assert stages.extract.hint is not None
-    assert (thoughts.max_thinking_tokens, stages.think.max_answer_tokens) == (4096, 1024)
-    sampling = thoughts.sampling, stages.think.sampling
-    assert [(s.temperature, s.top_p, s.top_k) for s in sampling] == [
-        (0.6, 0.95, 20),
-        (0.7, 0.8, 20),
-    ]
-    assert thoughts.prompt.startswith("You are an excellent text-based reasoning expert.")
-    assert "\n\nDescription: {extraction}\nQuestion: {question}\nPlease reason" in thoughts.prompt
-    assert "Answer directly with the option's letter" in stages.think.prompt
-    assert stages.reasoner_context is not None
-    assert 4096 + 2 * 1024 < stages.reasoner_context < 4096 + 3 * 1024
-    assert 8829 + 1024 < stages.perceiver_context < 8829 + 1024 + 1024
-
-
-def test_small_reasoners_do_not_think_unless_asked() -> None:
-    stages = plan_stages(talker(6e8), talker(6e8, thinks=True), 730, None)
-    assert stages.think.thoughts is not None
-    assert not stages.think.thoughts.default
-    assert stages.extract.hint is None
-
-
-def test_a_reasoner_without_marks_reasons_in_words() -> None:
-    stages = plan_stages(talker(6e8), talker(1.5e9), 730, None)
-    assert stages.think.thoughts is None
-    assert "Please reason step by step" in stages.think.prompt
-
-
-def test_one_model_goes_on_in_its_conversation() -> None:
-    stages = plan_stages(talker(6e8, thinks=True), None, 730, None)
-    assert stages.think.thoughts is None
-    assert stages.think.sees == "conversation"
-    assert stages.think.prompt.startswith("Question: {question}\nAnswer directly")
-    assert stages.reasoner_context is None
-    assert stages.perceiver_context > 730 + 3 * 1024
-
-
-def test_a_shorter_context_leaves_less_for_thinking() -> None:
-    stages = plan_stages(talker(6e8), talker(1.7e9, thinks=True), 730, 4096)
-    assert stages.think.thoughts is not None
-    assert 1024 < stages.think.thoughts.max_thinking_tokens < 2048
-    assert stages.reasoner_context == 4096
-    assert stages.perceiver_context < 4096
-    limited = plan_stages(talker(6e8), talker(1.7e9, thinks=True, longest=4096), 730, None)
-    assert limited == stages
-
-
-def test_a_context_that_is_too_short_is_refused_with_numbers() -> None:
-    with pytest.raises(AssemblyError, match=r"4096 tokens is too short: 8829 image .* need \d{5};"):
-        plan_stages(talker(6e8), talker(1.7e9, thinks=True), 8829, 4096)
-    with pytest.raises(AssemblyError, match="too short"):
-        plan_stages(talker(6e8), talker(1.7e9, thinks=True), 729, 2048)
-    with pytest.raises(AssemblyError, match="too short"):
-        plan_stages(talker(6e8), None, 8829, 10_240)
+        read_llm_chat_format(folder)

@@ -11,10 +11,14 @@ from tiny.vlm import LLAVA, ONEVISION, edit_config
 from edge_et.bundle import ChatSpec
 from edge_et.export.chat.prompt_tokens import (
     QUESTIONS,
-    picture_prompts_that_differ,
-    text_prompts_that_differ,
+    llm_prompts_that_differ,
+    vlm_prompts_that_differ,
 )
-from edge_et.export.chat.vlm_chat_format import ChatFormat, qwen_1_5_format, template_format
+from edge_et.export.chat.vlm_chat_format import (
+    VlmChatFormat,
+    checkpoint_template_format,
+    qwen_1_5_format,
+)
 from edge_et.export.errors import AssemblyError, UnreadableCheckpointError, VocabularyError
 
 PROMPT = "Describe it. Especially, pay attention to {question}."
@@ -38,7 +42,7 @@ def test_the_template_of_llava_next() -> None:
     found = qwen_1_5_format(LLAVA)
     assert found.image_prefix == "{image}\n"
     assert found.chat.system == "You are a helpful assistant."
-    assert picture_prompts_that_differ(LLAVA, found, found.image_prefix + PROMPT) == []
+    assert vlm_prompts_that_differ(LLAVA, found, found.image_prefix + PROMPT) == []
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -50,8 +54,8 @@ def test_a_template_of_llava_hf(onevision: Path, legacy: bool) -> None:
         )
     else:
         (onevision / "chat_template.jinja").write_text(LLAVA_HF_TEMPLATE)
-    found = template_format(onevision)
-    assert found == ChatFormat(
+    found = checkpoint_template_format(onevision)
+    assert found == VlmChatFormat(
         chat=ChatSpec(
             turn_start="<|im_start|>{role}",
             turn_end="<|im_end|>",
@@ -63,23 +67,26 @@ def test_a_template_of_llava_hf(onevision: Path, legacy: bool) -> None:
         text_prefix=" \n",
         template="checkpoint",
     )
-    assert picture_prompts_that_differ(onevision, found, found.image_prefix + PROMPT) == []
+    assert vlm_prompts_that_differ(onevision, found, found.image_prefix + PROMPT) == []
 
 
 def test_prompts_that_differ_are_told(onevision: Path) -> None:
-    for folder, found in ((LLAVA, qwen_1_5_format(LLAVA)), (onevision, template_format(onevision))):
+    for folder, found in (
+        (LLAVA, qwen_1_5_format(LLAVA)),
+        (onevision, checkpoint_template_format(onevision)),
+    ):
         prompt = found.image_prefix + PROMPT
-        assert picture_prompts_that_differ(folder, found, prompt) == []
+        assert vlm_prompts_that_differ(folder, found, prompt) == []
         other = msgspec.structs.replace(found.chat, system="You are a helpful assistant")
-        changed = ChatFormat(
+        changed = VlmChatFormat(
             chat=other,
             image_prefix=found.image_prefix,
             text_prefix=found.text_prefix,
             template=found.template,
         )
-        assert picture_prompts_that_differ(folder, changed, prompt) == list(QUESTIONS)
+        assert vlm_prompts_that_differ(folder, changed, prompt) == list(QUESTIONS)
         with pytest.raises(AssemblyError, match=r"has to begin with '\{image\}\\n'"):
-            picture_prompts_that_differ(folder, found, "{image}" + PROMPT)
+            vlm_prompts_that_differ(folder, found, "{image}" + PROMPT)
 
 
 @pytest.mark.parametrize("skip", [None, "<think>\n\n</think>\n\n"])
@@ -91,11 +98,11 @@ def test_prompts_of_a_reasoner(skip: str | None) -> None:
         stop_tokens=("<|im_end|>",),
     )
     prompt = "Description: {extraction}\nQuestion: {question}\nAnswer directly."
-    assert text_prompts_that_differ(LLAVA, chat, prompt, skip=skip) == []
+    assert llm_prompts_that_differ(LLAVA, chat, prompt, skip=skip) == []
     spoken_to = msgspec.structs.replace(chat, system="Be brief.")
-    assert text_prompts_that_differ(LLAVA, spoken_to, prompt, skip=skip) == []
+    assert llm_prompts_that_differ(LLAVA, spoken_to, prompt, skip=skip) == []
     other = msgspec.structs.replace(chat, turn_end="<|im_end|>")
-    assert text_prompts_that_differ(LLAVA, other, prompt, skip=skip) == list(QUESTIONS)
+    assert llm_prompts_that_differ(LLAVA, other, prompt, skip=skip) == list(QUESTIONS)
 
 
 def test_a_normaliser_that_the_tokenizer_lacks_is_noticed(onevision: Path) -> None:
@@ -108,8 +115,8 @@ def test_a_normaliser_that_the_tokenizer_lacks_is_noticed(onevision: Path) -> No
     settings = json.loads(config.read_text())
     settings["added_tokens_decoder"][str(image["id"])]["lstrip"] = True
     config.write_text(json.dumps(settings))
-    found = template_format(onevision)
-    differing = picture_prompts_that_differ(onevision, found, found.image_prefix + PROMPT)
+    found = checkpoint_template_format(onevision)
+    differing = vlm_prompts_that_differ(onevision, found, found.image_prefix + PROMPT)
     assert differing == list(QUESTIONS)
 
 
@@ -117,13 +124,13 @@ def test_stop_tokens_come_from_the_config_where_generation_is_not_configured(
     onevision: Path,
 ) -> None:
     (onevision / "generation_config.json").unlink()
-    assert template_format(onevision).chat.stop_tokens == ("<|im_end|>",)
+    assert checkpoint_template_format(onevision).chat.stop_tokens == ("<|im_end|>",)
     text = json.loads((onevision / "config.json").read_text())["text_config"]
     edit_config(onevision, text_config=text | {"eos_token_id": [1974, 1976]})
-    assert template_format(onevision).chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")
+    assert checkpoint_template_format(onevision).chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")
     edit_config(onevision, eos_token_id=7)
     with pytest.raises(UnreadableCheckpointError, match="ends at 7"):
-        template_format(onevision)
+        checkpoint_template_format(onevision)
 
 
 def test_formats_that_are_refused(onevision: Path) -> None:
@@ -135,10 +142,10 @@ def test_formats_that_are_refused(onevision: Path) -> None:
     ):
         template.write_text(text)
         with pytest.raises(VocabularyError, match=match):
-            template_format(onevision)
+            checkpoint_template_format(onevision)
     template.unlink()
     with pytest.raises(VocabularyError, match="cannot be rendered"):
-        template_format(onevision)
+        checkpoint_template_format(onevision)
     (onevision / "tokenizer.json").write_text("{}")
     with pytest.raises(VocabularyError, match="tokenizer"):
-        template_format(onevision)
+        checkpoint_template_format(onevision)

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,8 @@ import pytest
 from huggingface_hub import constants
 from tiny.hub import COMMIT, Hub, Repository, running_hub, use_hub
 
-from edge_et.export.building.disk_space import require_disk
 from edge_et.export.checkpoint.hub import fetch_checkpoint, files_to_fetch, find_checkpoint
 from edge_et.export.errors import (
-    DiskSpaceError,
     HubAccessError,
     HubConnectionError,
     HubFileError,
@@ -230,15 +227,3 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert find_checkpoint(str(folder)).version != found.version
     with pytest.raises(UnreadableCheckpointError, match="hf:owner/name"):
         find_checkpoint(str(tmp_path / "missing"))
-
-
-def test_room_on_disk_is_counted_by_file_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10, 0, 3_000_000_000))
-    places = tmp_path / "cache" / "deeper", tmp_path / "out"
-    require_disk([(places[0], 1_000_000_000), (places[1], 2_000_000_000)])
-    with pytest.raises(DiskSpaceError, match=r"needs 3\.00 GB and has 3\.00 GB") as caught:
-        require_disk([(places[0], 1_000_000_000), (places[1], 2_000_000_001)])
-    assert (caught.value.needed_bytes, caught.value.free_bytes) == (3_000_000_001, 3_000_000_000)

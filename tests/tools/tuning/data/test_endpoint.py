@@ -234,7 +234,7 @@ def test_a_description_that_cannot_be_used_fails_the_row(server: Server, reply: 
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "edge_et", "tuning", "make-data", *map(str, arguments)]
+    return [sys.executable, "-m", "edge_et", "train", "make-data", *map(str, arguments)]
 
 
 def start(server: Server, folder: Path) -> subprocess.Popen[str]:

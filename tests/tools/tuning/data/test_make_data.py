@@ -15,7 +15,7 @@ from edge_et.tuning.data.describers import (
     Description,
     RowError,
 )
-from edge_et.tuning.data.description_log import Journal
+from edge_et.tuning.data.description_log import DescriptionLog
 from edge_et.tuning.data.extraction_records import ExtractionRecord, read_records
 from edge_et.tuning.data.instructions import (
     BrokenRow,
@@ -24,7 +24,7 @@ from edge_et.tuning.data.instructions import (
     picture_path,
     read_instructions,
 )
-from edge_et.tuning.data.make_data import journal_path, make_data, rejected_path
+from edge_et.tuning.data.make_data import log_path, make_data, rejected_path
 from edge_et.tuning.data.statements import holding, statement
 from edge_et.tuning.mini.truth_describer import TruthDescriber
 
@@ -324,12 +324,12 @@ def test_a_growing_data_set_costs_only_what_is_new(folder: Path):
 def test_a_torn_line_is_made_again(folder: Path):
     rows = [{**ROW, "answer": f"{k}"} for k in range(3)]
     expected = run(folder, FakeDescriber(), *rows)
-    journal = journal_path(folder / "out.jsonl")
-    journal.write_bytes(journal.read_bytes()[:-9])
+    log = log_path(folder / "out.jsonl")
+    log.write_bytes(log.read_bytes()[:-9])
     again = FakeDescriber()
     assert run(folder, again, *rows) == expected
     assert again.asked == ["row-3"]
-    assert len(journal.read_text().splitlines()) == 3
+    assert len(log.read_text().splitlines()) == 3
 
 
 def test_an_interrupted_run_leaves_no_output_but_goes_on(folder: Path):
@@ -347,7 +347,7 @@ def test_a_foreign_journal_is_refused_and_left_alone(tmp_path: Path):
     path = tmp_path / "x.journal.jsonl"
     path.write_text('{"mine": 1}\nand more')
     with pytest.raises(TuningError, match="line 1 was not written by make-data"):
-        Journal(path)
+        DescriptionLog(path)
     assert path.read_text() == '{"mine": 1}\nand more'
 
 
