@@ -20,16 +20,13 @@ from edge_et.options import (
     parse_options,
     with_options,
 )
+from edge_et.pipeline.context_fit import check_fits_at_once, check_length
 from edge_et.pipeline.image_cost import Calibration, ImageCost, image_cost
 from edge_et.pipeline.lock import PipelineLock
+from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request, check_text
 from edge_et.pipeline.session import Session
-from edge_et.pipeline.two_stage_call import (
-    Models,
-    TwoStageCall,
-    check_length,
-    complete_answer,
-)
+from edge_et.pipeline.two_stage_call import TwoStageCall, complete_answer
 from edge_et.results import Answer, Event, Extraction, PhaseUsage, Thought
 from edge_et.stages import drain
 from edge_et.store import Snapshots
@@ -327,7 +324,7 @@ class ExtractThink:
         budget = request.direct_tokens(direct)
 
         def check(tokens: ImageTokens) -> None:
-            call.check_fits_at_once(tokens, direct.prompt, budget)
+            check_fits_at_once(self._models, request, tokens, direct.prompt, budget)
 
         with self._call():
             tokens, usage = self._encoder.encode(image, request.options, check)

@@ -22,8 +22,8 @@ from edge_et.llm import (
 )
 from edge_et.options import KvType
 from edge_et.pipeline.extract_think import ExtractThink
+from edge_et.pipeline.models import Models
 from edge_et.pipeline.settings import Settings
-from edge_et.pipeline.two_stage_call import Models
 from edge_et.stages import HINT_PLACEHOLDER
 from edge_et.store import Snapshots
 

@@ -5,13 +5,20 @@ Pictures, callers and what is told to them are not known here.
 """
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from edge_et.bundle import HintSpec, Manifest
-from edge_et.errors import PromptTooLongError
-from edge_et.generation import ChatModel, Deadline
+from edge_et.bundle import Manifest
+from edge_et.generation import Deadline
 from edge_et.image import ImageTokens
 from edge_et.llm import ROW_GROUP, count_positions
+from edge_et.pipeline.context_fit import (
+    asks_for_hint,
+    check_fits,
+    check_length,
+    given_hint,
+    stage_2_positions,
+)
+from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
 from edge_et.results import (
     Answer,
@@ -23,49 +30,19 @@ from edge_et.results import (
     Thought,
 )
 from edge_et.stages import (
-    HINT_PLACEHOLDER,
     RESERVED_ANSWER_TOKENS,
     Hint,
     IncrementalPrefill,
-    Thinking,
     answer_at_once,
     ask_for_hint,
     extract,
     fit_hint,
-    hint_prompt,
     image_prompt,
     think,
     thinking_prompt,
     timed,
     told_conversation,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Models:
-    """Who takes part.
-
-    Attributes:
-        perceiver: reads image tokens.
-        reasoner: thinks, in a cache of its own; None lets the perceiver do it, behind stage 1.
-        hint_model: is asked for hints, in a cache of its own; None where the bundle has none
-            written.
-    """
-
-    perceiver: ChatModel
-    reasoner: ChatModel | None = None
-    hint_model: ChatModel | None = None
-
-    @property
-    def thinking_model(self) -> ChatModel:
-        """Who runs stage 2."""
-        return self.reasoner or self.perceiver
-
-    def forget(self) -> None:
-        """Empty all caches."""
-        for chat_model in (self.perceiver, self.reasoner, self.hint_model):
-            if chat_model is not None:
-                chat_model.forget()
 
 
 class TwoStageCall:
@@ -89,10 +66,10 @@ class TwoStageCall:
         self._ahead: IncrementalPrefill | None = None
         self._without_thinking = request.thinking.without_thinking(request.plain_sampling)
         self._deadline_hit = False
-        self._rest = self._rest_positions(request.thinking)
+        self._rest = stage_2_positions(models, request, request.thinking)
 
     def check_fits(self, image: ImageTokens) -> None:
-        """Refuse a question before anything is evaluated if its stages may not fit.
+        """Refuse the question before anything is evaluated; see `edge_et.pipeline.context_fit`.
 
         Args:
             image: the picture.
@@ -100,30 +77,7 @@ class TwoStageCall:
         Raises:
             PromptTooLongError: a context is too short for the prompts and budgets.
         """
-        request, models = self._request, self._models
-        asked = self._asks_for_hint()
-        if asked is not None:
-            hint_model, spec = asked
-            prompt = hint_prompt(hint_model, spec, self._manifest.think, request.question)
-            check_length(hint_model, count_positions(prompt) + spec.max_hint_tokens)
-        hint = "" if asked else self._given_hint()
-        template = self._manifest.extract.prompt
-        prompt = image_prompt(models.perceiver, template, image, request.question, hint)
-        first = count_positions(prompt) + request.extraction_tokens
-        if asked is not None:
-            first += asked[1].max_hint_tokens * template.count(HINT_PLACEHOLDER)
-        # Tokens of one model; the other may need some more, and is asked again in stage 2.
-        second = max(
-            self._rest + request.thinking.budget.thinking,
-            self._rest_positions(self._without_thinking),
-        )
-        second += request.thinking.budget.answer
-        second += request.extraction_tokens * request.thinking.template.count("{extraction}")
-        if models.reasoner is None:
-            check_length(models.perceiver, first + second)
-        else:
-            check_length(models.perceiver, first)
-            check_length(models.reasoner, second)
+        check_fits(self._manifest, self._models, self._request, image)
 
     def run(
         self, image: ImageTokens
@@ -142,9 +96,9 @@ class TwoStageCall:
 
     def find_hint(self) -> Hint:
         """Return what stage 1 is to pay attention to, asking for it if need be."""
-        asked = self._asks_for_hint()
+        asked = asks_for_hint(self._manifest, self._models, self._request)
         if asked is None:
-            return Hint(text=self._given_hint())
+            return Hint(text=given_hint(self._manifest, self._request))
         hint_model, spec = asked
         hint = ask_for_hint(
             hint_model,
@@ -198,7 +152,7 @@ class TwoStageCall:
         """
         if self._models.reasoner is not None:
             return Extraction(text=text, tokens=(), conversation=(), usage=PhaseUsage())
-        hint = self._given_hint()
+        hint = given_hint(self._manifest, self._request)
         conversation = told_conversation(
             self._models.perceiver,
             self._manifest.extract.prompt,
@@ -244,21 +198,6 @@ class TwoStageCall:
         )
         return replace(thought, usage=usage)
 
-    def check_fits_at_once(self, image: ImageTokens, template: str, budget: int) -> None:
-        """Refuse a question for the one-stage baseline before anything is evaluated.
-
-        Args:
-            image: the picture.
-            template: the user's turn.
-            budget: most tokens of the answer.
-
-        Raises:
-            PromptTooLongError: prompt and budget do not fit.
-        """
-        chat_model = self._models.perceiver
-        prompt = image_prompt(chat_model, template, image, self._request.question)
-        check_length(chat_model, count_positions(prompt) + budget)
-
     def answer_at_once(
         self, image: ImageTokens, template: str, budget: int
     ) -> Generator[AnswerToken, None, Thought]:
@@ -275,25 +214,6 @@ class TwoStageCall:
             answer_at_once(chat_model, prompt, budget, request.plain_sampling, self._deadline)
         )
 
-    def _asks_for_hint(self) -> tuple[ChatModel, HintSpec] | None:
-        """Return who is asked for a hint, and how; None where nobody has to be."""
-        spec, hint_model = self._manifest.extract.hint, self._models.hint_model
-        placed = HINT_PLACEHOLDER in self._manifest.extract.prompt
-        if spec is None or hint_model is None or self._request.hint is not None or not placed:
-            return None
-        return hint_model, spec
-
-    def _given_hint(self) -> str:
-        hint = self._request.hint or self._request.question
-        return fit_hint(self._manifest.extract.prompt, hint)
-
-    def _rest_positions(self, thinking: Thinking) -> int:
-        """Return the positions of stage 2 that have to be read, but for the extraction."""
-        chat_model = self._models.thinking_model
-        earlier = () if self._models.reasoner is None else None
-        prompt = thinking_prompt(chat_model, thinking, self._request.question, "", earlier)
-        return count_positions(prompt) + thinking.closing_positions(chat_model.tokenizer)
-
     def _should_stop(self) -> bool:
         """Return whether stage 2 has to begin now if it is to end in time.
 
@@ -307,20 +227,6 @@ class TwoStageCall:
         )
         self._deadline_hit |= should_stop
         return should_stop
-
-
-def check_length(chat_model: ChatModel, positions: int) -> None:
-    """Refuse what a chat model's cache cannot hold.
-
-    Args:
-        chat_model: whose cache.
-        positions: the most that are needed.
-
-    Raises:
-        PromptTooLongError: the cache is too short.
-    """
-    if positions > chat_model.kv_cache.context_length:
-        raise PromptTooLongError(positions, chat_model.kv_cache.context_length)
 
 
 def complete_answer(

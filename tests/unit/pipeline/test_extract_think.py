@@ -19,7 +19,7 @@ from edge_et.image import ImageTokens
 from edge_et.llm import Tokenizer
 from edge_et.options import AnswerOptions
 from edge_et.pipeline import ExtractThink
-from edge_et.pipeline.two_stage_call import Models
+from edge_et.pipeline.models import Models
 from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
 
 IMAGE = np.full((9, 9, 3), 40, np.uint8)

@@ -20,7 +20,7 @@ from edge_et.image import ImageTokens
 from edge_et.llm import Tokenizer
 from edge_et.options import parse_options
 from edge_et.pipeline import ExtractThink, Request
-from edge_et.pipeline.two_stage_call import Models
+from edge_et.pipeline.models import Models
 from edge_et.results import Answer, ExtractionToken
 
 IMAGE = np.full((9, 9, 3), 40, np.uint8)

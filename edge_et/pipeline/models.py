@@ -1,0 +1,32 @@
+"""The models of one loaded bundle, by what they do in a call."""
+
+from dataclasses import dataclass
+
+from edge_et.generation import ChatModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Who takes part.
+
+    Attributes:
+        perceiver: reads image tokens.
+        reasoner: thinks, in a cache of its own; None lets the perceiver do it, behind stage 1.
+        hint_model: is asked for hints, in a cache of its own; None where the bundle has none
+            written.
+    """
+
+    perceiver: ChatModel
+    reasoner: ChatModel | None = None
+    hint_model: ChatModel | None = None
+
+    @property
+    def thinking_model(self) -> ChatModel:
+        """Who runs stage 2."""
+        return self.reasoner or self.perceiver
+
+    def forget(self) -> None:
+        """Empty all caches."""
+        for chat_model in (self.perceiver, self.reasoner, self.hint_model):
+            if chat_model is not None:
+                chat_model.forget()
