@@ -11,7 +11,7 @@ from edge_et.benchmarks.quality.questions import Question, question_key
 from edge_et.export.steps import Progress, needing_extra, no_progress
 
 with needing_extra("tuning"):
-    from edge_et.tuning.mini.assets.kit import scene_kit
+    from edge_et.tuning.mini.assets.scene_kit import scene_kit
     from edge_et.tuning.mini.exams import EXAMS, find_exam, questions
 
 

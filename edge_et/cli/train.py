@@ -13,7 +13,7 @@ from edge_et.cli.train_own import own
 from edge_et.cli.train_photographs import failures, photographs
 
 if TYPE_CHECKING:
-    from edge_et.tuning.mini.scenes.mix import Family
+    from edge_et.tuning.mini.scenes.draw_scene import Family
 
 PATH = click.Path(path_type=Path)
 
@@ -45,8 +45,8 @@ def scenes(
     """Draw a sheet of 24 scenes to the PNG file OUT, to see what the model learns from."""
     from PIL import Image
 
-    from edge_et.tuning.mini.assets.kit import scene_kit
-    from edge_et.tuning.mini.scenes.mix import render_scene
+    from edge_et.tuning.mini.assets.scene_kit import scene_kit
+    from edge_et.tuning.mini.scenes.draw_scene import render_scene
     from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS
 
     kit = scene_kit(assets, held_out=held_out)

@@ -88,7 +88,7 @@ def _ask(
     import dataclasses
 
     import edge_et
-    from edge_et.tuning.mini.assets.kit import scene_kit
+    from edge_et.tuning.mini.assets.scene_kit import scene_kit
     from edge_et.tuning.mini.evaluate_scenes import take_exam
     from edge_et.tuning.mini.exams import EXAMS, find_exam
 

@@ -57,7 +57,7 @@ def failures(results: tuple[Path, ...], out: Path, mode: str, assets: Path) -> N
     import dataclasses
 
     from edge_et.tuning.evaluation.evaluate import read_trials
-    from edge_et.tuning.mini.assets.kit import scene_kit
+    from edge_et.tuning.mini.assets.scene_kit import scene_kit
     from edge_et.tuning.mini.evaluate_scenes import write_failures
 
     trials = read_trials(results)

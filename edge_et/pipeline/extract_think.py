@@ -22,8 +22,8 @@ from edge_et.options import (
 )
 from edge_et.pipeline.context_fit import check_fits_at_once, check_length
 from edge_et.pipeline.image_cost import Calibration, ImageCost, image_cost
-from edge_et.pipeline.lock import PipelineLock
 from edge_et.pipeline.models import Models
+from edge_et.pipeline.pipeline_lock import PipelineLock
 from edge_et.pipeline.request import Request, check_text
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.two_stage_call import TwoStageCall, complete_answer

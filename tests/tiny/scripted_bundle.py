@@ -8,7 +8,7 @@ import msgspec
 from PIL import Image
 
 from edge_et.tuning.mini import recipe
-from edge_et.tuning.mini.scenes.mix import SceneKit
+from edge_et.tuning.mini.scenes.draw_scene import SceneKit
 from tiny.icons import Squares
 
 FONTS = (Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"),)

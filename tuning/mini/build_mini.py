@@ -32,13 +32,13 @@ from edge_et.export.vision.export_tower import export_tower
 from edge_et.quantize.quantize_vision import quantize_vision
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.assets.icons import ICON_SETS
-from edge_et.tuning.mini.assets.kit import scene_kit
+from edge_et.tuning.mini.assets.scene_kit import scene_kit
 from edge_et.tuning.mini.concepts import TRAINING_STYLES
 from edge_et.tuning.mini.language_model import LLM_FILE, LLM_PACKAGE, build_tokenizer, find_llm
 from edge_et.tuning.mini.ocr.attach import attach_reader
 from edge_et.tuning.mini.ocr.graph import PrintReader
 from edge_et.tuning.mini.ocr.weights import READER_PACKAGE, READER_VERSION
-from edge_et.tuning.mini.scenes.mix import render_scene
+from edge_et.tuning.mini.scenes.draw_scene import render_scene
 from edge_et.tuning.mini.scenes.scene import FIRST_HELD_OUT_SEED
 from edge_et.tuning.mini.vision.backbone import (
     PIXEL_MEAN,

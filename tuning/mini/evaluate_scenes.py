@@ -14,7 +14,7 @@ from edge_et.tuning.mini.exams import EXAMS, SceneExam, questions
 
 if TYPE_CHECKING:
     from edge_et.pipeline import ExtractThink
-    from edge_et.tuning.mini.scenes.mix import SceneKit
+    from edge_et.tuning.mini.scenes.draw_scene import SceneKit
 
 
 def exam_with(exam: SceneExam, kit: SceneKit) -> Exam:

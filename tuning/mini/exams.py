@@ -11,7 +11,7 @@ from PIL import Image
 from edge_et.errors import TuningError
 from edge_et.tuning.mini.facts import ChartFacts, Facts, ObjectFacts
 from edge_et.tuning.mini.questions.ask import ask
-from edge_et.tuning.mini.scenes.mix import Family, SceneKit, render_scene
+from edge_et.tuning.mini.scenes.draw_scene import Family, SceneKit, render_scene
 from edge_et.tuning.mini.scenes.scene import FIRST_HELD_OUT_SEED
 from edge_et.tuning.training.example import Example
 

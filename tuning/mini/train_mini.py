@@ -18,8 +18,8 @@ from torch import nn
 
 from edge_et.errors import TuningError
 from edge_et.tuning.mini import recipe
-from edge_et.tuning.mini.assets.kit import scene_kit
 from edge_et.tuning.mini.assets.other_kinds import other_kinds
+from edge_et.tuning.mini.assets.scene_kit import scene_kit
 from edge_et.tuning.mini.language_model import build_tokenizer, find_llm
 from edge_et.tuning.mini.ocr.graph import PrintReader
 from edge_et.tuning.mini.scene_source import Mixture, SceneSource

@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from edge_et.errors import BusyError
-from edge_et.pipeline.lock import PipelineLock
+from edge_et.pipeline.pipeline_lock import PipelineLock
 
 PATIENCE_S = 20.0
 

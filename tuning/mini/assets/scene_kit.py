@@ -10,7 +10,7 @@ from edge_et.tuning.mini.assets.fonts import FontLibrary
 from edge_et.tuning.mini.assets.icons import IconLibrary
 from edge_et.tuning.mini.assets.stamps import StampLibrary
 from edge_et.tuning.mini.concepts import HELD_OUT_STYLE, TRAINING_STYLES
-from edge_et.tuning.mini.scenes.mix import SceneKit
+from edge_et.tuning.mini.scenes.draw_scene import SceneKit
 
 
 def scene_kit(assets: Path, *, held_out: bool = False) -> SceneKit:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_et.tuning.mini.facts import ChartFacts, Facts, ObjectFacts, PrintFacts
 from edge_et.tuning.mini.questions import charts, objects, printed, refusals, relations
-from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.dice import Draw
 from edge_et.tuning.mini.questions.kinds import KINDS
 from edge_et.tuning.training.example import Example
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 from edge_et.tuning.mini.facts import ChartEntry, ChartFacts
-from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.dice import Draw
 from edge_et.tuning.training.example import Example
 
 _PARTS = {"bar": "bar", "line": "point", "pie": "slice", "table": "row"}

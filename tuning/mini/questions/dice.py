@@ -1,4 +1,4 @@
-"""The dice of one question."""
+"""The dice of one question: what is drawn by lot, and how it is worded."""
 
 from __future__ import annotations
 

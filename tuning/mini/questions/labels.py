@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edge_et.tuning.mini.concepts import THINGS
 from edge_et.tuning.mini.facts import Label, SceneObject
-from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.dice import Draw
 from edge_et.tuning.mini.scenes.objects import SHAPE_LABELS, THING_LABELS
 
 _ALIKE_SHARE = 0.4

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from edge_et.tuning.mini.concepts import SHAPES
 from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.dice import Draw
 from edge_et.tuning.mini.questions.labels import (
     absent_label,
     distinct,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from edge_et.tuning.mini.facts import PrintFacts
-from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.dice import Draw
 from edge_et.tuning.training.example import Example
 
 _LARGEST_RESULT = 40

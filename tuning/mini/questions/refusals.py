@@ -10,7 +10,7 @@ from collections.abc import Container
 from edge_et.tuning.mini.concepts import COLOURS, SHAPES
 from edge_et.tuning.mini.facts import ChartFacts, Facts, ObjectFacts, PrintFacts
 from edge_et.tuning.mini.questions import charts, objects, printed
-from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.dice import Draw
 from edge_et.tuning.mini.questions.labels import absent_label, distinct, is_or_are
 from edge_et.tuning.mini.scenes.objects import THING_LABELS
 from edge_et.tuning.mini.scenes.words import words

@@ -14,7 +14,7 @@ from itertools import combinations
 
 from edge_et.tuning.mini.concepts import COLOURS, PLACES
 from edge_et.tuning.mini.facts import Label, ObjectFacts, SceneObject
-from edge_et.tuning.mini.questions.draw import Draw
+from edge_et.tuning.mini.questions.dice import Draw
 from edge_et.tuning.mini.questions.labels import (
     category_of,
     distinct,

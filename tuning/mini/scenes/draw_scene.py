@@ -1,4 +1,4 @@
-"""One scene for every seed: which family it is of, what it is drawn with, and its wear."""
+"""Draw one scene for every seed: which family it is of, what it is drawn with, and its wear."""
 
 from __future__ import annotations
 

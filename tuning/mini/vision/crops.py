@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from edge_et.tuning.mini.facts import ObjectFacts, SceneObject
 from edge_et.tuning.mini.scenes.canvas import background, wear
-from edge_et.tuning.mini.scenes.mix import Icons, SceneKit, drawn_otherwise, render_scene
+from edge_et.tuning.mini.scenes.draw_scene import Icons, SceneKit, drawn_otherwise, render_scene
 from edge_et.tuning.mini.scenes.objects import THING_LABELS, tilted
 from edge_et.tuning.mini.vision.array_files import make_missing
 from edge_et.tuning.mini.vision.backbone import PIXEL_MEAN, PIXEL_STD

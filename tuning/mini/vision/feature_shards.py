@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from edge_et.tuning.mini.facts import Facts
-from edge_et.tuning.mini.scenes.mix import SceneKit, render_scene
+from edge_et.tuning.mini.scenes.draw_scene import SceneKit, render_scene
 from edge_et.tuning.mini.scenes.scene import SCENE_PIXELS, Scene
 from edge_et.tuning.mini.vision.array_files import make_missing, write_arrays
 

@@ -20,7 +20,7 @@ from edge_et.tuning.mini.concepts import THINGS
 from edge_et.tuning.mini.facts import ChartFacts, ObjectFacts, PrintFacts
 from edge_et.tuning.mini.scenes import restyle as restyle_module
 from edge_et.tuning.mini.scenes.charts import render_chart
-from edge_et.tuning.mini.scenes.mix import SceneKit, render_scene
+from edge_et.tuning.mini.scenes.draw_scene import SceneKit, render_scene
 from edge_et.tuning.mini.scenes.objects import held_out_pair
 from edge_et.tuning.mini.scenes.printed import render_print
 from edge_et.tuning.mini.scenes.restyle import painted, restyle
@@ -382,7 +382,7 @@ def test_scenes_paint_the_drawings_that_are_lines(monkeypatch: pytest.MonkeyPatc
     def fail(*args: object) -> None:
         raise PaintedError
 
-    monkeypatch.setattr("edge_et.tuning.mini.scenes.mix.painted", fail)
+    monkeypatch.setattr("edge_et.tuning.mini.scenes.draw_scene.painted", fail)
     [render_scene(seed, KIT, "objects") for seed in range(8)]
     drawn = DrawnIcons()
     monkeypatch.setattr(drawn, "lines", True)
@@ -398,7 +398,7 @@ def test_held_out_scenes_keep_their_drawings(monkeypatch: pytest.MonkeyPatch) ->
         raise RestyledError
 
     expected = [render_scene(seed, HELD_OUT, "objects").picture.tobytes() for seed in range(8)]
-    monkeypatch.setattr("edge_et.tuning.mini.scenes.mix.restyle", fail)
+    monkeypatch.setattr("edge_et.tuning.mini.scenes.draw_scene.restyle", fail)
     found = [render_scene(seed, HELD_OUT, "objects").picture.tobytes() for seed in range(8)]
     assert found == expected
     with pytest.raises(RestyledError):

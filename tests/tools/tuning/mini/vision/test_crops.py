@@ -11,7 +11,7 @@ from tiny.icons import Squares
 from tiny.mini_vision import set_recipe, split_tiny
 from torch.nn import functional
 
-from edge_et.tuning.mini.scenes.mix import SceneKit, render_scene
+from edge_et.tuning.mini.scenes.draw_scene import SceneKit, render_scene
 from edge_et.tuning.mini.vision import crops as cutouts_module
 from edge_et.tuning.mini.vision.backbone import PIXEL_MEAN, PIXEL_STD, pixel_values
 from edge_et.tuning.mini.vision.crop_classifier import NAMES
