@@ -18,7 +18,7 @@ from edge_et.benchmarks.autotune import search
 from edge_et.benchmarks.autotune.dialogue import draw_pictures, record
 from edge_et.benchmarks.autotune.search import autotune
 from edge_et.benchmarks.autotune.weights import convert, merge
-from edge_et.bundle import Bundle, load_bundle
+from edge_et.bundle import Bundle, file_ref, load_bundle
 from edge_et.errors import BenchError
 from edge_et.export.llm.llama_logits import llama_logits
 from edge_et.options import LoadOptions
@@ -123,7 +123,7 @@ def test_weights_made_by_tune_take_the_place_of_weights_and_adapter(bundle: Bund
     spec = bundle.manifest.perceiver
     made = profile_folder(bundle) / "perceiver-q8_0.gguf"
     convert(bundle.path(spec.weights), bundle.path(spec.adapter), made, "Q8_0")  # type: ignore[arg-type]
-    write_profile(bundle, perceiver=edge_et.bundle.loading.file_ref(made))
+    write_profile(bundle, perceiver=file_ref(made))
     found, _ = apply_profile(bundle)
     assert found.path(found.manifest.perceiver.weights) == made
     assert found.manifest.perceiver.adapter is None
@@ -157,7 +157,7 @@ def test_damaged_weights_are_passed_over(
     write_profile(bundle)
     made = profile_folder(bundle) / "made.gguf"
     shutil.copy(bundle.path(bundle.manifest.perceiver.weights), made)
-    ref = edge_et.bundle.loading.file_ref(made)
+    ref = file_ref(made)
     if damage == "outside":
         ref = msgspec.structs.replace(ref, path="../made.gguf")
     write_profile(bundle, perceiver=ref)
