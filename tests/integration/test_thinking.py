@@ -91,7 +91,7 @@ def test_with_overlap_and_without_the_same_tokens_are_written(
     assert (answer.extraction, answer.reasoning, answer.text) == (
         extraction.text,
         apart.reasoning,
-        apart.text,
+        apart.answer,
     )
     assert answer.usage["think"].generated_tokens == len(apart.tokens)
     assert positions(answer.usage["think"]) == positions(apart.usage)
