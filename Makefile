@@ -4,12 +4,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TOOL_FOLDERS := benchmarks export quantize tuning
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test check-all lint types unit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-et answer examples/cat.png "What is this?" --show-stages
 
 test: lint types unit
+
+# What takes minutes, too. Given again, it goes on with the tests that failed.
+check-all: test
+	$(BIN)/pytest -m slow --last-failed --last-failed-no-failures all
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -5,7 +5,9 @@ In: what `mini.train_mini` left. Out: a verified bundle.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +31,7 @@ from edge_et.export.building.assemble import (
 from edge_et.export.llm.export_lora import export_lora
 from edge_et.export.steps import StepReport
 from edge_et.export.vision.export_tower import export_tower
-from edge_et.quantize.quantize_vision import quantize_vision
+from edge_et.quantize.quantize_vision import VisionQuantization, quantize_vision
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.assets.icons import ICON_SETS
 from edge_et.tuning.mini.assets.scene_kit import scene_kit
@@ -56,6 +58,10 @@ from edge_et.tuning.mini.vision.classifier import (
 from edge_et.tuning.mini.vision.vision_head import split_vision
 from edge_et.tuning.training.lora_file import save_peft_adapter
 from edge_et.tuning.training.training_checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
 
 _CONTEXT_TOKENS = 1024
 _QUANTIZATION_PICTURES = 48
@@ -86,15 +92,7 @@ def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[
             f"{checkpoint} trained the LLM itself, but the mini bundle takes it from "
             f"{LLM_PACKAGE}; train a LoRA"
         )
-    reader = PrintReader()
-    _, head, vision = split_vision(load_tower(find_tower_graph()), load_classifier(), reader)
-    head.load_state_dict(state["vision"])
-    exported = export_tower(vision.eval(), work / "vision-float.onnx")
-    pictures = _unseen_pictures(assets)
-    quantized = quantize_vision(exported.path, work / "vision.onnx", pictures[0::2], pictures[1::2])
-    reading = attach_reader(
-        quantized.chosen.path, head, reader, work / "vision-reading.onnx", pictures[1::2]
-    )
+    exported, quantized, reading = build_graph(state["vision"], work, _unseen_pictures(assets))
     adapter = export_lora(
         save_peft_adapter(state["adapter"], recipe.LORA, work / "adapter"),
         find_llm(),
@@ -114,6 +112,41 @@ def build_mini(checkpoint: Path, out: Path, assets: Path, version: str) -> list[
         reports=[exported, quantized.chosen, reading],
     )
     return [exported, *quantized.candidates, reading, adapter, bundle]
+
+
+def build_graph(
+    head_state: Mapping[str, torch.Tensor],
+    work: Path,
+    pictures: NDArray[np.float32],
+    method: str = "auto",
+) -> tuple[StepReport, VisionQuantization, StepReport]:
+    """Export the vision side, quantize it, and join the reader of print.
+
+    Args:
+        head_state: of the vision head; a trained checkpoint's, or that of `models/mini/checkpoint`.
+        work: folder of the graphs.
+        pictures: float32 [M, 3, H, W], pixel values; every second one judges, the others calibrate.
+        method: of `quantize_vision`.
+
+    Returns:
+        What was exported; what was quantized; and the whole graph, `vision-reading.onnx`.
+
+    Raises:
+        ToolError: a step failed.
+    """
+    reader = PrintReader()
+    _, head, vision = split_vision(load_tower(find_tower_graph()), load_classifier(), reader)
+    head.load_state_dict(head_state)
+    exported = export_tower(vision.eval(), work / "vision-float.onnx")
+    quantized = quantize_vision(
+        exported.path, work / "vision.onnx", pictures[0::2], pictures[1::2], method=method
+    )
+    graph = work / "vision-reading.onnx"
+    return (
+        exported,
+        quantized,
+        attach_reader(quantized.chosen.path, head, reader, graph, pictures[1::2]),
+    )
 
 
 def _unseen_pictures(assets: Path) -> np.ndarray:
