@@ -8,7 +8,16 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypedDict, TypeVar, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypedDict,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 from msgspec import Meta, Struct
@@ -120,7 +129,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
         bool, Meta(description="Whether to draft tokens from earlier text, where that is faster.")
     ] = False
     cache_dir: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
+        Annotated[str, Meta(min_length=1, pattern=r"^[^\0]*$")] | None,
         Meta(
             description="Folder in which image tokens and the KV caches of images are kept; None: "
             "nothing is."
@@ -203,7 +212,17 @@ def _parse(kind: type[S], values: Mapping[str, object]) -> S:
         try:
             checked[name] = msgspec.convert(value, hints[name])
         except msgspec.ValidationError as err:
-            raise OptionError(name, value, str(err).removeprefix("Expected ")) from err
+            expected = str(err).removeprefix("Expected ")
+            if choices := _choices(hints[name]):
+                expected = f"one of {', '.join(map(str, choices))}"
+            raise OptionError(name, value, expected) from err
         if isinstance(value, float) and not math.isfinite(value):
             raise OptionError(name, value, "a finite number")
     return kind(**checked)
+
+
+def _choices(hint: Any) -> tuple[object, ...]:
+    """Return the values of a `Literal`, wherever it stands in a type; none where there is none."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return next(filter(None, map(_choices, get_args(hint))), ())

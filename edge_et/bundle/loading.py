@@ -134,7 +134,7 @@ def find_bundle(name_or_path: str | os.PathLike[str] | None = None) -> Path:
         except Exception as err:  # whatever the package's own code raises
             advice = f"the package that offers it is broken: {err!r}"
             raise BundleNotFoundError(asked, sorted(installed), advice) from err
-    if name_or_path is not None and Path(asked).exists():
+    if name_or_path is not None and _exists(asked):
         return Path(asked)
     advice = "give the path of a bundle's folder, or the name of an installed bundle"
     if asked == DEFAULT_BUNDLE:
@@ -145,6 +145,13 @@ def find_bundle(name_or_path: str | os.PathLike[str] | None = None) -> Path:
 def installed_bundles() -> dict[str, EntryPoint]:
     """Return the bundles that installed packages offer, by name, not yet looked at."""
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # too long for a path, or a null character in it
+        return False
 
 
 def _references(manifest: Manifest) -> list[tuple[str, FileRef]]:

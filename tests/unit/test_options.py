@@ -79,6 +79,7 @@ def test_options_of_a_bundle_are_checked_by_name(tmp_path: Path) -> None:
         ("use_profile", 1),
         ("cache_dir", 3),
         ("cache_dir", b"folder"),
+        ("cache_dir", "a\0b"),
         ("cache_bytes", None),
         ("unknown", 1),
     ):
@@ -91,3 +92,10 @@ def test_whole_numbers() -> None:
     for value in (0, True, 1.0, np.float32(2)):
         with pytest.raises(OptionError, match="threads"):
             check_at_least("threads", value, 1)  # type: ignore[arg-type]
+
+
+def test_choices_are_listed() -> None:
+    with pytest.raises(OptionError, match="one of f16, f32, q8_0"):
+        parse_load_options({"kv_type": "F16"})
+    with pytest.raises(OptionError, match="one of 1, 2"):
+        parse_options({"pooling": 3})

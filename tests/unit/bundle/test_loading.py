@@ -108,3 +108,9 @@ def test_every_field_of_the_manifest_stands_in_the_docs() -> None:
     for definition in msgspec.json.schema(Manifest)["$defs"].values():
         for field in definition.get("properties", {}):
             assert f"`{field}`" in page, field
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_can_be_no_path_is_no_bundle(name: str) -> None:
+    with pytest.raises(BundleNotFoundError, match="no bundle"):
+        find_bundle(name)
