@@ -28,6 +28,8 @@ DEFAULT_MAX_PIXELS = 50_000_000  # a decoded picture of that size takes 150 MB
 DEFAULT_IMAGE_CACHE_BYTES = 64 * 2**20  # one picture of 16 tiles, 2048 wide: 7,300 image tokens
 DEFAULT_CACHE_BYTES = 2**30  # on disk: a dozen pictures of 729 image tokens in a 0.6B's KV cache
 
+MAX_THREADS = 512  # the most that ggml.h allows; each takes memory of its own
+
 KvType = Literal["f16", "f32", "q8_0"]
 """Number type of a KV cache. F16 takes half the memory of F32 and decodes no slower; quantized
 weights make more noise than either. Q8_0 takes half of F16, and flash attention with it: small
@@ -101,7 +103,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     """Options of a loaded bundle."""
 
     threads: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=MAX_THREADS)] | None,
         Meta(
             description="Threads of tower and language models, which take turns; None: the "
             "profile's, else the CPUs that this process may use."

@@ -92,6 +92,9 @@ def print_function(name: str, function: Callable[..., Any]) -> None:
     told = [shown(each) for each in parameters if each.name != "self"]
     if len(of_call) > 2:
         told.append("*options of a call*")
+        left_out = set(AnswerOptions.__struct_fields__) - {each.name for each in of_call}
+        if left_out:
+            told[-1] = f"*options of a call but {' and '.join(sorted(left_out))}*"
     print(f"### {name}({', '.join(told)})\n")
     print(described(inspect.getdoc(function) or "") + "\n")
 

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,7 +20,7 @@ _TITLES: dict[type[Event], str] = {
 
 
 @click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image")
 @click.argument("question")
 @click.option("--model", help="A bundle's name or folder; the installed mini if omitted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -31,7 +30,7 @@ _TITLES: dict[type[Event], str] = {
 @add_options(LoadOptions)
 @add_options(AnswerOptions)
 def answer(
-    image: Path,
+    image: str,
     question: str,
     model: str | None,
     as_json: bool,

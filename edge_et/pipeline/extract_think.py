@@ -234,6 +234,7 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `encode_image`.
         """
+        self._check_open()
         options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
         context = self._models.perceiver.kv_cache
         plan = self._encoder.plan(image, options)
@@ -273,6 +274,8 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
+        if not isinstance(extraction, Extraction):
+            raise OptionError("extraction", extraction, "what `extract` returned; see `rethink`")
         call = self._new_call(Request.of(question, parse_options(options), self.manifest))
         with self._call():
             return drain(call.think(extraction))

@@ -139,6 +139,10 @@ def test_errors_are_one_line_and_status_1(tiny_bundle: Path, picture: Path, tmp_
     assert missing.returncode == 1
     assert "none.png" in one_line(missing)
 
+    url = run("answer", "http://localhost/a.jpg", QUESTION, "--model", tiny_bundle)
+    assert url.returncode == 1
+    assert "URLs are not fetched" in one_line(url)
+
     no_model = run("answer", picture, QUESTION, "--model", "nothing-of-that-name")
     assert no_model.returncode == 1
     assert "nothing-of-that-name" in one_line(no_model)

@@ -72,6 +72,7 @@ def test_options_of_a_bundle_are_checked_by_name(tmp_path: Path) -> None:
     for name, value in (
         ("threads", 0),
         ("threads", True),
+        ("threads", 513),
         ("max_pixels", 0),
         ("image_cache_bytes", -1),
         ("kv_type", "q4_0"),

@@ -28,6 +28,6 @@ def test_the_caller_goes_before_the_profile_and_that_before_the_machine() -> Non
     assert choose_threads(3, 2) == 3
     assert choose_threads(None, 2) == 2
     assert choose_threads(None) == available_cpus()
-    for wrong in (0, -1, True, 1.0):
+    for wrong in (0, -1, True, 1.0, 513):
         with pytest.raises(OptionError, match="threads"):
             choose_threads(wrong)  # type: ignore[arg-type]

@@ -238,3 +238,17 @@ def test_no_option_is_lost_on_the_way(tmp_path: Path, option: str) -> None:
             getattr(parts.pipeline, name)(first, "A?", **{option: -1})
         assert caught.value.name == option, name
     assert parts.tower.runs == 0
+
+
+@pytest.mark.parametrize("extraction", [None, "a ball"])
+def test_stage_2_wants_what_stage_1_returned(tmp_path: Path, extraction: Any) -> None:
+    with pytest.raises(OptionError, match="rethink"):
+        Parts(tmp_path, *TURNS).pipeline.think("Which colour?", extraction)
+
+
+def test_a_closed_pipeline_tells_no_cost(tmp_path: Path) -> None:
+    pipeline = Parts(tmp_path, *TURNS).pipeline
+    assert pipeline.image_cost(IMAGE).tiles == 1
+    pipeline.close()
+    with pytest.raises(ClosedError):
+        pipeline.image_cost(IMAGE)
