@@ -4,6 +4,7 @@ In: keyword arguments. Out: checked values. None means the bundle's own default,
 What the options do is not known here. docs/api.md and the command line are made from these structs.
 """
 
+import functools
 import inspect
 import math
 import os
@@ -203,8 +204,13 @@ def with_options(function: F) -> F:
 S = TypeVar("S", AnswerOptions, LoadOptions)
 
 
+@functools.cache
+def _hints_of(kind: type[Struct]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
 def _parse(kind: type[S], values: Mapping[str, object]) -> S:
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints_of(kind)
     checked: dict[str, Any] = {}
     for name, value in values.items():
         if name not in hints:

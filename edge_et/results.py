@@ -15,8 +15,6 @@ model repeated the same words over and over."""
 
 FinishReasons = Mapping[Stage, FinishReason]
 
-PHASES = ("image", "vision", "extract", "think")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseUsage:

@@ -7,8 +7,7 @@ import math
 import os
 from pathlib import Path
 
-from edge_et.errors import OptionError
-from edge_et.options import MAX_THREADS, check_at_least
+from edge_et.options import parse_load_options
 
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
@@ -24,11 +23,9 @@ def choose_threads(asked: int | None, profiled: int | None = None) -> int:
     Raises:
         OptionError: `asked` is no whole number from 1 to 512.
     """
-    if asked is not None:
-        check_at_least("threads", asked, 1)
-        if asked > MAX_THREADS:
-            raise OptionError("threads", asked, f"at most {MAX_THREADS}")
-        return asked
+    checked = parse_load_options({"threads": asked}).threads
+    if checked is not None:
+        return checked
     return available_cpus() if profiled is None else profiled
 
 

@@ -21,7 +21,9 @@ from edge_et.stages import (
 )
 
 
-def check_fits(manifest: Manifest, models: Models, request: Request, image: ImageTokens) -> None:
+def check_fits(
+    manifest: Manifest, models: Models, request: Request, image: ImageTokens, rest: int
+) -> None:
     """Refuse a question whose stages may not fit.
 
     Args:
@@ -29,6 +31,7 @@ def check_fits(manifest: Manifest, models: Models, request: Request, image: Imag
         models: who takes part.
         request: what the caller wants.
         image: the picture.
+        rest: positions of stage 2 as the request wants it, from `stage_2_positions`.
 
     Raises:
         PromptTooLongError: a context is too short for the prompts and budgets.
@@ -46,7 +49,7 @@ def check_fits(manifest: Manifest, models: Models, request: Request, image: Imag
         first += asked[1].max_hint_tokens * template.count(HINT_PLACEHOLDER)
     # Tokens of one model; the other may need some more, and is asked again in stage 2.
     second = max(
-        stage_2_positions(models, request, thinking) + thinking.budget.thinking,
+        rest + thinking.budget.thinking,
         stage_2_positions(models, request, thinking.without_thinking(request.plain_sampling)),
     )
     second += thinking.budget.answer

@@ -77,7 +77,7 @@ class TwoStageCall:
         Raises:
             PromptTooLongError: a context is too short for the prompts and budgets.
         """
-        check_fits(self._manifest, self._models, self._request, image)
+        check_fits(self._manifest, self._models, self._request, image, self._rest)
 
     def run(
         self, image: ImageTokens

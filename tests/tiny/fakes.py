@@ -75,7 +75,7 @@ class ForcedKVCache:
             clock: is moved on by what is done.
             position_s: what reading a position takes, seconds.
             token_s: what writing a token takes, seconds.
-            draft_s: what evaluating a guess takes; None: draft are not evaluated.
+            draft_s: what evaluating a draft token takes; None: drafts are not evaluated.
         """
         self.context_length = context_length
         self.prompts: list[str] = []
