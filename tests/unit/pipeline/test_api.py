@@ -1,23 +1,17 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
+from tiny.profiles import write_profile
 
 import edge_et
 from edge_et.bundle import Bundle, load_bundle
 from edge_et.errors import OptionError
 from edge_et.options import AnswerOptions
 from edge_et.pipeline import (
-    PROFILE_NAME,
-    DeviceProfile,
     Settings,
     api,
-    device_name,
-    library_versions,
-    manifest_sha256,
-    profile_folder,
 )
 
 EVERY = {name: number for number, name in enumerate(AnswerOptions.__struct_fields__, start=1)}
@@ -95,18 +89,7 @@ def test_every_option_of_a_bundle_is_passed_on(
 
 def test_a_profile_is_used_unless_the_caller_wants_none(tiny_bundle: Path, opened: Opened) -> None:
     bundle = load_bundle(tiny_bundle)
-    profile = DeviceProfile(
-        bundle_sha256=manifest_sha256(bundle),
-        device=device_name(),
-        versions=library_versions(),
-        threads=9,
-        kv_type="f32",
-        flash_attention=True,
-        perceiver=None,
-        reasoner=None,
-    )
-    profile_folder(bundle).mkdir(parents=True)
-    (profile_folder(bundle) / PROFILE_NAME).write_bytes(msgspec.json.encode(profile))
+    write_profile(bundle, threads=9)
     edge_et.load(tiny_bundle)
     assert opened.settings == Settings(threads=9, kv_type="f32", flash_attention=True)
     edge_et.load(tiny_bundle, use_profile=False)

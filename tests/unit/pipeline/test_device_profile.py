@@ -5,15 +5,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from tiny.profiles import write_profile
 
 from edge_et.bundle import Bundle, FileRef, file_ref, load_bundle
 from edge_et.pipeline import (
     PROFILE_NAME,
-    DeviceProfile,
     apply_profile,
-    device_name,
     library_versions,
-    manifest_sha256,
     profile_folder,
 )
 
@@ -27,24 +25,6 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def bundle(tiny_bundle: Path) -> Bundle:
     return load_bundle(tiny_bundle)
-
-
-def write_profile(bundle: Bundle, **fields: Any) -> DeviceProfile:
-    profile = DeviceProfile(
-        bundle_sha256=manifest_sha256(bundle),
-        device=device_name(),
-        versions=library_versions(),
-        threads=2,
-        kv_type="f32",
-        flash_attention=True,
-        perceiver=None,
-        reasoner=None,
-    )
-    folder = profile_folder(bundle)
-    folder.mkdir(parents=True, exist_ok=True)
-    profile = msgspec.structs.replace(profile, **fields)
-    (folder / PROFILE_NAME).write_bytes(msgspec.json.encode(profile))
-    return profile
 
 
 def made_weights(bundle: Bundle, name: str = "made.gguf") -> FileRef:

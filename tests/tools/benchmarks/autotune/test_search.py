@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from tiny.profiles import write_profile
 
 import edge_et
 from edge_et.benchmarks.autotune import search
@@ -27,9 +28,6 @@ from edge_et.pipeline import (
     DeviceProfile,
     Settings,
     apply_profile,
-    device_name,
-    library_versions,
-    manifest_sha256,
     open_pipeline,
     profile_folder,
 )
@@ -63,23 +61,6 @@ def profile_of(bundle: Bundle) -> DeviceProfile:
     return msgspec.json.decode(path.read_bytes(), type=DeviceProfile)
 
 
-def write_profile(bundle: Bundle, **fields: object) -> None:
-    profile = DeviceProfile(
-        bundle_sha256=manifest_sha256(bundle),
-        device=device_name(),
-        versions=library_versions(),
-        threads=1,
-        kv_type="f32",
-        flash_attention=False,
-        perceiver=None,
-        reasoner=None,
-    )
-    folder = profile_folder(bundle)
-    folder.mkdir(parents=True, exist_ok=True)
-    changed = msgspec.structs.replace(profile, **fields)
-    (folder / PROFILE_NAME).write_bytes(msgspec.json.encode(changed))
-
-
 def test_a_merged_adapter_computes_what_it_computes_beside_the_weights(
     bundle: Bundle, tmp_path: Path
 ):
@@ -104,7 +85,7 @@ def test_an_adapter_for_something_else_is_refused(bundle: Bundle, tiny_pair: Pat
 
 
 def test_the_profile_is_what_load_uses(bundle: Bundle):
-    write_profile(bundle)
+    write_profile(bundle, threads=1, flash_attention=False)
     found, profile = apply_profile(bundle)
     assert found == bundle
     assert Settings.of(LoadOptions(), profile) == Settings(threads=1, kv_type="f32")
@@ -123,7 +104,7 @@ def test_weights_made_by_tune_take_the_place_of_weights_and_adapter(bundle: Bund
     spec = bundle.manifest.perceiver
     made = profile_folder(bundle) / "perceiver-q8_0.gguf"
     convert(bundle.path(spec.weights), bundle.path(spec.adapter), made, "Q8_0")  # type: ignore[arg-type]
-    write_profile(bundle, perceiver=file_ref(made))
+    write_profile(bundle, threads=1, flash_attention=False, perceiver=file_ref(made))
     found, _ = apply_profile(bundle)
     assert found.path(found.manifest.perceiver.weights) == made
     assert found.manifest.perceiver.adapter is None
@@ -144,7 +125,7 @@ def test_weights_made_by_tune_take_the_place_of_weights_and_adapter(bundle: Bund
 def test_a_profile_that_does_not_fit_is_passed_over(
     bundle: Bundle, caplog: pytest.LogCaptureFixture, fields: dict[str, object], told: str
 ):
-    write_profile(bundle, **fields)
+    write_profile(bundle, threads=1, flash_attention=False, **fields)
     with caplog.at_level(logging.WARNING):
         assert apply_profile(bundle) == (bundle, None)
     assert told in caplog.text
@@ -154,13 +135,13 @@ def test_a_profile_that_does_not_fit_is_passed_over(
 def test_damaged_weights_are_passed_over(
     bundle: Bundle, caplog: pytest.LogCaptureFixture, damage: str
 ):
-    write_profile(bundle)
+    write_profile(bundle, threads=1, flash_attention=False)
     made = profile_folder(bundle) / "made.gguf"
     shutil.copy(bundle.path(bundle.manifest.perceiver.weights), made)
     ref = file_ref(made)
     if damage == "outside":
         ref = msgspec.structs.replace(ref, path="../made.gguf")
-    write_profile(bundle, perceiver=ref)
+    write_profile(bundle, threads=1, flash_attention=False, perceiver=ref)
     if damage == "gone":
         made.unlink()
     elif damage == "short":
