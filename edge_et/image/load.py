@@ -46,7 +46,9 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Ima
     """Load a picture as upright RGB.
 
     The EXIF orientation is applied, transparency is put on white, 16-bit greyscale is scaled to
-    8 bits. Of an animation the first frame is taken.
+    8 bits. Of an animation the first frame is taken, of a PIL image the current one. Whoever turned
+    a PIL image has to take the orientation out of its metadata: `ImageOps.exif_transpose` does,
+    `rotate` and `transpose` do not.
 
     Args:
         source: a path (a string is always a path, never a URL), the bytes of a file, a binary file
@@ -110,6 +112,9 @@ def _decode(image: Image.Image, max_pixels: int) -> Image.Image:
     if image.width == 0 or image.height == 0:
         raise ImageInputError(f"an image of {image.width} x {image.height} pixels")
     try:
+        # Pillow's TIFF reader turns a picture upright while it loads, and takes the orientation out
+        # of the metadata; what PNG has behind the pixels is known then, too.
+        image.load()
         orientation = image.getexif().get(ExifTags.Base.Orientation)
         upright = _to_rgb(image)
     # Damaged files make Pillow's decoders raise nearly anything: OSError, SyntaxError, ValueError,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from edge_et.errors import ImageDecodeError, ImageFileError, ImageInputError, ImageTooLargeError
 from edge_et.image import load_image
@@ -49,26 +49,75 @@ def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path) -> None:
         assert pixels(load_image(file)) == pixels(image)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_once(orientation: int) -> None:
-    upright = picture()
+def turned(upright: Image.Image, orientation: int) -> Image.Image:
+    """Return a picture as it is stored under an orientation (TIFF 6.0, tag 274)."""
+    pixels = np.asarray(upright)
     stored = {
-        1: upright,
-        2: upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-        3: upright.transpose(Image.Transpose.ROTATE_180),
-        4: upright.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
-        5: upright.transpose(Image.Transpose.TRANSPOSE),
-        6: upright.transpose(Image.Transpose.ROTATE_90),
-        7: upright.transpose(Image.Transpose.TRANSVERSE),
-        8: upright.transpose(Image.Transpose.ROTATE_270),
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: pixels.transpose(1, 0, 2)[::-1],
+        7: pixels.transpose(1, 0, 2)[::-1, ::-1],
+        8: pixels.transpose(1, 0, 2)[:, ::-1],
     }[orientation]
+    return Image.fromarray(np.ascontiguousarray(stored))
+
+
+def oriented(orientation: int, kind: str, image: Image.Image, **options: Any) -> bytes:
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encoded(stored, exif=exif)
-    loaded = load_image(data)
-    assert pixels(loaded) == pixels(upright)
-    assert pixels(load_image(loaded)) == pixels(upright)
-    assert pixels(load_image(Image.open(io.BytesIO(data)))) == pixels(upright)
+    exif[ExifTags.Base.Orientation] = orientation
+    return encoded(image, kind, exif=exif, **options)
+
+
+LOSSLESS = {
+    "TIFF": {},
+    "TIFF, packed": {"compression": "tiff_lzw"},
+    "PNG": {},
+    "WEBP": {"lossless": True},
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_orientation_is_applied_once(kind: str, orientation: int, tmp_path: Path) -> None:
+    upright = picture()
+    format_, options = kind.partition(",")[0], LOSSLESS[kind]
+    data = oriented(orientation, format_, turned(upright, orientation), **options)
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    opened = Image.open(path)
+    opened.load()
+    asked_before = Image.open(io.BytesIO(data))
+    asked_before.getexif()
+    sources: list[Any] = [
+        path,
+        data,
+        io.BytesIO(data),
+        Image.open(io.BytesIO(data)),
+        opened,
+        asked_before,
+        Image.open(path).copy(),
+        Image.open(path).convert("RGB"),
+        ImageOps.exif_transpose(Image.open(path)),
+        load_image(data),
+    ]
+    for index, source in enumerate(sources):
+        assert pixels(load_image(source)) == pixels(upright), index
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_jpegs_is_applied_once(orientation: int) -> None:
+    upright = Image.new("RGB", (32, 16), "white")
+    upright.paste("red", (0, 0, 16, 8))
+    data = oriented(orientation, "JPEG", turned(upright, orientation), subsampling=0)
+    opened = Image.open(io.BytesIO(data))
+    opened.load()
+    for source in (data, io.BytesIO(data), Image.open(io.BytesIO(data)), opened):
+        loaded = np.asarray(load_image(source)).astype(int)
+        assert loaded.shape == (16, 32, 3)
+        assert np.abs(loaded - np.asarray(upright)).max() < 40
 
 
 def test_transparency_is_put_on_white() -> None:
