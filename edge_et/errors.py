@@ -196,12 +196,14 @@ class ImageFileError(ImageError):
 class ImageInputError(ImageError):
     """The argument is not a kind of image that is accepted."""
 
-    def __init__(self, found: str) -> None:
+    def __init__(
+        self,
+        found: str,
+        advice: str = "give a path, bytes, a binary file object, a PIL image or a uint8 array of "
+        "shape [height, width, 3]",
+    ) -> None:
         self.found = found
-        super().__init__(
-            f"{found} is not an accepted image: give a path, bytes, a binary file object, "
-            "a PIL image or a uint8 array of shape [height, width, 3]"
-        )
+        super().__init__(f"{found} is not an accepted image: {advice}")
 
 
 class ImageDecodeError(ImageError):

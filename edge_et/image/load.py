@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from edge_et.errors import ImageDecodeError, ImageFileError, ImageInputError, ImageTooLargeError
+from edge_et.image.rgb import to_rgb
 from edge_et.options import DEFAULT_MAX_PIXELS
 
 ImageSource = (
@@ -45,10 +46,11 @@ _UPRIGHT = {
 def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """Load a picture as upright RGB.
 
-    The EXIF orientation is applied, transparency is put on white, 16-bit greyscale is scaled to
-    8 bits. Of an animation the first frame is taken, of a PIL image the current one. Whoever turned
-    a PIL image has to take the orientation out of its metadata: `ImageOps.exif_transpose` does,
-    `rotate` and `transpose` do not.
+    The EXIF orientation is applied, transparency is put on white. 16-bit greyscale is scaled to
+    8 bits; its values go from 0 to 65535, or to 4095 where a TIFF file says 12 bits. Of an
+    animation the first frame is taken, of a PIL image the current one. Whoever turned a PIL image
+    has to take the orientation out of its metadata: `ImageOps.exif_transpose` does, `rotate` and
+    `transpose` do not.
 
     Args:
         source: a path (a string is always a path, never a URL), the bytes of a file, a binary file
@@ -60,7 +62,8 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Ima
 
     Raises:
         ImageFileError: the path cannot be read.
-        ImageInputError: the source is none of these.
+        ImageInputError: the source is none of these, or its values have no known range: 32-bit,
+            signed or floating-point pixels.
         ImageTooLargeError: the picture has more pixels than the limit.
         ImageDecodeError: the bytes are no picture, or a damaged one.
     """
@@ -112,11 +115,12 @@ def _decode(image: Image.Image, max_pixels: int) -> Image.Image:
     if image.width == 0 or image.height == 0:
         raise ImageInputError(f"an image of {image.width} x {image.height} pixels")
     try:
-        # Pillow's TIFF reader turns a picture upright while it loads, and takes the orientation out
-        # of the metadata; what PNG has behind the pixels is known then, too.
-        image.load()
+        upright = to_rgb(image)
+        # Read behind that: Pillow's TIFF reader turns a picture upright while it loads, and takes
+        # the orientation out of the metadata; what PNG has behind the pixels is known then, too.
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-        upright = _to_rgb(image)
+    except ImageInputError:
+        raise
     # Damaged files make Pillow's decoders raise nearly anything: OSError, SyntaxError, ValueError,
     # struct.error, zlib.error, IndexError.
     except Exception as err:
@@ -125,26 +129,6 @@ def _decode(image: Image.Image, max_pixels: int) -> Image.Image:
         upright = upright.transpose(_UPRIGHT[orientation])
     upright.info = {}  # the orientation in it holds no longer
     return upright
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion to 8 bits clips at 255 instead of scaling.
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("32-bit pixels have no known range")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
 def _check_pixels(pixels: int, max_pixels: int) -> None:

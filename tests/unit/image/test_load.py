@@ -132,29 +132,6 @@ def test_transparency_is_put_on_white() -> None:
     assert pixels(load_image(encoded(grey))) == [[[255] * 3]]
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bit_grey_is_scaled(kind: str) -> None:
-    values = np.array([[0, 257, 32896, 65535, 128, 129]], np.uint16)
-    loaded = load_image(encoded(Image.fromarray(values), kind))
-    assert [pixel[0] for pixel in pixels(loaded)[0]] == [0, 1, 128, 255, 0, 1]
-
-
-def test_other_modes() -> None:
-    assert pixels(load_image(encoded(Image.new("1", (1, 1), 1)))) == [[[255] * 3]]
-    assert pixels(load_image(encoded(Image.new("L", (1, 1), 7)))) == [[[7] * 3]]
-    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
-    red, green, blue = np.asarray(load_image(encoded(cmyk, "JPEG", quality=100)))[4, 4].tolist()
-    assert red > 240
-    assert green < 15
-    assert blue < 15
-
-
-@pytest.mark.parametrize("mode", ["F", "I"])
-def test_pixels_without_a_known_range_are_refused(mode: str) -> None:
-    with pytest.raises(ImageDecodeError, match="no known range"):
-        load_image(Image.new(mode, (2, 2), -1))
-
-
 def test_of_an_animation_the_first_frame_is_taken() -> None:
     frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
