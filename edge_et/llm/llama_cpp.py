@@ -167,7 +167,7 @@ class LlamaContext:
         """Evaluate one batch at the positions from `start` on.
 
         Args:
-            inputs: token ids [n] int32, or embedding rows [n,D] float32, C-contiguous.
+            inputs: token ids [n] int32, or embedding rows [n,D] float32.
             start: position of the first row.
             outputs: behind how many of the last rows logits are wanted.
 
@@ -175,6 +175,13 @@ class LlamaContext:
             DecodeError: llama.cpp failed; the context may hold anything then.
         """
         are_tokens = inputs.ndim == 1
+        if not are_tokens and inputs.shape[1:] != (self._model.embedding_width,):
+            raise DecodeError(
+                f"embedding rows of shape {list(inputs.shape)}, "
+                f"expected [n,{self._model.embedding_width}]"
+            )
+        # llama.cpp is told where they begin, and takes the rest for granted.
+        inputs = np.require(inputs, np.int32 if are_tokens else np.float32, "CA")
         count = len(inputs)
         places = np.arange(start, start + count, dtype=np.int32)
         wanted = np.zeros(count, np.int8)
@@ -209,10 +216,20 @@ class LlamaContext:
         memory = self._library.llama_get_memory(self._pointer)
         return bool(self._library.llama_memory_seq_rm(memory, 0, keep, -1))
 
-    def clear(self) -> None:
-        """Drop all positions."""
+    def clear(self, *, numbers: bool = False) -> None:
+        """Drop all positions.
+
+        Args:
+            numbers: overwrite what they held, too. Attention reads dropped positions with a weight
+                of 0, so they do not matter, unless they are not finite.
+        """
         library = self._library
-        library.llama_memory_clear(library.llama_get_memory(self._pointer), False)
+        library.llama_memory_clear(library.llama_get_memory(self._pointer), numbers)
+
+    def count_positions(self) -> int:
+        """Return how many positions are held, of a context that was filled from the first on."""
+        memory = self._library.llama_get_memory(self._pointer)
+        return int(self._library.llama_memory_seq_pos_max(memory, 0)) + 1
 
     def copy_state(self, count: int) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, whatever lies behind them.
@@ -253,8 +270,7 @@ class LlamaContext:
         size = library.llama_state_seq_set_data(
             context, _pointer(data, ctypes.c_uint8), len(data), 0
         )
-        last = library.llama_memory_seq_pos_max(library.llama_get_memory(context), 0)
-        return bool(size == len(data) and last == count - 1)
+        return bool(size == len(data) and self.count_positions() == count)
 
     def close(self) -> None:
         """Free it; may be called again."""
