@@ -188,7 +188,7 @@ class ImageEncoder:
             found = f"image tokens of shape {list(rows.shape)} and type {rows.dtype}"
             raise ImageInputError(found, advice)
         with np.errstate(over="ignore"):  # they are infinite then
-            converted = np.require(rows, np.float32, "CAE")
+            converted = np.require(rows, np.float32, ["C", "A", "E"])
         if not np.isfinite(converted).all():
             raise ImageInputError("image tokens with values that are not finite", advice)
         if converted is rows:

@@ -181,7 +181,7 @@ class LlamaContext:
                 f"expected [n,{self._model.embedding_width}]"
             )
         # llama.cpp is told where they begin, and takes the rest for granted.
-        inputs = np.require(inputs, np.int32 if are_tokens else np.float32, "CA")
+        inputs = np.require(inputs, np.int32 if are_tokens else np.float32, ["C", "A"])
         count = len(inputs)
         places = np.arange(start, start + count, dtype=np.int32)
         wanted = np.zeros(count, np.int8)

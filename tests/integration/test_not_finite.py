@@ -4,6 +4,7 @@ Whatever failed, what comes behind it has the bits that a fresh cache gives.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,14 @@ def model(bundle: Path) -> Iterator[LanguageModel]:
 
 
 @pytest.fixture(params=["f16", "f32"])
-def new(model: LanguageModel, request: pytest.FixtureRequest) -> Callable[[], LlamaKVCache]:
+def new(
+    model: LanguageModel, request: pytest.FixtureRequest
+) -> Iterator[Callable[[], LlamaKVCache]]:
     settings = KVCacheSettings(
         context_length=LENGTH, threads=1, kv_type=request.param, max_draft_tokens=3
     )
-    return lambda: model.new_kv_cache(settings)
+    with ExitStack() as caches:
+        yield lambda: caches.enter_context(closing(model.new_kv_cache(settings)))
 
 
 def image(count: int) -> ImageSegment:
