@@ -1,7 +1,8 @@
 """Everything that edge-et raises on purpose.
 
 One class a cause; the numbers, names and paths of a message are attributes too. Exceptions of the
-libraries underneath are wrapped once, at the seam, and stay reachable as ``__cause__``.
+libraries underneath are wrapped once, at the seam, and stay reachable as ``__cause__``. What a
+caller's own code raises meanwhile, a signal's handler or a file object, comes as it is.
 
 ::
 
@@ -217,12 +218,13 @@ class ImageDecodeError(ImageError):
 class ImageTooLargeError(ImageError):
     """A picture has more pixels than the limit; it was not decoded."""
 
-    def __init__(self, pixels: int, limit: int) -> None:
+    def __init__(
+        self, pixels: int, limit: int, advice: str = "load the bundle with a larger max_pixels"
+    ) -> None:
         self.pixels = pixels
         self.limit = limit
         super().__init__(
-            f"the image has {pixels} pixels, the limit is {limit}: "
-            "scale it down, or load the bundle with a larger max_pixels"
+            f"the image has {pixels} pixels, the limit is {limit}: scale it down, or {advice}"
         )
 
 

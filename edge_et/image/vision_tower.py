@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import VisionSpec
 from edge_et.errors import ClosedError, ModelFileError, VisionRunError
+from edge_et.foreign_errors import raised_by
 
 _INPUT = "pixel_values"
 _OUTPUT = "image_tokens"
@@ -92,6 +93,8 @@ class VisionTower:
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as err:  # onnxruntime's own exceptions share no public base class
+            if not raised_by(err, "onnxruntime"):
+                raise
             raise ModelFileError(path, f"ONNX Runtime cannot open it: {err}") from err
         inputs, outputs = session.get_inputs(), session.get_outputs()
         _check_port(path, "input", inputs, _INPUT, (None, *self._input_shape))
@@ -141,6 +144,8 @@ class VisionTower:
                 list(self._shapes), {_INPUT: pixel_values}, self._run_options
             )
         except Exception as err:  # as in __init__
+            if not raised_by(err, "onnxruntime"):
+                raise
             raise VisionRunError(str(err)) from err
         outputs = dict(zip(self._shapes, values, strict=True))
         for name, value in outputs.items():

@@ -129,6 +129,7 @@ class LlamaContext:
         """
         library = self._library = load_library()
         self._model = model
+        self._embedding_width = model.embedding_width
         params = library.llama_context_default_params()
         params.n_ctx = settings.context_length
         params.n_batch = params.n_ubatch = batch_positions
@@ -175,11 +176,9 @@ class LlamaContext:
             DecodeError: llama.cpp failed; the context may hold anything then.
         """
         are_tokens = inputs.ndim == 1
-        if not are_tokens and inputs.shape[1:] != (self._model.embedding_width,):
-            raise DecodeError(
-                f"embedding rows of shape {list(inputs.shape)}, "
-                f"expected [n,{self._model.embedding_width}]"
-            )
+        if not are_tokens and inputs.shape[1:] != (self._embedding_width,):
+            expected = f"expected [n,{self._embedding_width}]"
+            raise DecodeError(f"embedding rows of shape {list(inputs.shape)}, {expected}")
         # llama.cpp is told where they begin, and takes the rest for granted.
         inputs = np.require(inputs, np.int32 if are_tokens else np.float32, ["C", "A"])
         count = len(inputs)

@@ -1,4 +1,5 @@
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
+from tiny.alarms import check_handlers_pass
 
 from edge_et.errors import ImageDecodeError, ImageFileError, ImageInputError, ImageTooLargeError
 from edge_et.image import load_image
@@ -169,6 +171,30 @@ def test_decompression_bombs_are_too_large(side: int, action: Any) -> None:
             load_image(bytes(header))
 
 
+def test_the_limit_that_a_message_names_is_the_one_that_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = encoded(picture(100, 60))
+
+    def refused(max_pixels: int) -> ImageTooLargeError:
+        with pytest.raises(ImageTooLargeError) as caught:
+            load_image(data, max_pixels=max_pixels)
+        assert caught.value.pixels == 6000
+        return caught.value
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2500)
+    assert refused(5500).limit == 5500
+    assert "larger max_pixels" in str(refused(5500))
+    assert refused(10**9).limit == 5000
+    assert "the limit is 5000: scale it down, or raise Pillow's own" in str(refused(10**9))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert refused(10**9).limit == 4000
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert load_image(data, max_pixels=6000).size == (100, 60)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_truncated_files_are_refused(kind: str) -> None:
     data = encoded(picture(64, 64), kind)
@@ -191,6 +217,67 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
             load_image(path)
     with pytest.raises(ImageFileError, match="URLs are not fetched"):
         load_image("https://example.org/cat.png")
+
+
+class PathOf:
+    """Anything as a path."""
+
+    def __init__(self, path: Any) -> None:
+        self.path = path
+
+    def __fspath__(self) -> Any:
+        return self.path
+
+
+def test_paths_may_be_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(encoded(picture()))
+    assert pixels(load_image(PathOf(os.fsencode(path)))) == pixels(picture())
+    with pytest.raises(ImageFileError, match=r"none\.png"):
+        load_image(PathOf(os.fsencode(tmp_path / "none.png")))
+    with pytest.raises(ImageInputError, match="a PathOf that is no path"):
+        load_image(PathOf(5))
+
+
+def test_memoryviews_of_any_layout() -> None:
+    data = encoded(picture())
+    spread = bytearray(2 * len(data))
+    spread[::2] = data
+    for view in (memoryview(spread)[::2], memoryview(data[::-1])[::-1]):
+        assert pixels(load_image(view)) == pixels(picture())
+    released = memoryview(data)
+    released.release()
+    with pytest.raises(ImageInputError, match="released"):
+        load_image(released)
+
+
+class Failing(io.BytesIO):
+    """A file that raises an exception once it is told to."""
+
+    error: Exception | None = None
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return super().read(size)
+
+
+@pytest.mark.parametrize("error", [TimeoutError("network"), ValueError("x"), RuntimeError("x")])
+def test_what_a_file_object_raises_comes_as_it_is(error: Exception) -> None:
+    file = Failing(encoded(picture()))
+    opened = Image.open(file)
+    file.error = error
+    for source in (opened, file):
+        with pytest.raises(type(error)) as caught:
+            load_image(source)
+        assert caught.value is error
+
+
+def test_what_a_handler_raises_while_a_picture_is_decoded_comes_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "picture.ppm"
+    path.write_bytes(b"P5 300 300 1000\n" + bytes(300 * 300 * 2))  # decoded in Python
+    for source in (path, path.read_bytes()):
+        check_handlers_pass(lambda source=source: load_image(source), after_s=0.03)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
