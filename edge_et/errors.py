@@ -1,7 +1,8 @@
 """Everything that edge-et raises on purpose.
 
 One class a cause; the numbers, names and paths of a message are attributes too. Exceptions of the
-libraries underneath are wrapped once, at the seam, and stay reachable as ``__cause__``.
+libraries underneath are wrapped once, at the seam, and stay reachable as ``__cause__``. What a
+caller's own code raises meanwhile, a signal's handler or a file object, comes as it is.
 
 ::
 
@@ -197,12 +198,14 @@ class ImageFileError(ImageError):
 class ImageInputError(ImageError):
     """The argument is not a kind of image that is accepted."""
 
-    def __init__(self, found: str) -> None:
+    def __init__(
+        self,
+        found: str,
+        advice: str = "give a path, bytes, a binary file object, a PIL image or a uint8 array of "
+        "shape [height, width, 3]",
+    ) -> None:
         self.found = found
-        super().__init__(
-            f"{found} is not an accepted image: give a path, bytes, a binary file object, "
-            "a PIL image or a uint8 array of shape [height, width, 3]"
-        )
+        super().__init__(f"{found} is not an accepted image: {advice}")
 
 
 class ImageDecodeError(ImageError):
@@ -216,12 +219,13 @@ class ImageDecodeError(ImageError):
 class ImageTooLargeError(ImageError):
     """A picture has more pixels than the limit; it was not decoded."""
 
-    def __init__(self, pixels: int, limit: int) -> None:
+    def __init__(
+        self, pixels: int, limit: int, advice: str = "load the bundle with a larger max_pixels"
+    ) -> None:
         self.pixels = pixels
         self.limit = limit
         super().__init__(
-            f"the image has {pixels} pixels, the limit is {limit}: "
-            "scale it down, or load the bundle with a larger max_pixels"
+            f"the image has {pixels} pixels, the limit is {limit}: scale it down, or {advice}"
         )
 
 

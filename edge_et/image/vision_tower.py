@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.bundle import VisionSpec
-from edge_et.errors import ClosedError, EdgeETError, ModelFileError, VisionRunError
+from edge_et.errors import ClosedError, ModelFileError, VisionRunError
+from edge_et.foreign_errors import raised_by
 from edge_et.native_handle import NativeHandle
 
 _INPUT = "pixel_values"
@@ -95,6 +96,8 @@ class VisionTower:
                     str(path), options, providers=["CPUExecutionProvider"]
                 )
             except Exception as err:  # onnxruntime's own exceptions share no public base class
+                if not raised_by(err, "onnxruntime"):
+                    raise
                 raise ModelFileError(path, f"ONNX Runtime cannot open it: {err}") from err
 
         self._session = NativeHandle[Any]("vision tower", opened)
@@ -139,13 +142,13 @@ class VisionTower:
                 f"pixel values of shape {list(tile.shape)}, expected {list(self._input_shape)}"
             )
         pixel_values = np.ascontiguousarray(tile[None], np.float32)
-        try:
-            with self._session as session:
+        with self._session as session:
+            try:
                 values = session.run(list(self._shapes), {_INPUT: pixel_values}, self._run_options)
-        except EdgeETError:
-            raise
-        except Exception as err:  # as in __init__
-            raise VisionRunError(str(err)) from err
+            except Exception as err:  # as in __init__
+                if not raised_by(err, "onnxruntime"):
+                    raise
+                raise VisionRunError(str(err)) from err
         outputs = dict(zip(self._shapes, values, strict=True))
         for name, value in outputs.items():
             if value.shape != self._shapes[name]:
