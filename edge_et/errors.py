@@ -231,7 +231,11 @@ class OptionError(EdgeETError):
         self.name = name
         self.value = value
         self.expected = expected
-        super().__init__(f"{name}={reprlib.repr(value)}: expected {expected}")
+        try:
+            shown = " ".join(reprlib.repr(value).splitlines())
+        except Exception:  # of a repr that fails; Python's own does for numbers of 5000 digits
+            shown = f"<{type(value).__name__}>"
+        super().__init__(f"{name}={shown}: expected {expected}")
 
 
 class PromptTooLongError(EdgeETError):
