@@ -30,6 +30,7 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
     ├── DecodeError                    the language model failed while evaluating
     ├── ClosedError                    the object was closed before
     ├── BusyError                      an unfinished stream holds the pipeline
+    ├── ForkedError                    the object was opened before this process was forked
     └── ToolError                      of the tools; export and quantize add children of their own
         ├── MissingExtraError          a package of an optional extra is not installed
         ├── TuningError                a step of the tuning recipe cannot be done
@@ -323,10 +324,21 @@ class ClosedError(EdgeETError):
 
 
 class BusyError(EdgeETError):
-    """An unfinished stream, started by the same thread, still holds the pipeline."""
+    """An unfinished stream, which nobody continues, still holds the pipeline."""
 
     def __init__(self) -> None:
         super().__init__("a stream of this pipeline is unfinished: exhaust it or close() it first")
+
+
+class ForkedError(EdgeETError):
+    """The object was opened by the process of which this one is a fork."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"this {what} was opened before the process was forked, and its threads are lost: call "
+            f"edge_et.load() in the child, or edge_et.answer(), which does"
+        )
 
 
 class ToolError(EdgeETError):

@@ -298,5 +298,4 @@ class LlamaKVCache:
 
     def _take_logits(self) -> None:
         """Copy the logits in front of the first draft token; the next batch overwrites them."""
-        every = self._context.logits(-1 - len(self._drafted))
-        self._logits = every[: self._token_count].copy()
+        self._logits = self._context.logits(-1 - len(self._drafted), self._token_count)

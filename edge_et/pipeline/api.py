@@ -30,6 +30,16 @@ _kept: dict[str | None, ExtractThink] = {}
 _keeping = threading.Lock()
 
 
+def _forget_kept() -> None:
+    """Begin anew in a forked child, which cannot use what its parent opened."""
+    global _kept, _keeping
+    _kept, _keeping = {}, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_kept)
+
+
 @renamed_keywords(lookup="prompt_lookup")
 def load(
     name_or_path: str | os.PathLike[str] | None = None,
@@ -142,7 +152,7 @@ def answer(
     """Answer a question about a picture.
 
     Every model that is asked for is loaded once and kept until the process ends; use `load` to
-    decide that yourself. May be called from several threads.
+    decide that yourself. May be called from several threads. A forked child loads its own.
 
     Args:
         image: a path, bytes, a binary file object, a PIL image or a uint8 array

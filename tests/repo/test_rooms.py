@@ -17,7 +17,7 @@ TOOLS = sorted(name for name in FOLDERS if name != "edge_et")
 
 # The way of the data. A module imports its own room, the doors of the rooms before it, and the
 # ground.
-GROUND = ("errors", "deprecation", "options", "threads", "results")
+GROUND = ("errors", "deprecation", "forks", "native_handle", "options", "threads", "results")
 ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "cli")
 DOORS = {"onnxruntime": "image/vision_tower.py", "llama_cpp": "llm/llama_cpp.py"}
 
