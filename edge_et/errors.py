@@ -236,14 +236,20 @@ class OptionError(EdgeETError):
         self.name = name
         self.value = value
         self.expected = expected
-        super().__init__(f"{name}={reprlib.repr(value)}: expected {expected}")
+        try:
+            shown = " ".join(reprlib.repr(value).splitlines())
+        except Exception:  # of a repr that fails; Python's own does for numbers of 5000 digits
+            shown = f"<{type(value).__name__}>"
+        super().__init__(f"{name}={shown}: expected {expected}")
 
 
 class PromptTooLongError(EdgeETError):
     """A prompt, with the tokens still to be generated, does not fit into the context.
 
     Where a picture is part of it: its image tokens and tiles, and the options with which the same
-    call would fit, ``({"max_tiles": 5}, {"pooling": 2})`` for instance.
+    call would fit, ``({"max_tiles": 5}, {"pooling": 2})`` for instance. Image tokens that were
+    given have no `tiles`; the options are then for encoding the picture again. `helps` tells what
+    else would help, None where that was not looked for.
     """
 
     def __init__(
@@ -254,29 +260,35 @@ class PromptTooLongError(EdgeETError):
         image_tokens: int | None = None,
         tiles: int | None = None,
         fitting: Iterable[Mapping[str, int]] = (),
+        helps: Iterable[str] | None = None,
     ) -> None:
         self.tokens = tokens
         self.limit = limit
         self.image_tokens = image_tokens
         self.tiles = tiles
         self.fitting = tuple(map(dict, fitting))
+        self.helps = None if helps is None else tuple(helps)
         message = f"the prompt and its budgets need {tokens} tokens, the context holds {limit}"
         if image_tokens is not None:
             message += f", and {image_tokens} are the picture's"
             if tiles is not None:
                 message += f", of {tiles} tile{'' if tiles == 1 else 's'}"
+        advice = []
         if self.fitting:
-            advice = "it fits with " + " or ".join(
-                " and ".join(f"{name}={value}" for name, value in options.items())
-                for options in self.fitting
+            fits = "encode the picture with " if tiles is None else "it fits with "
+            advice.append(
+                fits
+                + " or ".join(
+                    " and ".join(f"{name}={value}" for name, value in options.items())
+                    for options in self.fitting
+                )
             )
-        elif image_tokens is None:
-            advice = "shorten the question or lower the token budgets"
-        elif tiles is None:
-            advice = "encode it with a smaller max_tiles or with pooling=2"
-        else:
-            advice = "no max_tiles or pooling makes it fit, lower the token budgets"
-        super().__init__(f"{message}: {advice}")
+        if self.helps is not None:
+            advice += self.helps
+        elif not self.fitting:
+            advice.append("shorten the texts or lower the token budgets")
+        told = ", or ".join(advice) or "no option helps, a longer context_length in the bundle does"
+        super().__init__(f"{message}: {told}")
 
 
 class MemoryBudgetError(EdgeETError):

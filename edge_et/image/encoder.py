@@ -7,7 +7,7 @@ language models are not known here.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter
 
 import numpy as np
@@ -210,17 +210,21 @@ class ImageEncoder:
         try:
             check(self._zeros(count))
         except PromptTooLongError as err:
+            fitting: Iterable[Mapping[str, int]] = ()
             try:
                 check(self._zeros(0))
             except PromptTooLongError as without_picture:
                 if without_picture.tokens == err.tokens:  # the picture is not in that context
                     raise err from None
+            else:
+                fitting = self._fitting(plan, check) if plan else self._fitting_anew(count, check)
             raise PromptTooLongError(
                 err.tokens,
                 err.limit,
                 image_tokens=count,
                 tiles=None if plan is None else plan.tiles,
-                fitting=() if plan is None else self._fitting(plan, check),
+                fitting=fitting,
+                helps=err.helps,
             ) from err
 
     def _fitting(self, plan: ImagePlan, check: Check) -> Iterator[Mapping[str, int]]:
@@ -242,6 +246,26 @@ class ImageEncoder:
                 options = {} if other.tiles == plan.tiles else {"max_tiles": other.tiles}
                 yield options if pooling == plan.pooling else options | {"pooling": pooling}
                 break
+
+    def _fitting_anew(self, count: int, check: Check) -> Iterator[Mapping[str, int]]:
+        """Find options to encode a picture with again, of which the image tokens alone are known.
+
+        Yields:
+            One tile as the bundle pools it, or else one that is pooled more, if that fits.
+        """
+        processing = self._spec.processing
+        size = (processing.width, processing.height)
+        tile = {} if processing.tiling is None else {"max_tiles": 1}
+        for pooling in range(self._spec.pooling, 3):
+            options = tile if pooling == self._spec.pooling else tile | {"pooling": pooling}
+            try:
+                plan = plan_image(self._spec, size, max_tiles=1, pooling=pooling)
+                check(self._zeros(plan.image_tokens))
+            except (OptionError, PromptTooLongError):
+                continue
+            if options and plan.image_tokens < count:
+                yield options
+                return
 
     def _zeros(self, count: int) -> ImageTokens:
         """Return image tokens that only their number matters of, in no memory."""

@@ -210,7 +210,7 @@ class ExtractThink:
         """
 
         def check(tokens: ImageTokens) -> None:
-            check_length(self._models.perceiver, len(tokens.rows) + 1)
+            check_length(self._models.perceiver, len(tokens.rows) + 1, helps=())
 
         options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
         with self._access():
