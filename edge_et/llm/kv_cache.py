@@ -336,7 +336,7 @@ class LlamaKVCache:
 
     def _is_finite(self) -> bool:
         """Say whether the logits behind the last position are finite, and with them the cells."""
-        return bool(np.isfinite(self._context.logits(-1)[: self._token_count].max()))
+        return bool(np.isfinite(self._context.logits(-1, self._token_count).max()))
 
     def _take_logits(self) -> None:
         """Copy the logits in front of the first draft token; the next batch overwrites them."""
