@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from edge_et.bundle.graph_files import check_graph_files
 from edge_et.bundle.manifest import FileRef, Manifest
 from edge_et.bundle.manifest_file import MANIFEST_NAME, read_manifest
 from edge_et.bundle.verify import Progress, resolve, verify_files
@@ -102,7 +103,9 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
         MissingPackageError: a package that holds a file is not installed.
         FileSizeError: a file has another size than stated.
         FileHashError: a file has another content than stated.
-        ModelFileError: the head of a GGUF, whose hash the manifest does not tell, is damaged.
+        ModelFileError: the head of a GGUF, whose hash the manifest does not tell, is damaged; or
+            the vision graph is none, reads a file that the manifest does not name, or its weights
+            are a link to another folder.
     """
     folder = Path(check_path("path", path)).absolute()
     if folder.name == MANIFEST_NAME:
@@ -119,6 +122,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     )
     bundle = Bundle(folder=folder, manifest=manifest, files=files)
     bundle.verify(up_to_bytes=HASH_AT_LOAD_BYTES)
+    check_graph_files(*map(bundle.path, manifest.vision.files))
     return bundle
 
 
