@@ -88,8 +88,8 @@ def atomic_output(path: Path) -> Iterator[Path]:
         with atomic_write(path) as temporary:
             try:
                 yield temporary
-            except DiskSpaceError:
-                raise
+            except DiskSpaceError as err:  # of the temporary folder, which nobody knows
+                raise DiskSpaceError(path.parent, err.needed_bytes, err.free_bytes) from err
             except Exception as err:
                 _tell_full_disk(temporary.parent, path.parent, err)
                 raise
