@@ -137,6 +137,8 @@ class _Head:
                 raise _DamagedError(f"a tensor begins at {end + offset} of {self._size} bytes")
         if (architecture := values.get(b"general.architecture")) is None:
             raise _DamagedError("it names no architecture")
+        if (parts := values.get(b"split.count")) is not None and parts.content != 1:
+            raise _DamagedError("it is a part of a model in several files: merge them first")
         kind = values.get(b"general.type")
         is_model = kind is None or kind.content == b"model"
         if architecture.content in _ARCHITECTURES and is_model:

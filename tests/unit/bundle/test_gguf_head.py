@@ -53,6 +53,7 @@ def test_the_head_ends_where_the_tensors_begin(built: Path, tmp_path: Path) -> N
         ((START, ARCHITECTURE, text(b"k")[:-1] + b"\xff" * 9), "not there|type"),
         ((START, ARCHITECTURE, ALIGNMENT, text(b"t") + struct.pack("<I", 7)), "7 dimensions"),
         ((START, ARCHITECTURE, ALIGNMENT, TENSOR[:-8] + struct.pack("<Q", 6400)), "begins at"),
+        ((START, ARCHITECTURE, key(b"split.count", _UINT32, b"\2\0\0\0"), TENSOR), "several files"),
         ((START, key(b"a", _UINT32, b"1234"), ALIGNMENT, TENSOR), "no architecture"),
     ],
 )
