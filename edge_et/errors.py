@@ -14,6 +14,7 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
     │   ├── BundleVersionError         another format, or a format_version this release cannot read
     │   ├── UnsafePathError            a file reference that leaves the bundle's folder
     │   ├── MissingFileError           a file that the manifest names is not there
+    │   ├── UnreadableFileError        a file is there, and cannot be read
     │   ├── MissingPackageError        a file lies in a Python package that is not installed
     │   ├── FileSizeError              a file is longer or shorter than the manifest says
     │   ├── FileHashError              a file's content is not what the manifest says
@@ -119,9 +120,18 @@ class UnsafePathError(BundleError):
 class MissingFileError(BundleError):
     """A file that the manifest names is not there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, advice: str = "the bundle is incomplete, get it again") -> None:
         self.path = path
-        super().__init__(f"{path} is missing: the bundle is incomplete, get it again")
+        super().__init__(f"{path} is missing: {advice}")
+
+
+class UnreadableFileError(BundleError):
+    """A file of a bundle is there, and cannot be read: permissions, or a failing disk."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} cannot be read: {reason}")
 
 
 class MissingPackageError(BundleError):
@@ -149,14 +159,26 @@ class FileSizeError(BundleError):
 
 
 class FileHashError(BundleError):
-    """A file has the right size but another content."""
+    """A file has the right size but another content.
 
-    def __init__(self, path: Path, expected_sha256: str, actual_sha256: str) -> None:
+    Where only the head of a GGUF was compared, `first_bytes` is its size.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        expected_sha256: str,
+        actual_sha256: str,
+        *,
+        first_bytes: int | None = None,
+    ) -> None:
         self.path = path
         self.expected_sha256 = expected_sha256
         self.actual_sha256 = actual_sha256
+        self.first_bytes = first_bytes
+        what = "has" if first_bytes is None else f"has in its first {first_bytes} bytes the"
         super().__init__(
-            f"{path} has SHA-256 {actual_sha256[:16]}..., the manifest says "
+            f"{path} {what} SHA-256 {actual_sha256[:16]}..., the manifest says "
             f"{expected_sha256[:16]}...: the file was changed or damaged, get it again"
         )
 

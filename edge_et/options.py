@@ -196,6 +196,22 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise OptionError(name, value, f"a whole number of at least {least}")
 
 
+def check_path(name: str, value: object) -> str:
+    """Return a path as text.
+
+    Args:
+        name: what the caller knows it as.
+        value: the path.
+
+    Raises:
+        OptionError: it is neither a string nor a path-like object that stands for one.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise OptionError(name, value, "a str or an os.PathLike of str")
+    return path
+
+
 def with_options(function: F) -> F:
     """Let `help()` show the options of a call one by one, and others be refused as Python does.
 

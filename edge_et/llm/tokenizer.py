@@ -106,7 +106,11 @@ class Tokenizer:
         if token in self._added_text:
             return self._added_text[token].encode()
         piece = self._native.id_to_token(token)
-        return b"" if piece is None else bytes(_BYTE_OF[character] for character in piece)
+        if piece is None:
+            return b""
+        if not _BYTE_OF.keys() >= set(piece):  # no byte-level token, and stands for its own text
+            return piece.encode()
+        return bytes(_BYTE_OF[character] for character in piece)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of some ids, broken characters as U+FFFD.

@@ -15,6 +15,7 @@ from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
     KvType,
+    check_path,
     parse_load_options,
 )
 from edge_et.pipeline.device_profile import apply_profile, cache_fingerprint
@@ -174,7 +175,7 @@ def answer(
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.
     """
-    key = None if model is None else os.fspath(model)
+    key = None if model is None else check_path("model", model)
     with _keeping:
         if key not in _kept:
             _kept[key] = load(model)

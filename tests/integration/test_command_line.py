@@ -166,7 +166,7 @@ def test_wrong_usage_is_status_2():
 def test_help_names_the_commands():
     result = run("--help")
     assert result.returncode == 0
-    for command in ("answer", "info", "export", "quantize", "autotune", "train"):
+    for command in ("answer", "info", "doctor", "export", "quantize", "autotune", "train"):
         assert command in result.stdout
     assert "tuning" not in result.stdout
 
@@ -213,6 +213,27 @@ def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):
     result = run("info", damaged)
     assert result.returncode == 1
     assert graph.name in one_line(result)
+
+
+def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
+    result = run("doctor", tiny_bundle)
+    assert result.returncode == 0, result.stderr
+    told = dict(line.split(":", 1) for line in result.stdout.splitlines())
+    assert list(told) == [
+        *("edge-et", "system", "libraries", "processor", "llama.cpp"),
+        *("bundle", "files", "profile", "load", "answer"),
+    ]
+    assert "onnxruntime" in told["libraries"]
+    assert "every byte as it should be" in told["files"]
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_bundle, damaged)
+    weights = damaged / "perceiver.gguf"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    result = run("doctor", damaged)
+    assert result.returncode == 1
+    assert result.stdout.startswith("edge-et:")
+    assert "perceiver.gguf has SHA-256" in result.stderr
 
 
 def test_a_reader_that_leaves_is_no_error_message(tiny_bundle: Path, picture: Path):

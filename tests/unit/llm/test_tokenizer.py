@@ -69,6 +69,17 @@ def test_size_counts_added_tokens(tokenizer: Tokenizer) -> None:
     assert tokenizer.size == tokenizer.special_id("</think>") + 1  # type: ignore[operator]
 
 
+def test_a_token_of_other_characters_stands_for_its_own_text(tmp_path: Path) -> None:
+    """As in the reference, where no byte stands for a character of it: '漢' is no byte's."""
+    new_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    number = max(content["model"]["vocab"].values()) + 50
+    content["model"]["vocab"]["a 漢"] = number
+    path.write_text(json.dumps(content))
+    assert Tokenizer(path).decode([number]) == "a 漢"
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     new_tokenizer(tmp_path)
