@@ -1,11 +1,17 @@
 """What tests of every kind share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny.anyres import build_tiled_bundle
 from tiny.bundle import build_bundle
+
+
+def pytest_configure() -> None:
+    """Keep ONNX Runtime, which some tests import by themselves, from reporting them."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
