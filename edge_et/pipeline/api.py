@@ -49,7 +49,8 @@ def load(
     Args:
         name_or_path: the name of an installed bundle, or a bundle's folder; None: ``mini``.
         threads: threads of tower and language models, which take turns; None: the profile's, else
-            the CPUs that this process may use.
+            the CPUs that this process may use. More than those are never used, and a wish for more
+            is logged.
         max_pixels: most pixels of a picture, at least 1.
         image_cache_bytes: most bytes of image tokens that are remembered; 0 remembers none.
         kv_type: number type of the KV caches; None: the profile's, else f16.

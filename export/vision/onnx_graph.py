@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edge_et.export.errors import GraphError
 from edge_et.native_libraries import import_library
+from edge_et.threads import choose_threads
 
 INPUT = "pixel_values"
 OUTPUT = "image_tokens"
@@ -25,7 +26,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
 
     Args:
         path: the ONNX file.
-        threads: CPU threads; 0: ONNX Runtime's default.
+        threads: CPU threads; 0: all CPUs of this process.
 
     Returns:
         The session.
@@ -36,7 +37,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
     """
     onnxruntime = import_library("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = choose_threads(threads or None)
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

@@ -13,6 +13,7 @@ from edge_et.pipeline import (
     Settings,
     api,
 )
+from edge_et.threads import available_cpus
 
 EVERY = {name: number for number, name in enumerate(AnswerOptions.__struct_fields__, start=1)}
 
@@ -70,6 +71,7 @@ def test_a_bundle_is_opened_as_it_is_where_nobody_says_otherwise(
     assert opened.open_model.keywords == {"snapshots": None}
 
 
+@pytest.mark.usefixtures("many_cpus")
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -87,6 +89,7 @@ def test_every_option_of_a_bundle_is_passed_on(
     assert opened.settings == Settings(**{option: value})
 
 
+@pytest.mark.usefixtures("many_cpus")
 def test_a_profile_is_used_unless_the_caller_wants_none(tiny_bundle: Path, opened: Opened) -> None:
     bundle = load_bundle(tiny_bundle)
     write_profile(bundle, threads=9)
@@ -94,6 +97,18 @@ def test_a_profile_is_used_unless_the_caller_wants_none(tiny_bundle: Path, opene
     assert opened.settings == Settings(threads=9, kv_type="f32", flash_attention=True)
     edge_et.load(tiny_bundle, use_profile=False)
     assert opened.settings == Settings()
+
+
+def test_settings_tell_the_threads_that_are_used(
+    tiny_bundle: Path, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_profile(load_bundle(tiny_bundle), threads=513)
+    edge_et.load(tiny_bundle)
+    assert opened.settings is not None
+    assert opened.settings.threads == available_cpus()
+    edge_et.load(tiny_bundle, threads=512)
+    assert opened.settings.threads == available_cpus()
+    assert len(caplog.records) == 2
 
 
 def test_snapshots_lie_where_the_caller_wants_them_for_models_and_tower_alike(

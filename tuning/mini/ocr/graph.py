@@ -14,6 +14,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from edge_et.export.vision.export_tower import OPSET
 from edge_et.export.vision.onnx_graph import INPUT
 from edge_et.native_libraries import import_library
+from edge_et.threads import choose_threads
 from edge_et.tuning.mini.ocr import letters, lines, pixels
 from edge_et.tuning.mini.ocr.weights import find_reader_models, load_detector, load_recognizer
 
@@ -100,7 +101,7 @@ class PrintReader:
     """Reads the print of pictures.
 
     Args:
-        threads: CPU threads; 0: ONNX Runtime's default.
+        threads: CPU threads; 0: all CPUs of this process.
 
     Raises:
         TuningError: the package of its weights is not installed, or is another one.
@@ -113,7 +114,7 @@ class PrintReader:
         model = join(parts, constants, [pictures], read)
         onnxruntime = import_library("onnxruntime")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = choose_threads(threads or None)
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
