@@ -30,6 +30,7 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
     ├── DecodeError                    the language model failed while evaluating
     ├── ClosedError                    the object was closed before
     ├── BusyError                      an unfinished stream holds the pipeline
+    ├── CacheFolderError               the user has no folder for caches
     └── ToolError                      of the tools; export and quantize add children of their own
         ├── MissingExtraError          a package of an optional extra is not installed
         ├── TuningError                a step of the tuning recipe cannot be done
@@ -315,6 +316,14 @@ class BusyError(EdgeETError):
 
     def __init__(self) -> None:
         super().__init__("a stream of this pipeline is unfinished: exhaust it or close() it first")
+
+
+class CacheFolderError(EdgeETError):
+    """The user has no folder for caches; `edge_et.load` does without."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"no folder for caches: {reason}; set XDG_CACHE_HOME to an absolute path")
 
 
 class ToolError(EdgeETError):

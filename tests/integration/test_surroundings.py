@@ -1,12 +1,15 @@
 """What an answer does to the machine around it: nothing."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny.watched import Watched
+from tiny.watched import Watched, bare_environment
 
 ANSWER = """
 import edge_et
@@ -70,6 +73,47 @@ pathlib.Path.home().joinpath("kept").touch()
     assert "mkdir" in made
     assert "O_CREAT" in written
     assert "rename" in moved
+
+
+HOMELESS = """
+import os, pwd, sys
+def unknown(_):
+    raise KeyError("getpwuid(): uid not found: 12345")
+pwd.getpwuid = unknown
+del os.environ["HOME"]
+from edge_et.cli import main
+sys.argv = {arguments!r}
+main()
+"""
+
+
+def run_homeless(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user that the system does not know, as `docker run --user` does."""
+    code = HOMELESS.format(arguments=["edge-et", *map(str, arguments)])
+    environment = bare_environment(folder)
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_user_without_a_home_is_answered(
+    tiny_bundle: Path, picture: Path, tmp_path: Path
+) -> None:
+    question = (picture, "What is this?", "--model", tiny_bundle)
+    done = run_homeless(tmp_path, "answer", *question, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["text"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["autotune", "bench --synthetic smollm2-135m+siglip-base"])
+def test_who_needs_a_folder_for_caches_is_told_what_to_set(tmp_path: Path, command: str) -> None:
+    done = run_homeless(tmp_path, *command.split())
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "set XDG_CACHE_HOME" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(LONG_S, marks=pytest.mark.slow)])
