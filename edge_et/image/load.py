@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from edge_et.errors import ImageDecodeError, ImageFileError, ImageInputError, ImageTooLargeError
+from edge_et.image.pillow_log import metadata_unlogged
 from edge_et.options import DEFAULT_MAX_PIXELS
 
 ImageSource = (
@@ -42,6 +43,7 @@ _UPRIGHT = {
 }
 
 
+@metadata_unlogged()
 def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """Load a picture as upright RGB.
 
