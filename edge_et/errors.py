@@ -33,6 +33,7 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
     ├── ClosedError                    the object was closed before
     ├── BusyError                      an unfinished stream holds the pipeline
     ├── ForkedError                    the object was opened before this process was forked
+    ├── CacheFolderError               the user has no folder for caches
     └── ToolError                      of the tools; export and quantize add children of their own
         ├── MissingExtraError          a package of an optional extra is not installed
         ├── TuningError                a step of the tuning recipe cannot be done
@@ -365,6 +366,14 @@ class ForkedError(EdgeETError):
             f"this {what} was opened before the process was forked, and its threads are lost: call "
             f"edge_et.load() in the child, or edge_et.answer(), which does"
         )
+
+
+class CacheFolderError(EdgeETError):
+    """The user has no folder for caches; `edge_et.load` does without."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"no folder for caches: {reason}; set XDG_CACHE_HOME to an absolute path")
 
 
 class ToolError(EdgeETError):

@@ -116,7 +116,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=MAX_THREADS)] | None,
         Meta(
             description="Threads of tower and language models, which take turns; None: the "
-            "profile's, else the CPUs that this process may use."
+            "profile's, else the CPUs that this process may use; never more than those."
         ),
     ] = None
     max_pixels: Annotated[int, Meta(ge=1, le=MAX_INT, description="Most pixels of a picture.")] = (

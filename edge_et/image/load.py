@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from edge_et.errors import ImageDecodeError, ImageFileError, ImageInputError, ImageTooLargeError
 from edge_et.foreign_errors import raised_by
+from edge_et.image.pillow_log import metadata_unlogged
 from edge_et.image.rgb import to_rgb
 from edge_et.options import DEFAULT_MAX_PIXELS
 
@@ -47,6 +48,7 @@ _UPRIGHT = {
 }
 
 
+@metadata_unlogged()
 def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """Load a picture as upright RGB.
 

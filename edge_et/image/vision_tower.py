@@ -1,7 +1,7 @@
 """The vision tower: ONNX Runtime over one graph that holds tower and projector.
 
 In: the pixel values of tiles, ``[3,H,W] float32`` each. Out: `TileFeatures`. What is made of them
-is `ImageTokens`, a small object that can be kept and used again. Nothing else imports onnxruntime.
+is `ImageTokens`, a small object that can be kept and used again. Nothing else asks for onnxruntime.
 """
 
 from collections import OrderedDict
@@ -17,6 +17,7 @@ from edge_et.bundle import VisionSpec
 from edge_et.errors import ClosedError, ModelFileError, VisionRunError
 from edge_et.foreign_errors import raised_by
 from edge_et.native_handle import NativeHandle
+from edge_et.native_libraries import import_library
 
 _INPUT = "pixel_values"
 _OUTPUT = "image_tokens"
@@ -74,8 +75,7 @@ class VisionTower:
         Raises:
             ModelFileError: the file is no ONNX graph, or has other inputs or outputs.
         """
-        import onnxruntime
-
+        onnxruntime = import_library("onnxruntime")
         processing = spec.processing
         self._input_shape = (3, processing.height, processing.width)
         self._shapes: dict[str, tuple[int, ...]] = {

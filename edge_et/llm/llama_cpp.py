@@ -2,7 +2,7 @@
 
 In: a GGUF; batches of token ids or embedding rows. Out: an opened model, or what its metadata says;
 logits; what a context holds, as bytes. What positions mean, and which of them are kept, is not
-known here. Nothing else imports llama_cpp or calls it: its low-level functions alone are used,
+known here. Nothing else asks for llama_cpp or calls it: its low-level functions alone are used,
 since its class ``Llama`` clears its cache for every image, and takes no embeddings.
 """
 
@@ -22,6 +22,7 @@ from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
 from edge_et.native_handle import NativeHandle
+from edge_et.native_libraries import import_library
 
 _MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
 _MADV_DONTNEED = 4
@@ -37,8 +38,7 @@ native_log = NativeLog()
 @functools.cache
 def load_library() -> Any:
     """Return the module llama_cpp, set up once: its log goes to `native_log`."""
-    import llama_cpp
-
+    llama_cpp = import_library("llama_cpp")
     native_log.attach(llama_cpp)
     llama_cpp.llama_backend_init()
     return llama_cpp

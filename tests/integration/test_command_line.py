@@ -19,6 +19,7 @@ from tiny.bundle import build_bundle
 from tiny.thoughts import HINTED, THOUGHTS, change_bundle
 
 import edge_et
+from edge_et.threads import available_cpus
 
 QUESTION = "What is on the table?"
 
@@ -194,6 +195,15 @@ def test_options_of_a_bundle_arrive(tiny_bundle: Path, picture: Path, tmp_path: 
     kept = run(*command, "--cache-dir", tmp_path, "--no-use-profile", "--prompt-lookup")
     assert kept.returncode == 0
     assert list(tmp_path.rglob("*.snapshot"))
+
+
+def test_more_threads_than_cpus_are_too_many(
+    tiny_bundle: Path, picture: Path, expected: edge_et.Answer
+):
+    result = run("answer", picture, QUESTION, "--model", tiny_bundle, "--threads", 512)
+    assert result.stdout.removesuffix("\n") == printable_answer(expected.text)
+    (line,) = result.stderr.splitlines()
+    assert f"{available_cpus()} threads instead of threads=512" in line
 
 
 def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):

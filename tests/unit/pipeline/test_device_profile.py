@@ -1,4 +1,5 @@
 import logging
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from edge_et.bundle import Bundle, FileRef, file_ref, load_bundle
 from edge_et.pipeline import (
     PROFILE_NAME,
     apply_profile,
+    device_name,
+    device_profile,
     library_versions,
     profile_folder,
 )
@@ -178,3 +181,51 @@ def test_a_user_without_a_home_has_no_profile(
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", classmethod(homeless))
     assert apply_profile(bundle) == (bundle, None)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, method: str, refused: Path) -> None:
+    """Let the operating system refuse a path, as it does with another user's."""
+    real = getattr(Path, method)
+
+    def checked(path: Path, *args: Any, **options: Any) -> Any:
+        if path.is_relative_to(refused):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, method, checked)
+
+
+def test_a_folder_that_is_another_users_has_no_profile(
+    bundle: Bundle, caches: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_profile(bundle)
+    refuse(monkeypatch, "is_file", caches)
+    assert apply_profile(bundle) == (bundle, None)
+    assert caplog.records == []
+
+
+def test_a_folder_that_is_none_has_no_profile(bundle: Bundle, caches: Path) -> None:
+    caches.write_text("")
+    assert apply_profile(bundle) == (bundle, None)
+
+
+def test_a_profile_that_cannot_be_read_is_passed_over(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_profile(bundle)
+    refuse(monkeypatch, "read_bytes", profile_folder(bundle))
+    is_passed_over(bundle, caplog, "Permission denied")
+
+
+def test_a_library_of_another_package_has_no_profile(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ONNX Runtime comes as onnxruntime-openvino too, and a frozen program tells no versions."""
+    write_profile(bundle)
+    monkeypatch.setattr(device_profile, "_LIBRARIES", ("no-such-package",))
+    is_passed_over(bundle, caplog, "no-such-package")
+
+
+def test_a_processor_that_is_not_told_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_profile, "_CPUINFO", Path("/proc/self/mem"))  # reading it fails
+    assert device_name.__wrapped__().startswith(platform.machine())
