@@ -28,6 +28,7 @@ from edge_et.bundle import (
     resolve,
 )
 from edge_et.errors import BundleError
+from edge_et.foreign_errors import raised_by
 from edge_et.llm import describe_build
 from edge_et.options import KvType
 from edge_et.store import user_cache
@@ -74,6 +75,8 @@ def apply_profile(bundle: Bundle) -> tuple[Bundle, DeviceProfile | None]:
         if not path.is_file():
             return bundle, None
     except OSError as err:
+        if not raised_by(err):
+            raise
         logger.debug("no profile is looked for: %s", err)
         return bundle, None
     try:
@@ -81,6 +84,8 @@ def apply_profile(bundle: Bundle) -> tuple[Bundle, DeviceProfile | None]:
         _check_fits(profile, bundle)
         found = _with_weights(bundle, profile, path.parent)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, BundleError, _UnfitError) as err:
+        if not raised_by(err, "msgspec"):  # a signal's handler may raise a TimeoutError
+            raise
         logger.warning("%s is not used: %s; edge-et autotune makes a new one", path, err)
         return bundle, None
     return found, profile

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tiny.alarms import check_handlers_pass
 from tiny.profiles import write_profile
 
 from edge_et.bundle import Bundle, FileRef, file_ref, load_bundle
@@ -178,3 +179,10 @@ def test_a_user_without_a_home_has_no_profile(
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", classmethod(homeless))
     assert apply_profile(bundle) == (bundle, None)
+
+
+def test_what_a_handler_raises_while_a_profile_is_read_comes_as_it_is(bundle: Bundle) -> None:
+    weights = made_weights(bundle)
+    profile = write_profile(bundle, perceiver=weights)
+    assert apply_profile(bundle)[1] == profile
+    check_handlers_pass(lambda: apply_profile(bundle), after_s=0.02)
