@@ -15,8 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from edge_et.errors import ImageDecodeError, ImageFileError, ImageInputError, ImageTooLargeError
+from edge_et.errors import (
+    ImageDecodeError,
+    ImageError,
+    ImageFileError,
+    ImageInputError,
+    ImageTooLargeError,
+)
 from edge_et.foreign_errors import raised_by
+from edge_et.image.heif import is_heic, open_heic
 from edge_et.image.pillow_log import metadata_unlogged
 from edge_et.image.rgb import to_rgb
 from edge_et.options import DEFAULT_MAX_PIXELS
@@ -33,7 +40,7 @@ ImageSource = (
 )
 
 # Formats whose decoders are part of Pillow. Others are left out on purpose: EPS, for one, would
-# start Ghostscript.
+# start Ghostscript. HEIC is decoded by an extra.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 # What makes a picture upright, by the value of its EXIF orientation (TIFF 6.0, tag 274).
@@ -72,7 +79,8 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Ima
         ImageInputError: the source is none of these, or its values have no known range: 32-bit,
             signed or floating-point pixels.
         ImageTooLargeError: the picture has more pixels than the limit.
-        ImageDecodeError: the bytes are no picture, or a damaged one.
+        ImageDecodeError: the bytes are no picture, or a damaged one; or HEIC, and the extra that
+            decodes it is missing.
         Exception: whatever a file object of the caller's own raises.
     """
     if isinstance(source, np.ndarray):
@@ -126,8 +134,12 @@ def _from_path(path: str, max_pixels: int) -> Image.Image:
 
 
 def _from_file(file: BinaryIO, max_pixels: int) -> Image.Image:
-    with _wrapped_errors(max_pixels):
-        image = Image.open(file, formats=_FORMATS)
+    with _wrapped_errors(max_pixels, "pillow_heif"):
+        try:
+            file.seek(0)
+        except (AttributeError, io.UnsupportedOperation):
+            file = io.BytesIO(file.read())
+        image = open_heic(file) if is_heic(file) else Image.open(file, formats=_FORMATS)
     return _decode(image, max_pixels)
 
 
@@ -161,7 +173,7 @@ def _wrapped_errors(max_pixels: int, plugin: str = "PIL") -> Iterator[None]:
     """
     try:
         yield
-    except ImageInputError:
+    except ImageError:
         raise
     # Damaged files make decoders raise nearly anything: OSError, SyntaxError, ValueError,
     # struct.error, zlib.error, IndexError.
@@ -169,7 +181,7 @@ def _wrapped_errors(max_pixels: int, plugin: str = "PIL") -> Iterator[None]:
         if not raised_by(err, "PIL", "numpy", plugin):
             raise
         if isinstance(err, UnidentifiedImageError):
-            formats = ", ".join(_FORMATS)
+            formats = ", ".join((*_FORMATS, "HEIC"))
             raise ImageDecodeError(f"none of the formats {formats}, or damaged") from err
         if isinstance(err, Image.DecompressionBombError | Image.DecompressionBombWarning):
             raise _too_large(str(err), max_pixels) from err

@@ -29,7 +29,8 @@ class ImageTokens:
     """A picture as the language model reads it.
 
     Attributes:
-        rows: image_tokens [T,D] float32, C-contiguous, read-only.
+        rows: image_tokens [T,D] float32, C-contiguous, read-only. Of those that a caller has made,
+            floats of another type or layout are converted where they are used.
         digest: what the rows were made from: equal digests mean equal rows.
     """
 

@@ -29,7 +29,11 @@ GROUND = (
     "results",
 )
 ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "cli")
-DOORS = {"onnxruntime": "image/vision_tower.py", "llama_cpp": "llm/llama_cpp.py"}
+DOORS = {
+    "onnxruntime": "image/vision_tower.py",
+    "llama_cpp": "llm/llama_cpp.py",
+    "pillow_heif": "image/heif.py",
+}
 
 EXPORT_ROOMS = ("checkpoint", "chat", "families", "vision", "llm", "building")
 
