@@ -75,7 +75,9 @@ def _run() -> int:
     except click.ClickException as err:
         err.show()
         return err.exit_code
-    except click.Abort as err:  # what click makes of Ctrl-C
+    except click.Abort as err:  # what click makes of Ctrl-C, and of any EOFError
+        if isinstance(err.__cause__, EOFError):
+            raise err.__cause__ from None
         raise KeyboardInterrupt from err
     return status if isinstance(status, int) else 0
 
