@@ -7,6 +7,7 @@ import pty
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -231,16 +232,19 @@ def run_instead_of_info(body: str, **options: Any) -> subprocess.CompletedProces
         "app.commands['info'].callback = replaced\n"
         "sys.argv = ['edge-et', 'info']; main()"
     )
-    command = [sys.executable, "-c", code]
-    return subprocess.run(
-        command, stderr=subprocess.PIPE, text=True, **{"stdout": subprocess.PIPE, **options}
-    )
+    options = {"stdout": subprocess.PIPE, **options}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "replaced.py").write_text(code)
+        command = [sys.executable, "-m", "replaced"]
+        return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=folder, **options)
 
 
 @pytest.mark.parametrize(
     "body",
     [
         "raise KeyboardInterrupt",
+        # As modules do that are interrupted while they make a dataclass.
+        "exec('raise KeyboardInterrupt')",
         # As native modules do that are interrupted while they are imported.
         """
         try:
