@@ -55,6 +55,9 @@ def _run_and_tell() -> int:
         sys.stdout.flush()  # or a full disk would be told at exit, when nobody can catch it
     except (KeyboardInterrupt, Exception) as err:
         if interrupt.came or isinstance(err, KeyboardInterrupt):
+            # Python remembers an interrupt of exec(), as in dataclasses, until the next exec(), and
+            # then exits as if nobody had caught it: by the signal, not with the status.
+            exec("")
             return _fail("interrupted", 130)
         return _fail_for(err)
     return status
@@ -75,7 +78,9 @@ def _run() -> int:
     except click.ClickException as err:
         err.show()
         return err.exit_code
-    except click.Abort as err:  # what click makes of Ctrl-C
+    except click.Abort as err:  # what click makes of Ctrl-C, and of any EOFError
+        if isinstance(err.__cause__, EOFError):
+            raise err.__cause__ from None
         raise KeyboardInterrupt from err
     return status if isinstance(status, int) else 0
 

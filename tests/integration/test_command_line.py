@@ -7,6 +7,7 @@ import pty
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -262,16 +263,19 @@ def run_instead_of_info(body: str, **options: Any) -> subprocess.CompletedProces
         "app.commands['info'].callback = replaced\n"
         "sys.argv = ['edge-et', 'info']; main()"
     )
-    command = [sys.executable, "-c", code]
-    return subprocess.run(
-        command, stderr=subprocess.PIPE, text=True, **{"stdout": subprocess.PIPE, **options}
-    )
+    options = {"stdout": subprocess.PIPE, **options}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "replaced.py").write_text(code)
+        command = [sys.executable, "-m", "replaced"]
+        return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=folder, **options)
 
 
 @pytest.mark.parametrize(
     "body",
     [
         "raise KeyboardInterrupt",
+        # As modules do that are interrupted while they make a dataclass.
+        "exec('raise KeyboardInterrupt')",
         # As native modules do that are interrupted while they are imported.
         """
         try:
@@ -334,12 +338,17 @@ def test_what_the_machine_refuses_is_one_line(body: str, told: str):
     assert one_line(result) == told
 
 
-def test_a_fault_of_our_own_says_so_and_where_its_traceback_is(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("body", "told"), [("{}['key']", "KeyError: 'key'"), ("raise EOFError('end')", "EOFError: end")]
+)
+def test_a_fault_of_our_own_says_so_and_where_its_traceback_is(
+    tmp_path: Path, body: str, told: str
+):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    result = run_instead_of_info("{}['key']", env=environment)
+    result = run_instead_of_info(body, env=environment)
     assert result.returncode == 1
-    line = one_line(result)
-    assert line.startswith("edge-et: KeyError: 'key': this is a fault of edge-et")
+    line = result.stderr.strip()
+    assert line.startswith(f"edge-et: {told}: this is a fault of edge-et")
     (report,) = tmp_path.iterdir()
     assert line.endswith(str(report))
-    assert report.read_text().startswith("Traceback")
+    assert "Traceback" in report.read_text()
