@@ -1,7 +1,8 @@
 """Everything that edge-et raises on purpose.
 
 One class a cause; the numbers, names and paths of a message are attributes too. Exceptions of the
-libraries underneath are wrapped once, at the seam, and stay reachable as ``__cause__``.
+libraries underneath are wrapped once, at the seam, and stay reachable as ``__cause__``. What a
+caller's own code raises meanwhile, a signal's handler or a file object, comes as it is.
 
 ::
 
@@ -13,6 +14,7 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
     │   ├── BundleVersionError         another format, or a format_version this release cannot read
     │   ├── UnsafePathError            a file reference that leaves the bundle's folder
     │   ├── MissingFileError           a file that the manifest names is not there
+    │   ├── UnreadableFileError        a file is there, and cannot be read
     │   ├── MissingPackageError        a file lies in a Python package that is not installed
     │   ├── FileSizeError              a file is longer or shorter than the manifest says
     │   ├── FileHashError              a file's content is not what the manifest says
@@ -31,6 +33,7 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
     ├── ClosedError                    the object was closed before
     ├── BusyError                      an unfinished stream holds the pipeline
     ├── ForkedError                    the object was opened before this process was forked
+    ├── CacheFolderError               the user has no folder for caches
     └── ToolError                      of the tools; export and quantize add children of their own
         ├── MissingExtraError          a package of an optional extra is not installed
         ├── TuningError                a step of the tuning recipe cannot be done
@@ -118,9 +121,18 @@ class UnsafePathError(BundleError):
 class MissingFileError(BundleError):
     """A file that the manifest names is not there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, advice: str = "the bundle is incomplete, get it again") -> None:
         self.path = path
-        super().__init__(f"{path} is missing: the bundle is incomplete, get it again")
+        super().__init__(f"{path} is missing: {advice}")
+
+
+class UnreadableFileError(BundleError):
+    """A file of a bundle is there, and cannot be read: permissions, or a failing disk."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} cannot be read: {reason}")
 
 
 class MissingPackageError(BundleError):
@@ -148,14 +160,26 @@ class FileSizeError(BundleError):
 
 
 class FileHashError(BundleError):
-    """A file has the right size but another content."""
+    """A file has the right size but another content.
 
-    def __init__(self, path: Path, expected_sha256: str, actual_sha256: str) -> None:
+    Where only the head of a GGUF was compared, `first_bytes` is its size.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        expected_sha256: str,
+        actual_sha256: str,
+        *,
+        first_bytes: int | None = None,
+    ) -> None:
         self.path = path
         self.expected_sha256 = expected_sha256
         self.actual_sha256 = actual_sha256
+        self.first_bytes = first_bytes
+        what = "has" if first_bytes is None else f"has in its first {first_bytes} bytes the"
         super().__init__(
-            f"{path} has SHA-256 {actual_sha256[:16]}..., the manifest says "
+            f"{path} {what} SHA-256 {actual_sha256[:16]}..., the manifest says "
             f"{expected_sha256[:16]}...: the file was changed or damaged, get it again"
         )
 
@@ -197,12 +221,14 @@ class ImageFileError(ImageError):
 class ImageInputError(ImageError):
     """The argument is not a kind of image that is accepted."""
 
-    def __init__(self, found: str) -> None:
+    def __init__(
+        self,
+        found: str,
+        advice: str = "give a path, bytes, a binary file object, a PIL image or a uint8 array of "
+        "shape [height, width, 3]",
+    ) -> None:
         self.found = found
-        super().__init__(
-            f"{found} is not an accepted image: give a path, bytes, a binary file object, "
-            "a PIL image or a uint8 array of shape [height, width, 3]"
-        )
+        super().__init__(f"{found} is not an accepted image: {advice}")
 
 
 class ImageDecodeError(ImageError):
@@ -216,12 +242,13 @@ class ImageDecodeError(ImageError):
 class ImageTooLargeError(ImageError):
     """A picture has more pixels than the limit; it was not decoded."""
 
-    def __init__(self, pixels: int, limit: int) -> None:
+    def __init__(
+        self, pixels: int, limit: int, advice: str = "load the bundle with a larger max_pixels"
+    ) -> None:
         self.pixels = pixels
         self.limit = limit
         super().__init__(
-            f"the image has {pixels} pixels, the limit is {limit}: "
-            "scale it down, or load the bundle with a larger max_pixels"
+            f"the image has {pixels} pixels, the limit is {limit}: scale it down, or {advice}"
         )
 
 
@@ -339,6 +366,14 @@ class ForkedError(EdgeETError):
             f"this {what} was opened before the process was forked, and its threads are lost: call "
             f"edge_et.load() in the child, or edge_et.answer(), which does"
         )
+
+
+class CacheFolderError(EdgeETError):
+    """The user has no folder for caches; `edge_et.load` does without."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"no folder for caches: {reason}; set XDG_CACHE_HOME to an absolute path")
 
 
 class ToolError(EdgeETError):

@@ -116,7 +116,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=MAX_THREADS)] | None,
         Meta(
             description="Threads of tower and language models, which take turns; None: the "
-            "profile's, else the CPUs that this process may use."
+            "profile's, else the CPUs that this process may use; never more than those."
         ),
     ] = None
     max_pixels: Annotated[int, Meta(ge=1, le=MAX_INT, description="Most pixels of a picture.")] = (
@@ -194,6 +194,22 @@ def check_at_least(name: str, value: int, least: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OptionError(name, value, f"a whole number of at least {least}")
+
+
+def check_path(name: str, value: object) -> str:
+    """Return a path as text.
+
+    Args:
+        name: what the caller knows it as.
+        value: the path.
+
+    Raises:
+        OptionError: it is neither a string nor a path-like object that stands for one.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise OptionError(name, value, "a str or an os.PathLike of str")
+    return path
 
 
 def with_options(function: F) -> F:

@@ -78,7 +78,8 @@ class ImageEncoder:
         """Turn a picture into image tokens.
 
         Args:
-            image: see `edge_et.image.load_image`; or image tokens, which are returned as they are.
+            image: see `edge_et.image.load_image`; or image tokens, whose rows may be floats of
+                another type or order, and otherwise are returned as they are.
             options: `max_tiles` and `pooling` of them.
             check: called with as many rows of zeros as there will be, before the tower runs.
 
@@ -86,13 +87,13 @@ class ImageEncoder:
             The image tokens, and what they took.
 
         Raises:
-            ImageError: the picture cannot be used; a child says why.
+            ImageError: the picture, or the image tokens, cannot be used; a child says why.
             OptionError: the tiles' tokens cannot be pooled, or image tokens cannot become others.
             PromptTooLongError: from `check`, with the picture's numbers added.
             VisionRunError: the vision tower failed.
         """
         if isinstance(image, ImageTokens):
-            self._check_given(image, options)
+            image = self._checked(image, options)
             self._check_fits(len(image.rows), check, None)
             reused = PhaseUsage(reused_tokens=len(image.rows))
             return image, {"image": PhaseUsage(), "vision": reused}
@@ -138,10 +139,12 @@ class ImageEncoder:
         if data is None:
             return None
         shape = (plan.image_tokens, self._spec.embedding_width)
-        if data.nbytes != math.prod(shape) * np.float32().nbytes:
-            self._snapshots.store.drop(key)
-            return None
-        return data.view(np.float32).reshape(shape)
+        if data.nbytes == math.prod(shape) * np.float32().nbytes:
+            rows = data.view(np.float32).reshape(shape)
+            if np.isfinite(rows).all():
+                return rows
+        self._snapshots.store.drop(key)
+        return None
 
     def _keep(self, digest: str, rows: NDArray[np.float32]) -> None:
         if self._snapshots is not None:
@@ -164,14 +167,34 @@ class ImageEncoder:
             digest.update(values.data)
         return digest.hexdigest()
 
-    def _check_given(self, image: ImageTokens, options: AnswerOptions) -> None:
-        if image.rows.shape[1:] != (self._spec.embedding_width,):
-            raise ImageInputError(f"image tokens of shape {list(image.rows.shape)}")
+    def _checked(self, image: ImageTokens, options: AnswerOptions) -> ImageTokens:
+        """Return given image tokens as llama.cpp can read them, which is told where they lie.
+
+        Raises:
+            ImageInputError: they are none of this bundle's.
+            OptionError: an option would make others of them.
+        """
         for name in ("max_tiles", "pooling"):
             value = getattr(options, name)
             if value is not None:
                 expected = "none: these image tokens exist; give it where the picture is encoded"
                 raise OptionError(name, value, expected)
+        rows, width = image.rows, self._spec.embedding_width
+        advice = f"rows are an array [T,{width}] of finite floats; encode the picture again"
+        if not isinstance(rows, np.ndarray) or not isinstance(image.digest, str):
+            kinds = f"a {type(rows).__name__} and a {type(image.digest).__name__}"
+            raise ImageInputError(f"image tokens of {kinds}", f"{advice}, the digest is a text")
+        if rows.ndim != 2 or rows.shape[1] != width or len(rows) == 0 or rows.dtype.kind != "f":
+            found = f"image tokens of shape {list(rows.shape)} and type {rows.dtype}"
+            raise ImageInputError(found, advice)
+        with np.errstate(over="ignore"):  # they are infinite then
+            converted = np.require(rows, np.float32, ["C", "A", "E"])
+        if not np.isfinite(converted).all():
+            raise ImageInputError("image tokens with values that are not finite", advice)
+        if converted is rows:
+            return image
+        converted.setflags(write=False)
+        return ImageTokens(converted, image.digest)
 
     def _check_fits(self, count: int, check: Check, plan: ImagePlan | None) -> None:
         """Call a check, and add to its error how the picture has a part in it.

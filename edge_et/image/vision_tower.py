@@ -1,7 +1,7 @@
 """The vision tower: ONNX Runtime over one graph that holds tower and projector.
 
 In: the pixel values of tiles, ``[3,H,W] float32`` each. Out: `TileFeatures`. What is made of them
-is `ImageTokens`, a small object that can be kept and used again. Nothing else imports onnxruntime.
+is `ImageTokens`, a small object that can be kept and used again. Nothing else asks for onnxruntime.
 """
 
 from collections import OrderedDict
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.bundle import VisionSpec
-from edge_et.errors import ClosedError, EdgeETError, ModelFileError, VisionRunError
+from edge_et.errors import ClosedError, ModelFileError, VisionRunError
+from edge_et.foreign_errors import raised_by
 from edge_et.native_handle import NativeHandle
+from edge_et.native_libraries import import_library
 
 _INPUT = "pixel_values"
 _OUTPUT = "image_tokens"
@@ -27,7 +29,8 @@ class ImageTokens:
     """A picture as the language model reads it.
 
     Attributes:
-        rows: image_tokens [T,D] float32, C-contiguous, read-only.
+        rows: image_tokens [T,D] float32, C-contiguous, read-only. Of those that a caller has made,
+            floats of another type or layout are converted where they are used.
         digest: what the rows were made from: equal digests mean equal rows.
     """
 
@@ -73,8 +76,7 @@ class VisionTower:
         Raises:
             ModelFileError: the file is no ONNX graph, or has other inputs or outputs.
         """
-        import onnxruntime
-
+        onnxruntime = import_library("onnxruntime")
         processing = spec.processing
         self._input_shape = (3, processing.height, processing.width)
         self._shapes: dict[str, tuple[int, ...]] = {
@@ -95,6 +97,8 @@ class VisionTower:
                     str(path), options, providers=["CPUExecutionProvider"]
                 )
             except Exception as err:  # onnxruntime's own exceptions share no public base class
+                if not raised_by(err, "onnxruntime"):
+                    raise
                 raise ModelFileError(path, f"ONNX Runtime cannot open it: {err}") from err
 
         self._session = NativeHandle[Any]("vision tower", opened)
@@ -139,13 +143,13 @@ class VisionTower:
                 f"pixel values of shape {list(tile.shape)}, expected {list(self._input_shape)}"
             )
         pixel_values = np.ascontiguousarray(tile[None], np.float32)
-        try:
-            with self._session as session:
+        with self._session as session:
+            try:
                 values = session.run(list(self._shapes), {_INPUT: pixel_values}, self._run_options)
-        except EdgeETError:
-            raise
-        except Exception as err:  # as in __init__
-            raise VisionRunError(str(err)) from err
+            except Exception as err:  # as in __init__
+                if not raised_by(err, "onnxruntime"):
+                    raise
+                raise VisionRunError(str(err)) from err
         outputs = dict(zip(self._shapes, values, strict=True))
         for name, value in outputs.items():
             if value.shape != self._shapes[name]:

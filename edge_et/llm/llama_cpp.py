@@ -2,7 +2,7 @@
 
 In: a GGUF; batches of token ids or embedding rows. Out: an opened model, or what its metadata says;
 logits; what a context holds, as bytes. What positions mean, and which of them are kept, is not
-known here. Nothing else imports llama_cpp or calls it: its low-level functions alone are used,
+known here. Nothing else asks for llama_cpp or calls it: its low-level functions alone are used,
 since its class ``Llama`` clears its cache for every image, and takes no embeddings.
 """
 
@@ -22,6 +22,7 @@ from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
 from edge_et.native_handle import NativeHandle
+from edge_et.native_libraries import import_library
 
 _MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
 _MADV_DONTNEED = 4
@@ -37,8 +38,7 @@ native_log = NativeLog()
 @functools.cache
 def load_library() -> Any:
     """Return the module llama_cpp, set up once: its log goes to `native_log`."""
-    import llama_cpp
-
+    llama_cpp = import_library("llama_cpp")
     native_log.attach(llama_cpp)
     llama_cpp.llama_backend_init()
     return llama_cpp
@@ -140,6 +140,7 @@ class LlamaContext:
             DecodeError: there is not enough memory, or the model has no such cache.
         """
         library = self._library = load_library()
+        self._embedding_width = model.embedding_width
         self._vocabulary_size = model.vocabulary_size
         params = library.llama_context_default_params()
         params.n_ctx = settings.context_length
@@ -186,7 +187,7 @@ class LlamaContext:
         """Evaluate one batch at the positions from `start` on.
 
         Args:
-            inputs: token ids [n] int32, or embedding rows [n,D] float32, C-contiguous.
+            inputs: token ids [n] int32, or embedding rows [n,D] float32.
             start: position of the first row.
             outputs: behind how many of the last rows logits are wanted.
 
@@ -194,6 +195,11 @@ class LlamaContext:
             DecodeError: llama.cpp failed; the context may hold anything then.
         """
         are_tokens = inputs.ndim == 1
+        if not are_tokens and inputs.shape[1:] != (self._embedding_width,):
+            expected = f"expected [n,{self._embedding_width}]"
+            raise DecodeError(f"embedding rows of shape {list(inputs.shape)}, {expected}")
+        # llama.cpp is told where they begin, and takes the rest for granted.
+        inputs = np.require(inputs, np.int32 if are_tokens else np.float32, ["C", "A"])
         count = len(inputs)
         places = np.arange(start, start + count, dtype=np.int32)
         wanted = np.zeros(count, np.int8)
@@ -233,11 +239,22 @@ class LlamaContext:
             memory = library.llama_get_memory(context)
             return bool(library.llama_memory_seq_rm(memory, 0, keep, -1))
 
-    def clear(self) -> None:
-        """Drop all positions."""
+    def clear(self, *, numbers: bool = False) -> None:
+        """Drop all positions.
+
+        Args:
+            numbers: overwrite what they held, too. Attention reads dropped positions with a weight
+                of 0, so they do not matter, unless they are not finite.
+        """
         library = self._library
         with self._handle as context:
-            library.llama_memory_clear(library.llama_get_memory(context), False)
+            library.llama_memory_clear(library.llama_get_memory(context), numbers)
+
+    def count_positions(self) -> int:
+        """Return how many positions are held, of a context that was filled from the first on."""
+        with self._handle as context:
+            memory = self._library.llama_get_memory(context)
+            return int(self._library.llama_memory_seq_pos_max(memory, 0)) + 1
 
     def copy_state(self, count: int) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, whatever lies behind them.
@@ -275,13 +292,11 @@ class LlamaContext:
         Returns:
             Whether it does; otherwise it may hold anything.
         """
-        library = self._library
         with self._handle as context:
-            size = library.llama_state_seq_set_data(
+            size = self._library.llama_state_seq_set_data(
                 context, _pointer(data, ctypes.c_uint8), len(data), 0
             )
-            last = library.llama_memory_seq_pos_max(library.llama_get_memory(context), 0)
-        return bool(size == len(data) and last == count - 1)
+        return bool(size == len(data) and self.count_positions() == count)
 
     def close(self) -> None:
         """Free it; may be called again."""

@@ -20,6 +20,7 @@ from tiny.bundle import build_bundle
 from tiny.thoughts import HINTED, THOUGHTS, change_bundle
 
 import edge_et
+from edge_et.threads import available_cpus
 
 QUESTION = "What is on the table?"
 
@@ -167,7 +168,7 @@ def test_wrong_usage_is_status_2():
 def test_help_names_the_commands():
     result = run("--help")
     assert result.returncode == 0
-    for command in ("answer", "info", "export", "quantize", "autotune", "train"):
+    for command in ("answer", "info", "doctor", "export", "quantize", "autotune", "train"):
         assert command in result.stdout
     assert "tuning" not in result.stdout
 
@@ -197,6 +198,15 @@ def test_options_of_a_bundle_arrive(tiny_bundle: Path, picture: Path, tmp_path: 
     assert list(tmp_path.rglob("*.snapshot"))
 
 
+def test_more_threads_than_cpus_are_too_many(
+    tiny_bundle: Path, picture: Path, expected: edge_et.Answer
+):
+    result = run("answer", picture, QUESTION, "--model", tiny_bundle, "--threads", 512)
+    assert result.stdout.removesuffix("\n") == printable_answer(expected.text)
+    (line,) = result.stderr.splitlines()
+    assert f"{available_cpus()} threads instead of threads=512" in line
+
+
 def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):
     whole = run("info", tiny_bundle, "--json")
     assert whole.returncode == 0
@@ -214,6 +224,27 @@ def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):
     result = run("info", damaged)
     assert result.returncode == 1
     assert graph.name in one_line(result)
+
+
+def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
+    result = run("doctor", tiny_bundle)
+    assert result.returncode == 0, result.stderr
+    told = dict(line.split(":", 1) for line in result.stdout.splitlines())
+    assert list(told) == [
+        *("edge-et", "system", "libraries", "processor", "llama.cpp"),
+        *("bundle", "files", "profile", "load", "answer"),
+    ]
+    assert "onnxruntime" in told["libraries"]
+    assert "every byte as it should be" in told["files"]
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_bundle, damaged)
+    weights = damaged / "perceiver.gguf"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    result = run("doctor", damaged)
+    assert result.returncode == 1
+    assert result.stdout.startswith("edge-et:")
+    assert "perceiver.gguf has SHA-256" in result.stderr
 
 
 def test_a_reader_that_leaves_is_no_error_message(tiny_bundle: Path, picture: Path):

@@ -18,6 +18,7 @@ EXAMPLES: list[errors.EdgeETError] = [
     errors.PromptTooLongError(10, 5, image_tokens=8, tiles=2, fitting=[{"max_tiles": 1}]),
     errors.MemoryBudgetError(10, 5),
     errors.BusyError(),
+    errors.CacheFolderError("HOME is 'x'"),
     errors.MissingExtraError("torch", "export"),
 ]
 

@@ -426,4 +426,4 @@ def test_a_full_disk_is_told_before_weights_are_fetched(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10, 5, 1000))
-    refused(DiskSpaceError, "has 0.00 GB free", tmp_path / "made" / "out", PERCEIVER)
+    refused(DiskSpaceError, "has 0.0 MB free", tmp_path / "made" / "out", PERCEIVER)
