@@ -28,7 +28,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "bench --compare": ("bench", "--compare", "ODD", "ODD"),
     "bench quality": ("bench", "quality", "tiny", "--questions", "ODD"),
     "autotune": ("autotune", "ODD", "--forget"),
-    "quantize llm": ("quantize", "llm", "ODD", "Q8_0", "--out", "out"),
     "export lora": ("export", "lora", "ODD", "ODD", "--out", "out"),
     "train run": ("train", "run", "ODD"),
     "train make-data": ("train", "make-data", "ODD", "out.jsonl", "--truth"),
