@@ -299,13 +299,8 @@ class PromptTooLongError(EdgeETError):
         advice = []
         if self.fitting:
             fits = "encode the picture with " if tiles is None else "it fits with "
-            advice.append(
-                fits
-                + " or ".join(
-                    " and ".join(f"{name}={value}" for name, value in options.items())
-                    for options in self.fitting
-                )
-            )
+            ways = (" and ".join(f"{k}={v}" for k, v in way.items()) for way in self.fitting)
+            advice.append(fits + " or ".join(ways))
         if self.helps is not None:
             advice += self.helps
         elif not self.fitting:

@@ -52,7 +52,8 @@ def check_fits(
     try:
         _check_stages(manifest, models, request, image, rest)
     except PromptTooLongError as err:
-        raise PromptTooLongError(err.tokens, err.limit, helps=_what_helps(request, fits)) from None
+        helps = _what_helps(request, fits, err)
+        raise PromptTooLongError(err.tokens, err.limit, helps=helps) from None
 
 
 def check_fits_at_once(
@@ -85,7 +86,8 @@ def check_fits_at_once(
     try:
         check(request, budget)
     except PromptTooLongError as err:
-        raise PromptTooLongError(err.tokens, err.limit, helps=_what_helps(request, fits)) from None
+        helps = _what_helps(request, fits, err, budget)
+        raise PromptTooLongError(err.tokens, err.limit, helps=helps) from None
 
 
 def check_length(
@@ -134,12 +136,19 @@ def _check_stages(
         check_length(models.reasoner, second)
 
 
-def _what_helps(request: Request, fits: Callable[[Request], bool]) -> list[str]:
+def _what_helps(
+    request: Request,
+    fits: Callable[[Request], bool],
+    err: PromptTooLongError,
+    budgets: int | None = None,
+) -> list[str]:
     """Return what makes a request fit that does not, the picture left as it is.
 
     Args:
         request: what the caller wants.
         fits: whether another request would fit.
+        err: tells what is needed.
+        budgets: how many of these tokens are budgets; None: those of both stages.
     """
     least = request.thinking.without_thinking(request.plain_sampling)
     least = replace(least, budget=Budget(thinking=0, answer=1))
@@ -147,15 +156,20 @@ def _what_helps(request: Request, fits: Callable[[Request], bool]) -> list[str]:
     def with_short_texts(request: Request) -> Request:
         return replace(request, question="?", hint=request.hint and "?")
 
+    if budgets is None:
+        stages = 1 + request.thinking.template.count("{extraction}")
+        budget = request.thinking.budget
+        budgets = stages * request.extraction_tokens + budget.thinking + budget.answer
     frugal = replace(request, extraction_tokens=1, thinking=least)
     shorten = "shorten the question" + (" and the hint" if request.hint else "")
-    ways = {
-        shorten: with_short_texts(request),
-        "lower the token budgets": frugal,
-        f"{shorten} and lower the token budgets": with_short_texts(frugal),
-    }
-    helping = [way for way, changed in ways.items() if fits(changed)]
-    return helping[:-1] or helping
+    lower = "lower the token budgets"
+    helping = [shorten] if fits(with_short_texts(request)) else []
+    # A very long text takes long to count once more, and is reason enough.
+    if err.tokens - budgets <= 2 * err.limit and fits(frugal):
+        helping.append(lower)
+    if not helping and fits(with_short_texts(frugal)):
+        helping.append(f"{shorten} and {lower}")
+    return helping
 
 
 def stage_2_positions(models: Models, request: Request, thinking: Thinking) -> int:

@@ -12,6 +12,9 @@ from edge_et.stages import HINT_PLACEHOLDER, Budget, Thinking
 
 V = TypeVar("V")
 
+MAX_CHARACTERS = 2**20
+"""Of a text from a caller: more than contexts hold. Ten times as many took minutes to tokenize."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -77,10 +80,12 @@ def check_text(name: str, text: object) -> str:
         text: what was given.
 
     Raises:
-        OptionError: it is no text, or none that can be encoded.
+        OptionError: it is no text, too long for any context, or none that can be encoded.
     """
     if not isinstance(text, str):
         raise OptionError(name, text, "a text")
+    if len(text) > MAX_CHARACTERS:
+        raise OptionError(name, text, f"a text of at most {MAX_CHARACTERS} characters")
     try:
         text.encode()
     except UnicodeEncodeError as err:

@@ -9,7 +9,7 @@ from edge_et.bundle import DirectSpec, Manifest, Sampling
 from edge_et.errors import OptionError
 from edge_et.options import parse_options
 from edge_et.pipeline import Request
-from edge_et.pipeline.request import check_text
+from edge_et.pipeline.request import MAX_CHARACTERS, check_text
 from edge_et.stages import Budget
 
 EXTRACTS = Sampling(temperature=0.1, top_p=0.2, top_k=3, seed=4)
@@ -98,7 +98,13 @@ def test_texts_lose_the_white_space_around_them(thoughtful: Manifest) -> None:
     assert (asked.question, asked.hint) == ("Which  one?", "the ball")
 
 
-@pytest.mark.parametrize("question", ["", " \n\t", "\u3000", None, 5, b"Which?", "a \ud800 b"])
+@pytest.mark.parametrize(
+    "question",
+    [
+        *("", " \n\t", "\u3000", None, 5, b"Which?", "a \ud800 b"),
+        pytest.param("x" * (MAX_CHARACTERS + 1), id="too long"),
+    ],
+)
 def test_questions_that_are_none(manifest: Manifest, question: Any) -> None:
     with pytest.raises(OptionError) as caught:
         request(manifest, question)
