@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edge_et.benchmarks.subject import Job, Subject
 from edge_et.bundle import Bundle
+from edge_et.native_libraries import import_library
 
 _LLAMA = ("edge_et.pipeline.api", "onnxruntime", "llama_cpp")
 _TORCH = ("edge_et.pipeline.api", "onnxruntime", "torch", "transformers")
@@ -49,7 +50,7 @@ def import_libraries(engine: str) -> None:
         ModuleNotFoundError: a package is not installed.
     """
     for name in (*ENGINES[engine].libraries, ENGINES[engine].module):
-        importlib.import_module(name)
+        import_library(name)
 
 
 def open_subject(bundle: Bundle, job: Job) -> Subject:

@@ -20,6 +20,7 @@ from edge_et.bundle import Bundle, file_ref
 from edge_et.errors import BenchError
 from edge_et.export.steps import Progress, no_progress
 from edge_et.image import load_image
+from edge_et.threads import choose_threads
 
 QUESTIONS = ("What is the shape in the middle?", "How many colours are there, and which?")
 
@@ -129,7 +130,7 @@ BASELINES = (
 def run_latency(
     bundle: Bundle,
     *,
-    threads: int,
+    threads: int | None,
     samples: int,
     extraction_tokens: int,
     thinking_tokens: int,
@@ -144,7 +145,7 @@ def run_latency(
 
     Args:
         bundle: the bundle.
-        threads: threads of tower and language models, at least 1.
+        threads: as for `edge_et.load`, without a profile.
         samples: of every figure, at least 1; each takes processes of its own.
         extraction_tokens: to write in stage 1, at least 2.
         thinking_tokens: to write in stage 2 before the answer, at least 2.
@@ -156,9 +157,11 @@ def run_latency(
         progress: told what is measured.
 
     Raises:
+        OptionError: `threads` is out of its range.
         ImageError: the picture cannot be used; a child says why.
         BenchError: this runtime itself cannot be measured.
     """
+    threads = choose_threads(threads)
     machine = describe_machine()
     setups = (RUNTIME, *baselines)
     with tempfile.TemporaryDirectory(prefix="edge-et-bench-") as folder:

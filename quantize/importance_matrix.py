@@ -72,7 +72,7 @@ def collect_importance(
     Args:
         model: a GGUF in F32, F16 or BF16.
         prompts: segments of tokens and images, of the kind that the model shall be good at.
-        threads: CPU threads; None: llama.cpp's default.
+        threads: CPU threads; None: all CPUs of this process.
         progress: told the prompts.
 
     Returns:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_et.export.errors import QuantizationError
 from edge_et.export.llm.llama_for_tools import native_errors, native_library
+from edge_et.threads import choose_threads
 
 _BUFFER_BYTES = 2**28  # of a tensor's rows at once, as read, in float32 and quantized; else 8 GiB
 
@@ -30,10 +31,11 @@ def run_quantizer(
         out: the GGUF to write.
         quantization: a type's name, such as ``Q4_0``.
         importance: by tensor, the mean square of each input; None: all count the same.
-        threads: CPU threads; 0: all.
+        threads: CPU threads; 0: all CPUs of this process.
         requantize: whether the source may be quantized already.
 
     Raises:
+        OptionError: `threads` is out of its range.
         QuantizationError: the source is not there, or llama.cpp refuses it.
     """
     if not source.is_file():
@@ -41,7 +43,7 @@ def run_quantizer(
     llama_cpp = native_library()
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")
-    params.nthread = threads
+    params.nthread = choose_threads(threads or None)
     params.max_buf_size = _BUFFER_BYTES
     params.allow_requantize = requantize
     if importance is not None:

@@ -82,13 +82,14 @@ def quantize_llm(
         max_mean_kl: largest mean divergence to accept, nats; None only tells it.
         prompts: what to compare on, in the model's own tokens; None: a few texts.
         importance: from `collect_importance` on the same model.
-        threads: CPU threads of the quantizer; 0: all.
+        threads: CPU threads of the quantizer; 0: all CPUs of this process.
         progress: told the steps.
 
     Returns:
         What was written, its mean divergence, and the size before.
 
     Raises:
+        OptionError: `threads` is out of its range.
         UnknownQuantizationError: no such type; the message lists those that exist.
         QuantizationError: the type needs an importance matrix, there is no source, or llama.cpp
             refuses it.

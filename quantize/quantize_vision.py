@@ -19,6 +19,7 @@ from edge_et.export.steps import (
     no_progress,
     release_memory,
 )
+from edge_et.threads import choose_threads
 
 with needing_extra("export"):
     import numpy as np
@@ -97,13 +98,14 @@ def quantize_vision(
         pictures: `[M, 3, H, W]`, pixel values of real pictures to evaluate on.
         calibration: `[K, 3, H, W]`, others, for the scales of static quantization.
         method: one method by name, or `auto`.
-        threads: CPU threads for the timing; 0: ONNX Runtime's default.
+        threads: CPU threads for the timing; 0: all CPUs of this process.
         progress: told the candidates.
 
     Returns:
         The measurements of every candidate, the chosen one's first of all in `chosen`.
 
     Raises:
+        OptionError: `threads` is out of its range.
         UnknownQuantizationError: no such method.
         GraphError: the graph cannot be read or run.
         QuantizationError: there are no pictures, or ONNX Runtime's quantizer failed.
@@ -113,6 +115,7 @@ def quantize_vision(
         raise UnknownQuantizationError(method, VISION_METHODS)
     if not len(pictures) or not len(calibration):
         raise QuantizationError("there must be pictures to evaluate on and to calibrate with")
+    threads = choose_threads(threads or None)
     methods = dict(METHODS) if method == "auto" else {method: METHODS[method]}
     with atomic_output(out) as temporary, root_logger_kept():
         trial = _Trial(graph, temporary.parent, pictures, calibration, threads, progress)

@@ -13,15 +13,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
 
 from edge_et.export.vision.onnx_graph import INPUT
+from edge_et.native_libraries import import_library
+
+quantization = import_library("onnxruntime.quantization")
 
 _BLOCK = 128
 _LOW_BLOCK = 16
@@ -39,14 +35,14 @@ def dynamic(
     Weights use 7 of the 8 bits: x86 CPUs without VNNI add pairs of products in 16 bits, which
     saturates with full-range weights, silently and on those CPUs alone.
     """
-    quantize_dynamic(
+    quantization.quantize_dynamic(
         source,
         out,
         op_types_to_quantize=["MatMul"],
         nodes_to_exclude=keep_float,
         per_channel=True,
         reduce_range=True,
-        weight_type=QuantType.QInt8,
+        weight_type=quantization.QuantType.QInt8,
     )
 
 
@@ -54,17 +50,17 @@ def static(
     source: Path, out: Path, calibration: NDArray[np.float32], keep_float: list[str]
 ) -> None:
     """Quantize weights with a scale a channel; activations are scaled by calibration (QDQ)."""
-    quantize_static(
+    quantization.quantize_static(
         source,
         out,
         _Calibration(calibration),
-        quant_format=QuantFormat.QDQ,
+        quant_format=quantization.QuantFormat.QDQ,
         op_types_to_quantize=["MatMul"],
         nodes_to_exclude=keep_float,
         per_channel=True,
         reduce_range=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
         extra_options={"MatMulConstBOnly": True},
     )
 
@@ -76,8 +72,7 @@ def weight_only(
 
     Matrices with fewer rows have blocks of 16, as a block that is not full is filled up with zeros.
     """
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
+    nbits = import_library("onnxruntime.quantization.matmul_nbits_quantizer")
     model = onnx.load(source)
     rows = {weights.name: weights.dims[0] for weights in model.graph.initializer if weights.dims}
     low = [
@@ -86,7 +81,7 @@ def weight_only(
         if node.op_type == "MatMul" and rows.get(node.input[1], _BLOCK) < _BLOCK
     ]
     for block, left_out in ((_BLOCK, [*keep_float, *low]), (_LOW_BLOCK, keep_float)):
-        quantizer = MatMulNBitsQuantizer(
+        quantizer = nbits.MatMulNBitsQuantizer(
             model,
             bits=8,
             block_size=block,
@@ -102,7 +97,10 @@ def weight_only(
 METHODS: dict[str, Method] = {"dynamic": dynamic, "static": static, "weight-only": weight_only}
 
 
-class _Calibration(CalibrationDataReader):  # type: ignore[misc]
+_CalibrationDataReader: Any = quantization.CalibrationDataReader
+
+
+class _Calibration(_CalibrationDataReader):  # type: ignore[misc]
     """One tile a step."""
 
     def __init__(self, pixel_values: NDArray[np.float32]) -> None:

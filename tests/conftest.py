@@ -1,5 +1,6 @@
 """What tests of every kind share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,12 +9,24 @@ from tiny.anyres import build_tiled_bundle
 from tiny.bundle import build_bundle
 
 
+def pytest_configure() -> None:
+    """Keep ONNX Runtime, which some tests import by themselves, from reporting them."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_profiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what was tuned or cached on this machine out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
         yield
+
+
+@pytest.fixture
+def many_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process believe that it may use 64 CPUs."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr("edge_et.threads.cpu_quota", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

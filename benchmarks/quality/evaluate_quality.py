@@ -27,6 +27,7 @@ from edge_et.bundle import Bundle
 from edge_et.errors import BenchError, OptionError
 from edge_et.export.steps import Progress, no_progress
 from edge_et.pipeline import load
+from edge_et.threads import choose_threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ def evaluate_modes(
     modes: Sequence[str],
     results: Path,
     *,
-    threads: int,
+    threads: int | None,
     arguments: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> QualityDocument:
@@ -79,17 +80,18 @@ def evaluate_modes(
         asked: the questions.
         modes: keys of `MODES`, at least one.
         results: file that answers are kept in, and taken from if they are there.
-        threads: threads of tower and language models, at least 1.
+        threads: as for `edge_et.load`, without a profile.
         arguments: of the command line, for the document.
         progress: told before each question.
 
     Raises:
-        OptionError: the bundle has no prompt for direct answers.
+        OptionError: `threads` is out of its range, or the bundle has no prompt for direct answers.
         BenchError: the results cannot be used, or no picture can.
         EdgeETError: the bundle cannot be loaded, or fails.
     """
     if "direct" in modes and bundle.manifest.direct is None:
         raise OptionError("mode", "direct", "another one: this bundle has no prompt for it")
+    threads = choose_threads(threads)
     model = _model(bundle, threads)
     with open_answers(results) as answers:
         asked = asked.without(ask_model(model, asked.questions, modes, answers, progress))
@@ -104,7 +106,7 @@ def evaluate_grid(
     asked: QuestionSet,
     results: Path,
     *,
-    threads: int,
+    threads: int | None,
     arguments: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> QualityDocument:
@@ -120,12 +122,13 @@ def evaluate_grid(
         progress: as for `evaluate_modes`.
 
     Raises:
-        OptionError: a bundle is given twice on one side.
+        OptionError: `threads` is out of its range, or a bundle is given twice on one side.
         BenchError: as for `evaluate_modes`.
         EdgeETError: a bundle cannot be loaded, or fails.
     """
     _refuse_twice("perceivers", perceivers)
     _refuse_twice("reasoners", reasoners)
+    threads = choose_threads(threads)
     seeing = [_model(bundle, threads) for bundle in perceivers]
     thinking = [_model(bundle, threads) for bundle in reasoners]
     keys = [model.key for model in seeing]

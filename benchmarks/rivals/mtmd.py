@@ -11,8 +11,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from llama_cpp import Llama, LogitsProcessorList, llama_cpp
-from llama_cpp.llama_chat_format import MTMDChatHandler
 from numpy.typing import NDArray
 
 from edge_et.benchmarks.document import Tokens
@@ -28,6 +26,11 @@ from edge_et.benchmarks.subject import Heard, Job
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError
 from edge_et.llm import Tokenizer, lays_out_weights
+from edge_et.native_libraries import import_library
+
+library = import_library("llama_cpp")
+bindings = import_library("llama_cpp.llama_cpp")
+_MTMDChatHandler: Any = import_library("llama_cpp.llama_chat_format").MTMDChatHandler
 
 _AS_IT_IS = "{% for part in messages[0].content %}{{ part.text }}{% endfor %}"
 """Chat template of a message that holds the whole conversation."""
@@ -134,10 +137,10 @@ def open_subject(bundle: Bundle, job: Job) -> Mtmd:
     return Mtmd(bundle, job)
 
 
-class _Handler(MTMDChatHandler):
+class _Handler(_MTMDChatHandler):  # type: ignore[misc]
     """Takes the conversation as it is, where a GGUF's own template would be used."""
 
-    def load_tower(self, llama: Llama) -> None:
+    def load_tower(self, llama: Any) -> None:
         """Load the tower now; otherwise it is loaded by the first question.
 
         Raises:
@@ -148,7 +151,7 @@ class _Handler(MTMDChatHandler):
         except ValueError as err:
             raise BenchError(f"llama-cpp-python: {err}") from err
 
-    def _get_chat_template(self, llama_model: Llama) -> str:
+    def _get_chat_template(self, llama_model: Any) -> str:
         return _AS_IT_IS
 
 
@@ -162,7 +165,7 @@ def _open(
     """
     try:
         with _layouts_that_work():
-            llama: Any = Llama(
+            llama: Any = library.Llama(
                 str(bundle.path(spec.weights)),
                 lora_path=None if spec.adapter is None else str(bundle.path(spec.adapter)),
                 n_ctx=spec.context_length,
@@ -181,21 +184,21 @@ def _open(
 @contextmanager
 def _layouts_that_work() -> Iterator[None]:
     """Let `Llama`, which has no option for it, lay out weights where the runtime does."""
-    defaults = llama_cpp.llama_model_default_params
+    defaults = bindings.llama_model_default_params
 
     def with_layouts() -> Any:
         params = defaults()
         params.use_extra_bufts = lays_out_weights()
         return params
 
-    llama_cpp.llama_model_default_params = with_layouts
+    bindings.llama_model_default_params = with_layouts
     try:
         yield
     finally:
-        llama_cpp.llama_model_default_params = defaults
+        bindings.llama_model_default_params = defaults
 
 
-def _forcing(forced: list[int]) -> LogitsProcessorList:
+def _forcing(forced: list[int]) -> Any:
     """Return what makes the next forced token the most probable one."""
     rest = iter(forced)
 
@@ -203,4 +206,4 @@ def _forcing(forced: list[int]) -> LogitsProcessorList:
         logits[next(rest)] = np.finfo(np.float32).max
         return logits
 
-    return LogitsProcessorList([force])
+    return library.LogitsProcessorList([force])

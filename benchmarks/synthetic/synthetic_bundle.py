@@ -66,8 +66,8 @@ def synthetic_bundle(shape: BundleShape, folder: Path, progress: Progress = no_p
         bundle = load_bundle(path)
         if bundle.manifest.version == VERSION:
             return bundle
-    except BundleError:
-        pass  # not there, or a part of it
+    except (BundleError, OSError):
+        pass  # not there, or a part of it, or not for this user to read, who may not write either
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _check_room(shape, folder)

@@ -245,6 +245,9 @@ class ThoughtSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     start: Annotated[Text, Meta(description="Token that opens a thought, as text.")]
     end: Annotated[Text, Meta(description="Token that closes it, as text.")]
+    start_suffix: Annotated[
+        str, Meta(description="Follows `start` where the prompt opens the thought.")
+    ] = ""
     skip: Annotated[
         str, Meta(description="Follows the assistant's opening where it shall not think.")
     ]

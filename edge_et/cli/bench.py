@@ -111,7 +111,6 @@ def bench(
 
     from edge_et.benchmarks.latency import BASELINES, run_latency
     from edge_et.benchmarks.report import print_report, write_csv
-    from edge_et.threads import choose_threads
 
     if plot is not None:
         from edge_et.benchmarks.plot import check_plot_path, write_plot
@@ -120,7 +119,7 @@ def bench(
     with progress_bar() as progress:
         document = run_latency(
             _find(model, synthetic, synthetic_folder, progress),
-            threads=choose_threads(threads),
+            threads=threads,
             samples=samples,
             extraction_tokens=extraction_tokens,
             thinking_tokens=thinking_tokens,

@@ -109,7 +109,6 @@ def quality(
     )
     from edge_et.benchmarks.quality.quality_report import print_quality
     from edge_et.bundle import find_bundle, load_bundle
-    from edge_et.threads import choose_threads
 
     if plot is not None:
         from edge_et.benchmarks.plot import check_plot_path
@@ -127,7 +126,7 @@ def quality(
                 thinking,
                 asked,
                 path,
-                threads=choose_threads(threads),
+                threads=threads,
                 arguments=arguments,
                 progress=progress,
             )
@@ -137,7 +136,7 @@ def quality(
                 asked,
                 modes or default_modes(bundles[0]),
                 path,
-                threads=choose_threads(threads),
+                threads=threads,
                 arguments=arguments,
                 progress=progress,
             )

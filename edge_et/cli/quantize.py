@@ -20,7 +20,7 @@ def quantize() -> None:
 @click.option("--processing", type=PATH, required=True, help="A bundle.json, how pictures enter.")
 @click.option("--out", type=PATH, required=True, help="The ONNX file to write.")
 @click.option("--method", default="auto", help="auto, dynamic, static or weight-only.")
-@click.option("--threads", type=int, default=0, help="Threads of the timing; 0: all.")
+@click.option("--threads", type=int, default=0, help="Threads of the timing; 0: all CPUs.")
 def vision(
     graph: Path, pictures: Path, processing: Path, out: Path, method: str, threads: int
 ) -> None:
@@ -58,7 +58,7 @@ def vision(
     help="Text file with prompts of the kind that the model is for, an empty line between two; "
     "special tokens in it are special. What matters for them is rounded more carefully.",
 )
-@click.option("--threads", type=int, default=0, help="Threads of the quantizer; 0: all.")
+@click.option("--threads", type=int, default=0, help="Threads of the quantizer; 0: all CPUs.")
 def llm(
     source: Path,
     quantization: str,

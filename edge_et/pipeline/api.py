@@ -1,24 +1,27 @@
 """What a program asks for: a pipeline over a bundle, an answer, or what a bundle takes here."""
 
 import functools
+import logging
 import os
 import threading
 from contextlib import ExitStack, closing
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.deprecation import renamed_keywords
-from edge_et.errors import MemoryBudgetError
+from edge_et.errors import DecodeError, MemoryBudgetError, ModelFileError
 from edge_et.image import ImageSource, VisionTower
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
     KvType,
+    LoadOptions,
     check_path,
     parse_load_options,
 )
-from edge_et.pipeline.device_profile import apply_profile, cache_fingerprint
+from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_fingerprint
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline, open_weights
 from edge_et.pipeline.image_cost import CALIBRATION_POSITIONS, Calibration, calibrate
@@ -27,8 +30,20 @@ from edge_et.results import Answer
 from edge_et.store import Snapshots, SnapshotStore
 from edge_et.threads import choose_threads
 
+logger = logging.getLogger(__name__)
+
 _kept: dict[str | None, ExtractThink] = {}
 _keeping = threading.Lock()
+
+
+def _forget_kept() -> None:
+    """Begin anew in a forked child, which cannot use what its parent opened."""
+    global _kept, _keeping
+    _kept, _keeping = {}, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_kept)
 
 
 @renamed_keywords(lookup="prompt_lookup")
@@ -50,7 +65,8 @@ def load(
     Args:
         name_or_path: the name of an installed bundle, or a bundle's folder; None: ``mini``.
         threads: threads of tower and language models, which take turns; None: the profile's, else
-            the CPUs that this process may use.
+            the CPUs that this process may use. More than those are never used, and a wish for more
+            is logged.
         max_pixels: most pixels of a picture, at least 1.
         image_cache_bytes: most bytes of image tokens that are remembered; 0 remembers none.
         kv_type: number type of the KV caches; None: the profile's, else f16.
@@ -91,9 +107,18 @@ def load(
             "cache_bytes": cache_bytes,
         }
     )
-    bundle, profile = load_bundle(find_bundle(name_or_path)), None
+    bundle = load_bundle(find_bundle(name_or_path))
     if options.use_profile:
-        bundle, profile = apply_profile(bundle)
+        profiled, profile = apply_profile(bundle)
+        if profile is not None:
+            try:
+                return _open(profiled, options, profile)
+            except (ModelFileError, DecodeError) as err:
+                logger.warning("a profile is not used: %s; edge-et autotune makes a new one", err)
+    return _open(bundle, options, None)
+
+
+def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -> ExtractThink:
     settings = Settings.of(options, profile)
     if options.max_kv_bytes is not None:
         needed_bytes = kv_cache_bytes(bundle, settings.kv_type)
@@ -101,7 +126,10 @@ def load(
             raise MemoryBudgetError(needed_bytes, options.max_kv_bytes)
     snapshots = None
     if options.cache_dir is not None:
-        snapshots = open_snapshots(Path(options.cache_dir), options.cache_bytes, settings)
+        try:
+            snapshots = open_snapshots(Path(options.cache_dir), options.cache_bytes, settings)
+        except (OSError, PackageNotFoundError) as err:
+            logger.warning("nothing is kept in %s: %s", options.cache_dir, err)
     return open_pipeline(
         bundle,
         settings,
@@ -117,6 +145,10 @@ def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapsh
         folder: see `load`, `cache_dir`.
         limit_bytes: most bytes in there.
         settings: how bundles are opened.
+
+    Raises:
+        OSError: the folder is relative, and where this process works is gone.
+        PackageNotFoundError: the version of a library cannot be told.
     """
     store = SnapshotStore(folder.absolute() / "snapshots", limit_bytes)
     facts = cache_fingerprint(settings.threads, flash_attention=settings.flash_attention)
@@ -143,7 +175,7 @@ def answer(
     """Answer a question about a picture.
 
     Every model that is asked for is loaded once and kept until the process ends; use `load` to
-    decide that yourself. May be called from several threads.
+    decide that yourself. May be called from several threads. A forked child loads its own.
 
     Args:
         image: a path, bytes, a binary file object, a PIL image or a uint8 array

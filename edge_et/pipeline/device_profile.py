@@ -10,8 +10,9 @@ import hashlib
 import logging
 import os
 import platform
+from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -27,7 +28,8 @@ from edge_et.bundle import (
     file_ref,
     resolve,
 )
-from edge_et.errors import BundleError
+from edge_et.errors import BundleError, CacheFolderError
+from edge_et.foreign_errors import raised_by
 from edge_et.llm import describe_build
 from edge_et.options import KvType
 from edge_et.store import user_cache
@@ -36,6 +38,7 @@ FORMAT: Final = "edge-et-profile"
 FORMAT_VERSION: Final = 1
 PROFILE_NAME = "profile.json"
 
+_CPUINFO = Path("/proc/cpuinfo")
 _LIBRARIES = ("llama-cpp-python", "onnxruntime")
 
 logger = logging.getLogger(__name__)
@@ -73,14 +76,25 @@ def apply_profile(bundle: Bundle) -> tuple[Bundle, DeviceProfile | None]:
         path = profile_folder(bundle) / PROFILE_NAME
         if not path.is_file():
             return bundle, None
-    except OSError as err:
+    except (OSError, CacheFolderError) as err:
+        if not raised_by(err):  # a signal's handler may raise a TimeoutError
+            raise
         logger.debug("no profile is looked for: %s", err)
         return bundle, None
     try:
         profile = msgspec.json.decode(path.read_bytes(), type=DeviceProfile)
         _check_fits(profile, bundle)
         found = _with_weights(bundle, profile, path.parent)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, BundleError, _UnfitError) as err:
+    except (
+        OSError,
+        PackageNotFoundError,
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        BundleError,
+        _UnfitError,
+    ) as err:
+        if not raised_by(err, "msgspec"):
+            raise
         logger.warning("%s is not used: %s; edge-et autotune makes a new one", path, err)
         return bundle, None
     return found, profile
@@ -100,10 +114,9 @@ def manifest_sha256(bundle: Bundle) -> str:
 def device_name() -> str:
     """Return what tells this machine's processor from others, as far as speed is concerned."""
     name, features = platform.processor(), ""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
+    with suppress(OSError):  # not there, or not for us to read
         fields: dict[str, str] = {}
-        for line in cpuinfo.read_text(errors="replace").splitlines():
+        for line in _CPUINFO.read_text(errors="replace").splitlines():
             key, _, value = line.partition(":")
             fields.setdefault(key.strip(), value.strip())
         # x86 says the first of each, ARM the second.
@@ -114,7 +127,11 @@ def device_name() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that run the models."""
+    """Return the versions of the libraries that run the models.
+
+    Raises:
+        PackageNotFoundError: one of them was not installed as a package of its usual name.
+    """
     return {name: version(name) for name in _LIBRARIES}
 
 
@@ -124,6 +141,9 @@ def cache_fingerprint(threads: int, *, flash_attention: bool) -> dict[str, objec
     Args:
         threads: of the models.
         flash_attention: whether attention never makes its whole matrix.
+
+    Raises:
+        PackageNotFoundError: as for `library_versions`, and for edge-et and numpy.
     """
     return {
         "edge-et": version("edge-et"),

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edge_et.errors import CacheFolderError
+
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:  # Windows, where what a killed process left stays
@@ -23,14 +25,18 @@ def user_cache() -> Path:
     """Return edge-et's folder in the user's folder for caches; it need not exist.
 
     Raises:
-        OSError: this user has no home folder.
+        CacheFolderError: this user has no home folder.
     """
-    if caches := os.environ.get("XDG_CACHE_HOME"):
-        return Path(caches) / "edge-et"
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if caches.is_absolute():  # others are to be ignored, says the XDG Base Directory Specification
+        return caches / "edge-et"
     try:
-        return Path.home() / ".cache" / "edge-et"
-    except RuntimeError as err:
-        raise OSError(f"no folder for caches, set XDG_CACHE_HOME: {err}") from err
+        home = Path.home()
+    except RuntimeError as err:  # neither HOME nor an entry for the user
+        raise CacheFolderError("this user has no home folder") from err
+    if not home.is_absolute():
+        raise CacheFolderError(f"HOME is {str(home)!r}")
+    return home / ".cache" / "edge-et"
 
 
 @contextmanager

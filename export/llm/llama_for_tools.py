@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError
 from edge_et.llm import lays_out_weights, load_library, native_log
+from edge_et.threads import choose_threads
 
 BATCH_POSITIONS = 512
 """Positions that are evaluated at once. More would need memory and change no bit."""
@@ -70,7 +71,7 @@ def open_context(
         model: its address.
         path: its file, for messages.
         tokens: positions that the cache holds.
-        threads: CPU threads; None: llama.cpp's default.
+        threads: CPU threads; None: all CPUs of this process.
         watch: a `ggml_backend_sched_eval_callback` that sees each tensor; kept by the caller.
 
     Yields:
@@ -85,8 +86,7 @@ def open_context(
     params.n_batch = params.n_ubatch = min(tokens, BATCH_POSITIONS)
     params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    if threads is not None:
-        params.n_threads = params.n_threads_batch = threads
+    params.n_threads = params.n_threads_batch = choose_threads(threads)
     if watch is not None:
         params.cb_eval = watch
     context = llama_cpp.llama_init_from_model(model, params)

@@ -44,7 +44,7 @@ def llama_logits(
         model: a GGUF.
         sequences: token ids; none of them empty.
         adapter: a LoRA adapter for it, applied with scale 1.
-        threads: CPU threads; None: llama.cpp's default.
+        threads: CPU threads; None: all CPUs of this process.
 
     Yields:
         For each sequence the logits after each of its tokens, `[T, V] float32`.
@@ -69,7 +69,7 @@ def prompt_logits(
         model: a GGUF.
         prompts: segments of tokens and images; each prompt has a token.
         adapter: a LoRA adapter for it, applied with scale 1.
-        threads: CPU threads; None: llama.cpp's default.
+        threads: CPU threads; None: all CPUs of this process.
 
     Yields:
         For each prompt the logits after each of its tokens, those of images left out,

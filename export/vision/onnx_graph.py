@@ -1,13 +1,15 @@
 """Read, clean and run ONNX graphs of the form pixel_values -> image_tokens."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from edge_et.export.errors import GraphError
+from edge_et.native_libraries import import_library
+from edge_et.threads import choose_threads
 
 INPUT = "pixel_values"
 OUTPUT = "image_tokens"
@@ -19,12 +21,12 @@ def data_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.data")
 
 
-def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int = 0) -> Any:
     """Open a graph on the CPU.
 
     Args:
         path: the ONNX file.
-        threads: CPU threads; 0: ONNX Runtime's default.
+        threads: CPU threads; 0: all CPUs of this process.
 
     Returns:
         The session.
@@ -33,8 +35,9 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         GraphError: not a graph, or not pixel_values [N, 3, H, W] -> image_tokens [N, S, D], with or
             without image_newline [D].
     """
+    onnxruntime = import_library("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = choose_threads(threads or None)
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -53,16 +56,12 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     return session
 
 
-def run_graph(
-    session: onnxruntime.InferenceSession, pixel_values: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def run_graph(session: Any, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Run a graph for its image tokens `[N, S, D]`; see `run_outputs`."""
     return run_outputs(session, pixel_values)[OUTPUT]
 
 
-def run_outputs(
-    session: onnxruntime.InferenceSession, pixel_values: NDArray[np.float32]
-) -> dict[str, NDArray[np.float32]]:
+def run_outputs(session: Any, pixel_values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Run a graph for all of its outputs.
 
     Args:

@@ -17,9 +17,23 @@ TOOLS = sorted(name for name in FOLDERS if name != "edge_et")
 
 # The way of the data. A module imports its own room, the doors of the rooms before it, and the
 # ground.
-GROUND = ("errors", "deprecation", "options", "threads", "results")
+GROUND = (
+    "errors",
+    "deprecation",
+    "foreign_errors",
+    "forks",
+    "native_handle",
+    "native_libraries",
+    "options",
+    "threads",
+    "results",
+)
 ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "cli")
-DOORS = {"onnxruntime": "image/vision_tower.py", "llama_cpp": "llm/llama_cpp.py"}
+DOORS = {
+    "onnxruntime": "image/vision_tower.py",
+    "llama_cpp": "llm/llama_cpp.py",
+    "pillow_heif": "image/heif.py",
+}
 
 EXPORT_ROOMS = ("checkpoint", "chat", "families", "vision", "llm", "building")
 
@@ -96,16 +110,30 @@ def test_rooms_of_export_stand_on_one_another(room: str) -> None:
             assert not name.startswith(later), f"{path.relative_to(ROOT)} imports {name}"
 
 
+def asked_for(path: Path) -> Iterator[str]:
+    """Yield what a module imports by `import_library`, with dotted names cut to the package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_library"):
+            (name,) = node.args
+            yield ast.literal_eval(name).partition(".")[0] if isinstance(name, ast.Constant) else ""
+
+
 @pytest.mark.parametrize("library", DOORS)
 def test_a_native_library_has_one_door(library: str) -> None:
-    users = set()
-    for path in modules(RUNTIME):
-        at_import_time = ast.parse(path.read_text()).body
-        for statement, name in imports(path):
-            if name.partition(".")[0] == library:
-                users.add(path.relative_to(RUNTIME).as_posix())
-                assert ast.dump(statement) not in map(ast.dump, at_import_time)
+    users = {
+        path.relative_to(RUNTIME).as_posix()
+        for path in modules(RUNTIME)
+        if library in asked_for(path)
+    }
     assert users == {DOORS[library]}
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS.values(), "models", "scripts"])
+def test_native_libraries_find_their_environment_in_place(folder: str) -> None:
+    """What they read when they are loaded is set by `import_library` alone."""
+    for path in modules(ROOT / folder):
+        for _, name in imports(path):
+            assert name.partition(".")[0] not in DOORS, f"{path.relative_to(ROOT)} imports {name}"
 
 
 def test_no_call_into_llama_cpp_bypasses_its_door() -> None:

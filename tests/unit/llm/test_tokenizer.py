@@ -3,6 +3,7 @@ import random
 from pathlib import Path
 
 import pytest
+from tiny.alarms import check_handlers_pass
 from tiny.fakes import new_tokenizer
 from tiny.places import ROOT
 from tiny.tokenizer import SPECIAL
@@ -131,3 +132,7 @@ def test_the_start_of_a_text_lacks_but_its_end(tokenizer: Tokenizer) -> None:
     text = "There is a red ball on the table, and a cat"
     assert tokenizer.decode(tokenizer.encode_start(text)) == text.removesuffix(" a cat")
     assert tokenizer.encode_start("") == tokenizer.encode_start("ball") == []
+
+
+def test_what_a_handler_raises_while_a_tokenizer_is_opened_comes_as_it_is() -> None:
+    check_handlers_pass(lambda: Tokenizer(SMOLLM), after_s=0.03)

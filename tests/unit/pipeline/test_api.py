@@ -3,16 +3,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny.places import EXAMPLES
 from tiny.profiles import write_profile
 
 import edge_et
-from edge_et.bundle import Bundle, load_bundle
+from edge_et.bundle import Bundle, file_ref, load_bundle
 from edge_et.errors import OptionError
 from edge_et.options import AnswerOptions
-from edge_et.pipeline import (
-    Settings,
-    api,
-)
+from edge_et.pipeline import Settings, api, device_profile, profile_folder
+from edge_et.threads import available_cpus
 
 EVERY = {name: number for number, name in enumerate(AnswerOptions.__struct_fields__, start=1)}
 
@@ -78,6 +77,7 @@ def test_a_bundle_is_opened_as_it_is_where_nobody_says_otherwise(
     assert opened.open_model.keywords == {"snapshots": None}
 
 
+@pytest.mark.usefixtures("many_cpus")
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -95,6 +95,7 @@ def test_every_option_of_a_bundle_is_passed_on(
     assert opened.settings == Settings(**{option: value})
 
 
+@pytest.mark.usefixtures("many_cpus")
 def test_a_profile_is_used_unless_the_caller_wants_none(tiny_bundle: Path, opened: Opened) -> None:
     bundle = load_bundle(tiny_bundle)
     write_profile(bundle, threads=9)
@@ -102,6 +103,62 @@ def test_a_profile_is_used_unless_the_caller_wants_none(tiny_bundle: Path, opene
     assert opened.settings == Settings(threads=9, kv_type="f32", flash_attention=True)
     edge_et.load(tiny_bundle, use_profile=False)
     assert opened.settings == Settings()
+
+
+def test_settings_tell_the_threads_that_are_used(
+    tiny_bundle: Path, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_profile(load_bundle(tiny_bundle), threads=513)
+    edge_et.load(tiny_bundle)
+    assert opened.settings is not None
+    assert opened.settings.threads == available_cpus()
+    edge_et.load(tiny_bundle, threads=512)
+    assert opened.settings.threads == available_cpus()
+    assert len(caplog.records) == 2
+
+
+@pytest.fixture
+def profiled(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle whose profile has weights that are whole, and no model."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bundle = load_bundle(tiny_bundle)
+    folder = profile_folder(bundle)
+    folder.mkdir(parents=True)
+    (folder / "made.gguf").write_bytes(b"no weights")
+    write_profile(bundle, perceiver=file_ref(folder / "made.gguf"))
+    return tiny_bundle
+
+
+def test_a_profile_whose_weights_cannot_be_opened_is_passed_over(
+    profiled: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with edge_et.load(profiled) as pipe:
+        assert pipe.image_cost(EXAMPLES / "cat.png").tiles == 1
+    ours = [record for record in caplog.records if record.name == "edge_et.pipeline.api"]
+    assert [record.levelname for record in ours] == ["WARNING"]
+    assert "made.gguf" in ours[0].getMessage()
+    assert "edge-et autotune makes a new one" in ours[0].getMessage()
+
+
+@pytest.mark.parametrize("failure", ["no version", "no folder"])
+def test_a_cache_that_cannot_be_had_fails_no_answer(
+    tiny_bundle: Path,
+    opened: Opened,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: str,
+) -> None:
+    if failure == "no version":
+        monkeypatch.setattr(device_profile, "_LIBRARIES", ("no-such-package",))
+    else:
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+    edge_et.load(tiny_bundle, cache_dir="kept")
+    assert opened.snapshots is None
+    (record,) = caplog.records
+    assert "nothing is kept in kept" in record.getMessage()
 
 
 def test_snapshots_lie_where_the_caller_wants_them_for_models_and_tower_alike(

@@ -1,16 +1,20 @@
 import logging
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tiny.alarms import check_handlers_pass
 from tiny.profiles import write_profile
 
 from edge_et.bundle import Bundle, FileRef, file_ref, load_bundle
 from edge_et.pipeline import (
     PROFILE_NAME,
     apply_profile,
+    device_name,
+    device_profile,
     library_versions,
     profile_folder,
 )
@@ -178,3 +182,47 @@ def test_a_user_without_a_home_has_no_profile(
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", classmethod(homeless))
     assert apply_profile(bundle) == (bundle, None)
+
+
+def test_a_folder_that_cannot_be_looked_into_has_no_profile(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/" + "x" * 300)  # root may look into everything else
+    assert apply_profile(bundle) == (bundle, None)
+    assert caplog.records == []
+
+
+def test_a_folder_that_is_none_has_no_profile(bundle: Bundle, caches: Path) -> None:
+    caches.write_text("")
+    assert apply_profile(bundle) == (bundle, None)
+
+
+def test_a_profile_that_cannot_be_read_is_passed_over(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_profile(bundle)
+    path = profile_folder(bundle) / PROFILE_NAME
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # its first bytes cannot be read
+    is_passed_over(bundle, caplog, "Input/output error")
+
+
+def test_a_library_of_another_package_has_no_profile(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ONNX Runtime comes as onnxruntime-openvino too, and a frozen program tells no versions."""
+    write_profile(bundle)
+    monkeypatch.setattr(device_profile, "_LIBRARIES", ("no-such-package",))
+    is_passed_over(bundle, caplog, "no-such-package")
+
+
+def test_a_processor_that_is_not_told_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_profile, "_CPUINFO", Path("/proc/self/mem"))  # reading it fails
+    assert device_name.__wrapped__().startswith(platform.machine())
+
+
+def test_what_a_handler_raises_while_a_profile_is_read_comes_as_it_is(bundle: Bundle) -> None:
+    weights = made_weights(bundle)
+    profile = write_profile(bundle, perceiver=weights)
+    assert apply_profile(bundle)[1] == profile
+    check_handlers_pass(lambda: apply_profile(bundle), after_s=0.02)

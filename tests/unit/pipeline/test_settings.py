@@ -40,6 +40,7 @@ def test_where_nobody_says_anything_there_are_defaults() -> None:
     assert not settings.flash_attention
 
 
+@pytest.mark.usefixtures("many_cpus")
 def test_a_profile_goes_before_the_defaults() -> None:
     assert values(Settings.of(LoadOptions(), PROFILE)) == {
         **values(Settings()),
@@ -49,6 +50,7 @@ def test_a_profile_goes_before_the_defaults() -> None:
     }
 
 
+@pytest.mark.usefixtures("many_cpus")
 @pytest.mark.parametrize("profile", [None, PROFILE], ids=["alone", "over a profile"])
 def test_the_caller_goes_before_everything(profile: DeviceProfile | None) -> None:
     settings = Settings.of(LoadOptions(**SAID), profile)  # type: ignore[arg-type]

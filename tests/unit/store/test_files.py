@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_et.errors import CacheFolderError
 from edge_et.store import atomic_write, partial_folder, user_cache
 
 
@@ -67,13 +68,29 @@ def test_caches_lie_where_the_user_wants_them(
     assert user_cache() == tmp_path / ".cache" / "edge-et"
 
 
-def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    def homeless(_: type[Path]) -> Path:
-        raise RuntimeError("Could not determine home directory.")
+@pytest.mark.parametrize("caches", ["relative", "~/caches", "."])
+def test_a_relative_folder_for_caches_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caches: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", caches)
+    assert user_cache() == tmp_path / ".cache" / "edge-et"
+
+
+@pytest.mark.parametrize("home", [None, "relative"])
+def test_a_user_without_a_home_is_told_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", classmethod(homeless))
-    with pytest.raises(OSError, match="XDG_CACHE_HOME"):
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home)
+    with pytest.raises(CacheFolderError, match="set XDG_CACHE_HOME"):
         user_cache()
 
 

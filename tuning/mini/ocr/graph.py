@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
 from edge_et.export.vision.export_tower import OPSET
 from edge_et.export.vision.onnx_graph import INPUT
+from edge_et.native_libraries import import_library
+from edge_et.threads import choose_threads
 from edge_et.tuning.mini.ocr import letters, lines, pixels
 from edge_et.tuning.mini.ocr.weights import find_reader_models, load_detector, load_recognizer
 
@@ -100,7 +101,7 @@ class PrintReader:
     """Reads the print of pictures.
 
     Args:
-        threads: CPU threads; 0: ONNX Runtime's default.
+        threads: CPU threads; 0: all CPUs of this process.
 
     Raises:
         TuningError: the package of its weights is not installed, or is another one.
@@ -111,8 +112,9 @@ class PrintReader:
         pictures = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, "H", "W"])
         read = helper.make_tensor_value_info(READING, TensorProto.FLOAT, ["N", letters.READ, 4])
         model = join(parts, constants, [pictures], read)
+        onnxruntime = import_library("onnxruntime")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = choose_threads(threads or None)
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -31,6 +31,7 @@ from edge_et.pipeline import (
     open_pipeline,
     profile_folder,
 )
+from edge_et.threads import available_cpus
 
 TOKENS = [[3, 9, 27, 81, 5, 15, 45]]
 PICTURE = Image.new("RGB", (40, 30), "teal")
@@ -89,8 +90,9 @@ def test_the_profile_is_what_load_uses(bundle: Bundle):
     found, profile = apply_profile(bundle)
     assert found == bundle
     assert Settings.of(LoadOptions(), profile) == Settings(threads=1, kv_type="f32")
-    assert Settings.of(LoadOptions(threads=3, kv_type="q8_0"), profile) == Settings(
-        threads=3, kv_type="q8_0"
+    cpus = available_cpus()
+    assert Settings.of(LoadOptions(threads=cpus, kv_type="q8_0"), profile) == Settings(
+        threads=cpus, kv_type="q8_0"
     )
     with edge_et.load(bundle.folder) as pipeline:
         assert pipeline._models.perceiver.kv_cache.kv_type == "f32"

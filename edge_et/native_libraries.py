@@ -1,0 +1,122 @@
+"""Native libraries, imported with what they read from the environment in place.
+
+In: the name of a module of ONNX Runtime or llama.cpp. Out: the module. A variable that the user has
+set is left alone. What was loaded before us has read the environment already: that is logged.
+"""
+
+import ctypes
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
+"""Without it ONNX Runtime 1.29 and later keep a device id in the user's caches and report its use
+to its maker over the network. They read it when they are imported."""
+
+SPIN_COUNT: Final = "GOMP_SPINCOUNT"
+"""How often a thread of libgomp looks whether the others are done before it sleeps. It is read
+when libgomp is loaded. The default is 300,000: where other programs use the CPU, looking keeps
+the very thread from running that is waited for."""
+
+_SPINS = "10000"  # fewer cost time where nothing else runs, more where something does
+_DECIDES_SPINNING = (SPIN_COUNT, "OMP_WAIT_POLICY")  # the first goes before the second
+
+_MAPS = Path("/proc/self/maps")
+_MAPS_FIELDS = 6  # of a line about a file; the first are its addresses, the last is its path
+
+logger = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_checked = False  # whether it was looked which libgomp llama.cpp has
+
+
+def import_library(name: str) -> Any:
+    """Import a module of onnxruntime or llama_cpp; nothing of ours imports them in another way.
+
+    Args:
+        name: of the module.
+
+    Raises:
+        ImportError: it is not installed, or cannot be loaded.
+    """
+    package = name.partition(".")[0]
+    if package == "onnxruntime":
+        _silence_onnxruntime()
+    elif package == "llama_cpp":
+        with _lock, _short_spinning():
+            return importlib.import_module(name)
+    return importlib.import_module(name)
+
+
+def _silence_onnxruntime() -> None:
+    if TELEMETRY in os.environ:
+        return
+    if "onnxruntime" in sys.modules:
+        logger.warning(
+            "onnxruntime was imported before edge-et, and may report its use over the network: "
+            "set %s=1 before the program starts",
+            TELEMETRY,
+        )
+    # It stays, for the processes that this one starts.
+    os.environ[TELEMETRY] = "1"
+
+
+@contextmanager
+def _short_spinning() -> Iterator[None]:
+    """Let libgomp be loaded with fewer spins; whatever else this process loads has its own."""
+    global _checked
+    if _checked or any(name in os.environ for name in _DECIDES_SPINNING):
+        yield
+        return
+    before = {path for _, _, path in _mapped_files()}
+    os.environ[SPIN_COUNT] = _SPINS
+    try:
+        yield
+    finally:
+        del os.environ[SPIN_COUNT]
+    _checked = True
+    if (path := _libgomp_of_llama_cpp()) in before:
+        logger.warning(
+            "%s was loaded before edge-et, and llama.cpp shares it: beside other busy programs "
+            "answers take several times as long; set %s=%s before the program starts",
+            path,
+            SPIN_COUNT,
+            _SPINS,
+        )
+
+
+def _libgomp_of_llama_cpp() -> str | None:
+    """Return the file of the libgomp that llama.cpp calls; None where there is none, or no telling.
+
+    Several may be loaded. As the dynamic linker does, it is first looked among the libraries that
+    all others see, then among those that llama.cpp's own are linked with.
+    """
+    files = list(_mapped_files())
+    ggml = {path for _, _, path in files if Path(path).name.startswith("libggml")}
+    for library in (None, *sorted(ggml)):
+        try:
+            function = ctypes.CDLL(library).GOMP_parallel
+        except (AttributeError, OSError):
+            continue
+        address = ctypes.cast(function, ctypes.c_void_p).value or 0
+        return next((path for start, end, path in files if start <= address < end), None)
+    return None
+
+
+def _mapped_files() -> Iterator[tuple[int, int, str]]:
+    """Yield addresses and paths of the files that this process has mapped; nothing but on Linux."""
+    try:
+        lines = _MAPS.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        fields = line.split(maxsplit=_MAPS_FIELDS - 1)
+        if len(fields) == _MAPS_FIELDS:
+            start, end = (int(address, 16) for address in fields[0].split("-"))
+            yield start, end, fields[-1]
