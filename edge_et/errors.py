@@ -160,10 +160,7 @@ class FileSizeError(BundleError):
 
 
 class FileHashError(BundleError):
-    """A file has the right size but another content.
-
-    Where only the head of a GGUF was compared, `first_bytes` is its size.
-    """
+    """A file has the right size but another content, in its `first_bytes` if that is not None."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 from edge_et.errors import MissingExtraError
 from edge_et.export.errors import DiskSpaceError, OutputError
 from edge_et.llm import trim_heap
-from edge_et.store import atomic_write, remove_abandoned
+from edge_et.store import atomic_write
 
 _FULL_BYTES = 2**16  # where a write fails that leaves less, the disk is full
 
@@ -71,8 +71,6 @@ def needing_extra(extra: str) -> Iterator[None]:
 def atomic_output(path: Path) -> Iterator[Path]:
     """Do what `edge_et.store.files.atomic_write` does, with an error of the tools.
 
-    What killed runs have left in that folder is removed.
-
     Args:
         path: where the finished file shall be; its folder is made if need be.
 
@@ -84,7 +82,6 @@ def atomic_output(path: Path) -> Iterator[Path]:
         OutputError: the operating system refuses for another reason.
     """
     try:
-        remove_abandoned(path.parent)
         with atomic_write(path) as temporary:
             try:
                 yield temporary

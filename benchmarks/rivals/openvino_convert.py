@@ -9,7 +9,6 @@ this package, and so an environment of its own; the benchmark needs openvino-gen
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape, LlmShape
 from edge_et.benchmarks.synthetic.synthetic_tokenizer import SPECIAL, new_tokenizer, write_tokenizer
 from edge_et.bundle import load_bundle
 from edge_et.errors import BenchError, EdgeETError
+from edge_et.store import partial_folder
 
 _WORD = re.compile("Ġ[a-z]{4}")
 _QUIET = 0.1  # how much smaller the rows of all tokens are that are no words
@@ -99,8 +99,8 @@ def convert(folder: Path) -> None:
     missing = [weights for weights in WEIGHTS if not converted_folder(folder, weights).exists()]
     if not missing:
         return
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as draft:
-        source, exported = Path(draft, "source"), Path(draft, "exported")
+    with partial_folder(folder) as draft:
+        source, exported = draft / "source", draft / "exported"
         tokenizer = _write_checkpoint(shape, source)
         model = OVModelForVisualCausalLM.from_pretrained(
             source, export=True, compile=False, load_in_8bit=False
@@ -109,7 +109,7 @@ def convert(folder: Path) -> None:
         del model
         shutil.rmtree(source)
         for weights in missing:
-            made = Path(draft, weights)
+            made = draft / weights
             quantized = OVModelForVisualCausalLM.from_pretrained(
                 exported,
                 compile=False,

@@ -4,7 +4,6 @@ In: a shape, and the folder that such bundles are kept in. Out: a bundle.
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from edge_et.bundle import (
 from edge_et.errors import BenchError, BundleError
 from edge_et.export.steps import Progress, no_progress
 from edge_et.export.vision.onnx_graph import data_path
-from edge_et.store import user_cache
+from edge_et.store import partial_folder, user_cache
 
 VERSION = "4"
 """Of what is made; bundles of another version are made anew."""
@@ -72,8 +71,8 @@ def synthetic_bundle(shape: BundleShape, folder: Path, progress: Progress = no_p
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _check_room(shape, folder)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as draft:
-            made = Path(draft) / shape.name
+        with partial_folder(folder) as draft:
+            made = draft / shape.name
             made.mkdir()
             save_manifest(_write(shape, made, progress), made)
             if path.exists():

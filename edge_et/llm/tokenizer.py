@@ -9,7 +9,7 @@ import codecs
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from tokenizers import Tokenizer as NativeTokenizer
@@ -138,6 +138,14 @@ class TextStream:
         return self._decoder.decode(b"", final=True)
 
 
+class _AddedToken(msgspec.Struct):
+    """An entry of `added_tokens`; how it is looked for in texts is of no interest here."""
+
+    content: Annotated[str, msgspec.Meta(min_length=1)]
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**24)]
+    special: bool
+
+
 def _read(path: Path) -> tuple[NativeTokenizer, dict[str, int], set[int], int]:
     """Read a tokenizer.json.
 
@@ -150,8 +158,9 @@ def _read(path: Path) -> tuple[NativeTokenizer, dict[str, int], set[int], int]:
     """
     try:
         content = msgspec.json.decode(path.read_bytes())
-        added = {entry["content"]: entry["id"] for entry in content.get("added_tokens", ())}
-        silent = {entry["id"] for entry in content.get("added_tokens", ()) if entry["special"]}
+        entries = msgspec.convert(content.get("added_tokens", ()), tuple[_AddedToken, ...])
+        added = {entry.content: entry.id for entry in entries}
+        silent = {entry.id for entry in entries if entry.special}
         if not _is_byte_level(content["decoder"]):
             raise ModelFileError(path, "only byte-level BPE tokenizers are supported")
         # The library recognises added tokens in every text it encodes, those that are not

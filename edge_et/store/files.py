@@ -56,18 +56,37 @@ def atomic_write(path: Path) -> Iterator[Path]:
         OSError: the operating system refuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=PARTIAL_PREFIX) as folder,
-        _claimed(Path(folder)),
-    ):
-        temporary = Path(folder) / path.name
+    with partial_folder(path.parent) as folder:
+        temporary = folder / path.name
         yield temporary
         temporary.replace(path)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes left of `atomic_write` in a folder; what is in use stays."""
-    for path in folder.glob(f"{PARTIAL_PREFIX}*"):
+@contextmanager
+def partial_folder(parent: Path) -> Iterator[Path]:
+    """Give a new folder for what is not finished; it vanishes with the block.
+
+    Those that killed processes have left in the same place are removed; what is in use stays.
+
+    Args:
+        parent: where it shall be, which exists.
+
+    Yields:
+        The folder.
+
+    Raises:
+        OSError: the operating system refuses.
+    """
+    _remove_abandoned(parent)
+    with (
+        tempfile.TemporaryDirectory(dir=parent, prefix=PARTIAL_PREFIX) as folder,
+        _claimed(Path(folder)),
+    ):
+        yield Path(folder)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for path in parent.glob(f"{PARTIAL_PREFIX}*"):
         with suppress(OSError):  # it has just vanished, or is another user's
             if time.time() - path.lstat().st_mtime > _UNCLAIMED_S:
                 with _claimed(path) as claimed:

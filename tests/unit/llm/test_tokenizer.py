@@ -90,6 +90,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         "{}",
         json.dumps(content | {"decoder": {"type": "WordPiece", "prefix": "#", "cleanup": True}}),
         json.dumps(content | {"model": {"type": "unknown"}}),
+        *(
+            json.dumps(
+                content | {"added_tokens": [{"id": 1, "content": "x", "special": True} | new]}
+            )
+            for new in ({"content": 5}, {"content": ""}, {"id": -1}, {"id": "1"}, {"special": None})
+        ),
     ]
     for text in bad:
         path.write_text(text)

@@ -1,9 +1,12 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edge_et.errors import CacheFolderError
-from edge_et.store import atomic_write, user_cache
+from edge_et.store import atomic_write, partial_folder, user_cache
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -89,3 +92,23 @@ def test_a_user_without_a_home_is_told_what_to_set(
         monkeypatch.setenv("HOME", home)
     with pytest.raises(CacheFolderError, match="set XDG_CACHE_HOME"):
         user_cache()
+
+
+def test_a_partial_folder_takes_the_abandoned_ones_along(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edge_et.store import partial_folder\n"
+        "with partial_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').touch(); print(folder.name, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        other = tmp_path / process.stdout.readline().decode().strip()
+        os.utime(other, (0, 0))
+        with partial_folder(tmp_path) as mine:
+            assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+        process.kill()
+    os.utime(other, (0, 0))
+    with partial_folder(tmp_path) as mine:
+        assert list(tmp_path.iterdir()) == [mine]
+    assert list(tmp_path.iterdir()) == []

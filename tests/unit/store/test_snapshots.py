@@ -183,7 +183,7 @@ def test_nothing_larger_than_a_quarter_of_the_budget_is_kept(tmp_path: Path) -> 
 
 def test_remains_of_a_killed_write_are_never_read_and_cleared_away(tmp_path: Path) -> None:
     store = new_store(tmp_path)
-    for name, age_s in (("old", 7200), ("new", 10)):
+    for name, age_s in (("old", 7200), ("new", -60)):
         folder = tmp_path / f"{PARTIAL_PREFIX}{name}"
         folder.mkdir()
         (folder / entry(tmp_path, 1).name).write_bytes(b"half")
@@ -192,7 +192,7 @@ def test_remains_of_a_killed_write_are_never_read_and_cleared_away(tmp_path: Pat
     assert store.read(key_of(1)) is None
     store.write(key_of(2), content(2))
     assert not (tmp_path / f"{PARTIAL_PREFIX}old").exists()
-    assert (tmp_path / f"{PARTIAL_PREFIX}new").exists()  # somebody may be writing it
+    assert (tmp_path / f"{PARTIAL_PREFIX}new").exists()  # somebody may be about to claim it
 
 
 def test_a_disk_that_refuses_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

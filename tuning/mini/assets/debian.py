@@ -6,13 +6,13 @@ import hashlib
 import io
 import logging
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_et.errors import AssetError
+from edge_et.store import partial_folder
 
 ARCHIVE = "http://deb.debian.org/debian/"
 
@@ -57,8 +57,8 @@ def unpack(package: DebianPackage, folder: Path) -> Path:
         return root
     content = _fetch(package)
     root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=".partial-") as partial:
-        target = Path(partial) / "root"
+    with partial_folder(root.parent) as partial:
+        target = partial / "root"
         try:
             with tarfile.open(fileobj=io.BytesIO(_data_member(content, package))) as data:
                 data.extractall(target, filter="data")
