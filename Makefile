@@ -11,9 +11,9 @@ demo: $(VENV)/.demo
 
 test: lint types unit
 
-# What takes minutes, too. Given again, it goes on with the tests that failed.
+# What takes minutes, too. Started again, it goes on with the tests that have not passed.
 check-all: test
-	$(BIN)/pytest -m slow --last-failed --last-failed-no-failures all
+	$(BIN)/python scripts/check_all.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

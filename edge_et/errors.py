@@ -1,7 +1,8 @@
 """Everything that edge-et raises on purpose.
 
 One class a cause; the numbers, names and paths of a message are attributes too. Exceptions of the
-libraries underneath are wrapped once, at the seam, and stay reachable as ``__cause__``.
+libraries underneath are wrapped once, at the seam, and stay reachable as ``__cause__``. What a
+caller's own code raises meanwhile, a signal's handler or a file object, comes as it is.
 
 ::
 
@@ -13,6 +14,7 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
     │   ├── BundleVersionError         another format, or a format_version this release cannot read
     │   ├── UnsafePathError            a file reference that leaves the bundle's folder
     │   ├── MissingFileError           a file that the manifest names is not there
+    │   ├── UnreadableFileError        a file is there, and cannot be read
     │   ├── MissingPackageError        a file lies in a Python package that is not installed
     │   ├── FileSizeError              a file is longer or shorter than the manifest says
     │   ├── FileHashError              a file's content is not what the manifest says
@@ -30,6 +32,7 @@ libraries underneath are wrapped once, at the seam, and stay reachable as ``__ca
     ├── DecodeError                    the language model failed while evaluating
     ├── ClosedError                    the object was closed before
     ├── BusyError                      an unfinished stream holds the pipeline
+    ├── ForkedError                    the object was opened before this process was forked
     ├── CacheFolderError               the user has no folder for caches
     └── ToolError                      of the tools; export and quantize add children of their own
         ├── MissingExtraError          a package of an optional extra is not installed
@@ -118,9 +121,18 @@ class UnsafePathError(BundleError):
 class MissingFileError(BundleError):
     """A file that the manifest names is not there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, advice: str = "the bundle is incomplete, get it again") -> None:
         self.path = path
-        super().__init__(f"{path} is missing: the bundle is incomplete, get it again")
+        super().__init__(f"{path} is missing: {advice}")
+
+
+class UnreadableFileError(BundleError):
+    """A file of a bundle is there, and cannot be read: permissions, or a failing disk."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} cannot be read: {reason}")
 
 
 class MissingPackageError(BundleError):
@@ -148,14 +160,26 @@ class FileSizeError(BundleError):
 
 
 class FileHashError(BundleError):
-    """A file has the right size but another content."""
+    """A file has the right size but another content.
 
-    def __init__(self, path: Path, expected_sha256: str, actual_sha256: str) -> None:
+    Where only the head of a GGUF was compared, `first_bytes` is its size.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        expected_sha256: str,
+        actual_sha256: str,
+        *,
+        first_bytes: int | None = None,
+    ) -> None:
         self.path = path
         self.expected_sha256 = expected_sha256
         self.actual_sha256 = actual_sha256
+        self.first_bytes = first_bytes
+        what = "has" if first_bytes is None else f"has in its first {first_bytes} bytes the"
         super().__init__(
-            f"{path} has SHA-256 {actual_sha256[:16]}..., the manifest says "
+            f"{path} {what} SHA-256 {actual_sha256[:16]}..., the manifest says "
             f"{expected_sha256[:16]}...: the file was changed or damaged, get it again"
         )
 
@@ -197,12 +221,14 @@ class ImageFileError(ImageError):
 class ImageInputError(ImageError):
     """The argument is not a kind of image that is accepted."""
 
-    def __init__(self, found: str) -> None:
+    def __init__(
+        self,
+        found: str,
+        advice: str = "give a path, bytes, a binary file object, a PIL image or a uint8 array of "
+        "shape [height, width, 3]",
+    ) -> None:
         self.found = found
-        super().__init__(
-            f"{found} is not an accepted image: give a path, bytes, a binary file object, "
-            "a PIL image or a uint8 array of shape [height, width, 3]"
-        )
+        super().__init__(f"{found} is not an accepted image: {advice}")
 
 
 class ImageDecodeError(ImageError):
@@ -216,12 +242,13 @@ class ImageDecodeError(ImageError):
 class ImageTooLargeError(ImageError):
     """A picture has more pixels than the limit; it was not decoded."""
 
-    def __init__(self, pixels: int, limit: int) -> None:
+    def __init__(
+        self, pixels: int, limit: int, advice: str = "load the bundle with a larger max_pixels"
+    ) -> None:
         self.pixels = pixels
         self.limit = limit
         super().__init__(
-            f"the image has {pixels} pixels, the limit is {limit}: "
-            "scale it down, or load the bundle with a larger max_pixels"
+            f"the image has {pixels} pixels, the limit is {limit}: scale it down, or {advice}"
         )
 
 
@@ -232,14 +259,20 @@ class OptionError(EdgeETError):
         self.name = name
         self.value = value
         self.expected = expected
-        super().__init__(f"{name}={reprlib.repr(value)}: expected {expected}")
+        try:
+            shown = " ".join(reprlib.repr(value).splitlines())
+        except Exception:  # of a repr that fails; Python's own does for numbers of 5000 digits
+            shown = f"<{type(value).__name__}>"
+        super().__init__(f"{name}={shown}: expected {expected}")
 
 
 class PromptTooLongError(EdgeETError):
     """A prompt, with the tokens still to be generated, does not fit into the context.
 
     Where a picture is part of it: its image tokens and tiles, and the options with which the same
-    call would fit, ``({"max_tiles": 5}, {"pooling": 2})`` for instance.
+    call would fit, ``({"max_tiles": 5}, {"pooling": 2})`` for instance. Image tokens that were
+    given have no `tiles`; the options are then for encoding the picture again. `helps` tells what
+    else would help, None where that was not looked for.
     """
 
     def __init__(
@@ -250,29 +283,35 @@ class PromptTooLongError(EdgeETError):
         image_tokens: int | None = None,
         tiles: int | None = None,
         fitting: Iterable[Mapping[str, int]] = (),
+        helps: Iterable[str] | None = None,
     ) -> None:
         self.tokens = tokens
         self.limit = limit
         self.image_tokens = image_tokens
         self.tiles = tiles
         self.fitting = tuple(map(dict, fitting))
+        self.helps = None if helps is None else tuple(helps)
         message = f"the prompt and its budgets need {tokens} tokens, the context holds {limit}"
         if image_tokens is not None:
             message += f", and {image_tokens} are the picture's"
             if tiles is not None:
                 message += f", of {tiles} tile{'' if tiles == 1 else 's'}"
+        advice = []
         if self.fitting:
-            advice = "it fits with " + " or ".join(
-                " and ".join(f"{name}={value}" for name, value in options.items())
-                for options in self.fitting
+            fits = "encode the picture with " if tiles is None else "it fits with "
+            advice.append(
+                fits
+                + " or ".join(
+                    " and ".join(f"{name}={value}" for name, value in options.items())
+                    for options in self.fitting
+                )
             )
-        elif image_tokens is None:
-            advice = "shorten the question or lower the token budgets"
-        elif tiles is None:
-            advice = "encode it with a smaller max_tiles or with pooling=2"
-        else:
-            advice = "no max_tiles or pooling makes it fit, lower the token budgets"
-        super().__init__(f"{message}: {advice}")
+        if self.helps is not None:
+            advice += self.helps
+        elif not self.fitting:
+            advice.append("shorten the texts or lower the token budgets")
+        told = ", or ".join(advice) or "no option helps, a longer context_length in the bundle does"
+        super().__init__(f"{message}: {told}")
 
 
 class MemoryBudgetError(EdgeETError):
@@ -312,10 +351,21 @@ class ClosedError(EdgeETError):
 
 
 class BusyError(EdgeETError):
-    """An unfinished stream, started by the same thread, still holds the pipeline."""
+    """An unfinished stream, which nobody continues, still holds the pipeline."""
 
     def __init__(self) -> None:
         super().__init__("a stream of this pipeline is unfinished: exhaust it or close() it first")
+
+
+class ForkedError(EdgeETError):
+    """The object was opened by the process of which this one is a fork."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"this {what} was opened before the process was forked, and its threads are lost: call "
+            f"edge_et.load() in the child, or edge_et.answer(), which does"
+        )
 
 
 class CacheFolderError(EdgeETError):

@@ -7,14 +7,19 @@ What the options do is not known here. docs/api.md and the command line are made
 import functools
 import inspect
 import math
+import numbers
 import os
+import sys
 from collections.abc import Callable, Mapping
+from types import NoneType, UnionType
 from typing import (
     Annotated,
     Any,
     Literal,
     TypedDict,
     TypeVar,
+    Union,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -30,6 +35,8 @@ DEFAULT_IMAGE_CACHE_BYTES = 64 * 2**20  # one picture of 16 tiles, 2048 wide: 7,
 DEFAULT_CACHE_BYTES = 2**30  # on disk: a dozen pictures of 729 image tokens in a 0.6B's KV cache
 
 MAX_THREADS = 512  # the most that ggml.h allows; each takes memory of its own
+MAX_TOKENS = 2**24  # as in a bundle's manifest; far more than any context holds
+MAX_INT = 2**63 - 1
 
 KvType = Literal["f16", "f32", "q8_0"]
 """Number type of a KV cache. F16 takes half the memory of F32 and decodes no slower; quantized
@@ -59,21 +66,23 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
     """Options of one call; None is the bundle's default."""
 
     max_tiles: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None,
         Meta(description="Most tiles of the picture, that of all of it included."),
     ] = None
     pooling: Annotated[
         Literal[1, 2] | None, Meta(description="2: blocks of 2x2 of a tile's tokens become one.")
     ] = None
     max_extraction_tokens: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="Budget of stage 1, tokens.")
+        Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None,
+        Meta(description="Budget of stage 1, tokens."),
     ] = None
     max_thinking_tokens: Annotated[
-        Annotated[int, Meta(ge=0)] | None,
+        Annotated[int, Meta(ge=0, le=MAX_TOKENS)] | None,
         Meta(description="Budget of stage 2 before the answer, tokens."),
     ] = None
     max_answer_tokens: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="Budget of the answer, tokens.")
+        Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None,
+        Meta(description="Budget of the answer, tokens."),
     ] = None
     temperature: Annotated[
         Annotated[float, Meta(ge=0, le=10)] | None,
@@ -84,7 +93,7 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
         Meta(description="Probability mass of the tokens chosen among."),
     ] = None
     seed: Annotated[
-        Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
+        Annotated[int, Meta(ge=0, le=MAX_INT)] | None,
         Meta(description="Same seed, same text; for temperatures over 0."),
     ] = None
     hint: Annotated[
@@ -110,18 +119,23 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
             "profile's, else the CPUs that this process may use; never more than those."
         ),
     ] = None
-    max_pixels: Annotated[int, Meta(ge=1, description="Most pixels of a picture.")] = (
+    max_pixels: Annotated[int, Meta(ge=1, le=MAX_INT, description="Most pixels of a picture.")] = (
         DEFAULT_MAX_PIXELS
     )
     image_cache_bytes: Annotated[
-        int, Meta(ge=0, description="Most bytes of image tokens that are remembered in memory.")
+        int,
+        Meta(
+            ge=0,
+            le=MAX_INT,
+            description="Most bytes of image tokens that are remembered in memory.",
+        ),
     ] = DEFAULT_IMAGE_CACHE_BYTES
     kv_type: Annotated[
         KvType | None,
         Meta(description="Number type of the KV caches; None: the profile's, or f16."),
     ] = None
     max_kv_bytes: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=MAX_INT)] | None,
         Meta(description="Most bytes of the KV caches together; None: any number."),
     ] = None
     use_profile: Annotated[
@@ -138,9 +152,9 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
             "nothing is."
         ),
     ] = None
-    cache_bytes: Annotated[int, Meta(ge=0, description="Most bytes in `cache_dir`.")] = (
-        DEFAULT_CACHE_BYTES
-    )
+    cache_bytes: Annotated[
+        int, Meta(ge=0, le=MAX_INT, description="Most bytes in `cache_dir`.")
+    ] = DEFAULT_CACHE_BYTES
 
 
 def parse_options(values: Mapping[str, object]) -> AnswerOptions:
@@ -182,8 +196,24 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise OptionError(name, value, f"a whole number of at least {least}")
 
 
+def check_path(name: str, value: object) -> str:
+    """Return a path as text.
+
+    Args:
+        name: what the caller knows it as.
+        value: the path.
+
+    Raises:
+        OptionError: it is neither a string nor a path-like object that stands for one.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise OptionError(name, value, "a str or an os.PathLike of str")
+    return path
+
+
 def with_options(function: F) -> F:
-    """Let `help()` show the options of a call one by one, where a function passes them on.
+    """Let `help()` show the options of a call one by one, and others be refused as Python does.
 
     Args:
         function: its last parameter is ``**options``, keywords of `AnswerOptions`.
@@ -195,10 +225,17 @@ def with_options(function: F) -> F:
         for name, hint in hints.items()
     ]
     parameters = [*signature.parameters.values()][:-1]
-    function.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*parameters, *keywords]
-    )
-    return function
+    shown = signature.replace(parameters=[*parameters, *keywords])
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        for name in options.keys() - shown.parameters.keys():
+            told = f"{function.__qualname__}() got an unexpected keyword argument {name!r}"
+            raise TypeError(told)
+        return function(*args, **options)
+
+    call.__signature__ = shown  # type: ignore[attr-defined]
+    return cast(F, call)
 
 
 S = TypeVar("S", AnswerOptions, LoadOptions)
@@ -215,22 +252,56 @@ def _parse(kind: type[S], values: Mapping[str, object]) -> S:
     for name, value in values.items():
         if name not in hints:
             raise OptionError(name, value, f"one of the options {', '.join(hints)}")
-        if isinstance(value, os.PathLike):
-            value = os.fspath(value)
         try:
-            checked[name] = msgspec.convert(value, hints[name])
-        except msgspec.ValidationError as err:
-            expected = str(err).removeprefix("Expected ")
-            if choices := _choices(hints[name]):
-                expected = f"one of {', '.join(map(str, choices))}"
-            raise OptionError(name, value, expected) from err
-        if isinstance(value, float) and not math.isfinite(value):
-            raise OptionError(name, value, "a finite number")
+            checked[name] = msgspec.convert(_plain(value), hints[name])
+            if isinstance(checked[name], float) and not math.isfinite(checked[name]):
+                raise ValueError
+        except (msgspec.ValidationError, ValueError, OverflowError) as err:
+            raise OptionError(name, value, _expected(hints[name])) from err
     return kind(**checked)
 
 
-def _choices(hint: Any) -> tuple[object, ...]:
-    """Return the values of a `Literal`, wherever it stands in a type; none where there is none."""
-    if get_origin(hint) is Literal:
-        return get_args(hint)
-    return next(filter(None, map(_choices, get_args(hint))), ())
+def _plain(value: object) -> object:
+    """Return a value of another library's type, such as numpy's, as Python's own.
+
+    Raises:
+        OverflowError: it is a number too large for a float.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.bool_):
+        return bool(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _expected(hint: Any) -> str:
+    """Say in words which values a field takes besides None."""
+    bounds: dict[str, Any] = {}
+    while (origin := get_origin(hint)) is not Literal:
+        arguments = get_args(hint)
+        if origin is Annotated:
+            hint, *metas = arguments
+            for meta in filter(lambda meta: isinstance(meta, Meta), metas):
+                bounds |= {name: getattr(meta, name) for name in ("ge", "gt", "le", "pattern")}
+        elif origin in (Union, UnionType):
+            (hint,) = (part for part in arguments if part is not NoneType)
+        else:
+            break
+    if origin is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    if hint is bool:
+        return "True or False"
+    if hint is str:
+        return "a text that is not empty" + (" and holds no NUL" if bounds.get("pattern") else "")
+    least, over, most = (bounds.get(name) for name in ("ge", "gt", "le"))
+    number = "a whole number" if hint is int else "a number" if most else "a finite number"
+    if over is not None:
+        return f"{number} over {over}" + ("" if most is None else f" and up to {most}")
+    return f"{number} of at least {least}" if most is None else f"{number} from {least} to {most}"

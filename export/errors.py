@@ -192,15 +192,17 @@ class DiskSpaceError(ToolError):
     """A file system has less room than is needed.
 
     Attributes:
-        path: what is to be written there.
-        needed_bytes: room that is needed.
+        path: the folder to write to.
+        needed_bytes: room that is needed, or more than that.
         free_bytes: room that there is.
     """
 
-    def __init__(self, path: Path, needed_bytes: int, free_bytes: int) -> None:
+    def __init__(
+        self, path: Path, needed_bytes: int, free_bytes: int, *, or_more: bool = False
+    ) -> None:
         super().__init__(
-            f"{path} needs {needed_bytes / 1e9:.2f} GB and has {free_bytes / 1e9:.2f} GB free; "
-            "make room, or use another disk"
+            f"{path} needs {'more than ' if or_more else ''}{needed_bytes / 1e6:.1f} MB and has "
+            f"{free_bytes / 1e6:.1f} MB free; make room, or use another disk"
         )
         self.path = path
         self.needed_bytes = needed_bytes

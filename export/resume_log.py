@@ -84,7 +84,7 @@ class ResumeLog(Generic[R]):
         for number, line in enumerate(lines, 1):
             try:
                 self.records.append(self._decoder.decode(line))
-            except (msgspec.MsgspecError, UnicodeDecodeError) as err:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
                 raise self._error(
                     f"{self.path}, line {number} was not written by {self._writer}: {err}; "
                     "remove the line, or move the file away to begin anew"

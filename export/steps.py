@@ -1,17 +1,20 @@
 """Shared by all tools: progress, reports, atomic output, the check for optional packages."""
 
+import errno
 import gc
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_et.errors import MissingExtraError
-from edge_et.export.errors import OutputError
+from edge_et.export.errors import DiskSpaceError, OutputError
 from edge_et.llm import trim_heap
-from edge_et.store import atomic_write
+from edge_et.store import atomic_write, remove_abandoned
+
+_FULL_BYTES = 2**16  # where a write fails that leaves less, the disk is full
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and how much there is."""
@@ -68,6 +71,8 @@ def needing_extra(extra: str) -> Iterator[None]:
 def atomic_output(path: Path) -> Iterator[Path]:
     """Do what `edge_et.store.files.atomic_write` does, with an error of the tools.
 
+    What killed runs have left in that folder is removed.
+
     Args:
         path: where the finished file shall be; its folder is made if need be.
 
@@ -75,13 +80,54 @@ def atomic_output(path: Path) -> Iterator[Path]:
         The path to write to.
 
     Raises:
-        OutputError: the operating system refuses.
+        DiskSpaceError: the disk is full.
+        OutputError: the operating system refuses for another reason.
     """
     try:
+        remove_abandoned(path.parent)
         with atomic_write(path) as temporary:
-            yield temporary
+            try:
+                yield temporary
+            except DiskSpaceError as err:  # of the temporary folder, which nobody knows
+                raise DiskSpaceError(path.parent, err.needed_bytes, err.free_bytes) from err
+            except Exception as err:
+                _tell_full_disk(temporary.parent, path.parent, err)
+                raise
     except OSError as err:
         raise OutputError(path, err.strerror or str(err)) from err
+
+
+def require_disk(needs: Iterable[tuple[Path, int]]) -> None:
+    """Check that file systems have the room that is needed on each of them.
+
+    Args:
+        needs: places, which need not exist yet, and the bytes to be written there.
+
+    Raises:
+        DiskSpaceError: a file system has less; the message holds both numbers.
+    """
+    rooms: dict[int, tuple[Path, int]] = {}
+    for path, size_bytes in needs:
+        existing = path.absolute()
+        while not existing.exists():
+            existing = existing.parent
+        device = existing.stat().st_dev
+        first, sum_bytes = rooms.get(device, (existing, 0))
+        rooms[device] = first, sum_bytes + size_bytes
+    for path, needed in rooms.values():
+        if (free := shutil.disk_usage(path).free) < needed:
+            raise DiskSpaceError(path, needed, free)
+
+
+def _tell_full_disk(written: Path, folder: Path, error: Exception) -> None:
+    """Raise an error of ours where a full disk may be why another one was raised.
+
+    Libraries tell a full disk in words of their own, or in none.
+    """
+    free = shutil.disk_usage(written).free
+    if free < _FULL_BYTES or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        had = free + sum(path.stat().st_size for path in written.rglob("*") if path.is_file())
+        raise DiskSpaceError(folder, had, had, or_more=True) from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError, QuantizationError
 from edge_et.export.llm.llama_for_tools import loaded_model, native_library, open_context
-from edge_et.export.llm.llama_logits import llama_tokens, read_prompt
+from edge_et.export.llm.llama_logits import llama_tokens, read_prompt, require_runs
 from edge_et.export.steps import Progress, no_progress
 from edge_et.llm import Segment, TokenSegment, count_positions
 from edge_et.quantize.ggml_tensors import (
@@ -45,7 +45,7 @@ def read_prompts(path: Path, model: Path) -> list[tuple[Segment, ...]]:
 
     Raises:
         QuantizationError: the file cannot be read, or holds nothing.
-        NativeModelError: the GGUF cannot be loaded.
+        NativeModelError: the GGUF is damaged, or llama.cpp cannot run it.
     """
     try:
         texts = re.split(r"\n\s*\n", path.read_text(encoding="utf-8").strip())
@@ -53,6 +53,7 @@ def read_prompts(path: Path, model: Path) -> list[tuple[Segment, ...]]:
         raise QuantizationError(f"{path} cannot be read as text: {err}") from err
     if texts == [""]:
         raise QuantizationError(f"{path} holds no prompts")
+    require_runs(model)
     return [(TokenSegment(tuple(ids)),) for ids in llama_tokens(model, texts, special=True)]
 
 

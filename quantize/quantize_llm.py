@@ -18,8 +18,9 @@ from edge_et.export.steps import (
 )
 
 with needing_extra("export"):
+    from edge_et.export.child_process import in_child
     from edge_et.export.llm.compare_logits import PROMPTS
-    from edge_et.export.llm.llama_logits import llama_tokens, prompt_logits
+    from edge_et.export.llm.llama_logits import llama_tokens, prompt_logits, require_runs
     from edge_et.export.numeric_comparison import compare_logits
     from edge_et.llm import Segment, TokenSegment
     from edge_et.quantize.importance_matrix import Importance
@@ -90,15 +91,27 @@ def quantize_llm(
     Raises:
         OptionError: `threads` is out of its range.
         UnknownQuantizationError: no such type; the message lists those that exist.
-        QuantizationError: the type needs an importance matrix, or llama.cpp refuses the source.
-        NativeModelError: llama.cpp cannot run source or result.
+        QuantizationError: the type needs an importance matrix, there is no source, or llama.cpp
+            refuses it.
+        NativeModelError: the source is no whole GGUF, or llama.cpp cannot run source or result.
         ParityError: the divergence is above `max_mean_kl`. Nothing is left behind.
     """
     require_type(quantization, with_importance=importance is not None)
     watch = Stopwatch()
+    if not source.is_file():
+        raise QuantizationError(f"{source} does not exist")
+    require_runs(source)
     with atomic_output(out) as temporary:
         progress(f"quantize to {quantization}", 0, 2)
-        run_quantizer(source, temporary, quantization, importance=importance, threads=threads)
+        in_child(
+            str(source),
+            run_quantizer,
+            source,
+            temporary,
+            quantization,
+            importance=importance,
+            threads=threads,
+        )
         progress("compare logits", 1, 2)
         read = prompts or [(TokenSegment(tuple(ids)),) for ids in llama_tokens(source, PROMPTS)]
         reference = list(prompt_logits(source, read))  # only one model is mapped at a time

@@ -28,10 +28,14 @@ does not name may change at any time.
 
 **Types** are in the package (`py.typed`).
 
-**Threads.** Any thread may use a pipeline; one call runs at a time, and others wait for it. A
-stream holds the pipeline until it is exhausted, closed or forgotten. The thread that began a stream
-gets a `BusyError` if it asks something else meanwhile. The models use `threads` threads of their
-own, one model after the other.
+**Threads.** Any thread may use a pipeline, and go on with a stream that another one began; one call
+runs at a time, and others wait for it. A stream holds the pipeline until it is exhausted, closed or
+forgotten. Whoever waits for a stream that nobody continues gets a `BusyError`: after 30 seconds,
+after 5 if the same thread ran it so far, and at once in a program of one thread. The models use
+`threads` threads of their own, one model after the other.
+
+**Forks.** A forked child cannot use what its parent opened, and gets a `ForkedError`; what it opens
+itself works, and `edge_et.answer` opens by itself.
 
 **Text and pictures.** Text from a caller never becomes a special token. A string that names a
 picture is a path, never a URL.

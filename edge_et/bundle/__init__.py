@@ -4,6 +4,7 @@ In: the name of an installed bundle, or a folder. Out: a `Bundle`, whose manifes
 and whose files are there, complete and unchanged. No model is opened here.
 """
 
+from edge_et.bundle.gguf_head import check_gguf
 from edge_et.bundle.loading import (
     HASH_AT_LOAD_BYTES,
     Bundle,
@@ -16,6 +17,7 @@ from edge_et.bundle.manifest import (
     Check,
     DirectSpec,
     ExtractSpec,
+    FileHead,
     FileRef,
     HintSpec,
     LanguageModelSpec,
@@ -41,6 +43,7 @@ __all__ = [
     "Check",
     "DirectSpec",
     "ExtractSpec",
+    "FileHead",
     "FileRef",
     "HintSpec",
     "LanguageModelSpec",
@@ -52,6 +55,7 @@ __all__ = [
     "ThoughtSpec",
     "Tiling",
     "VisionSpec",
+    "check_gguf",
     "file_ref",
     "find_bundle",
     "load_bundle",

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from edge_et.bundle.graph_files import check_graph_files
 from edge_et.bundle.manifest import FileRef, Manifest
 from edge_et.bundle.manifest_file import MANIFEST_NAME, read_manifest
 from edge_et.bundle.verify import Progress, resolve, verify_files
 from edge_et.errors import BundleNotFoundError, WidthMismatchError
+from edge_et.options import check_path
 
 ENTRY_POINT_GROUP = "edge_et.bundles"
 DEFAULT_BUNDLE = "mini"
 
-# Files up to this size are hashed at every load; of larger ones a load checks the size alone, and
-# `Bundle.verify` hashes them. Measured with the SHA instructions of an x86 server: 1.3 GB/s, so
-# 0.05 s for 64 MiB; CPUs without such instructions take several times as long.
+# Files up to this size are hashed at every load. Of larger ones a load checks the size, and of a
+# GGUF what stands before its tensors; `Bundle.verify` hashes them. Measured with the SHA
+# instructions of an x86 server: 1.3 GB/s, so 0.05 s for 64 MiB; CPUs without such instructions
+# take several times as long.
 HASH_AT_LOAD_BYTES = 64 * 2**20
 
 
@@ -65,12 +68,15 @@ class Bundle:
 
         Args:
             progress: told about every block; see `Progress`.
-            up_to_bytes: of files larger than this the size alone is checked; None: of none.
+            up_to_bytes: of files larger than this only the size is checked, and the head of a
+                GGUF; None: of none.
 
         Raises:
             MissingFileError: a file has gone since the bundle was loaded.
+            UnreadableFileError: a file cannot be read.
             FileSizeError: a file has another size than stated.
             FileHashError: a file has another content than stated.
+            ModelFileError: the head of a GGUF, whose hash the manifest does not tell, is damaged.
         """
         unique = {file.path: file.ref for file in self.files}
         verify_files(unique, progress, up_to_bytes=up_to_bytes)
@@ -80,13 +86,15 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Read a bundle's manifest and check its files.
 
     Every file must be there with the stated size; files of at most `HASH_AT_LOAD_BYTES` are
-    hashed too. `Bundle.verify` hashes the rest.
+    hashed too, and of a larger GGUF its head. `Bundle.verify` hashes the rest.
 
     Args:
         path: the bundle's folder, or the bundle.json in it.
 
     Raises:
+        OptionError: this is no path.
         MissingFileError: bundle.json or a file that it names is not there.
+        UnreadableFileError: one of them cannot be read.
         ManifestSyntaxError: bundle.json is not JSON.
         BundleVersionError: it is another format or version.
         ManifestSchemaError: a field is wrong; the message tells which.
@@ -95,8 +103,11 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
         MissingPackageError: a package that holds a file is not installed.
         FileSizeError: a file has another size than stated.
         FileHashError: a file has another content than stated.
+        ModelFileError: the head of a GGUF, whose hash the manifest does not tell, is damaged; or
+            the vision graph is none, reads a file that the manifest does not name, or its weights
+            are a link to another folder.
     """
-    folder = Path(path).absolute()
+    folder = Path(check_path("path", path)).absolute()
     if folder.name == MANIFEST_NAME:
         folder = folder.parent
     manifest_path = folder / MANIFEST_NAME
@@ -111,6 +122,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     )
     bundle = Bundle(folder=folder, manifest=manifest, files=files)
     bundle.verify(up_to_bytes=HASH_AT_LOAD_BYTES)
+    check_graph_files(*map(bundle.path, manifest.vision.files))
     return bundle
 
 
@@ -122,11 +134,14 @@ def find_bundle(name_or_path: str | os.PathLike[str] | None = None) -> Path:
             name (write ``./mini`` for the folder). None: the bundle ``mini``.
 
     Raises:
+        OptionError: this is neither.
         BundleNotFoundError: there is neither, the message says what to install; or the package that
             offers the bundle is broken.
     """
     installed = installed_bundles()
-    asked = DEFAULT_BUNDLE if name_or_path is None else os.fspath(name_or_path)
+    asked = DEFAULT_BUNDLE
+    if name_or_path is not None:
+        asked = check_path("name_or_path", name_or_path)
     if asked in installed:
         try:
             target = installed[asked].load()
@@ -134,7 +149,7 @@ def find_bundle(name_or_path: str | os.PathLike[str] | None = None) -> Path:
         except Exception as err:  # whatever the package's own code raises
             advice = f"the package that offers it is broken: {err!r}"
             raise BundleNotFoundError(asked, sorted(installed), advice) from err
-    if name_or_path is not None and _exists(asked):
+    if name_or_path is not None and asked and _exists(asked):
         return Path(asked)
     advice = "give the path of a bundle's folder, or the name of an installed bundle"
     if asked == DEFAULT_BUNDLE:

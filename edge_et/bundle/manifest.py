@@ -27,6 +27,13 @@ Width = Annotated[int, Meta(ge=1, le=2**20)]
 GridSide = Annotated[int, Meta(ge=1, le=64)]
 
 
+class FileHead(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The beginning of a file."""
+
+    size_bytes: Annotated[int, Meta(ge=1, description="Bytes from the file's first one on.")]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="Their SHA-256.")]
+
+
 class FileRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """A file of the bundle, or a resource of an installed Python package."""
 
@@ -36,6 +43,9 @@ class FileRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omi
     package: Annotated[
         Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None,
         Meta(description="Top-level Python package that holds the file; null: the bundle's folder"),
+    ] = None
+    head: Annotated[
+        FileHead | None, Meta(description="Of a GGUF, all that stands before its tensors.")
     ] = None
 
 
@@ -235,6 +245,9 @@ class ThoughtSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     start: Annotated[Text, Meta(description="Token that opens a thought, as text.")]
     end: Annotated[Text, Meta(description="Token that closes it, as text.")]
+    start_suffix: Annotated[
+        str, Meta(description="Follows `start` where the prompt opens the thought.")
+    ] = ""
     skip: Annotated[
         str, Meta(description="Follows the assistant's opening where it shall not think.")
     ]

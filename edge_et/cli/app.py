@@ -6,6 +6,7 @@ from edge_et.cli.answer import answer
 from edge_et.cli.autotune import autotune
 from edge_et.cli.bench import bench
 from edge_et.cli.build import build
+from edge_et.cli.doctor import doctor
 from edge_et.cli.export import export
 from edge_et.cli.info import info
 from edge_et.cli.quantize import quantize
@@ -22,5 +23,5 @@ def app() -> None:
     """Answer questions about images on a small CPU: extract first, then think."""
 
 
-for command in (answer, info, build, bench, autotune, export, quantize, train):
+for command in (answer, info, doctor, build, bench, autotune, export, quantize, train):
     app.add_command(command)

@@ -7,7 +7,7 @@ language models are not known here.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter
 
 import numpy as np
@@ -78,7 +78,8 @@ class ImageEncoder:
         """Turn a picture into image tokens.
 
         Args:
-            image: see `edge_et.image.load_image`; or image tokens, which are returned as they are.
+            image: see `edge_et.image.load_image`; or image tokens, whose rows may be floats of
+                another type or order, and otherwise are returned as they are.
             options: `max_tiles` and `pooling` of them.
             check: called with as many rows of zeros as there will be, before the tower runs.
 
@@ -86,13 +87,13 @@ class ImageEncoder:
             The image tokens, and what they took.
 
         Raises:
-            ImageError: the picture cannot be used; a child says why.
+            ImageError: the picture, or the image tokens, cannot be used; a child says why.
             OptionError: the tiles' tokens cannot be pooled, or image tokens cannot become others.
             PromptTooLongError: from `check`, with the picture's numbers added.
             VisionRunError: the vision tower failed.
         """
         if isinstance(image, ImageTokens):
-            self._check_given(image, options)
+            image = self._checked(image, options)
             self._check_fits(len(image.rows), check, None)
             reused = PhaseUsage(reused_tokens=len(image.rows))
             return image, {"image": PhaseUsage(), "vision": reused}
@@ -138,10 +139,12 @@ class ImageEncoder:
         if data is None:
             return None
         shape = (plan.image_tokens, self._spec.embedding_width)
-        if data.nbytes != math.prod(shape) * np.float32().nbytes:
-            self._snapshots.store.drop(key)
-            return None
-        return data.view(np.float32).reshape(shape)
+        if data.nbytes == math.prod(shape) * np.float32().nbytes:
+            rows = data.view(np.float32).reshape(shape)
+            if np.isfinite(rows).all():
+                return rows
+        self._snapshots.store.drop(key)
+        return None
 
     def _keep(self, digest: str, rows: NDArray[np.float32]) -> None:
         if self._snapshots is not None:
@@ -164,14 +167,34 @@ class ImageEncoder:
             digest.update(values.data)
         return digest.hexdigest()
 
-    def _check_given(self, image: ImageTokens, options: AnswerOptions) -> None:
-        if image.rows.shape[1:] != (self._spec.embedding_width,):
-            raise ImageInputError(f"image tokens of shape {list(image.rows.shape)}")
+    def _checked(self, image: ImageTokens, options: AnswerOptions) -> ImageTokens:
+        """Return given image tokens as llama.cpp can read them, which is told where they lie.
+
+        Raises:
+            ImageInputError: they are none of this bundle's.
+            OptionError: an option would make others of them.
+        """
         for name in ("max_tiles", "pooling"):
             value = getattr(options, name)
             if value is not None:
                 expected = "none: these image tokens exist; give it where the picture is encoded"
                 raise OptionError(name, value, expected)
+        rows, width = image.rows, self._spec.embedding_width
+        advice = f"rows are an array [T,{width}] of finite floats; encode the picture again"
+        if not isinstance(rows, np.ndarray) or not isinstance(image.digest, str):
+            kinds = f"a {type(rows).__name__} and a {type(image.digest).__name__}"
+            raise ImageInputError(f"image tokens of {kinds}", f"{advice}, the digest is a text")
+        if rows.ndim != 2 or rows.shape[1] != width or len(rows) == 0 or rows.dtype.kind != "f":
+            found = f"image tokens of shape {list(rows.shape)} and type {rows.dtype}"
+            raise ImageInputError(found, advice)
+        with np.errstate(over="ignore"):  # they are infinite then
+            converted = np.require(rows, np.float32, ["C", "A", "E"])
+        if not np.isfinite(converted).all():
+            raise ImageInputError("image tokens with values that are not finite", advice)
+        if converted is rows:
+            return image
+        converted.setflags(write=False)
+        return ImageTokens(converted, image.digest)
 
     def _check_fits(self, count: int, check: Check, plan: ImagePlan | None) -> None:
         """Call a check, and add to its error how the picture has a part in it.
@@ -187,17 +210,21 @@ class ImageEncoder:
         try:
             check(self._zeros(count))
         except PromptTooLongError as err:
+            fitting: Iterable[Mapping[str, int]] = ()
             try:
                 check(self._zeros(0))
             except PromptTooLongError as without_picture:
                 if without_picture.tokens == err.tokens:  # the picture is not in that context
                     raise err from None
+            else:
+                fitting = self._fitting(plan, check) if plan else self._fitting_anew(count, check)
             raise PromptTooLongError(
                 err.tokens,
                 err.limit,
                 image_tokens=count,
                 tiles=None if plan is None else plan.tiles,
-                fitting=() if plan is None else self._fitting(plan, check),
+                fitting=fitting,
+                helps=err.helps,
             ) from err
 
     def _fitting(self, plan: ImagePlan, check: Check) -> Iterator[Mapping[str, int]]:
@@ -219,6 +246,26 @@ class ImageEncoder:
                 options = {} if other.tiles == plan.tiles else {"max_tiles": other.tiles}
                 yield options if pooling == plan.pooling else options | {"pooling": pooling}
                 break
+
+    def _fitting_anew(self, count: int, check: Check) -> Iterator[Mapping[str, int]]:
+        """Find options to encode a picture with again, of which the image tokens alone are known.
+
+        Yields:
+            One tile as the bundle pools it, or else one that is pooled more, if that fits.
+        """
+        processing = self._spec.processing
+        size = (processing.width, processing.height)
+        tile = {} if processing.tiling is None else {"max_tiles": 1}
+        for pooling in range(self._spec.pooling, 3):
+            options = tile if pooling == self._spec.pooling else tile | {"pooling": pooling}
+            try:
+                plan = plan_image(self._spec, size, max_tiles=1, pooling=pooling)
+                check(self._zeros(plan.image_tokens))
+            except (OptionError, PromptTooLongError):
+                continue
+            if options and plan.image_tokens < count:
+                yield options
+                return
 
     def _zeros(self, count: int) -> ImageTokens:
         """Return image tokens that only their number matters of, in no memory."""

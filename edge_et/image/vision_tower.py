@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import VisionSpec
 from edge_et.errors import ClosedError, ModelFileError, VisionRunError
+from edge_et.foreign_errors import raised_by
+from edge_et.native_handle import NativeHandle
 from edge_et.native_libraries import import_library
 
 _INPUT = "pixel_values"
@@ -27,7 +29,8 @@ class ImageTokens:
     """A picture as the language model reads it.
 
     Attributes:
-        rows: image_tokens [T,D] float32, C-contiguous, read-only.
+        rows: image_tokens [T,D] float32, C-contiguous, read-only. Of those that a caller has made,
+            floats of another type or layout are converted where they are used.
         digest: what the rows were made from: equal digests mean equal rows.
     """
 
@@ -87,13 +90,20 @@ class VisionTower:
         options.log_severity_level = 3
         # Spinning threads would keep the cores busy while llama.cpp needs them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as err:  # onnxruntime's own exceptions share no public base class
-            raise ModelFileError(path, f"ONNX Runtime cannot open it: {err}") from err
-        inputs, outputs = session.get_inputs(), session.get_outputs()
+
+        def opened() -> Any:
+            try:
+                return onnxruntime.InferenceSession(
+                    str(path), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as err:  # onnxruntime's own exceptions share no public base class
+                if not raised_by(err, "onnxruntime"):
+                    raise
+                raise ModelFileError(path, f"ONNX Runtime cannot open it: {err}") from err
+
+        self._session = NativeHandle[Any]("vision tower", opened)
+        with self._session as session:
+            inputs, outputs = session.get_inputs(), session.get_outputs()
         _check_port(path, "input", inputs, _INPUT, (None, *self._input_shape))
         _check_port(path, "output", outputs, _OUTPUT, (None, *self._shapes[_OUTPUT][1:]))
         if _NEWLINE in self._shapes:
@@ -103,7 +113,6 @@ class VisionTower:
                 path,
                 f'it makes {_NEWLINE}, which arrangement "{spec.arrangement}" has no place for',
             )
-        self._session: Any = session
         # What a run needs is given back: the language model works next, in as much.
         self._run_options = onnxruntime.RunOptions()
         self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -129,19 +138,18 @@ class VisionTower:
         )
 
     def _run(self, tile: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        if self._session is None:
-            raise ClosedError("vision tower")
         if tile.shape != self._input_shape:
             raise VisionRunError(
                 f"pixel values of shape {list(tile.shape)}, expected {list(self._input_shape)}"
             )
         pixel_values = np.ascontiguousarray(tile[None], np.float32)
-        try:
-            values = self._session.run(
-                list(self._shapes), {_INPUT: pixel_values}, self._run_options
-            )
-        except Exception as err:  # as in __init__
-            raise VisionRunError(str(err)) from err
+        with self._session as session:
+            try:
+                values = session.run(list(self._shapes), {_INPUT: pixel_values}, self._run_options)
+            except Exception as err:  # as in __init__
+                if not raised_by(err, "onnxruntime"):
+                    raise
+                raise VisionRunError(str(err)) from err
         outputs = dict(zip(self._shapes, values, strict=True))
         for name, value in outputs.items():
             if value.shape != self._shapes[name]:
@@ -154,7 +162,7 @@ class VisionTower:
 
     def close(self) -> None:
         """Free the session; may be called again."""
-        self._session = None
+        self._session.close()
 
 
 class DeferredTower:

@@ -3,6 +3,11 @@
 In: segments of tokens and image tokens. Out: the logits behind the last position, and how many
 positions were evaluated or found in the cache. It is trimmed to the longest prefix that it has in
 common with a prompt (`kv_positions` says how much of that is kept). Text is not known here.
+
+Numbers that are not finite must not stay in llama.cpp's cells. It masks a position that was dropped
+by a weight of 0, and 0 * NaN is NaN: one bad call would spoil all later ones. Logits show them, as
+whatever is evaluated behind them is not finite either. So cells are trusted as far as logits say,
+and where some are to be dropped before any logits were asked for, one token is evaluated to see.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,6 +66,7 @@ class LlamaKVCache:
         self._max_draft_tokens = settings.max_draft_tokens
         self._cached: list[Position] = []
         self._drafted: list[int] = []  # in llama.cpp's cache behind `_cached`, with their logits
+        self._unchecked = 0  # cells that may have been written since logits were finite
         self._logits: NDArray[np.float32] | None = None
 
     @property
@@ -195,7 +201,10 @@ class LlamaKVCache:
         Returns:
             [n] uint8; None: they hold something else, or the cache was closed.
         """
-        if not self._context.is_open or common_prefix(self._cached, positions) < len(positions):
+        if not self._context.is_open:
+            return None
+        self._check_cells()
+        if common_prefix(self._cached, positions) < len(positions):
             return None
         return self._context.copy_state(len(positions))
 
@@ -213,11 +222,13 @@ class LlamaKVCache:
             ClosedError: the cache was closed.
         """
         self.clear()
+        self._unchecked = len(positions)
         if not self._context.load_state(data, len(positions)):
             self._forget()
             return False
         self._cached = list(positions)
-        return True
+        self._check_cells()
+        return bool(self._cached)
 
     def clear(self) -> None:
         """Forget everything.
@@ -238,7 +249,8 @@ class LlamaKVCache:
 
     def _forget(self) -> None:
         self._cached, self._drafted, self._logits = [], [], None
-        self._context.clear()
+        self._context.clear(numbers=self._unchecked > 0)
+        self._unchecked = 0
 
     def _shared(self, wanted: Sequence[Position]) -> int:
         self._check_open()
@@ -249,6 +261,10 @@ class LlamaKVCache:
     def _replace(
         self, segments: Sequence[Segment], wanted: Sequence[Position], keep: int, *, logits: bool
     ) -> Iterator[PrefillProgress]:
+        first = next(batches(segments, keep, _BATCH_POSITIONS))[1]
+        if self._unchecked > keep + first.stop - first.start:  # more than it will overwrite
+            self._check_cells()
+            keep = min(keep, len(self._cached))
         self._trim(keep)
         for segment, part in batches(segments, keep, _BATCH_POSITIONS):
             start = len(self._cached)
@@ -286,17 +302,42 @@ class LlamaKVCache:
                 held are taken at once.
         """
         self._logits = None
+        end = len(self._cached) + len(inputs)
+        self._unchecked = max(self._unchecked, end)
         try:
             self._context.decode(inputs, len(self._cached), outputs)
+            if outputs and not self._is_finite():
+                raise DecodeError("the logits are not finite: weights or image tokens are damaged")
         except DecodeError:
             self._forget()
             raise
         self._cached += held
         self._drafted = inputs[len(held) :].tolist()
         if outputs:
+            self._unchecked = 0
             self._take_logits()
+
+    def _check_cells(self) -> None:
+        """Forget everything if what was evaluated and not checked since is not finite."""
+        if not self._unchecked:
+            return
+        held = self._context.count_positions()  # an interrupt may have left some unlisted
+        try:
+            if held == self._context_length:
+                raise DecodeError("there is no room for another token")
+            self._context.decode(np.zeros(1, np.int32), held, outputs=1)
+            if not self._is_finite():
+                raise DecodeError("cells that are not finite")
+        except DecodeError:
+            self._forget()
+        else:
+            self._unchecked = 0
+            self._trim(len(self._cached))
+
+    def _is_finite(self) -> bool:
+        """Say whether the logits behind the last position are finite, and with them the cells."""
+        return bool(np.isfinite(self._context.logits(-1, self._token_count).max()))
 
     def _take_logits(self) -> None:
         """Copy the logits in front of the first draft token; the next batch overwrites them."""
-        every = self._context.logits(-1 - len(self._drafted))
-        self._logits = every[: self._token_count].copy()
+        self._logits = self._context.logits(-1 - len(self._drafted), self._token_count)

@@ -78,6 +78,10 @@ class LanguageModel:
         self._native.close()
 
     def _check(self, weights: Path, spec: LanguageModelSpec) -> None:
+        if self._native.metadata("split.count") not in ("", "1"):
+            raise ModelFileError(
+                weights, "it is a part of a model in several files, which nobody has verified"
+            )
         found = {
             "architecture": self._native.metadata("general.architecture"),
             "embedding_width": self._native.embedding_width,

@@ -10,7 +10,6 @@ import ctypes
 import functools
 import os
 import sys
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.errors import DecodeError, ModelFileError
+from edge_et.forks import compute
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
+from edge_et.native_handle import NativeHandle
 from edge_et.native_libraries import import_library
 
 _MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
@@ -49,6 +50,8 @@ class LlamaModel:
     Attributes:
         embedding_width: D.
         vocabulary_size: rows of the embedding table, V and padding.
+        handle: llama.cpp's model, for contexts over it.
+        adapter: llama.cpp's adapter; None: there is none.
     """
 
     def __init__(self, path: Path, *, vocab_only: bool = False) -> None:
@@ -67,30 +70,35 @@ class LlamaModel:
         params.load_mode = library.LLAMA_LOAD_MODE_MMAP
         params.use_extra_bufts = lays_out_weights()
         params.vocab_only = vocab_only
-        self.pointer = library.llama_model_load_from_file(os.fsencode(path), params)
-        if not self.pointer:
-            raise ModelFileError(path, f"llama.cpp cannot open it{native_log.last_errors()}")
+
+        def load() -> Any:
+            model = library.llama_model_load_from_file(os.fsencode(path), params)
+            if not model:
+                raise ModelFileError(path, f"llama.cpp cannot open it{native_log.last_errors()}")
+            return model
+
+        self.handle = NativeHandle("language model", load, library.llama_model_free)
         self.adapter: Any = None
         self._path = path
-        self._free = weakref.finalize(self, library.llama_model_free, self.pointer)
-        self.embedding_width: int = library.llama_model_n_embd(self.pointer)
-        self.vocabulary_size: int = library.llama_vocab_n_tokens(
-            library.llama_model_get_vocab(self.pointer)
-        )
+        with self.handle as model:
+            self.embedding_width: int = library.llama_model_n_embd(model)
+            vocabulary = library.llama_model_get_vocab(model)
+            self.vocabulary_size: int = library.llama_vocab_n_tokens(vocabulary)
         if sys.platform == "linux":
             _release_pages(path)
 
     @property
     def is_open(self) -> bool:
         """Whether it was not closed yet."""
-        return self._free.alive
+        return self.handle.is_open
 
     def metadata(self, key: str) -> str:
         """Return a value of the GGUF's metadata as text; empty where there is none."""
         buffer = ctypes.create_string_buffer(256)
-        length = load_library().llama_model_meta_val_str(
-            self.pointer, key.encode(), buffer, len(buffer)
-        )
+        with self.handle as model:
+            length = load_library().llama_model_meta_val_str(
+                model, key.encode(), buffer, len(buffer)
+            )
         return buffer.value.decode(errors="replace") if length >= 0 else ""
 
     def load_adapter(self, path: Path) -> None:
@@ -102,19 +110,23 @@ class LlamaModel:
         Raises:
             ModelFileError: it cannot be opened, or does not fit this model.
         """
-        # Freed together with the model.
-        self.adapter = load_library().llama_adapter_lora_init(self.pointer, os.fsencode(path))
+        with self.handle as model:  # the adapter is freed together with it
+            self.adapter = load_library().llama_adapter_lora_init(model, os.fsencode(path))
         if not self.adapter:
             reason = f"it does not fit {self._path.name}{native_log.last_errors()}"
             raise ModelFileError(path, reason)
 
     def close(self) -> None:
         """Free the weights; contexts over them have to be closed before. May be called again."""
-        self._free()
+        self.handle.close()
 
 
 class LlamaContext:
-    """One context over a model: batches in, logits out. Not safe for use from several threads."""
+    """One context over a model: batches in, logits out.
+
+    Threads may take turns. A method raises a `ClosedError` after `close`, and a `ForkedError` in a
+    process that was forked from the one that made the context.
+    """
 
     def __init__(self, model: LlamaModel, settings: KVCacheSettings, batch_positions: int) -> None:
         """Allocate the cache.
@@ -128,7 +140,8 @@ class LlamaContext:
             DecodeError: there is not enough memory, or the model has no such cache.
         """
         library = self._library = load_library()
-        self._model = model
+        self._embedding_width = model.embedding_width
+        self._vocabulary_size = model.vocabulary_size
         params = library.llama_context_default_params()
         params.n_ctx = settings.context_length
         params.n_batch = params.n_ubatch = batch_positions
@@ -142,24 +155,31 @@ class LlamaContext:
             else library.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
         params.type_k = params.type_v = getattr(library, f"GGML_TYPE_{settings.kv_type.upper()}")
-        self._pointer = library.llama_init_from_model(model.pointer, params)
-        if not self._pointer:
-            raise DecodeError(
-                f"no memory for a context of {settings.context_length} tokens"
-                f"{native_log.last_errors()}"
-            )
-        self._free = weakref.finalize(self, library.llama_free, self._pointer)
+
+        def make() -> Any:
+            with model.handle as weights:
+                context = library.llama_init_from_model(weights, params)
+            if not context:
+                raise DecodeError(
+                    f"no memory for a context of {settings.context_length} tokens"
+                    f"{native_log.last_errors()}"
+                )
+            return context
+
+        self._handle = NativeHandle("KV cache", make, library.llama_free, over=model.handle)
         if model.adapter is not None:
             adapters = (library.llama_adapter_lora_p_ctypes * 1)(model.adapter)
             scales = (ctypes.c_float * 1)(1.0)
-            if library.llama_set_adapters_lora(self._pointer, adapters, 1, scales) != 0:
+            with self._handle as context:
+                status = library.llama_set_adapters_lora(context, adapters, 1, scales)
+            if status != 0:
                 self.close()
                 raise DecodeError(f"the adapter cannot be applied{native_log.last_errors()}")
 
     @property
     def is_open(self) -> bool:
         """Whether it was not closed yet."""
-        return self._free.alive
+        return self._handle.is_open
 
     def decode(
         self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int
@@ -167,7 +187,7 @@ class LlamaContext:
         """Evaluate one batch at the positions from `start` on.
 
         Args:
-            inputs: token ids [n] int32, or embedding rows [n,D] float32, C-contiguous.
+            inputs: token ids [n] int32, or embedding rows [n,D] float32.
             start: position of the first row.
             outputs: behind how many of the last rows logits are wanted.
 
@@ -175,6 +195,11 @@ class LlamaContext:
             DecodeError: llama.cpp failed; the context may hold anything then.
         """
         are_tokens = inputs.ndim == 1
+        if not are_tokens and inputs.shape[1:] != (self._embedding_width,):
+            expected = f"expected [n,{self._embedding_width}]"
+            raise DecodeError(f"embedding rows of shape {list(inputs.shape)}, {expected}")
+        # llama.cpp is told where they begin, and takes the rest for granted.
+        inputs = np.require(inputs, np.int32 if are_tokens else np.float32, ["C", "A"])
         count = len(inputs)
         places = np.arange(start, start + count, dtype=np.int32)
         wanted = np.zeros(count, np.int8)
@@ -188,31 +213,48 @@ class LlamaContext:
             None,
             _pointer(wanted, ctypes.c_int8),
         )
-        status = self._library.llama_decode(self._pointer, batch)
+        with self._handle as context:
+            status = compute(self._library.llama_decode, context, batch)
         if status != 0:
             raise DecodeError(f"llama_decode returned {status}{native_log.last_errors()}")
 
-    def logits(self, row: int) -> NDArray[np.float32]:
-        """Return a view of the logits behind a row of the last batch; the next batch changes it.
+    def logits(self, row: int, count: int) -> NDArray[np.float32]:
+        """Copy the logits behind a row of the last batch.
 
         Args:
             row: counted among the outputs, from the last one at -1.
+            count: of how many ids, from the first one, at most the model's vocabulary.
 
         Returns:
-            [vocabulary_size] float32.
+            [count] float32.
         """
-        values = self._library.llama_get_logits_ith(self._pointer, row)
-        return np.ctypeslib.as_array(values, shape=(self._model.vocabulary_size,))
+        with self._handle as context:
+            values = self._library.llama_get_logits_ith(context, row)
+            return np.ctypeslib.as_array(values, shape=(self._vocabulary_size,))[:count].copy()
 
     def truncate(self, keep: int) -> bool:
         """Drop all positions but the first ones; return whether the model's cache can do so."""
-        memory = self._library.llama_get_memory(self._pointer)
-        return bool(self._library.llama_memory_seq_rm(memory, 0, keep, -1))
-
-    def clear(self) -> None:
-        """Drop all positions."""
         library = self._library
-        library.llama_memory_clear(library.llama_get_memory(self._pointer), False)
+        with self._handle as context:
+            memory = library.llama_get_memory(context)
+            return bool(library.llama_memory_seq_rm(memory, 0, keep, -1))
+
+    def clear(self, *, numbers: bool = False) -> None:
+        """Drop all positions.
+
+        Args:
+            numbers: overwrite what they held, too. Attention reads dropped positions with a weight
+                of 0, so they do not matter, unless they are not finite.
+        """
+        library = self._library
+        with self._handle as context:
+            library.llama_memory_clear(library.llama_get_memory(context), numbers)
+
+    def count_positions(self) -> int:
+        """Return how many positions are held, of a context that was filled from the first on."""
+        with self._handle as context:
+            memory = self._library.llama_get_memory(context)
+            return int(self._library.llama_memory_seq_pos_max(memory, 0)) + 1
 
     def copy_state(self, count: int) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, whatever lies behind them.
@@ -226,16 +268,17 @@ class LlamaContext:
         Returns:
             [n] uint8, for `load_state`; None: llama.cpp failed.
         """
-        library, context = self._library, self._pointer
-        memory = library.llama_get_memory(context)
-        library.llama_memory_seq_cp(memory, 0, _COPIED, 0, count)
-        try:
-            data = np.empty(library.llama_state_seq_get_size(context, _COPIED), np.uint8)
-            size = library.llama_state_seq_get_data(
-                context, _pointer(data, ctypes.c_uint8), len(data), _COPIED
-            )
-        finally:
-            library.llama_memory_seq_rm(memory, _COPIED, -1, -1)
+        library = self._library
+        with self._handle as context:
+            memory = library.llama_get_memory(context)
+            library.llama_memory_seq_cp(memory, 0, _COPIED, 0, count)
+            try:
+                data = np.empty(library.llama_state_seq_get_size(context, _COPIED), np.uint8)
+                size = library.llama_state_seq_get_data(
+                    context, _pointer(data, ctypes.c_uint8), len(data), _COPIED
+                )
+            finally:
+                library.llama_memory_seq_rm(memory, _COPIED, -1, -1)
         return data if size == len(data) else None
 
     def load_state(self, data: NDArray[np.uint8], count: int) -> bool:
@@ -249,16 +292,15 @@ class LlamaContext:
         Returns:
             Whether it does; otherwise it may hold anything.
         """
-        library, context = self._library, self._pointer
-        size = library.llama_state_seq_set_data(
-            context, _pointer(data, ctypes.c_uint8), len(data), 0
-        )
-        last = library.llama_memory_seq_pos_max(library.llama_get_memory(context), 0)
-        return bool(size == len(data) and last == count - 1)
+        with self._handle as context:
+            size = self._library.llama_state_seq_set_data(
+                context, _pointer(data, ctypes.c_uint8), len(data), 0
+            )
+        return bool(size == len(data) and self.count_positions() == count)
 
     def close(self) -> None:
         """Free it; may be called again."""
-        self._free()
+        self._handle.close()
 
 
 def read_shape(weights: Path) -> ModelShape:

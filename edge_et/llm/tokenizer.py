@@ -15,6 +15,7 @@ import msgspec
 from tokenizers import Tokenizer as NativeTokenizer
 
 from edge_et.errors import ModelFileError
+from edge_et.foreign_errors import raised_by
 from edge_et.llm.memory import trim_heap
 
 
@@ -105,7 +106,11 @@ class Tokenizer:
         if token in self._added_text:
             return self._added_text[token].encode()
         piece = self._native.id_to_token(token)
-        return b"" if piece is None else bytes(_BYTE_OF[character] for character in piece)
+        if piece is None:
+            return b""
+        if not _BYTE_OF.keys() >= set(piece):  # no byte-level token, and stands for its own text
+            return piece.encode()
+        return bytes(_BYTE_OF[character] for character in piece)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of some ids, broken characters as U+FFFD.
@@ -157,11 +162,13 @@ def _read(path: Path) -> tuple[NativeTokenizer, dict[str, int], set[int], int]:
             msgspec.json.encode(plain | {"added_tokens": []}).decode()
         )
         size = max([*native.get_vocab().values(), *added.values()]) + 1
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError) as err:
-        raise ModelFileError(path, f"it is no tokenizer.json: {err!r}") from err
     except ModelFileError:
         raise
     except Exception as err:  # the tokenizers library raises bare Exceptions
+        if not raised_by(err, "tokenizers", "msgspec"):
+            raise
+        if isinstance(err, OSError | msgspec.DecodeError | KeyError | TypeError | AttributeError):
+            raise ModelFileError(path, f"it is no tokenizer.json: {err!r}") from err
         raise ModelFileError(path, f"it is no usable tokenizer.json: {err}") from err
     return native, added, silent, size
 

@@ -18,6 +18,7 @@ from edge_et.options import (
     DEFAULT_MAX_PIXELS,
     KvType,
     LoadOptions,
+    check_path,
     parse_load_options,
 )
 from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_fingerprint
@@ -33,6 +34,16 @@ logger = logging.getLogger(__name__)
 
 _kept: dict[str | None, ExtractThink] = {}
 _keeping = threading.Lock()
+
+
+def _forget_kept() -> None:
+    """Begin anew in a forked child, which cannot use what its parent opened."""
+    global _kept, _keeping
+    _kept, _keeping = {}, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_kept)
 
 
 @renamed_keywords(lookup="prompt_lookup")
@@ -164,7 +175,7 @@ def answer(
     """Answer a question about a picture.
 
     Every model that is asked for is loaded once and kept until the process ends; use `load` to
-    decide that yourself. May be called from several threads.
+    decide that yourself. May be called from several threads. A forked child loads its own.
 
     Args:
         image: a path, bytes, a binary file object, a PIL image or a uint8 array
@@ -186,7 +197,7 @@ def answer(
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.
     """
-    key = None if model is None else os.fspath(model)
+    key = None if model is None else check_path("model", model)
     with _keeping:
         if key not in _kept:
             _kept[key] = load(model)

@@ -4,6 +4,9 @@ In: a bundle's manifest, its models, a request, image tokens of which only the n
 nothing, or a `PromptTooLongError` before anything is evaluated.
 """
 
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
 from edge_et.bundle import HintSpec, Manifest
 from edge_et.errors import PromptTooLongError
 from edge_et.generation import ChatModel
@@ -13,6 +16,7 @@ from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
 from edge_et.stages import (
     HINT_PLACEHOLDER,
+    Budget,
     Thinking,
     fit_hint,
     hint_prompt,
@@ -24,7 +28,7 @@ from edge_et.stages import (
 def check_fits(
     manifest: Manifest, models: Models, request: Request, image: ImageTokens, rest: int
 ) -> None:
-    """Refuse a question whose stages may not fit.
+    """Refuse a question whose stages may not fit, and tell what would help.
 
     Args:
         manifest: prompts and budgets.
@@ -36,6 +40,75 @@ def check_fits(
     Raises:
         PromptTooLongError: a context is too short for the prompts and budgets.
     """
+
+    def fits(changed: Request) -> bool:
+        positions = stage_2_positions(models, changed, changed.thinking)
+        try:
+            _check_stages(manifest, models, changed, image, positions)
+        except PromptTooLongError:
+            return False
+        return True
+
+    try:
+        _check_stages(manifest, models, request, image, rest)
+    except PromptTooLongError as err:
+        raise PromptTooLongError(err.tokens, err.limit, helps=_what_helps(request, fits)) from None
+
+
+def check_fits_at_once(
+    models: Models, request: Request, image: ImageTokens, template: str, budget: int
+) -> None:
+    """Refuse a question for the one-stage baseline that may not fit, and tell what would help.
+
+    Args:
+        models: who takes part.
+        request: what the caller wants.
+        image: the picture.
+        template: the user's turn.
+        budget: most tokens of the answer.
+
+    Raises:
+        PromptTooLongError: prompt and budget do not fit.
+    """
+
+    def check(asked: Request, tokens: int) -> None:
+        prompt = image_prompt(models.perceiver, template, image, asked.question)
+        check_length(models.perceiver, count_positions(prompt) + tokens)
+
+    def fits(changed: Request) -> bool:
+        try:
+            check(changed, budget if changed.thinking is request.thinking else 1)
+        except PromptTooLongError:
+            return False
+        return True
+
+    try:
+        check(request, budget)
+    except PromptTooLongError as err:
+        raise PromptTooLongError(err.tokens, err.limit, helps=_what_helps(request, fits)) from None
+
+
+def check_length(
+    chat_model: ChatModel, positions: int, *, helps: Iterable[str] | None = None
+) -> None:
+    """Refuse what a chat model's cache cannot hold.
+
+    Args:
+        chat_model: whose cache.
+        positions: the most that are needed.
+        helps: as for `PromptTooLongError`.
+
+    Raises:
+        PromptTooLongError: the cache is too short.
+    """
+    limit = chat_model.kv_cache.context_length
+    if positions > limit:
+        raise PromptTooLongError(positions, limit, helps=helps)
+
+
+def _check_stages(
+    manifest: Manifest, models: Models, request: Request, image: ImageTokens, rest: int
+) -> None:
     asked = asks_for_hint(manifest, models, request)
     if asked is not None:
         hint_model, spec = asked
@@ -61,37 +134,28 @@ def check_fits(
         check_length(models.reasoner, second)
 
 
-def check_fits_at_once(
-    models: Models, request: Request, image: ImageTokens, template: str, budget: int
-) -> None:
-    """Refuse a question for the one-stage baseline that may not fit.
+def _what_helps(request: Request, fits: Callable[[Request], bool]) -> list[str]:
+    """Return what makes a request fit that does not, the picture left as it is.
 
     Args:
-        models: who takes part.
         request: what the caller wants.
-        image: the picture.
-        template: the user's turn.
-        budget: most tokens of the answer.
-
-    Raises:
-        PromptTooLongError: prompt and budget do not fit.
+        fits: whether another request would fit.
     """
-    prompt = image_prompt(models.perceiver, template, image, request.question)
-    check_length(models.perceiver, count_positions(prompt) + budget)
+    least = request.thinking.without_thinking(request.plain_sampling)
+    least = replace(least, budget=Budget(thinking=0, answer=1))
 
+    def with_short_texts(request: Request) -> Request:
+        return replace(request, question="?", hint=request.hint and "?")
 
-def check_length(chat_model: ChatModel, positions: int) -> None:
-    """Refuse what a chat model's cache cannot hold.
-
-    Args:
-        chat_model: whose cache.
-        positions: the most that are needed.
-
-    Raises:
-        PromptTooLongError: the cache is too short.
-    """
-    if positions > chat_model.kv_cache.context_length:
-        raise PromptTooLongError(positions, chat_model.kv_cache.context_length)
+    frugal = replace(request, extraction_tokens=1, thinking=least)
+    shorten = "shorten the question" + (" and the hint" if request.hint else "")
+    ways = {
+        shorten: with_short_texts(request),
+        "lower the token budgets": frugal,
+        f"{shorten} and lower the token budgets": with_short_texts(frugal),
+    }
+    helping = [way for way, changed in ways.items() if fits(changed)]
+    return helping[:-1] or helping
 
 
 def stage_2_positions(models: Models, request: Request, thinking: Thinking) -> int:

@@ -29,6 +29,7 @@ from edge_et.bundle import (
     resolve,
 )
 from edge_et.errors import BundleError, CacheFolderError
+from edge_et.foreign_errors import raised_by
 from edge_et.llm import describe_build
 from edge_et.options import KvType
 from edge_et.store import user_cache
@@ -76,6 +77,8 @@ def apply_profile(bundle: Bundle) -> tuple[Bundle, DeviceProfile | None]:
         if not path.is_file():
             return bundle, None
     except (OSError, CacheFolderError) as err:
+        if not raised_by(err):  # a signal's handler may raise a TimeoutError
+            raise
         logger.debug("no profile is looked for: %s", err)
         return bundle, None
     try:
@@ -90,6 +93,8 @@ def apply_profile(bundle: Bundle) -> tuple[Bundle, DeviceProfile | None]:
         BundleError,
         _UnfitError,
     ) as err:
+        if not raised_by(err, "msgspec"):
+            raise
         logger.warning("%s is not used: %s; edge-et autotune makes a new one", path, err)
         return bundle, None
     return found, profile

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Self, Unpack
 
 from edge_et.bundle import Bundle, Manifest
-from edge_et.errors import ClosedError, OptionError
+from edge_et.errors import OptionError
 from edge_et.generation import Clock, Deadline
 from edge_et.image import AnyImage, ImageEncoder, ImageSource, ImageTokens, Tower
 from edge_et.options import (
@@ -23,12 +23,12 @@ from edge_et.options import (
 from edge_et.pipeline.context_fit import check_fits_at_once, check_length
 from edge_et.pipeline.image_cost import Calibration, ImageCost, image_cost
 from edge_et.pipeline.models import Models
-from edge_et.pipeline.pipeline_lock import PipelineLock
+from edge_et.pipeline.pipeline_lock import Access, PipelineLock
 from edge_et.pipeline.request import Request, check_text
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.two_stage_call import TwoStageCall, complete_answer
 from edge_et.results import Answer, Event, Extraction, PhaseUsage, Thought
-from edge_et.stages import drain
+from edge_et.stages import Hint, drain
 from edge_et.store import Snapshots
 
 
@@ -75,7 +75,6 @@ class ExtractThink:
         self._clock = clock
         self._resources = resources
         self._lock = PipelineLock()
-        self._closed = False
 
     def answer(
         self,
@@ -105,11 +104,11 @@ class ExtractThink:
             PromptTooLongError: picture and question do not fit into the context with all budgets.
             DecodeError: the language model failed.
             VisionRunError: the vision tower failed.
-            BusyError: a stream that this thread began is not finished.
+            BusyError: a stream is unfinished, and nobody continues it.
             ClosedError: the pipeline was closed.
+            ForkedError: the pipeline was opened before this process was forked.
         """
-        *_, answer = self.stream(
-            image,
+        request = self._request(
             question,
             max_tiles=max_tiles,
             pooling=pooling,
@@ -123,8 +122,10 @@ class ExtractThink:
             thinking=thinking,
             deadline_s=deadline_s,
         )
-        assert isinstance(answer, Answer)
-        return answer
+        call = self._new_call(request)
+        with self._access():
+            tokens, usage = self._encoder.encode(image, request.options, call.check_fits)
+            return complete_answer(usage, *drain(call.run(tokens)))
 
     def stream(
         self,
@@ -145,8 +146,9 @@ class ExtractThink:
     ) -> Generator[Event, None, None]:
         """Answer a question about a picture, and tell what happens meanwhile.
 
-        Nothing runs before the first event is asked for. Other threads wait until the stream is
-        exhausted, closed or forgotten. Arguments are those of `answer`.
+        Nothing runs before the first event is asked for. Any thread may go on with the stream;
+        other calls wait until it is exhausted, closed or forgotten. Arguments are those of
+        `answer`.
 
         Returns:
             Text of the extraction, of the reasoning and of the answer as it is written; last the
@@ -155,23 +157,21 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`; those about arguments come at once, others on the way.
         """
-        self._check_open()
-        options = parse_options(
-            {
-                "max_tiles": max_tiles,
-                "pooling": pooling,
-                "max_extraction_tokens": max_extraction_tokens,
-                "max_thinking_tokens": max_thinking_tokens,
-                "max_answer_tokens": max_answer_tokens,
-                "temperature": temperature,
-                "top_p": top_p,
-                "seed": seed,
-                "hint": hint,
-                "thinking": thinking,
-                "deadline_s": deadline_s,
-            }
+        self._lock.check()
+        request = self._request(
+            question,
+            max_tiles=max_tiles,
+            pooling=pooling,
+            max_extraction_tokens=max_extraction_tokens,
+            max_thinking_tokens=max_thinking_tokens,
+            max_answer_tokens=max_answer_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            hint=hint,
+            thinking=thinking,
+            deadline_s=deadline_s,
         )
-        request = Request.of(question, options, self.manifest)
         return self._stream(image, request, self._new_call(request))
 
     def session(
@@ -204,15 +204,16 @@ class ExtractThink:
             OptionError: an option is wrong.
             PromptTooLongError: the picture alone fills the context.
             VisionRunError: the vision tower failed.
-            BusyError: a stream that this thread began is not finished.
+            BusyError: a stream is unfinished, and nobody continues it.
             ClosedError: the pipeline was closed.
+            ForkedError: the pipeline was opened before this process was forked.
         """
 
         def check(tokens: ImageTokens) -> None:
-            check_length(self._models.perceiver, len(tokens.rows) + 1)
+            check_length(self._models.perceiver, len(tokens.rows) + 1, helps=())
 
         options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
-        with self._call():
+        with self._access():
             return self._encoder.encode(image, options, check)[0]
 
     def image_cost(
@@ -234,7 +235,7 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `encode_image`.
         """
-        self._check_open()
+        self._lock.check()
         options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
         context = self._models.perceiver.kv_cache
         plan = self._encoder.plan(image, options)
@@ -254,9 +255,9 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        request = Request.of(question, parse_options(options), self.manifest)
+        request = self._request(question, **options)
         call = self._new_call(request)
-        with self._call():
+        with self._access():
             tokens, _ = self._encoder.encode(image, request.options, call.check_fits)
             return drain(call.extract(tokens, call.find_hint(), read_ahead=False))
 
@@ -276,8 +277,8 @@ class ExtractThink:
         """
         if not isinstance(extraction, Extraction):
             raise OptionError("extraction", extraction, "what `extract` returned; see `rethink`")
-        call = self._new_call(Request.of(question, parse_options(options), self.manifest))
-        with self._call():
+        call = self._new_call(self._request(question, **options))
+        with self._access():
             return drain(call.think(extraction))
 
     @with_options
@@ -296,11 +297,12 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        call = self._new_call(Request.of(question, parse_options(options), self.manifest))
+        call = self._new_call(self._request(question, **options))
         told = call.retell(check_text("extraction", extraction))
-        with self._call():
+        with self._access():
             thought = drain(call.think(told))
-        return complete_answer({"image": PhaseUsage(), "vision": PhaseUsage()}, told, thought)
+        usage = {"image": PhaseUsage(), "vision": PhaseUsage()}
+        return complete_answer(usage, Hint(text=told.hint), told, thought)
 
     @with_options
     def answer_directly(
@@ -322,44 +324,37 @@ class ExtractThink:
         direct = self.manifest.direct
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
-        request = Request.of(question, parse_options(options), self.manifest)
+        request = self._request(question, **options)
         call = self._new_call(request)
         budget = request.direct_tokens(direct)
 
         def check(tokens: ImageTokens) -> None:
             check_fits_at_once(self._models, request, tokens, direct.prompt, budget)
 
-        with self._call():
+        with self._access():
             tokens, usage = self._encoder.encode(image, request.options, check)
             thought = drain(call.answer_at_once(tokens, direct.prompt, budget))
         nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
-        return complete_answer(usage, nothing, thought)
+        return complete_answer(usage, Hint(text=""), nothing, thought)
 
     def clear(self) -> None:
         """Forget KV caches and image tokens, but not what is kept on disk.
 
         Raises:
-            BusyError: a stream that this thread began is not finished.
+            BusyError: a stream is unfinished, and nobody continues it.
             ClosedError: the pipeline was closed.
         """
-        with self._call():
+        with self._access():
             self._encoder.clear()
             self._models.forget()
 
     def close(self) -> None:
         """Free models and caches; may be called again.
 
-        Waits until other threads have finished; an unfinished stream of this thread ends with a
-        `ClosedError`.
+        Waits for calls that other threads run, and for the step that one of them takes in a stream.
+        An unfinished stream ends with a `ClosedError` when it is continued.
         """
-        with self._lock.or_own():
-            if not self._closed:
-                self._closed = True
-                self._encoder.clear()
-                if self._snapshots is not None:
-                    self._snapshots.close()
-                if self._resources is not None:
-                    self._resources.__exit__(None, None, None)
+        self._lock.close(self._free)
 
     def __enter__(self) -> Self:
         return self
@@ -367,31 +362,34 @@ class ExtractThink:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("pipeline")
-
     @contextmanager
-    def _call(self) -> Iterator[None]:
-        """Take the lock; when the work is done or given up, have snapshots written."""
-        with self._lock:
-            self._check_open()
+    def _access(self) -> Iterator[Access]:
+        """Have the pipeline; when the work is done or given up, have snapshots written."""
+        with self._lock.access() as access:
             try:
-                yield
+                yield access
             finally:
-                if self._snapshots is not None and not self._closed:
+                if access.regain() and self._snapshots is not None:
                     self._snapshots.settle()
 
     def _stream(
         self, image: AnyImage, request: Request, call: TwoStageCall
     ) -> Generator[Event, None, None]:
-        with self._call():
+        with self._access() as access:
             tokens, usage = self._encoder.encode(image, request.options, call.check_fits)
-            hint, extraction, thought = yield from call.run(tokens)
-        if hint.usage is not None:
-            usage |= {"hint": hint.usage}
-        yield complete_answer(usage, extraction, thought)
+            outcome = yield from access.lend_events(call.run(tokens))
+        yield complete_answer(usage, *outcome)
+
+    def _request(self, question: str, **options: Unpack[OptionValues]) -> Request:
+        return Request.of(question, parse_options(options), self.manifest)
 
     def _new_call(self, request: Request) -> TwoStageCall:
         deadline = Deadline(request.options.deadline_s, self._clock)
         return TwoStageCall(self.manifest, self._models, request, deadline)
+
+    def _free(self) -> None:
+        self._encoder.clear()
+        if self._snapshots is not None:
+            self._snapshots.close()
+        if self._resources is not None:
+            self._resources.__exit__(None, None, None)

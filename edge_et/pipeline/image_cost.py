@@ -10,6 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from edge_et.bundle import Processing
+from edge_et.errors import OptionError
 from edge_et.image import ImagePlan, ImageTokens, Tower
 from edge_et.llm import ImageSegment, LlamaKVCache, ModelShape
 from edge_et.options import KvType
@@ -68,7 +69,12 @@ def image_cost(
         shape: of the language model.
         kv_type: number type of its cache.
         calibration: what was measured with the same bundle and machine.
+
+    Raises:
+        OptionError: the calibration is none.
     """
+    if not isinstance(calibration, Calibration | None):
+        raise OptionError("calibration", calibration, "what `edge_et.pipeline.measure` returned")
     seconds = None
     if calibration is not None:
         work = shape.prefill_flops(plan.image_tokens)

@@ -1,46 +1,185 @@
-"""The lock of a pipeline: one user at a time."""
+"""The lock of a pipeline: one call at a time, whichever threads run it.
 
+A call has the pipeline from its begin to its end. A stream is such a call, which no thread runs
+between two events: any thread may go on with it, or nobody may. So access belongs to the call, and
+knows which thread is inside.
+"""
+
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from time import monotonic
+from typing import TypeVar
 
-from edge_et.errors import BusyError
+from edge_et.errors import BusyError, ClosedError, ForkedError
+
+E = TypeVar("E")
+R = TypeVar("R")
+
+# A stream that nobody continues for so long is not waited for: where all workers of a server wait,
+# none is left to continue it.
+_PATIENCE_S = 30.0
+
+# The same for the only thread that ever ran the stream, and would most likely wait for itself.
+_OWN_PATIENCE_S = 5.0
+
+_LOOK_AGAIN_S = 1.0
+
+
+class Access:
+    """What one call has to the pipeline, or had."""
+
+    def __init__(self, lock: "PipelineLock") -> None:
+        """Begin with this thread inside; `PipelineLock.access` does it.
+
+        Args:
+            lock: of the pipeline.
+        """
+        self._lock = lock
+        self.thread: int | None = threading.get_ident()  # which is inside
+        self.threads = {self.thread}  # all that ever were
+        self.left_at = 0.0  # when the last one went
+
+    def lend_events(self, events: Generator[E, None, R]) -> Generator[E, None, R]:
+        """Pass events on; while the caller has one of them, no thread is inside.
+
+        Raises:
+            EdgeETError: as for `PipelineLock.check`, where the caller comes back too late.
+        """
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as stop:
+                result: R = stop.value
+                return result
+            self._lock.leave(self)
+            yield event
+            if not self.regain():
+                self._lock.check()
+
+    def regain(self) -> bool:
+        """Let this thread be inside if it is not; return False where the pipeline is gone."""
+        return self._lock.enter(self)
 
 
 class PipelineLock:
-    """A lock: other threads wait, the thread that has it already gets an error, not a deadlock."""
+    """Lets calls in one after the other, and closes when no thread is inside."""
 
     def __init__(self) -> None:
         """Begin free."""
-        self._lock = threading.Lock()
-        self._owner: int | None = None
+        self._process_id = os.getpid()
+        self._changed = threading.Condition()
+        self._access: Access | None = None
+        self._closed = False
+        self._free: Callable[[], object] | None = None
 
-    def __enter__(self) -> None:
-        if self.is_own():
-            raise BusyError
-        self._lock.acquire()
-        self._owner = threading.get_ident()
+    def check(self) -> None:
+        """Raise what every call would.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # A stream may be finished by another thread than the one that began it.
-        self._owner = None
-        self._lock.release()
-
-    def is_own(self) -> bool:
-        """Return whether this thread has the lock."""
-        return self._owner == threading.get_ident()
+        Raises:
+            ForkedError: another process opened the pipeline.
+            ClosedError: it was closed.
+        """
+        if not self._is_own_process():
+            raise ForkedError("pipeline")
+        if self._closed:
+            raise ClosedError("pipeline")
 
     @contextmanager
-    def or_own(self) -> Iterator[None]:
-        """Take the lock unless this thread has it already."""
-        if self.is_own():
-            yield
-        else:
-            with self:
-                yield
+    def access(self) -> Iterator[Access]:
+        """Have the pipeline while the block runs.
+
+        Raises:
+            BusyError: a stream has it that nobody continues, or this thread is inside already.
+            EdgeETError: as for `check`.
+        """
+        self.check()
+        access = self._take()
+        try:
+            yield access
+        finally:
+            if self._is_own_process():
+                with self._changed:
+                    self._access = None
+                    self._changed.notify_all()
+                self._free_if_asked()
+
+    def leave(self, access: Access) -> None:
+        """Let no thread be inside; the call keeps its access."""
+        with self._changed:
+            access.thread, access.left_at = None, monotonic()
+            if self._closed:
+                self._changed.notify_all()
+        self._free_if_asked()
+
+    def enter(self, access: Access) -> bool:
+        """Let this thread be inside; return False where the pipeline was closed meanwhile."""
+        if not self._is_own_process():
+            return False
+        with self._changed:
+            if self._closed and access.thread is None:
+                return False
+            access.thread = threading.get_ident()
+            access.threads.add(access.thread)
+            return True
+
+    def close(self, free: Callable[[], object]) -> None:
+        """Let nobody in any more, wait until no thread is inside, and free; may be called again.
+
+        Where this thread is inside, a signal handler calls, and what is held is freed when the
+        thread leaves. A forked child frees nothing.
+
+        Args:
+            free: frees what the calls use.
+        """
+        if not self._is_own_process():
+            return
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+            if self._thread_inside() == threading.get_ident():
+                self._free = free
+                return
+            self._changed.wait_for(lambda: self._thread_inside() is None)
+        free()
+
+    def _take(self) -> Access:
+        with self._changed:
+            while self._access is not None and not self._closed:
+                self._changed.wait(self._patience(self._access))
+            if self._closed:
+                raise ClosedError("pipeline")
+            self._access = Access(self)
+            return self._access
+
+    def _patience(self, other: Access) -> float:
+        """Return for how long to wait before the call that has the pipeline is looked at again.
+
+        Raises:
+            BusyError: there is no use in waiting.
+        """
+        this = threading.get_ident()
+        if other.thread is None:
+            own = other.threads == {this}
+            patience = _OWN_PATIENCE_S if own else _PATIENCE_S
+            left = other.left_at + patience - monotonic()
+            if left > 0 and not (own and threading.active_count() == 1):
+                return min(left, _LOOK_AGAIN_S)
+        elif other.thread != this:
+            return _LOOK_AGAIN_S
+        raise BusyError
+
+    def _is_own_process(self) -> bool:
+        """Return whether the lock may be touched: in a fork, a thread that is lost may hold it."""
+        return os.getpid() == self._process_id
+
+    def _thread_inside(self) -> int | None:
+        return None if self._access is None else self._access.thread
+
+    def _free_if_asked(self) -> None:
+        free, self._free = self._free, None
+        if free is not None:
+            free()

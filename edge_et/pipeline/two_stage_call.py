@@ -230,15 +230,18 @@ class TwoStageCall:
 
 
 def complete_answer(
-    usage: Mapping[str, PhaseUsage], extraction: Extraction, thought: Thought
+    usage: Mapping[str, PhaseUsage], hint: Hint, extraction: Extraction, thought: Thought
 ) -> Answer:
     """Put the outcomes of both stages together.
 
     Args:
         usage: of what came before the stages.
+        hint: what stage 1 was to pay attention to.
         extraction: of stage 1.
         thought: of stage 2.
     """
+    if hint.usage is not None:
+        usage = {**usage, "hint": hint.usage}
     return Answer(
         text=thought.answer,
         extraction=extraction.text,

@@ -91,7 +91,7 @@ class Thinking:
         thoughts = self.spec.thoughts
         if thoughts is None:
             return ""
-        return thoughts.start if self.marked else thoughts.skip
+        return thoughts.start + thoughts.start_suffix if self.marked else thoughts.skip
 
     def without_thinking(self, sampling: Sampling) -> Self:
         """Return the way to the answer when there is no time to think.
@@ -222,7 +222,7 @@ def _write_thought(
     """Write a marked thought, or a part of it, and close it.
 
     Args:
-        generation: ends with the token that opens the thought.
+        generation: ends with what opens the thought.
         sampler: chooses the tokens.
         thoughts: how they are marked.
         budget: most tokens, the one that closes the thought not counted.

@@ -4,12 +4,13 @@ In: bytes under a key, or a path to write to. Out: the same bytes, or nothing; a
 written whole or not at all. What the bytes mean is not known here.
 """
 
-from edge_et.store.files import atomic_write, user_cache
+from edge_et.store.files import atomic_write, remove_abandoned, user_cache
 from edge_et.store.snapshots import Snapshots, SnapshotStore
 
 __all__ = [
     "SnapshotStore",
     "Snapshots",
     "atomic_write",
+    "remove_abandoned",
     "user_cache",
 ]

@@ -1,15 +1,24 @@
 """Files: written whole or not at all, and where those lie that can be made again."""
 
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_et.errors import CacheFolderError
 
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # Windows, where what a killed process left stays
+    flock = None  # type: ignore[assignment]
+
 PARTIAL_PREFIX = ".partial-"
 """How the folders begin that a killed process leaves behind."""
+
+_UNCLAIMED_S = 2.0  # a folder is this old before it is taken for one that nobody has claimed
 
 
 def user_cache() -> Path:
@@ -47,7 +56,38 @@ def atomic_write(path: Path) -> Iterator[Path]:
         OSError: the operating system refuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=PARTIAL_PREFIX) as folder:
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=PARTIAL_PREFIX) as folder,
+        _claimed(Path(folder)),
+    ):
         temporary = Path(folder) / path.name
         yield temporary
         temporary.replace(path)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left of `atomic_write` in a folder; what is in use stays."""
+    for path in folder.glob(f"{PARTIAL_PREFIX}*"):
+        with suppress(OSError):  # it has just vanished, or is another user's
+            if time.time() - path.lstat().st_mtime > _UNCLAIMED_S:
+                with _claimed(path) as claimed:
+                    if claimed:
+                        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Hold a lock on a folder, which ends with the process; tell whether it was to be had."""
+    if flock is None:
+        yield False
+        return
+    handle, claimed = None, False
+    try:
+        with suppress(OSError):  # held by another process, or a file system without locks
+            handle = os.open(folder, os.O_RDONLY)
+            flock(handle, LOCK_EX | LOCK_NB)
+            claimed = True
+        yield claimed
+    finally:
+        if handle is not None:
+            os.close(handle)

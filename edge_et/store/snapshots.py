@@ -29,6 +29,7 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.foreign_errors import raised_by
 from edge_et.store.files import PARTIAL_PREFIX, atomic_write
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ class SnapshotStore:
         except FileNotFoundError:
             return None
         except OSError as err:
+            if not raised_by(err):  # a signal's handler may raise a TimeoutError, which is one
+                raise
             self._tell("read", err)
             return None
         if header != _header(key, data):
@@ -112,6 +115,8 @@ class SnapshotStore:
                 file.write(_header(key, data))
                 file.write(data.data)
         except OSError as err:
+            if not raised_by(err):
+                raise
             self._tell("written", err)
 
     def drop(self, key: str) -> None:
@@ -200,7 +205,9 @@ class Snapshots:
         writer = Thread(target=self._write, args=(copies,), name="edge-et snapshots")
         try:
             writer.start()
-        except RuntimeError:  # the interpreter is about to end, and gives no threads
+        except RuntimeError as err:  # the interpreter is about to end, and gives no threads
+            if not raised_by(err):
+                raise
             self._write(copies)
         else:
             self._writer = writer

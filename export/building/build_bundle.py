@@ -19,6 +19,7 @@ from edge_et.export.steps import (
     needing_extra,
     no_progress,
     put_in_place,
+    require_disk,
     work_folder,
 )
 
@@ -35,7 +36,7 @@ with needing_extra("export"):
         require_no_other_folder,
     )
     from edge_et.export.building.build_files import BuildOptions, FileBuilder
-    from edge_et.export.building.disk_space import ModelSize, build_bytes, require_disk
+    from edge_et.export.building.disk_space import ModelSize, build_bytes
     from edge_et.export.building.evaluation_prompts import (
         Prompt,
         Shown,
@@ -216,7 +217,9 @@ def _obtain(
     sizes = [_size(found[role], model) for role, model in models.items()]
 
     def require_room() -> None:
-        missing = sum(file.size_bytes for each in found.values() for file in files_to_fetch(each))
+        missing = sum(
+            file.size_bytes or 0 for each in found.values() for file in files_to_fetch(each)
+        )
         needed = build_bytes(sizes, options.weight_bytes, options.tower_weight_bytes)
         require_disk([(Path(constants.HF_HUB_CACHE), missing), (out, needed)])
 

@@ -121,9 +121,10 @@ def check_reasoner_tokens(folder: Path, model: StageModel, think: ThinkSpec) -> 
     watch = Stopwatch()
     differing = []
     if think.thoughts is not None:
-        differing += llm_prompts_that_differ(folder, model.chat, think.thoughts.prompt)
-    skip = None if think.thoughts is None else think.thoughts.skip
-    differing += llm_prompts_that_differ(folder, model.chat, think.prompt, skip=skip)
+        differing += llm_prompts_that_differ(
+            folder, model.chat, think.thoughts.prompt, thoughts=model.thoughts, thinks=True
+        )
+    differing += llm_prompts_that_differ(folder, model.chat, think.prompt, thoughts=model.thoughts)
     return require_equal_prompts(folder, differing, "prompts that differ", watch)
 
 
@@ -131,8 +132,8 @@ def _written(think: ThinkSpec, example: Example) -> list[Part]:
     if think.thoughts is None:
         return [Plain(f"{example.reasoning}\n{example.answer}")]
     return [
-        Trusted(think.thoughts.start),
-        Plain(f"\n{example.reasoning}\n"),
+        Trusted(think.thoughts.start + (think.thoughts.start_suffix or "\n")),
+        Plain(f"{example.reasoning}\n"),
         Trusted(think.thoughts.end),
         Plain(f"\n\n{example.answer}"),
     ]

@@ -192,9 +192,10 @@ def plan_stages(
             else ThoughtSpec(
                 start=special.start,
                 end=special.end,
+                start_suffix=special.opening.removeprefix(special.start),
                 skip=special.skip,
                 closing=CLOSING,
-                default=thinking_model.thinks,
+                default=thinking_model.thinks or not special.optional,
                 prompt=thoughtful,
                 max_thinking_tokens=thinking,
                 sampling=THOUGHT_SAMPLING,

@@ -18,6 +18,8 @@ from edge_et.export.errors import UnsupportedModelError
 
 _SYSTEM, _USER = "probe-of-rules", "probe-of-words"
 _THOUGHT = re.compile(r"\s*(<[^<>\s/]+>)\s*(</[^<>\s]+>)\s*")
+_OPENED = re.compile(r"(<[^<>\s/]+>)\s*\Z")
+_TAG = re.compile(r"<\w+>")
 
 Render = Callable[..., str]
 
@@ -30,11 +32,16 @@ class ThoughtTokens:
         start: the token that opens one.
         end: the token that closes it.
         skip: follows the assistant's opening where it shall not think.
+        opening: with it the template's prompt opens the thought, `start` and what follows; empty:
+            the model is left to open it.
+        optional: whether the template can leave the thought out.
     """
 
     start: str
     end: str
     skip: str
+    opening: str = ""
+    optional: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +65,15 @@ def read_llm_chat_format(folder: Path) -> LlmChatFormat:
 
     Returns:
         Its turns. What the template says to itself where no system turn is given becomes the
-        system turn.
+        system turn. What opens a thought in each prompt belongs to the thought, not to the turn.
 
     Raises:
         VocabularyError: transformers cannot read the tokenizer.
-        UnsupportedModelError: there is no template, it fails, or its turns are not of the form that
-            a bundle can hold.
+        UnsupportedModelError: there is no template, it fails, its turns are not of the form that a
+            bundle can hold, or it opens a thought that no token closes.
     """
     tokenizer = load_tokenizer(folder)
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
 
     def render(*messages: tuple[str, str], **switches: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in messages]
@@ -75,7 +83,9 @@ def read_llm_chat_format(folder: Path) -> LlmChatFormat:
         return text
 
     try:
-        turn_start, turn_end, suffix = _turns(render)
+        turn_start, turn_end, last = _turns(render)
+        opening = _opening(last, added)
+        suffix = last.removesuffix(opening)
         plain = render(("user", _USER))
         system = _default_system(plain, turn_start, turn_end)
         chat = ChatSpec(
@@ -85,7 +95,8 @@ def read_llm_chat_format(folder: Path) -> LlmChatFormat:
             assistant_start_suffix=suffix,
             stop_tokens=stop_tokens(folder, tokenizer),
         )
-        thoughts = _thoughts(tokenizer, plain, render(("user", _USER), enable_thinking=False))
+        silent = render(("user", _USER), enable_thinking=False)
+        thoughts = _thoughts(added, plain, silent, opening)
     except UnsupportedModelError:
         raise
     except Exception as err:  # templates are programs
@@ -95,7 +106,7 @@ def read_llm_chat_format(folder: Path) -> LlmChatFormat:
         for role, content in (("system", system), ("user", _USER))
         if content is not None
     )
-    if rendered + turn_start.replace("{role}", "assistant") + suffix != plain:
+    if rendered + turn_start.replace("{role}", "assistant") + last != plain:
         raise UnsupportedModelError(
             f"the chat template of {folder} writes {plain!r}, which turns of one form cannot give"
         )
@@ -147,10 +158,38 @@ def _default_system(plain: str, turn_start: str, turn_end: str) -> str | None:
     return plain.removeprefix(start).partition(user)[0]
 
 
-def _thoughts(tokenizer: Any, plain: str, silent: str) -> ThoughtTokens | None:
-    skip = silent.removeprefix(plain)
+def _opening(last: str, added: set[str]) -> str:
+    """Return the end of a prompt that opens a thought; empty where it opens none."""
+    found = _OPENED.search(last)
+    if found is None:
+        return ""
+    start, end = found[1], _closing_tag(found[1])
+    if {start, end} <= added:
+        return found[0]
+    if _TAG.fullmatch(start):
+        raise UnsupportedModelError(
+            f"the chat template opens a thought with {start}, but the tokenizer does not have both "
+            f"{start} and {end} as tokens, by which the runtime tells where the thought ends"
+        )
+    return ""
+
+
+def _thoughts(added: set[str], plain: str, silent: str, opening: str) -> ThoughtTokens | None:
+    before = plain.removesuffix(opening)
+    skip = silent.removeprefix(before)
+    known = silent.startswith(before)
+    if opening:
+        start = opening.rstrip()
+        end = _closing_tag(start)
+        optional = known and silent != plain
+        if not optional:  # what templates with a switch write
+            skip = f"{start}\n\n{end}\n\n"
+        return ThoughtTokens(start=start, end=end, skip=skip, opening=opening, optional=optional)
     found = _THOUGHT.fullmatch(skip)
-    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    if not silent.startswith(plain) or found is None or not added >= set(found.groups()):
+    if not known or found is None or not added >= set(found.groups()):
         return None
     return ThoughtTokens(start=found[1], end=found[2], skip=skip)
+
+
+def _closing_tag(start: str) -> str:
+    return f"</{start.removeprefix('<')}"

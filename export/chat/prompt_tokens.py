@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_et.bundle import ChatSpec
 from edge_et.errors import ModelFileError
+from edge_et.export.chat.llm_chat_format import ThoughtTokens
 from edge_et.export.chat.vlm_chat_format import (
     IMAGE_TOKEN,
     VlmChatFormat,
@@ -86,17 +87,21 @@ def llm_prompts_that_differ(
     chat: ChatSpec,
     prompt: str,
     *,
-    skip: str | None = None,
+    thoughts: ThoughtTokens | None = None,
+    thinks: bool = False,
     questions: Sequence[str] = QUESTIONS,
 ) -> list[str]:
     """Compare prompts of a reasoner, which sees no picture.
+
+    A template that always opens a thought has no prompt without one. The empty thought is then
+    put into its prompt in place of the opening.
 
     Args:
         folder: the checkpoint.
         chat: its chat format.
         prompt: of the manifest.
-        skip: what follows the assistant's opening where a model with thoughts shall not think;
-            None: the template is left to its default.
+        thoughts: the special tokens around a thought; None: it has none.
+        thinks: whether it shall think, if it has thoughts.
         questions: what `{question}` and `{extraction}` stand for.
 
     Returns:
@@ -106,14 +111,19 @@ def llm_prompts_that_differ(
         VocabularyError: a tokenizer cannot be read, or there is no chat template.
     """
     reference = load_tokenizer(folder)
-    options = {} if skip is None else {"enable_thinking": False}
+    opened = thoughts.opening if thoughts else ""
+    begins = thoughts.skip if thoughts and not thinks else opened
+    asked_not_to = thoughts is not None and not thinks and thoughts.optional
+    options = {"enable_thinking": False} if asked_not_to else {}
     system = [] if chat.system is None else [{"role": "system", "content": chat.system}]
     differing = []
     for question in questions:
         words = _filled(prompt, question)
         messages = [*system, {"role": "user", "content": words}]
-        expected = _ids(reference, render(reference, messages, **options))
-        if expected != _runtime_ids(folder, chat, prompt, question, skip or ""):
+        text = render(reference, messages, **options)
+        if not asked_not_to:
+            text = text.removesuffix(opened) + begins
+        if _ids(reference, text) != _runtime_ids(folder, chat, prompt, question, begins):
             differing.append(question)
     return differing
 

@@ -38,9 +38,11 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UnreadableCheckpointError: no such file, not JSON, or not an object.
     """
+    if path.exists() and not path.is_file():  # opening a pipe would wait for somebody who writes
+        raise UnreadableCheckpointError(f"{path} is no file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise UnreadableCheckpointError(f"{path} cannot be read as JSON: {err}") from err
     if not isinstance(content, dict):
         raise UnreadableCheckpointError(f"{path} holds {type(content).__name__}, not an object")

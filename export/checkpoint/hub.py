@@ -138,7 +138,7 @@ def _on_the_hub(place: str) -> Checkpoint:
     files = tuple(
         CheckpointFile(
             name=file,
-            size_bytes=known[file].size or 0,
+            size_bytes=known[file].size,
             sha256=lfs.sha256 if (lfs := known[file].lfs) else None,
         )
         for file in needed_files(known)
@@ -160,7 +160,8 @@ def _on_the_hub(place: str) -> Checkpoint:
 
 
 def _check(path: Path, file: CheckpointFile, checkpoint: Checkpoint) -> None:
-    if path.stat().st_size == file.size_bytes and file.sha256 in (None, sha256_of(path)):
+    size_is_right = file.size_bytes in (None, path.stat().st_size)
+    if size_is_right and file.sha256 in (None, sha256_of(path)):
         return
     path.resolve().unlink()
     path.unlink(missing_ok=True)
@@ -228,15 +229,17 @@ def _first_line(error: BaseException) -> str:
 def _plain_and_quiet() -> Iterator[None]:
     """Speak plain HTTP, and draw no bars of huggingface_hub's own.
 
-    Xet, its other protocol, begins a file anew after a kill.
+    Xet, its other protocol, begins a file anew after a kill. So does hf_transfer, whose package may
+    also be missing where the environment asks for it.
     """
     xet, quiet = constants.HF_HUB_DISABLE_XET, are_progress_bars_disabled()
-    constants.HF_HUB_DISABLE_XET = True
+    transfer = constants.HF_HUB_ENABLE_HF_TRANSFER
+    constants.HF_HUB_DISABLE_XET, constants.HF_HUB_ENABLE_HF_TRANSFER = True, False
     disable_progress_bars()
     try:
         yield
     finally:
-        constants.HF_HUB_DISABLE_XET = xet
+        constants.HF_HUB_DISABLE_XET, constants.HF_HUB_ENABLE_HF_TRANSFER = xet, transfer
         if not quiet:
             enable_progress_bars()
 
@@ -250,7 +253,7 @@ def _counted(
     huggingface_hub 0.x tells its progress to bars of its own alone.
     """
     blobs = Path(constants.HF_HUB_CACHE, f"models--{checkpoint.name.replace('/', '--')}", "blobs")
-    total = sum(file.size_bytes for file in missing)
+    total = sum(file.size_bytes or 0 for file in missing)
     done = threading.Event()
     before = _bytes_in(blobs, whole=True)
 

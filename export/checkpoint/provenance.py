@@ -43,12 +43,12 @@ class CheckpointFile:
 
     Attributes:
         name: in the checkpoint's folder.
-        size_bytes: its size.
+        size_bytes: its size; None where a mirror of the hub does not tell it.
         sha256: of its content, where the hub tells it: files in large-file storage.
     """
 
     name: str
-    size_bytes: int
+    size_bytes: int | None
     sha256: str | None = None
 
     @property
@@ -79,8 +79,8 @@ class Checkpoint:
 
     @property
     def weights_bytes(self) -> int:
-        """Bytes of all tensors, as stored."""
-        return sum(file.size_bytes for file in self.files if file.is_weights)
+        """Bytes of all tensors, as stored; of files whose size is not known, none."""
+        return sum(file.size_bytes or 0 for file in self.files if file.is_weights)
 
 
 def checkpoint_in_folder(folder: Path) -> Checkpoint:

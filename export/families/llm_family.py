@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+"""A size of a model; twice the longest context of 2026. A GGUF holds 32 bits, memory less."""
+
 MAX_LAYERS = 1024
 """Layers of a model. No model has that many; a damaged number would fill the memory."""
 
-_Positive = Annotated[float, msgspec.Meta(gt=0)]
+_Positive = Annotated[float, msgspec.Meta(ge=1e-30, le=1e30)]  # float32 holds these
 
 
 class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +60,8 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
     def rope_base(self) -> float:
         """Base of the rotary frequencies; transformers 5 keeps it in `rope_parameters`."""
         nested = (self.rope_parameters or {}).get("rope_theta")
-        return float(self.rope_theta or nested or 10_000.0)
+        base: float = self.rope_theta or nested or 10_000.0
+        return base
 
 
 class Family(Protocol):
@@ -99,6 +102,7 @@ def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
     """
     try:
         config = msgspec.convert(settings, LlmConfig)
+        msgspec.convert(config.rope_base, _Positive)
     except msgspec.ValidationError as err:
         raise UnreadableCheckpointError(f"{path}: {err}") from err
     rope = {**(config.rope_scaling or {}), **(config.rope_parameters or {})}

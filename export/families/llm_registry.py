@@ -9,6 +9,8 @@ from typing import Any
 
 import gguf
 
+from edge_et.bundle import check_gguf
+from edge_et.errors import ModelFileError, UnreadableFileError
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 from edge_et.export.families.llm_family import Family, LlmConfig
 from edge_et.export.families.llm_llama import Llama
@@ -56,8 +58,11 @@ def config_of_gguf(path: Path) -> LlmConfig:
         UnsupportedModelError: an architecture of no family.
     """
     try:
+        check_gguf(path)
         reader = gguf.GGUFReader(path)
-    except (OSError, ValueError, IndexError, KeyError) as err:
+    except (ModelFileError, UnreadableFileError) as err:
+        raise UnreadableCheckpointError(f"{path} cannot be read as a GGUF: {err.reason}") from err
+    except Exception as err:  # a damaged file makes the reader raise nearly anything
         raise UnreadableCheckpointError(f"{path} cannot be read as a GGUF: {err}") from err
     fields = reader.fields
     tensors = {tensor.name: tensor for tensor in reader.tensors}

@@ -267,7 +267,7 @@ def _grids(
             ]
         try:
             pinpoints = msgspec.convert(json.loads(pinpoints), list[tuple[int, int]])
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise UnreadableCheckpointError(f"{path}: image_grid_pinpoints: {err}") from err
     if not pinpoints or any(side % tile for pair in pinpoints for side in pair):
         raise UnreadableCheckpointError(

@@ -79,8 +79,8 @@ def export_llm(
     source = read_llm(checkpoint)
     config = source.config
     family = family_of(config)
+    tensors = source.open_tensors()  # compares the config's sizes with theirs
     vocabulary = read_vocabulary(checkpoint, config.vocab_size, pre_tokenizer)
-    tensors = source.open_tensors()
     with atomic_output(out) as temporary:
         write_gguf(
             temporary,

@@ -35,7 +35,7 @@ with needing_extra("export"):
     from edge_et.export.families.llm_registry import config_of_gguf, family_of
     from edge_et.export.families.vlm_registry import read_llm
     from edge_et.export.llm.gguf_writer import GgufTensor, write_gguf
-    from edge_et.export.llm.llama_logits import llama_logits
+    from edge_et.export.llm.llama_logits import require_runs
 
 _PEFT_PREFIX = "base_model.model."
 
@@ -105,7 +105,7 @@ def export_lora(
         )
         tensors.require_all_read()
         if not base.is_dir():
-            list(llama_logits(base, [[0]], adapter=temporary))
+            require_runs(base, temporary)
     return StepReport(
         name=f"adapter {dtype}",
         path=out,

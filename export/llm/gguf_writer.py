@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import TensorValueError
-from edge_et.export.steps import Progress
+from edge_et.export.steps import Progress, require_disk
 
 Storage = Literal["F32", "F16", "BF16"]
 
@@ -91,6 +91,7 @@ def write_gguf(
         progress: told the bytes of the tensors.
 
     Raises:
+        DiskSpaceError: there is no room for the tensors.
         TensorValueError: a value does not fit the stored type.
     """
     write_tensors(path, architecture, add_metadata, tensors, _stored, progress)
@@ -113,8 +114,12 @@ def write_tensors(
         tensors: as for `write_gguf`.
         stored: gives the values of a tensor as the file holds them.
         progress: as for `write_gguf`.
+
+    Raises:
+        DiskSpaceError: there is no room for the tensors.
     """
     total_bytes = sum(tensor.size_bytes for tensor in tensors)
+    require_disk([(path.parent, total_bytes)])
     done_bytes = 0
     writer = gguf.GGUFWriter(path, architecture)
     try:

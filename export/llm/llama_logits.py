@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.bundle import check_gguf
+from edge_et.errors import BundleError
+from edge_et.export.child_process import in_child
 from edge_et.export.errors import NativeModelError
 from edge_et.export.llm.llama_for_tools import (
     BATCH_POSITIONS,
@@ -24,6 +27,8 @@ from edge_et.export.llm.llama_for_tools import (
     open_context,
 )
 from edge_et.llm import Segment, TokenSegment, count_positions
+
+_TEXT = "Two cats sit on a red chair."
 
 
 def llama_logits(
@@ -150,6 +155,31 @@ def llama_tokens(model: Path, texts: Sequence[str], *, special: bool = False) ->
                 raise NativeModelError(f"{model} gives no tokens for {text!r}")
             sequences.append(list(ids[:count]))
     return sequences
+
+
+def require_runs(model: Path, adapter: Path | None = None) -> None:
+    """Check that llama.cpp reads a text with a model, in a process of its own.
+
+    For files that nobody vouches for: damaged ones can end a process.
+
+    Args:
+        model: a GGUF.
+        adapter: a LoRA adapter for it.
+
+    Raises:
+        NativeModelError: it does not; the message says why.
+    """
+    for path in filter(None, (model, adapter)):
+        try:
+            check_gguf(path)
+        except BundleError as err:
+            raise NativeModelError(str(err)) from err
+    in_child(str(adapter or model), _read_a_text, model, adapter)
+
+
+def _read_a_text(model: Path, adapter: Path | None) -> None:
+    for _ in llama_logits(model, llama_tokens(model, [_TEXT]), adapter=adapter):
+        pass
 
 
 def _apply_adapter(model: int, context: int, path: Path) -> None:

@@ -96,8 +96,12 @@ def read_vocabulary(folder: Path, rows: int, pre_tokenizer: str | None = None) -
 def _tokens(content: dict[str, Any]) -> tuple[dict[int, str], dict[int, gguf.TokenType]]:
     texts: dict[int, str] = {}
     for text, token in content["model"]["vocab"].items():
+        if not isinstance(token, int):
+            raise TypeError(f"the id of {text!r} is {token!r}")
         if token in texts:
             raise ValueError(f"id {token} is both {texts[token]!r} and {text!r}")
+        if " " in text or "\0" in text:  # byte-level tokens write them as other characters
+            raise ValueError(f"the token {text!r} holds a space or a null character")
         texts[token] = text
     types = dict.fromkeys(texts, gguf.TokenType.NORMAL)
     for added in content.get("added_tokens", []):

@@ -1,11 +1,14 @@
 """The command line as a process: what it prints where, and its exit status."""
 
+import functools
 import json
 import os
 import pty
 import shutil
 import subprocess
 import sys
+import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +168,7 @@ def test_wrong_usage_is_status_2():
 def test_help_names_the_commands():
     result = run("--help")
     assert result.returncode == 0
-    for command in ("answer", "info", "export", "quantize", "autotune", "train"):
+    for command in ("answer", "info", "doctor", "export", "quantize", "autotune", "train"):
         assert command in result.stdout
     assert "tuning" not in result.stdout
 
@@ -223,19 +226,129 @@ def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):
     assert graph.name in one_line(result)
 
 
+def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
+    result = run("doctor", tiny_bundle)
+    assert result.returncode == 0, result.stderr
+    told = dict(line.split(":", 1) for line in result.stdout.splitlines())
+    assert list(told) == [
+        *("edge-et", "system", "libraries", "processor", "llama.cpp"),
+        *("bundle", "files", "profile", "load", "answer"),
+    ]
+    assert "onnxruntime" in told["libraries"]
+    assert "every byte as it should be" in told["files"]
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_bundle, damaged)
+    weights = damaged / "perceiver.gguf"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    result = run("doctor", damaged)
+    assert result.returncode == 1
+    assert result.stdout.startswith("edge-et:")
+    assert "perceiver.gguf has SHA-256" in result.stderr
+
+
 def test_a_reader_that_leaves_is_no_error_message(tiny_bundle: Path, picture: Path):
     command = f'"{sys.executable}" -m edge_et info "{tiny_bundle}" --json | true'
     result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert result.stderr == ""
 
 
-def test_an_interrupt_is_status_130():
+def run_instead_of_info(body: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `edge-et info`, whose work is replaced by some lines of code."""
     code = (
-        "import sys; from edge_et.cli import main; from edge_et.cli.app import app\n"
-        "def interrupted(**options): raise KeyboardInterrupt\n"
-        "app.commands['info'].callback = interrupted\n"
+        "import os, signal, sys; from edge_et.cli import main; from edge_et.cli.app import app\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def replaced(**options):\n"
+        f"{textwrap.indent(textwrap.dedent(body), '    ')}\n"
+        "app.commands['info'].callback = replaced\n"
         "sys.argv = ['edge-et', 'info']; main()"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    options = {"stdout": subprocess.PIPE, **options}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "replaced.py").write_text(code)
+        command = [sys.executable, "-m", "replaced"]
+        return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=folder, **options)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise KeyboardInterrupt",
+        # As modules do that are interrupted while they make a dataclass.
+        "exec('raise KeyboardInterrupt')",
+        # As native modules do that are interrupted while they are imported.
+        """
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+        """,
+    ],
+)
+def test_an_interrupt_is_status_130(body: str):
+    result = run_instead_of_info(body)
     assert result.returncode == 130
-    assert result.stderr.splitlines()[-1] == "edge-et: interrupted"
+    assert result.stderr.split() == ["edge-et:", "interrupted"]
+
+
+def test_a_closed_stdout_is_told(tiny_bundle: Path):
+    command = [sys.executable, "-m", "edge_et", "info", str(tiny_bundle)]
+    result = subprocess.run(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=functools.partial(os.close, 1)
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("edge-et: stdout is closed")
+    assert result.stderr.count("\n") == 1
+
+
+def test_errors_do_not_go_to_stdout_where_stderr_is_closed():
+    command = [sys.executable, "-m", "edge_et", "info", "nothing-of-that-name"]
+    result = subprocess.run(
+        command, stdout=subprocess.PIPE, preexec_fn=functools.partial(os.close, 2)
+    )
+    assert (result.returncode, result.stdout) == (1, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("letters", [1, 100_000])
+def test_a_full_stdout_is_one_line(letters: int):
+    with open("/dev/full", "w") as full:
+        result = run_instead_of_info(f"print('x' * {letters})", stdout=full)
+    assert result.returncode == 1
+    assert result.stderr == "edge-et: No space left on device\n"
+
+
+def test_letters_that_a_terminal_lacks_get_their_code():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = run_instead_of_info("print('na\\u00efve')", env=environment)
+    assert (result.returncode, result.stdout) == (0, "na\\xefve\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("open('none/of/that/name')", "edge-et: none/of/that/name: No such file or directory"),
+        ("raise MemoryError", "edge-et: there is not enough memory"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(body: str, told: str):
+    result = run_instead_of_info(body)
+    assert result.returncode == 1
+    assert one_line(result) == told
+
+
+@pytest.mark.parametrize(
+    ("body", "told"), [("{}['key']", "KeyError: 'key'"), ("raise EOFError('end')", "EOFError: end")]
+)
+def test_a_fault_of_our_own_says_so_and_where_its_traceback_is(
+    tmp_path: Path, body: str, told: str
+):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    result = run_instead_of_info(body, env=environment)
+    assert result.returncode == 1
+    line = result.stderr.strip()
+    assert line.startswith(f"edge-et: {told}: this is a fault of edge-et")
+    (report,) = tmp_path.iterdir()
+    assert line.endswith(str(report))
+    assert "Traceback" in report.read_text()

@@ -96,3 +96,17 @@ def test_a_file_that_is_not_as_described_is_told_with_both_values(
     with pytest.raises(ModelFileError, match=f"{rows}, the manifest says {rows + 1}") as caught:
         LanguageModel(tiny_bundle / "perceiver.gguf", other, adapter=None, token_count=100)
     assert caught.value.path == tiny_bundle / "perceiver.gguf"
+
+
+def test_a_model_in_several_files_is_refused(
+    tiny_bundle: Path, spec: LanguageModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest names one of them, and llama.cpp opens the others by their names."""
+    metadata = LlamaModel.metadata
+
+    def of_two_parts(self: LlamaModel, key: str) -> str:
+        return "2" if key == "split.count" else metadata(self, key)
+
+    monkeypatch.setattr(LlamaModel, "metadata", of_two_parts)
+    with pytest.raises(ModelFileError, match="several files"):
+        LanguageModel(tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=100)

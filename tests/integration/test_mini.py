@@ -1,16 +1,21 @@
 """The mini bundle as installed: real weights, real answers."""
 
+import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from tiny.places import ROOT
 
 import edge_et
-from edge_et.bundle import find_bundle, load_bundle
+from edge_et.bundle import HASH_AT_LOAD_BYTES, BundleFile, find_bundle, load_bundle
+from edge_et.errors import FileHashError
 
 DEMO = ROOT / "examples" / "cat.png"
 IMAGE_TOKENS = 126
@@ -35,6 +40,25 @@ def test_every_byte_is_as_the_manifest_says():
     bundle.verify()
     own = sum(file.ref.size_bytes for file in bundle.files if file.ref.package is None)
     assert own < 60e6
+
+
+def test_the_head_of_its_weights_is_compared_at_a_load(tmp_path: Path) -> None:
+    """Its manifest tells no hash of it, as it was written before manifests could."""
+    bundle = load_bundle(find_bundle())
+    weights = bundle.manifest.perceiver.weights
+    assert weights.head is None
+    copy = Path(shutil.copyfile(bundle.path(weights), tmp_path / "copy.gguf"))
+    here = msgspec.structs.replace(weights, path=copy.name, package=None)
+    own = BundleFile(role="perceiver.weights", ref=here, path=copy)
+    replaced = dataclasses.replace(bundle, files=(own,))
+    replaced.verify(up_to_bytes=HASH_AT_LOAD_BYTES)
+    with copy.open("r+b") as file:
+        file.seek(file.read(2**20).index(b"smollm2"))
+        file.write(b"s")
+        replaced.verify(up_to_bytes=HASH_AT_LOAD_BYTES)
+        file.write(b"M")
+    with pytest.raises(FileHashError):
+        replaced.verify(up_to_bytes=HASH_AT_LOAD_BYTES)
 
 
 def test_the_demo_picture_is_answered_right():

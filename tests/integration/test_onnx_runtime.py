@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from tiny.alarms import check_handlers_pass
 from tiny.tower import write_tower
 
 from edge_et.bundle import VisionSpec, read_manifest
@@ -134,3 +135,11 @@ def test_a_graph_of_another_picture_size_is_refused(tiny_bundle: Path, spec: Vis
         VisionTower(
             tiny_bundle / "vision.onnx", msgspec.structs.replace(spec, processing=larger), 1
         )
+
+
+def test_what_a_handler_raises_while_the_tower_runs_comes_as_it_is(
+    tiny_bundle: Path, spec: VisionSpec
+) -> None:
+    tower = VisionTower(tiny_bundle / "vision.onnx", spec, 1)
+    check_handlers_pass(lambda: tower.encode(PIXELS), after_s=0.02)
+    assert tower.encode(PIXELS).features.shape == (2, 16, 32)

@@ -17,9 +17,23 @@ TOOLS = sorted(name for name in FOLDERS if name != "edge_et")
 
 # The way of the data. A module imports its own room, the doors of the rooms before it, and the
 # ground.
-GROUND = ("errors", "deprecation", "native_libraries", "options", "threads", "results")
+GROUND = (
+    "errors",
+    "deprecation",
+    "foreign_errors",
+    "forks",
+    "native_handle",
+    "native_libraries",
+    "options",
+    "threads",
+    "results",
+)
 ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "cli")
-DOORS = {"onnxruntime": "image/vision_tower.py", "llama_cpp": "llm/llama_cpp.py"}
+DOORS = {
+    "onnxruntime": "image/vision_tower.py",
+    "llama_cpp": "llm/llama_cpp.py",
+    "pillow_heif": "image/heif.py",
+}
 
 EXPORT_ROOMS = ("checkpoint", "chat", "families", "vision", "llm", "building")
 

@@ -96,6 +96,14 @@ def test_every_option_of_a_call_is_seen(
     check_keywords(function, positional, AnswerOptions(), fields)
 
 
+def test_other_keywords_are_refused_as_python_does() -> None:
+    functions = (edge_et.answer, edge_et.load, SESSION.answer, SESSION.stream, PIPE.session)
+    of_pipe = (PIPE.answer, PIPE.stream, PIPE.extract, PIPE.think, PIPE.rethink)
+    for function in (*functions, *of_pipe, PIPE.answer_directly, PIPE.encode_image):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'max_tokens'"):
+            function(*["x"] * 3, max_tokens=1)  # type: ignore[operator]
+
+
 def test_every_option_of_a_bundle_is_seen() -> None:
     check_keywords(edge_et.load, ["name_or_path"], LoadOptions(), LoadOptions.__struct_fields__)
 

@@ -45,6 +45,7 @@ class Hub(ThreadingHTTPServer):
         asked: method and path of each request.
         stall_after: bytes of one answer after which no more comes; None: all comes.
         lie: content to send instead, by file name.
+        tells_sizes: whether descriptions tell the sizes of files; not all mirrors do.
         junk: what to describe each repository with instead; None: the truth.
     """
 
@@ -57,6 +58,7 @@ class Hub(ThreadingHTTPServer):
         self.stall_after: int | None = None
         self.stopped = threading.Event()
         self.lie: dict[str, bytes] = {}
+        self.tells_sizes = True
         self.junk: bytes | None = None
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -104,7 +106,9 @@ class Handler(BaseHTTPRequestHandler):
         siblings = []
         for file, content in repository.files.items():
             about: dict[str, Any] = {"rfilename": file, "size": len(content), "blobId": "0" * 40}
-            if len(content) >= LARGE:
+            if not self.server.tells_sizes:
+                about = {"rfilename": file}
+            elif len(content) >= LARGE:
                 sha256 = hashlib.sha256(content).hexdigest()
                 about["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
             siblings.append(about)

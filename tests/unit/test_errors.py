@@ -64,8 +64,13 @@ def test_a_picture_that_is_too_long_says_what_would_fit() -> None:
         "need 900 tokens, the context holds 512, and 700 are the picture's, of 9 tiles" in message
     )
     assert message.endswith("it fits with max_tiles=5 or max_tiles=7 and pooling=2")
-    assert "no max_tiles or pooling makes it fit" in told(image_tokens=700, tiles=1)
-    assert "encode it with a smaller max_tiles" in told(image_tokens=700)
+    message = told(image_tokens=700, tiles=1, fitting=ways[:1], helps=["lower the token budgets"])
+    assert message.endswith("it fits with max_tiles=5, or lower the token budgets")
+    message = told(image_tokens=700, fitting=ways[:1], helps=[])
+    assert message.endswith("encode the picture with max_tiles=5")
+    for numbers in ({}, {"image_tokens": 700}, {"image_tokens": 700, "tiles": 1}):
+        assert told(**numbers).endswith("shorten the texts or lower the token budgets")
+        assert "no option helps" in told(**numbers, helps=[])
     assert "picture" not in told()
 
 

@@ -1,3 +1,4 @@
+from fractions import Fraction
 from pathlib import Path
 from typing import get_type_hints
 
@@ -63,6 +64,61 @@ def test_values_out_of_range_are_refused_by_name(name: str, value: object) -> No
         parse_options({name: value})
     assert (caught.value.name, caught.value.expected != "") == (name, True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "plain"),
+    [
+        ("max_tiles", np.int64(3), 3),
+        ("max_thinking_tokens", np.uint8(0), 0),
+        ("temperature", np.float32(0.5), 0.5),
+        ("temperature", np.int32(1), 1.0),
+        ("top_p", np.float64(0.25), 0.25),
+        ("deadline_s", Fraction(1, 2), 0.5),
+        ("thinking", np.False_, False),
+        ("hint", np.str_("the ball"), "the ball"),
+    ],
+)
+def test_numbers_of_other_libraries_become_pythons(name: str, value: object, plain: object) -> None:
+    taken = getattr(parse_options({name: value}), name)
+    assert (taken, type(taken)) == (plain, type(plain))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("max_tiles", np.True_, "a whole number from 1 to 16777216"),
+        ("max_tiles", np.float64(2.5), "a whole number from 1 to 16777216"),
+        ("max_tiles", "3", "a whole number from 1 to 16777216"),
+        ("max_answer_tokens", 2**31, "a whole number from 1 to 16777216"),
+        ("temperature", True, "a number from 0 to 10"),
+        ("temperature", "0.5", "a number from 0 to 10"),
+        ("temperature", 10**400, "a number from 0 to 10"),
+        ("temperature", Fraction(10**400), "a number from 0 to 10"),
+        ("top_p", np.float32("nan"), "a number over 0 and up to 1"),
+        ("deadline_s", float("inf"), "a finite number over 0"),
+        ("seed", 2**63, "a whole number from 0 to 9223372036854775807"),
+        pytest.param(
+            "seed", 10**5000, "a whole number from 0 to 9223372036854775807", id="5001 digits"
+        ),
+        ("thinking", np.int64(1), "True or False"),
+        ("hint", np.zeros((3, 3)), "a text that is not empty"),
+    ],
+)
+def test_errors_say_in_pythons_terms_what_is_expected(
+    name: str, value: object, expected: str
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse_options({name: value})
+    assert caught.value.expected == expected
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", LoadOptions.__struct_fields__)
+def test_numbers_that_no_machine_has_are_refused(name: str) -> None:
+    for value in (2**63, -(2**63) - 1, 10**400):
+        with pytest.raises(OptionError, match=name):
+            parse_load_options({name: value})
 
 
 def test_options_of_a_bundle_are_checked_by_name(tmp_path: Path) -> None:

@@ -157,6 +157,6 @@ def _string_list(reply: str) -> list[str]:
     found = re.search(r"\[.*\]", reply, re.DOTALL)
     try:
         told = msgspec.json.decode(found.group() if found else reply, type=list[str])
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return []
     return [" ".join(text.split()) for text in told]

@@ -180,7 +180,7 @@ class Endpoint:
 def _text_of(content: bytes) -> str:
     try:
         choice = msgspec.json.decode(content, type=_Completion).choices[0]
-    except (msgspec.MsgspecError, UnicodeDecodeError, IndexError) as err:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError) as err:
         raise _PassingError(f"a reply that is no chat completion: {err}", of_the_row=True) from err
     text = (choice.message.content or "").strip()
     if not text:

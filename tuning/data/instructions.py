@@ -112,7 +112,7 @@ def read_instructions(path: Path) -> list[Instruction | BrokenRow]:
     if content.lstrip().startswith(b"["):
         try:
             elements = msgspec.json.decode(content, type=list[msgspec.Raw])
-        except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
             raise TuningError(f"{path} begins as a JSON list and is none: {err}") from err
         numbered = [(number, bytes(element)) for number, element in enumerate(elements, 1)]
     else:

@@ -119,7 +119,7 @@ def read_trials(paths: Sequence[Path]) -> list[Trial]:
         for number, line in enumerate(lines, 1):
             try:
                 trials.append(msgspec.json.decode(line, type=Trial))
-            except (msgspec.DecodeError, UnicodeDecodeError) as err:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
                 raise TuningError(f"{path}:{number} is no result of an evaluation: {err}") from err
     return trials
 

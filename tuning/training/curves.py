@@ -65,7 +65,7 @@ def read_log(log: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             records.append(json.loads(line))
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             if number < len(lines):
                 raise TuningError(f"{log}:{number} is no record of a step: {err}") from err
     if not records:

@@ -1,11 +1,22 @@
+import errno
+import os
 import shutil
+import subprocess
+import sys
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
 from edge_et.errors import MissingExtraError
-from edge_et.export.errors import OutputError
-from edge_et.export.steps import atomic_output, needing_extra, put_in_place, work_folder
+from edge_et.export.errors import DiskSpaceError, OutputError
+from edge_et.export.steps import (
+    atomic_output,
+    needing_extra,
+    put_in_place,
+    require_disk,
+    work_folder,
+)
 
 
 def test_a_missing_package_names_the_extra() -> None:
@@ -53,6 +64,65 @@ def test_places_that_cannot_be_written_are_our_error(tmp_path: Path) -> None:
         temporary.write_bytes(b"whole")
     assert (tmp_path / "folder" / "content").read_text() == "kept"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def leave(free_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**12, 0, free_bytes))
+
+
+def test_room_on_disk_is_counted_by_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(3_000_000_000, monkeypatch)
+    places = tmp_path / "cache" / "deeper", tmp_path / "out"
+    require_disk([(places[0], 1_000_000_000), (places[1], 2_000_000_000)])
+    with pytest.raises(DiskSpaceError, match=r"needs 3000\.1 MB and has 3000\.0 MB") as caught:
+        require_disk([(places[0], 1_000_000_000), (places[1], 2_000_100_000)])
+    assert (caught.value.needed_bytes, caught.value.free_bytes) == (3_000_100_000, 3_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("error", "free_bytes"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 10**9),
+        (OSError("96 requested and 0 written"), 0),
+        (RuntimeError("the library says something"), 4095),
+    ],
+)
+def test_a_full_disk_is_told_with_the_folder_and_in_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, free_bytes: int
+) -> None:
+    leave(free_bytes, monkeypatch)
+    out = tmp_path / "model.gguf"
+    message = rf"{tmp_path} needs more than .* MB and has .* MB free; make room"
+    with pytest.raises(DiskSpaceError, match=message) as caught, atomic_output(out) as temporary:  # noqa: PT012
+        temporary.write_bytes(bytes(2_000_000))
+        raise error
+    assert caught.value.free_bytes == 2_000_000 + free_bytes
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from edge_et.store import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as out:\n"
+        "    out.write_text('half'); print('written', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (left,) = tmp_path.iterdir()
+        os.utime(left, (0, 0))
+        with atomic_output(tmp_path / "other") as temporary:
+            temporary.write_text("whole")
+        assert left.is_dir()
+        process.kill()
+    os.utime(left, (0, 0))
+    with atomic_output(tmp_path / "out") as temporary:
+        temporary.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "out"]
 
 
 def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:

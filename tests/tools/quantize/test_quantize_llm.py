@@ -3,9 +3,17 @@ from pathlib import Path
 
 import gguf
 import pytest
+from tiny.children import die
+from tiny.places import ROOT
 
-from edge_et.export.errors import ParityError, QuantizationError, UnknownQuantizationError
+from edge_et.export.errors import (
+    NativeModelError,
+    ParityError,
+    QuantizationError,
+    UnknownQuantizationError,
+)
 from edge_et.export.llm.export_llm import export_llm
+from edge_et.quantize import quantize_llm as quantize_llm_module
 from edge_et.quantize.quantize_llm import TYPES, TYPES_BY_IMPORTANCE, quantize_llm
 
 
@@ -53,9 +61,19 @@ def test_sources_that_cannot_be_quantized(llama_gguf: Path, tmp_path: Path) -> N
         quantize_llm(tmp_path / "missing.gguf", out, "Q8_0")
     garbage = tmp_path / "garbage.gguf"
     garbage.write_bytes(b"garbage")
-    with pytest.raises(QuantizationError, match=r"garbage\.gguf to Q8_0: .*magic"):
+    with pytest.raises(NativeModelError, match=r"garbage\.gguf: it is no whole GGUF"):
         quantize_llm(garbage, out, "Q8_0")
     quantize_llm(llama_gguf, tmp_path / "once.gguf", "Q8_0")
     with pytest.raises(QuantizationError, match="requantizing"):
         quantize_llm(tmp_path / "once.gguf", out, "Q4_0")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["garbage.gguf", "once.gguf"]
+
+
+def test_a_quantizer_that_dies_leaves_nothing(
+    llama_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    monkeypatch.setattr(quantize_llm_module, "run_quantizer", die)
+    with pytest.raises(NativeModelError, match=r"llama\.gguf made llama\.cpp end .*signal 6"):
+        quantize_llm(llama_gguf, tmp_path / "out.gguf", "Q8_0")
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@ import hashlib
 import json
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from edge_et.errors import (
     BundleNotFoundError,
     FileHashError,
     ManifestSchemaError,
+    OptionError,
     WidthMismatchError,
 )
 
@@ -110,7 +112,22 @@ def test_every_field_of_the_manifest_stands_in_the_docs() -> None:
             assert f"`{field}`" in page, field
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ""])
 def test_a_name_that_can_be_no_path_is_no_bundle(name: str) -> None:
     with pytest.raises(BundleNotFoundError, match="no bundle"):
         find_bundle(name)
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b"])
+def test_a_path_that_can_be_none_is_no_bundle(path: str) -> None:
+    with pytest.raises(BundleError):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"mini", ["mini"]])
+def test_what_is_no_path_is_refused(value: Any) -> None:
+    with pytest.raises(OptionError, match=r"path=.*os\.PathLike"):
+        load_bundle(value)
+    if value is not None:
+        with pytest.raises(OptionError, match=r"name_or_path=.*os\.PathLike"):
+            find_bundle(value)

@@ -74,7 +74,7 @@ def test_what_has_a_default_may_be_left_out() -> None:
         read(kind)
     assert read(ThinkSpec).sees == "conversation"
     assert (read(ThinkSpec).thoughts, read(ExtractSpec).hint) == (None, None)
-    assert read(ThoughtSpec).blocked_words == ()
+    assert (read(ThoughtSpec).start_suffix, read(ThoughtSpec).blocked_words) == ("", ())
     assert read(ChatSpec).assistant_start_suffix == ""
     assert (read(VisionSpec).arrangement, read(VisionSpec).pooling) == ("flat", 1)
     assert (read(Processing).tiling, read(Processing).pad_color) == (None, (0, 0, 0))

@@ -15,6 +15,7 @@ from edge_et.errors import (
     ManifestSchemaError,
     ManifestSyntaxError,
     MissingFileError,
+    UnreadableFileError,
 )
 
 
@@ -115,5 +116,12 @@ def test_a_manifest_of_version_1_lacks_the_newer_fields(folder: Path) -> None:
 
 
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError):
+    with pytest.raises(MissingFileError, match="is no bundle; give a bundle's folder"):
         load_bundle(tmp_path)
+
+
+def test_a_manifest_of_absurd_size_is_not_read(folder: Path) -> None:
+    with (folder / "bundle.json").open("r+b") as file:
+        file.truncate(2**40)  # a hole, which takes no room
+    with pytest.raises(UnreadableFileError, match="too many for a manifest"):
+        load_bundle(folder)

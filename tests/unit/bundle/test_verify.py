@@ -1,4 +1,5 @@
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from edge_et.errors import (
     FileSizeError,
     MissingFileError,
     MissingPackageError,
+    ModelFileError,
+    UnreadableFileError,
     UnsafePathError,
 )
 
@@ -57,6 +60,38 @@ def test_large_files_are_hashed_by_verify_alone(
     bundle = load_bundle(folder)
     with pytest.raises(FileHashError):
         bundle.verify()
+
+
+def with_another_context_length(path: Path) -> None:
+    """Change a number of a GGUF's metadata, at unchanged size, to one that serves as well."""
+    content = path.read_bytes()
+    at = content.index(b"llama.context_length") + len("llama.context_length") + 4
+    path.write_bytes(content[:at] + b"\0\x10" + content[at + 2 :])
+
+
+def test_the_head_of_a_large_gguf_is_compared_at_every_load(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_module, "HASH_AT_LOAD_BYTES", 1000)
+    ref = load_bundle(folder).manifest.perceiver.weights
+    with_another_context_length(folder / "perceiver.gguf")
+    with pytest.raises(FileHashError, match="first 8576 bytes") as caught:
+        load_bundle(folder)
+    assert ref.head is not None
+    assert (caught.value.first_bytes, caught.value.expected_sha256) == (8576, ref.head.sha256)
+
+
+def test_a_head_without_a_hash_is_looked_through(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As manifests have it that were written before they told one."""
+    monkeypatch.setattr(bundle_module, "HASH_AT_LOAD_BYTES", 1000)
+    change(folder, lambda c: c["perceiver"]["weights"].pop("head"))
+    path = folder / "perceiver.gguf"
+    assert load_bundle(folder).manifest.perceiver.weights.head is None
+    path.write_bytes(path.read_bytes().replace(b"llama.block_count", b"llama.block-count"))
+    with pytest.raises(ModelFileError, match="block_count"):
+        load_bundle(folder)
 
 
 @pytest.mark.parametrize(
@@ -101,3 +136,35 @@ def test_a_file_reference_describes_its_file(tmp_path: Path) -> None:
         file_ref(path, tmp_path / "other")
     with pytest.raises(MissingFileError):
         file_ref(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["perceiver.gguf", "vision.onnx", "tokenizer.json", "bundle.json"])
+def test_a_file_that_cannot_be_read(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> object:
+        if self.name == name:
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, "rb")
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: self.open("rb").read())
+    with pytest.raises(UnreadableFileError, match="Permission denied") as caught:
+        load_bundle(folder)
+    assert caught.value.path == folder / name
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "dangling link"])
+@pytest.mark.parametrize("name", ["perceiver.gguf", "vision.onnx", "tokenizer.json", "bundle.json"])
+def test_something_else_in_the_place_of_a_file(folder: Path, name: str, kind: str) -> None:
+    path = folder / name
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nowhere")
+    with pytest.raises((MissingFileError, UnreadableFileError), match=name):
+        load_bundle(folder)

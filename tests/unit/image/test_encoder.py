@@ -121,6 +121,21 @@ def test_rows_of_another_number_are_not_taken(tmp_path: Path) -> None:
     assert tower.runs == 2
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rows_on_disk_that_are_not_finite_are_not_taken(tmp_path: Path, value: float) -> None:
+    snapshots = Snapshots(SnapshotStore(tmp_path, 10**6), {})
+    used, tower = encoder(snapshots=snapshots)
+    tokens, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    rows = tokens.rows.copy()
+    rows[-1, -1] = value
+    key = snapshots.key("image tokens", digest=tokens.digest)
+    snapshots.store.write(key, rows.reshape(-1).view(np.uint8))
+    used.clear()
+    again, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    assert np.array_equal(again.rows, tokens.rows)
+    assert tower.runs == 2
+
+
 def variants() -> Iterator[tuple[str, ImageTokens]]:
     yield "as it is", encoded()
     yield "fewer tiles", encoded(max_tiles=3)
@@ -185,9 +200,10 @@ def test_a_picture_too_long_is_refused_with_its_numbers_and_what_would_fit() -> 
     with pytest.raises(PromptTooLongError) as caught:
         used.encode(PICTURE, AnswerOptions(), context_of(40 + 5))
     assert caught.value.fitting == ({"max_tiles": 1, "pooling": 2},)
-    with pytest.raises(PromptTooLongError, match="no max_tiles or pooling makes it fit") as caught:
+    with pytest.raises(PromptTooLongError) as caught:
         used.encode(PICTURE, AnswerOptions(), context_of(40 + 4))
     assert caught.value.fitting == ()
+    assert "max_tiles" not in str(caught.value)
 
 
 def test_what_is_too_long_without_the_picture_is_not_its_fault() -> None:
@@ -197,6 +213,43 @@ def test_what_is_too_long_without_the_picture_is_not_its_fault() -> None:
     with pytest.raises(PromptTooLongError) as caught:
         encoded(check=check)
     assert caught.value.image_tokens is None
+
+
+UNTILED = msgspec.structs.replace(
+    SPEC, processing=msgspec.structs.replace(SPEC.processing, tiling=None)
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "limit", "fitting"),
+    [
+        (SPEC, 40 + 17, ({"max_tiles": 1},)),
+        (SPEC, 40 + 5, ({"max_tiles": 1, "pooling": 2},)),
+        (SPEC, 40 + 4, ()),
+        (UNTILED, 40 + 5, ({"pooling": 2},)),
+        (edited(UNTILED, pooling=2), 40 + 4, ()),
+        (edited(UNTILED, arrangement="flat", image_tokens_per_tile=15), 40 + 5, ()),
+    ],
+)
+def test_given_image_tokens_that_do_not_fit_are_to_be_encoded_as_the_bundle_can(
+    spec: VisionSpec, limit: int, fitting: tuple[Any, ...]
+) -> None:
+    rows = np.zeros((45, 32), np.float32)
+    with pytest.raises(PromptTooLongError) as caught:
+        encoder(spec)[0].encode(ImageTokens(rows, "x"), AnswerOptions(), context_of(limit))
+    assert (caught.value.fitting, caught.value.tiles) == (fitting, None)
+    for options in fitting:
+        assert encoder(spec)[0].encode(PICTURE, AnswerOptions(**options), context_of(limit))
+
+
+def test_no_way_to_encode_is_told_where_the_rest_alone_is_too_long() -> None:
+    def check(tokens: ImageTokens) -> None:
+        raise PromptTooLongError(900 + len(tokens.rows), 500, helps=["shorten the question"])
+
+    for image in (PICTURE, encoded()):
+        with pytest.raises(PromptTooLongError, match=r"shorten the question$") as caught:
+            encoder()[0].encode(image, AnswerOptions(), check)
+        assert caught.value.fitting == ()
 
 
 def test_image_tokens_are_taken_as_they_are() -> None:
@@ -213,6 +266,74 @@ def test_image_tokens_are_taken_as_they_are() -> None:
     with pytest.raises(PromptTooLongError) as caught:
         used.encode(tokens, AnswerOptions(), context_of(50))
     assert (caught.value.image_tokens, caught.value.tiles) == (len(tokens.rows), None)
+
+
+ROWS = np.random.default_rng(8).normal(0, 1, (6, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS.astype(np.float64),
+        ROWS.astype(">f4"),
+        np.asfortranarray(ROWS),
+        np.repeat(ROWS, 2, axis=0)[::2],
+        ROWS[::-1].copy()[::-1],
+        np.frombuffer(b"_" + ROWS.tobytes(), np.uint8)[1:].view(np.float32).reshape(ROWS.shape),
+    ],
+    ids=["float64", "big-endian", "columns", "strides", "reversed", "not aligned"],
+)
+def test_floats_of_any_layout_are_the_same_image_tokens(rows: Any) -> None:
+    found, _ = encoder()[0].encode(ImageTokens(rows, "x"), AnswerOptions(), anything)
+    assert (found.rows.dtype, found.digest) == (np.float32, "x")
+    assert found.rows.dtype.isnative
+    assert found.rows.flags.c_contiguous
+    assert found.rows.flags.aligned
+    assert np.array_equal(found.rows, ROWS)
+
+
+def test_half_precision_is_widened() -> None:
+    half = ROWS.astype(np.float16)
+    found, _ = encoder()[0].encode(ImageTokens(half, "x"), AnswerOptions(), anything)
+    assert np.array_equal(found.rows, half.astype(np.float32))
+
+
+def with_value(value: float, dtype: Any = np.float32) -> Any:
+    rows = ROWS.astype(dtype)
+    rows[3, 5] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (with_value(np.nan), "not finite"),
+        (with_value(-np.inf), "not finite"),
+        (with_value(1e300, np.float64), "not finite"),
+        (ROWS.astype(np.int32), "type int32"),
+        (ROWS.astype(bool), "type bool"),
+        (ROWS.astype(np.complex64), "type complex64"),
+        (ROWS.astype(object), "type object"),
+        (ROWS[:0], r"shape \[0, 32\]"),
+        (ROWS[0], r"shape \[32\]"),
+        (ROWS[None], r"shape \[1, 6, 32\]"),
+        (ROWS[:, :31], r"shape \[6, 31\]"),
+        (ROWS.tolist(), "a list"),
+        (None, "a NoneType"),
+    ],
+)
+def test_image_tokens_that_are_none_are_refused(rows: Any, message: str) -> None:
+    asked: list[int] = []
+    with pytest.raises(ImageInputError, match=f"image tokens .*{message}"):
+        encoder()[0].encode(
+            ImageTokens(rows, "x"), AnswerOptions(), lambda tokens: asked.append(len(tokens.rows))
+        )
+    assert asked == []
+
+
+def test_image_tokens_without_a_digest_are_refused() -> None:
+    with pytest.raises(ImageInputError, match="the digest is a text"):
+        encoder()[0].encode(ImageTokens(ROWS, None), AnswerOptions(), anything)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (3, 4000)])

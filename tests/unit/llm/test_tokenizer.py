@@ -3,6 +3,7 @@ import random
 from pathlib import Path
 
 import pytest
+from tiny.alarms import check_handlers_pass
 from tiny.fakes import new_tokenizer
 from tiny.places import ROOT
 from tiny.tokenizer import SPECIAL
@@ -68,6 +69,17 @@ def test_size_counts_added_tokens(tokenizer: Tokenizer) -> None:
     assert tokenizer.size == tokenizer.special_id("</think>") + 1  # type: ignore[operator]
 
 
+def test_a_token_of_other_characters_stands_for_its_own_text(tmp_path: Path) -> None:
+    """As in the reference, where no byte stands for a character of it: '漢' is no byte's."""
+    new_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    number = max(content["model"]["vocab"].values()) + 50
+    content["model"]["vocab"]["a 漢"] = number
+    path.write_text(json.dumps(content))
+    assert Tokenizer(path).decode([number]) == "a 漢"
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     new_tokenizer(tmp_path)
@@ -114,3 +126,7 @@ def test_the_start_of_a_text_lacks_but_its_end(tokenizer: Tokenizer) -> None:
     text = "There is a red ball on the table, and a cat"
     assert tokenizer.decode(tokenizer.encode_start(text)) == text.removesuffix(" a cat")
     assert tokenizer.encode_start("") == tokenizer.encode_start("ball") == []
+
+
+def test_what_a_handler_raises_while_a_tokenizer_is_opened_comes_as_it_is() -> None:
+    check_handlers_pass(lambda: Tokenizer(SMOLLM), after_s=0.03)

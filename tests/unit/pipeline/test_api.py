@@ -49,6 +49,14 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Opened:
     return stub
 
 
+@pytest.mark.parametrize("model", [5, b"mini", ["mini"]])
+def test_what_is_no_bundle_is_refused(model: Any) -> None:
+    with pytest.raises(OptionError, match="model="):
+        edge_et.answer("a.png", "Which?", model)
+    with pytest.raises(OptionError, match="name_or_path="):
+        edge_et.load(model)
+
+
 @pytest.mark.parametrize("model", [None, "a name", Path("a/folder")])
 def test_every_option_of_an_answer_is_passed_on(
     monkeypatch: pytest.MonkeyPatch, model: Any

@@ -120,6 +120,51 @@ def test_a_question_that_might_not_fit_is_refused_before_it_is_evaluated(tmp_pat
     assert parts.pipeline.answer(IMAGE, "A?").text == "red"
 
 
+@pytest.mark.parametrize(
+    ("question", "options", "helps"),
+    [
+        ("why? " * 200, {}, ("shorten the question",)),
+        ("A?", {"max_thinking_tokens": 480}, ("lower the token budgets",)),
+        (
+            "why? " * 30,
+            {"max_answer_tokens": 300},
+            ("shorten the question", "lower the token budgets"),
+        ),
+        (
+            "why? " * 200,
+            {"max_thinking_tokens": 480},
+            ("shorten the question and lower the token budgets",),
+        ),
+    ],
+)
+def test_what_would_help_is_told(
+    tmp_path: Path, question: str, options: dict[str, Any], helps: tuple[str, ...]
+) -> None:
+    parts = Parts(tmp_path, *TURNS)
+    with pytest.raises(PromptTooLongError) as caught:
+        parts.pipeline.answer(IMAGE, question, **options)
+    assert caught.value.helps == helps
+    assert ", or ".join(helps) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer_tokens", "helps"),
+    [
+        ("why? " * 200, 1, ("shorten the question",)),
+        ("A?", 490, ("lower the token budgets",)),
+        ("why? " * 30, 400, ("shorten the question", "lower the token budgets")),
+    ],
+)
+def test_what_would_help_a_direct_answer_is_told(
+    tmp_path: Path, question: str, answer_tokens: int, helps: tuple[str, ...]
+) -> None:
+    with pytest.raises(PromptTooLongError) as caught:
+        Parts(tmp_path, *TURNS).pipeline.answer_directly(
+            IMAGE, question, max_answer_tokens=answer_tokens
+        )
+    assert caught.value.helps == helps
+
+
 def test_options_reach_the_stages(tmp_path: Path) -> None:
     parts = Parts(tmp_path, "one two three four", "five six seven", "eight nine ten")
     answer = parts.pipeline.answer(

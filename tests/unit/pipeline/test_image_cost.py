@@ -1,6 +1,8 @@
+import pytest
 from tiny.anyres import LLAVA
 from tiny.fakes import ForcedKVCache
 
+from edge_et.errors import OptionError
 from edge_et.image import plan_image
 from edge_et.pipeline import image_cost
 from edge_et.pipeline.image_cost import Calibration
@@ -36,3 +38,9 @@ def test_every_budget_makes_it_cheaper() -> None:
 
     assert seconds() > seconds(max_tiles=5) > seconds(max_tiles=1)
     assert seconds() > seconds(pooling=2)
+
+
+def test_a_calibration_that_is_none_is_refused() -> None:
+    for calibration in ("x", 5, (1.0, 64, 1.0)):
+        with pytest.raises(OptionError, match=r"calibration=.*measure"):
+            image_cost(plan_image(LLAVA, (64, 48)), SHAPE, "f16", calibration)  # type: ignore[arg-type]

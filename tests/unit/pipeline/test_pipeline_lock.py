@@ -1,9 +1,11 @@
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from edge_et.errors import BusyError
+from edge_et.errors import BusyError, ClosedError, ForkedError
+from edge_et.pipeline import pipeline_lock
 from edge_et.pipeline.pipeline_lock import PipelineLock
 
 PATIENCE_S = 20.0
@@ -15,16 +17,27 @@ def elsewhere(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_the_own_thread_gets_an_error_and_keeps_its_turn() -> None:
+def steps(lock: PipelineLock, count: int = 3) -> Iterator[int]:
+    with lock.access() as access:
+        yield from access.lend_events(number for number in range(count))
+
+
+def is_free(lock: PipelineLock) -> bool:
+    entered: list[bool] = []
+
+    def work() -> None:
+        with lock.access():
+            entered.append(True)
+
+    elsewhere(work).join(PATIENCE_S)
+    return entered == [True]
+
+
+def test_a_call_inside_a_call_is_an_error_and_no_deadlock() -> None:
     lock = PipelineLock()
-    with lock:
-        assert lock.is_own()
-        with pytest.raises(BusyError), lock:
-            pass
-        assert lock.is_own()
-    assert not lock.is_own()
-    with lock:
-        assert lock.is_own()
+    with lock.access(), pytest.raises(BusyError), lock.access():
+        pass
+    assert is_free(lock)
 
 
 def test_another_thread_waits_for_its_turn() -> None:
@@ -33,12 +46,11 @@ def test_another_thread_waits_for_its_turn() -> None:
     coming = threading.Event()
 
     def work() -> None:
-        assert not lock.is_own()
         coming.set()
-        with lock:
+        with lock.access():
             order.append("second")
 
-    with lock:
+    with lock.access():
         thread = elsewhere(work)
         assert coming.wait(PATIENCE_S)
         thread.join(0.05)  # no time is measured: it would come in by then if it did not wait
@@ -47,62 +59,159 @@ def test_another_thread_waits_for_its_turn() -> None:
     assert order == ["first", "second"]
 
 
-def test_an_error_inside_gives_the_turn_back() -> None:
+def test_an_error_inside_gives_the_pipeline_back() -> None:
     lock = PipelineLock()
-    with pytest.raises(ValueError, match="inside"), lock:
+    with pytest.raises(ValueError, match="inside"), lock.access():
         raise ValueError("inside")
-    done: list[bool] = []
+    assert is_free(lock)
+
+
+def test_the_only_thread_is_not_left_waiting_for_its_own_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    lock = PipelineLock()
+    stream = steps(lock)
+    next(stream)
+    with pytest.raises(BusyError), lock.access():
+        pass
+    assert list(stream) == [1, 2]
+    assert is_free(lock)
+
+
+def test_a_thread_whose_stream_another_one_continues_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    lock = PipelineLock()
+    stream = steps(lock)
+    order: list[object] = [next(stream)]
 
     def work() -> None:
-        with lock:
-            done.append(True)
+        order.extend(stream)
 
-    elsewhere(work).join(PATIENCE_S)
-    assert done == [True]
+    threading.Timer(0.05, work).start()
+    with lock.access():
+        order.append("next call")
+    assert order == [0, 1, 2, "next call"]
 
 
-def test_another_thread_may_give_the_turn_back() -> None:
+@pytest.mark.parametrize("constant", ["_OWN_PATIENCE_S", "_PATIENCE_S"])
+def test_a_stream_that_nobody_continues_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, constant: str
+) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    monkeypatch.setattr(pipeline_lock, constant, 0.05)
     lock = PipelineLock()
-    lock.__enter__()
-    elsewhere(lambda: lock.__exit__(None, None, None)).join(PATIENCE_S)
-    assert not lock.is_own()
-    with lock:
-        assert lock.is_own()
+    stream = steps(lock)
+    if constant == "_PATIENCE_S":
+        elsewhere(lambda: next(stream)).join(PATIENCE_S)
+    else:
+        next(stream)
+    with pytest.raises(BusyError), lock.access():
+        pass
+    stream.close()  # type: ignore[attr-defined]
+    assert is_free(lock)
 
 
-def test_what_has_the_turn_goes_on_in_it_and_leaves_it_taken() -> None:
+def test_any_thread_may_end_a_stream() -> None:
     lock = PipelineLock()
-    with lock:
-        with lock.or_own():
-            assert lock.is_own()
-        assert lock.is_own()
-    assert not lock.is_own()
+    stream = steps(lock)
+    next(stream)
+    elsewhere(stream.close).join(PATIENCE_S)  # type: ignore[attr-defined]
+    assert is_free(lock)
 
 
-def test_what_has_no_turn_takes_one() -> None:
+def test_closing_frees_once_and_lets_nobody_in() -> None:
     lock = PipelineLock()
-    with lock.or_own():
-        assert lock.is_own()
-        with pytest.raises(BusyError), lock:
-            pass
-    assert not lock.is_own()
+    freed: list[str] = []
+    lock.close(lambda: freed.append("freed"))
+    lock.close(lambda: freed.append("freed"))
+    assert freed == ["freed"]
+    with pytest.raises(ClosedError, match="pipeline"), lock.access():
+        pass
 
 
-def test_what_has_no_turn_waits_for_another_thread() -> None:
+def test_closing_waits_for_the_step_of_another_thread_and_ends_its_stream() -> None:
     lock = PipelineLock()
-    entered, leave = threading.Event(), threading.Event()
-    order: list[str] = []
+    inside, leave = threading.Event(), threading.Event()
+    order: list[object] = []
+
+    def events() -> Iterator[str]:
+        yield "first"
+        inside.set()
+        leave.wait(PATIENCE_S)
+        order.append("step")
+        yield "second"
+        order.append("never")
 
     def work() -> None:
-        with lock:
-            entered.set()
-            leave.wait(PATIENCE_S)
-            order.append("first")
+        try:
+            with lock.access() as access:
+                for _ in access.lend_events(events()):  # type: ignore[arg-type]
+                    pass
+        except ClosedError:
+            order.append("closed")
 
     thread = elsewhere(work)
-    assert entered.wait(PATIENCE_S)
+    assert inside.wait(PATIENCE_S)
     threading.Timer(0.05, leave.set).start()
-    with lock.or_own():
-        order.append("second")
+    lock.close(lambda: order.append("freed"))
     thread.join(PATIENCE_S)
-    assert order == ["first", "second"]
+    assert order[0] == "step"
+    assert sorted(order[1:]) == ["closed", "freed"]  # type: ignore[type-var]
+
+
+def test_closing_ends_a_stream_between_two_events() -> None:
+    lock = PipelineLock()
+    stream = steps(lock)
+    next(stream)
+    freed: list[str] = []
+    lock.close(lambda: freed.append("freed"))
+    assert freed == ["freed"]
+    with pytest.raises(ClosedError):
+        next(stream)
+
+
+def test_whoever_waits_is_told_of_the_close() -> None:
+    lock = PipelineLock()
+    errors: list[Exception] = []
+    coming = threading.Event()
+
+    def work() -> None:
+        coming.set()
+        try:
+            with lock.access():
+                pass
+        except ClosedError as err:
+            errors.append(err)
+
+    stream = steps(lock)
+    next(stream)
+    thread = elsewhere(work)
+    assert coming.wait(PATIENCE_S)
+    lock.close(lambda: None)
+    thread.join(PATIENCE_S)
+    assert len(errors) == 1
+
+
+def test_a_signal_handler_closes_at_the_end_of_the_call() -> None:
+    lock = PipelineLock()
+    freed: list[str] = []
+    with lock.access():
+        lock.close(lambda: freed.append("freed"))
+        assert freed == []
+    assert freed == ["freed"]
+
+
+def test_a_forked_child_is_told_and_frees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = PipelineLock()
+    stream, left = steps(lock), steps(lock)
+    next(stream)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(ForkedError, match="forked"), lock.access():
+        pass
+    with pytest.raises(ForkedError):
+        next(stream)
+    left.close()  # type: ignore[attr-defined]
+    freed: list[str] = []
+    lock.close(lambda: freed.append("freed"))
+    assert freed == []

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model, new_tokenizer
 from tiny.thoughts import HINT, THOUGHTS
 
@@ -63,9 +64,12 @@ def test_a_hint_is_what_is_written(tokenizer: Tokenizer) -> None:
     assert hint.usage.generated_tokens == len(tokenizer.encode(" the ball\n"))
 
 
-def test_a_reasoner_does_not_think_about_a_hint(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("thoughts", [THOUGHTS, replace(THOUGHTS, start_suffix="\n")])
+def test_a_reasoner_does_not_think_about_a_hint(
+    tokenizer: Tokenizer, thoughts: ThoughtSpec
+) -> None:
     context = ForcedKVCache(tokenizer, "<think>the ball<|im_end|>", endless=True)
-    hint = ask(context, tokenizer, THOUGHTS)
+    hint = ask(context, tokenizer, thoughts)
     assert context.prompts[0].endswith("assistant\n<think>\n\n</think>\n\n")
     assert "think" not in hint.text
 

@@ -143,6 +143,22 @@ def test_a_thought_that_ends_by_itself(tokenizer: Tokenizer) -> None:
     assert context.prompts[2].endswith(f"</think>\n\n{MARKER}")
 
 
+@pytest.mark.parametrize(
+    ("marked", "opening"), [(True, "<think>\n"), (False, "<think>\n\n</think>\n\n")]
+)
+def test_a_thought_that_the_prompt_opens_is_open_or_closed_at_once(
+    tokenizer: Tokenizer, marked: bool, opening: str
+) -> None:
+    written = ["It is red.</think>", "Answer:"] if marked else ["It is red.\nAnswer:"]
+    context = ForcedKVCache(tokenizer, *written, " red<|im_end|>")
+    chat_model = new_chat_model(tokenizer, context)
+    thinking = how(replace(THOUGHTS, start_suffix="\n"), marked)
+    prompt = thinking_prompt(chat_model, thinking, "Which?", "A ball.", None)
+    _, thought = collect(think(chat_model, prompt, thinking, Deadline()))
+    assert context.prompts[0].endswith(f"<|im_start|>assistant\n{opening}")
+    assert (thought.reasoning, thought.answer) == ("It is red.", "red")
+
+
 def test_prose_behind_a_thought_is_reasoning(tokenizer: Tokenizer) -> None:
     thought, _ = run_marked(tokenizer, "Is it?</think>", "It is. Answer:", " red<|im_end|>")
     assert thought.reasoning == "Is it?\nIt is."

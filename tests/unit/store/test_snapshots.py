@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiny.alarms import check_handlers_pass
 
 from edge_et.store import Snapshots, SnapshotStore
 from edge_et.store.files import PARTIAL_PREFIX
@@ -306,3 +307,10 @@ def test_a_slow_disk_keeps_fewer(tmp_path: Path) -> None:
     store.go_on.set()
     snapshots.close()
     assert [holds(store, number) for number in range(3)] == [True, False, False]
+
+
+def test_what_a_handler_raises_while_an_entry_is_read_comes_as_it_is(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path, 10**9)
+    store.write(key_of(1), np.zeros(20_000_000, np.uint8))
+    check_handlers_pass(lambda: store.read(key_of(1)), after_s=0.03)
+    assert store.read(key_of(1)) is not None

@@ -1,5 +1,6 @@
 """`edge-et build`: from checkpoints in folders and on a stand-in hub to bundles that answer."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -28,10 +30,13 @@ from transformers import (
 )
 
 import edge_et
-from edge_et.bundle import Manifest, load_bundle
+from edge_et.bundle import Manifest, ThinkSpec, load_bundle, save_manifest
 from edge_et.errors import OptionError
 from edge_et.export.building.build_bundle import Built, build_bundle
 from edge_et.export.building.build_files import BuildOptions
+from edge_et.export.building.evaluation_prompts import check_reasoner_tokens
+from edge_et.export.building.stage_specs import StageModel, plan_stages
+from edge_et.export.chat.llm_chat_format import read_llm_chat_format
 from edge_et.export.errors import (
     AssemblyError,
     CheckpointError,
@@ -42,6 +47,8 @@ from edge_et.export.errors import (
     UnreadableCheckpointError,
     UnsupportedModelError,
 )
+from edge_et.llm import Tokenizer
+from edge_et.results import Answer, ReasoningToken
 
 PERCEIVER = GOLDEN / "llava_qwen3_tiny"
 SO400M = "google/siglip-so400m-patch14-384"
@@ -147,6 +154,62 @@ def test_the_bundle_answers(pair: Built) -> None:
     assert answer.usage["extract"].generated_tokens == 6
     assert answer.text
     assert answer.usage["vision"].evaluated_tokens > 729
+
+
+def test_a_reasoner_whose_template_opens_the_thought(
+    pair: Built, reasoner: Path, tmp_path: Path
+) -> None:
+    """Its thoughts are closed and told as reasoning, and left out where nobody wants them."""
+    checkpoint = Path(shutil.copytree(reasoner, tmp_path / "checkpoint"))
+    (checkpoint / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content"
+        " + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+    )
+    planned = plan_reasoner(checkpoint)
+    thoughts = planned.thoughts
+    assert thoughts is not None
+    assert (thoughts.start + thoughts.start_suffix, thoughts.default) == ("<think>\n", True)
+    bundle = Path(shutil.copytree(pair.path, tmp_path / "bundle"))
+    save_manifest(msgspec.structs.replace(manifest_of(bundle), think=planned), bundle)
+    with edge_et.load(bundle, threads=2) as pipe:
+        image = pipe.encode_image(golden_image("tiny"), max_tiles=1)
+        *events, answer = pipe.stream(image, "What is this?", **FEW)
+        assert isinstance(answer, Answer)
+        assert answer.reasoning
+        assert answer.text
+        assert answer.finish_reasons["think"] == "length"
+        told = "".join(event.text for event in events if isinstance(event, ReasoningToken))
+        assert told.strip() == answer.reasoning
+        thought = read_by_reasoner(pipe)
+        assert "assistant\n<think>\n" in thought
+        assert thought.count("<think>") == thought.count("</think>") == 1
+        silent = pipe.answer(image, "What is this?", thinking=False, **FEW)
+        assert silent.text
+        assert "assistant\n<think>\n\n</think>\n\n" in read_by_reasoner(pipe)
+
+
+def plan_reasoner(checkpoint: Path) -> ThinkSpec:
+    """Return stage 2 as a build plans it, after its check of the prompts' tokens."""
+    found = read_llm_chat_format(checkpoint)
+    assert found.chat.assistant_start_suffix == ""
+    model = StageModel(
+        chat=found.chat,
+        tokenizer=Tokenizer(checkpoint / "tokenizer.json"),
+        parameters=1000,
+        longest=8192,
+        thoughts=found.thoughts,
+    )
+    perceiver = dataclasses.replace(model, image_prefix="{image}")
+    think = plan_stages(perceiver, model, 800, None).think
+    assert check_reasoner_tokens(checkpoint, model, think).error == 0
+    return think
+
+
+def read_by_reasoner(pipe: edge_et.ExtractThink) -> str:
+    model = pipe._models.thinking_model
+    held = model.kv_cache._cached  # type: ignore[attr-defined]
+    return model.tokenizer.decode([at if isinstance(at, int) else at[1] for at in held])
 
 
 def test_float_models_give_the_references_image_tokens(tmp_path: Path) -> None:
@@ -363,4 +426,4 @@ def test_a_full_disk_is_told_before_weights_are_fetched(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10, 5, 1000))
-    refused(DiskSpaceError, "has 0.00 GB free", tmp_path / "made" / "out", PERCEIVER)
+    refused(DiskSpaceError, "has 0.0 MB free", tmp_path / "made" / "out", PERCEIVER)

@@ -1,6 +1,8 @@
 """Chat formats out of chat templates, and the prompts of both stages."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from edge_et.bundle import ChatSpec
 from edge_et.export.chat.llm_chat_format import ThoughtTokens, read_llm_chat_format
+from edge_et.export.chat.prompt_tokens import QUESTIONS, llm_prompts_that_differ
 from edge_et.export.chat.vlm_chat_format import load_tokenizer
 from edge_et.export.errors import UnsupportedModelError, VocabularyError
 from edge_et.llm import Plain, TokenSegment, Trusted, system_turn, to_segments, user_turn
@@ -19,6 +22,19 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content"
     " + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# As reasoners have it that always think: earlier thoughts are left out, a new one is opened.
+OPENING = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n'"
+    " + message.content.split('</think>')[-1].strip() + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+)
+SWITCHED = OPENING.replace(
+    "<think>\n'", "' + ('<think>\n' if enable_thinking | default(true) else '<think></think>')"
+)
+ADVISED = (
+    "{{ '<|im_start|>system\n' + ('/think' if enable_thinking | default(true) else '/no_think')"
+    " + '<|im_end|>\n' if messages[0].role != 'system' else '' }}" + OPENING
 )
 DEFAULT_SYSTEM = (
     "{% if messages[0].role != 'system' %}"
@@ -69,6 +85,58 @@ def test_the_runtime_writes_the_tokens_of_the_template(think: bool) -> None:
     (segment,) = to_segments(parts, RuntimeTokenizer(CHECKPOINT / "tokenizer.json"))
     assert isinstance(segment, TokenSegment)
     assert list(segment.ids) == expected
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
+
+
+@pytest.mark.parametrize(
+    ("template", "opening", "optional", "skip"),
+    [
+        (OPENING, "<think>\n", False, "<think>\n\n</think>\n\n"),
+        (OPENING.replace("<think>\n'", "<think>'"), "<think>", False, "<think>\n\n</think>\n\n"),
+        (SWITCHED, "<think>\n", True, "<think></think>"),
+        (ADVISED, "<think>\n", False, "<think>\n\n</think>\n\n"),
+    ],
+)
+def test_a_thought_that_the_template_opens_is_a_thought_and_no_part_of_the_turn(
+    checkpoint: Path, template: str, opening: str, optional: bool, skip: str
+) -> None:
+    (checkpoint / "chat_template.jinja").write_text(template)
+    found = read_llm_chat_format(checkpoint)
+    assert found.chat.assistant_start_suffix == ""
+    assert found.thoughts == ThoughtTokens(
+        start="<think>", end="</think>", skip=skip, opening=opening, optional=optional
+    )
+    for thinks in (True, False):
+        prompt = "Description: {extraction}\nQuestion: {question}"
+        assert not llm_prompts_that_differ(
+            checkpoint, found.chat, prompt, thoughts=found.thoughts, thinks=thinks
+        )
+
+
+def test_a_wrong_opening_is_noticed(checkpoint: Path) -> None:
+    (checkpoint / "chat_template.jinja").write_text(OPENING)
+    found = read_llm_chat_format(checkpoint)
+    assert found.thoughts is not None
+    other = replace(found.thoughts, opening="<think>")
+    for thinks in (True, False):
+        differing = llm_prompts_that_differ(
+            checkpoint, found.chat, "{question}", thoughts=other, thinks=thinks
+        )
+        assert differing == list(QUESTIONS)
+
+
+@pytest.mark.parametrize("lacking", ["<think>", "</think>"])
+def test_a_thought_that_is_opened_by_no_token_is_refused(checkpoint: Path, lacking: str) -> None:
+    (checkpoint / "chat_template.jinja").write_text(OPENING)
+    for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"):
+        path = checkpoint / name
+        path.write_text(path.read_text().replace(f'"{lacking}"', '"<other>"'))
+    with pytest.raises(UnsupportedModelError, match="opens a thought with <think>, but the token"):
+        read_llm_chat_format(checkpoint)
 
 
 def test_what_a_template_says_to_itself_becomes_the_system_turn(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tiny.vlm import LLAVA, ONEVISION, edit_config
 
 from edge_et.bundle import ChatSpec
+from edge_et.export.chat.llm_chat_format import ThoughtTokens
 from edge_et.export.chat.prompt_tokens import (
     QUESTIONS,
     llm_prompts_that_differ,
@@ -89,8 +90,9 @@ def test_prompts_that_differ_are_told(onevision: Path) -> None:
             vlm_prompts_that_differ(folder, found, "{image}" + PROMPT)
 
 
-@pytest.mark.parametrize("skip", [None, "<think>\n\n</think>\n\n"])
-def test_prompts_of_a_reasoner(skip: str | None) -> None:
+@pytest.mark.parametrize("thinks", [True, False])
+def test_prompts_of_a_reasoner(thinks: bool) -> None:
+    thoughts = ThoughtTokens(start="<think>", end="</think>", skip="<think>\n\n</think>\n\n")
     chat = ChatSpec(
         turn_start="<|im_start|>{role}\n",
         turn_end="<|im_end|>\n",
@@ -98,11 +100,13 @@ def test_prompts_of_a_reasoner(skip: str | None) -> None:
         stop_tokens=("<|im_end|>",),
     )
     prompt = "Description: {extraction}\nQuestion: {question}\nAnswer directly."
-    assert llm_prompts_that_differ(LLAVA, chat, prompt, skip=skip) == []
+    assert llm_prompts_that_differ(LLAVA, chat, prompt, thoughts=thoughts, thinks=thinks) == []
     spoken_to = msgspec.structs.replace(chat, system="Be brief.")
-    assert llm_prompts_that_differ(LLAVA, spoken_to, prompt, skip=skip) == []
+    assert llm_prompts_that_differ(LLAVA, spoken_to, prompt, thoughts=thoughts, thinks=thinks) == []
     other = msgspec.structs.replace(chat, turn_end="<|im_end|>")
-    assert llm_prompts_that_differ(LLAVA, other, prompt, skip=skip) == list(QUESTIONS)
+    assert llm_prompts_that_differ(LLAVA, other, prompt, thoughts=thoughts, thinks=thinks) == list(
+        QUESTIONS
+    )
 
 
 def test_a_normaliser_that_the_tokenizer_lacks_is_noticed(onevision: Path) -> None:

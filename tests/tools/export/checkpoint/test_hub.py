@@ -153,6 +153,24 @@ def test_a_file_that_is_not_what_the_hub_told_is_removed(hub: Hub) -> None:
     assert contents(fetch_checkpoint(found)) == FILES
 
 
+def test_a_mirror_need_not_tell_sizes(hub: Hub) -> None:
+    hub.tells_sizes = False
+    found = find_checkpoint("hf:owner/model")
+    assert {file.size_bytes for file in found.files} == {None}
+    assert found.weights_bytes == 0
+    assert contents(fetch_checkpoint(found)) == FILES
+
+
+def test_a_faster_protocol_whose_package_is_missing_is_not_used(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As HF_HUB_ENABLE_HF_TRANSFER asks for it."""
+    monkeypatch.setattr(constants, "HF_HUB_ENABLE_HF_TRANSFER", True)
+    monkeypatch.setitem(sys.modules, "hf_transfer", None)
+    assert contents(fetch_checkpoint(find_checkpoint("hf:owner/model"))) == FILES
+    assert constants.HF_HUB_ENABLE_HF_TRANSFER
+
+
 @pytest.mark.parametrize(
     "place",
     ["hf:", "hf:model", "hf:a/b/c", "hf:owner/mo del", "hf:../..", "hf:owner/a--b", "hf:o/m@",

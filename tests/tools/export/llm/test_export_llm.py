@@ -165,6 +165,14 @@ def refused(folder: Path, error: type[Exception], match: str, dtype: str = "F32"
         ({"num_hidden_layers": 1}, LeftoverTensorError, r"model\.layers\.1\."),
         ({"num_hidden_layers": 3}, MissingTensorError, r"model\.layers\.2\.input_layernorm"),
         ({"tie_word_embeddings": False}, MissingTensorError, r"lm_head\.weight"),
+        ({"max_position_embeddings": 10**10}, UnreadableCheckpointError, "max_position_embedd"),
+        ({"vocab_size": 10**12}, UnreadableCheckpointError, "vocab_size"),
+        ({"rms_norm_eps": 1e300}, UnreadableCheckpointError, "rms_norm_eps"),
+        (
+            {"rope_theta": None, "rope_parameters": {"rope_theta": 1e300}},
+            UnreadableCheckpointError,
+            "1e[+]30",
+        ),
         ({"intermediate_size": 90}, TensorShapeError, r"gate_proj.*\[96, 64\].*\[90, 64\]"),
     ],
 )
@@ -236,6 +244,7 @@ def test_a_stored_copy_of_a_tied_table_is_accepted(
         ("config.json", b"{", "config.json cannot be read as JSON"),
         ("config.json", b"[]", "list, not an object"),
         ("config.json", None, "config.json cannot be read"),
+        ("config.json", b"[" * 100_000, "config.json cannot be read as JSON"),
         ("tokenizer.json", b"\xff\xfe", "tokenizer.json cannot be read"),
     ],
 )
@@ -286,6 +295,8 @@ def test_an_index_that_lies_is_refused(
         (("model", "vocab"), {"a": 0, "b": 0}, "id 0 is both 'a' and 'b'"),
         (("model", "vocab"), {"a": 9999}, "id 9999, the embedding table 420 rows"),
         (("model", "vocab"), None, "damaged"),
+        (("model", "vocab"), {"a": 0, "a b": 1}, "'a b' holds a space"),
+        (("model", "vocab"), {"a": "0"}, "the id of 'a' is '0'"),
         (("added_tokens",), [{"id": 5}], "damaged"),
         (("added_tokens",), [{"id": 5, "content": "other"}], "id 5 is both"),
     ],

@@ -154,7 +154,12 @@ def test_what_may_pass_is_tried_again_ever_later(server: Server, passing: Reply)
     assert waits == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("reply", [(500, {}, b""), (200, {}, b"{"), completion("  ")])
+DEEP = b'{"x":' + b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "reply", [(500, {}, b""), (200, {}, b"{"), (200, {}, DEEP), completion("  ")]
+)
 def test_a_row_that_always_fails_is_given_up(server: Server, reply: Reply):
     server.reply = lambda body: reply
     with pytest.raises(RowError, match="failed 5 times"):

@@ -58,9 +58,10 @@ def test_a_stopped_exam_goes_on_without_asking_twice(tmp_path: Path):
 
 def test_damaged_results_are_named(tmp_path: Path):
     path = tmp_path / "results.jsonl"
-    path.write_text('{"no": "trial"}\n')
-    with pytest.raises(TuningError, match=r"results\.jsonl:1 is no result"):
-        read_trials([path])
+    for line in ('{"no": "trial"}\n', '{"x": ' + "[" * 100_000):
+        path.write_text(line)
+        with pytest.raises(TuningError, match=r"results\.jsonl:1 is no result"):
+            read_trials([path])
     with pytest.raises(TuningError, match="cannot be read"):
         read_trials([tmp_path / "missing.jsonl"])
 
