@@ -364,7 +364,6 @@ class CacheFolderError(EdgeETError):
     """The user has no folder for caches; `edge_et.load` does without."""
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
         super().__init__(f"no folder for caches: {reason}; set XDG_CACHE_HOME to an absolute path")
 
 

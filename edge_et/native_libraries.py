@@ -1,7 +1,8 @@
-"""Native libraries, imported with what they read from the environment in place.
+"""Native libraries, imported with what they look for in their environment in place.
 
-In: the name of a module of ONNX Runtime or llama.cpp. Out: the module. A variable that the user has
-set is left alone. What was loaded before us has read the environment already: that is logged.
+In: the name of a module of ONNX Runtime, llama.cpp or OpenVINO. Out: the module. A variable that
+the user has set is left alone. What was loaded before us has read its variables already: that is
+logged.
 """
 
 import ctypes
@@ -27,6 +28,8 @@ the very thread from running that is waited for."""
 _SPINS = "10000"  # fewer cost time where nothing else runs, more where something does
 _DECIDES_SPINNING = (SPIN_COUNT, "OMP_WAIT_POLICY")  # the first goes before the second
 
+_OPENVINO = ("openvino", "openvino_genai", "openvino_tokenizers")
+
 _MAPS = Path("/proc/self/maps")
 _MAPS_FIELDS = 6  # of a line about a file; the first are its addresses, the last is its path
 
@@ -37,7 +40,7 @@ _checked = False  # whether it was looked which libgomp llama.cpp has
 
 
 def import_library(name: str) -> Any:
-    """Import a module of onnxruntime or llama_cpp; nothing of ours imports them in another way.
+    """Import a module; nothing of ours imports those libraries in another way.
 
     Args:
         name: of the module.
@@ -51,6 +54,10 @@ def import_library(name: str) -> Any:
     elif package == "llama_cpp":
         with _lock, _short_spinning():
             return importlib.import_module(name)
+    elif package in _OPENVINO:
+        # Its import is reported to its maker, and leaves an id in the home folder. It goes without
+        # where the package that does it cannot be imported; there is no variable.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return importlib.import_module(name)
 
 

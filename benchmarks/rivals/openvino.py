@@ -10,8 +10,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import openvino
-import openvino_genai
 
 from edge_et.benchmarks.document import Tokens
 from edge_et.benchmarks.rivals.conversation import Conversation, Prompt, text_tokens
@@ -22,6 +20,11 @@ from edge_et.bundle import Bundle
 from edge_et.errors import BenchError
 from edge_et.image import load_image
 from edge_et.llm import Tokenizer
+from edge_et.native_libraries import import_library
+
+openvino = import_library("openvino")
+openvino_genai = import_library("openvino_genai")
+_StreamerBase: Any = openvino_genai.StreamerBase
 
 _AS_IT_IS = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 """Chat template for messages that hold the markup of their turns."""
@@ -148,7 +151,7 @@ class OpenVino:
         return result, clock.times
 
 
-class _Clock(openvino_genai.StreamerBase):  # type: ignore[misc]  # may be absent
+class _Clock(_StreamerBase):  # type: ignore[misc]  # may be absent
     """Hears when each token comes."""
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ from edge_et.benchmarks.synthetic.shapes import SHAPES, BundleShape, LlmShape
 from edge_et.benchmarks.synthetic.synthetic_tokenizer import SPECIAL, new_tokenizer, write_tokenizer
 from edge_et.bundle import load_bundle
 from edge_et.errors import BenchError, EdgeETError
+from edge_et.native_libraries import import_library
 from edge_et.store import partial_folder
 
 _WORD = re.compile("Ġ[a-z]{4}")
@@ -91,6 +92,8 @@ def convert(folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     import msgspec
+
+    import_library("openvino")  # before optimum does
     from optimum.intel import OVModelForVisualCausalLM, OVWeightQuantizationConfig
 
     shape = shape_of(folder)
@@ -206,11 +209,11 @@ def _text_config(shape: BundleShape, ids: dict[str, int]) -> Any:
 
 
 def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
-    import openvino
-    from openvino_tokenizers import convert_tokenizer
-
+    openvino = import_library("openvino")
     tokenizer.save_pretrained(folder)
-    models = convert_tokenizer(tokenizer, with_detokenizer=True)
+    models = import_library("openvino_tokenizers").convert_tokenizer(
+        tokenizer, with_detokenizer=True
+    )
     for name, model in zip(("tokenizer", "detokenizer"), models, strict=True):
         openvino.save_model(model, folder / f"openvino_{name}.xml")
 

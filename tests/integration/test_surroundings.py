@@ -42,16 +42,17 @@ def watched(
     process.end()
 
 
-def test_an_answer_leaves_nothing_at_home(watched: Watched) -> None:
+def test_an_answer_leaves_no_file(watched: Watched) -> None:
     assert int(watched.output()) > 0
-    assert watched.kept_at_home() == []
+    assert watched.kept("home", "work", "tmp") == []
 
 
 def test_what_a_process_does_is_seen(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     code = f"""
 import os, pathlib, socket
-socket.socket(socket.AF_INET).close()
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+    other.connect(("127.0.0.1", 53))  # sends nothing
 socket.socket(socket.AF_INET6).close()
 socket.socket(socket.AF_UNIX).close()
 pathlib.Path("inside").write_text("")
@@ -65,10 +66,11 @@ pathlib.Path.home().joinpath("kept").touch()
     process = Watched(code, tmp_path / "watched")
     process.live(0)
     process.end()
-    assert process.kept_at_home() == ["kept"]
+    assert process.kept("home", "work", "tmp") == ["home/kept", "work/inside"]
     if not process.is_traced:
         pytest.skip(NO_STRACE)
     assert len(process.sockets()) == 2
+    assert len(process.connections()) == 1
     made, written, moved = process.written_outside()
     assert "mkdir" in made
     assert "O_CREAT" in written
@@ -121,6 +123,6 @@ def test_an_answer_asks_for_no_network_and_writes_nothing(watched: Watched, seco
     if not watched.is_traced:
         pytest.skip(NO_STRACE)
     watched.live(seconds)
-    assert watched.kept_at_home() == []
+    assert watched.kept("home", "work", "tmp") == []
     assert watched.sockets() == []
     assert watched.written_outside() == []

@@ -42,23 +42,23 @@ def strace_works() -> bool:
 class Watched:
     """A Python process that runs some code and then waits.
 
-    Its home is the folder `home` in a folder of its own, and nothing outside that is to be written.
+    It has a folder of its own, with its home, where it works, and where it puts temporary files.
     """
 
     def __init__(self, code: str, folder: Path, **environment: str) -> None:
-        self.folder, self.home = folder, folder / "home"
-        self._work, self._trace = folder / "work", folder / "trace"
-        self.home.mkdir(parents=True)
-        self._work.mkdir()
+        self._folder, self._trace = folder, folder / "trace"
+        home, self._work, temporary = (folder / name for name in ("home", "work", "tmp"))
+        for made in (home, self._work, temporary):
+            made.mkdir(parents=True)
         command = [sys.executable, "-c", f"{code}\n{_WAIT}"]
         self.is_traced = strace_works()
         if self.is_traced:
-            calls = f"trace=socket,{_OPENS},{_MAKES}"
+            calls = f"trace=socket,connect,{_OPENS},{_MAKES}"
             command = ["strace", "-fyqq", "-o", str(self._trace), "-e", calls, *command]
         self._process = subprocess.Popen(
             command,
             cwd=self._work,
-            env=bare_environment(self.home, TMPDIR=str(self._work), **environment),
+            env=bare_environment(home, TMPDIR=str(temporary), **environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -85,20 +85,26 @@ class Watched:
         self._process.communicate()
         assert self._process.returncode == 0
 
-    def kept_at_home(self) -> list[str]:
-        """Return what lies in its home folder."""
-        return sorted(str(path.relative_to(self.home)) for path in self.home.rglob("*"))
+    def kept(self, *folders: str) -> list[str]:
+        """Return the files in some of its folders: ``home``, ``work`` or ``tmp``."""
+        paths = (path for name in folders for path in (self._folder / name).rglob("*"))
+        return sorted(str(path.relative_to(self._folder)) for path in paths if path.is_file())
 
     def sockets(self) -> list[str]:
         """Return the calls that asked for the network."""
         return [call for call in self._calls() if re.search(r"\bsocket\(AF_INET6?\b", call)]
+
+    def connections(self) -> list[str]:
+        """Return the calls that connected to another machine, such as that which knows names."""
+        return [call for call in self._calls() if re.search(r"\bconnect\(.*\bAF_INET6?\b", call)]
 
     def written_outside(self) -> list[str]:
         """Return the calls that wrote or made a file elsewhere."""
         return [call for call in self._calls() if any(map(self._is_outside, _written(call)))]
 
     def _is_outside(self, path: str) -> bool:
-        return not (self._work / path).is_relative_to(self.folder) and path != "/dev/null"
+        whole = self._work / path
+        return not whole.is_relative_to(self._folder) and not whole.is_relative_to("/dev")
 
     def _calls(self) -> list[str]:
         return self._trace.read_text(errors="replace").splitlines()
@@ -107,7 +113,7 @@ class Watched:
 def _written(call: str) -> list[str]:
     """Return the paths that a call writes or makes; those without a folder are where it works."""
     name = re.match(r"\d+ +(\w+)\(", call)  # the second half of an interrupted call has none
-    if name is None or name[1] == "socket" or " = -1 " in call:
+    if name is None or name[1] in ("socket", "connect") or " = -1 " in call:
         return []
     if name[1].startswith("open") and not re.search(r"\bO_(WRONLY|RDWR|CREAT)\b", call):
         return []

@@ -1,3 +1,4 @@
+import importlib
 import logging
 import os
 import re
@@ -103,3 +104,13 @@ def test_who_wants_telemetry_has_it(
     assert import_library("onnxruntime") is imported
     assert os.environ[TELEMETRY] == "0"
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("name", ["openvino", "openvino_genai", "openvino_tokenizers"])
+def test_openvino_finds_nobody_to_report_to(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", types.ModuleType("openvino_telemetry"))
+    del sys.modules["openvino_telemetry"]
+    import_library(name)
+    with pytest.raises(ImportError):
+        importlib.import_module("openvino_telemetry")
