@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 from edge_et.errors import ImageError, TuningError
 from edge_et.image import load_image
 
-_SUFFIXES = (".bmp", ".gif", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+_SUFFIXES = (".bmp", ".gif", ".heic", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 _LABEL = re.compile(r"[^\W_][\w '.&+/-]{0,39}")
 _HELD_OUT = 5
 _LONGEST_SIDE = 640

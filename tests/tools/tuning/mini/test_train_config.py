@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import sys
 import tarfile
 import urllib.request
 from pathlib import Path
@@ -251,6 +252,16 @@ def test_own_pictures_are_split_and_broken_ones_named(own: Path):
     assert [path.name for path, _ in read.broken] == ["broken.jpg"]
     again = read_own_pictures(own)
     assert {p.path for p in again.held_out} == held_out
+
+
+def test_photographs_of_a_phone_are_not_passed_over_in_silence(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (own / "washer" / "photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(12))
+    ((path, reason),) = read_own_pictures(own).broken
+    assert path.name == "photo.HEIC"
+    assert "edge-et[heic]" in reason
 
 
 def test_own_labels_must_be_a_few_plain_words(own: Path):
