@@ -13,6 +13,7 @@ from tiny.tower import write_tower
 from edge_et.bundle import VisionSpec, read_manifest
 from edge_et.errors import ClosedError, ModelFileError, VisionRunError
 from edge_et.image import VisionTower
+from edge_et.native_handle import NativeHandle
 
 PIXELS = np.random.default_rng(0).normal(0, 1, (2, 3, 32, 32)).astype(np.float32)
 
@@ -34,14 +35,15 @@ def test_tiles_go_through_one_by_one(tiny_bundle: Path, spec: VisionSpec) -> Non
     """As they do not see each other, neither memory nor rounding depends on how many there are."""
     tower = VisionTower(tiny_bundle / "vision.onnx", spec, 1)
     shapes: list[Any] = []
-    run = tower._session.run
+    with tower._session as session:
+        run = session.run
 
     class Watched:
         def run(self, names: Any, inputs: Any, options: Any) -> Any:
             shapes.append(inputs["pixel_values"].shape)
             return run(names, inputs, options)
 
-    tower._session = Watched()
+    tower._session = NativeHandle("vision tower", Watched)
     tower.encode(iter(PIXELS))
     assert shapes == [(1, 3, 32, 32)] * 2
 

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from tiny.bundle import build_bundle
 from tiny.places import EXAMPLES
+from tiny.tower import write_tower
 
 import edge_et
-from edge_et.bundle import read_manifest, save_manifest
+from edge_et.bundle import file_ref, read_manifest, save_manifest
 from edge_et.errors import ModelFileError
 from edge_et.image import ImageTokens
 from edge_et.llm import (
@@ -166,11 +167,13 @@ def test_what_was_begun_and_given_up_is_kept(tiny_bundle: Path, tmp_path: Path) 
 def test_a_tower_that_cannot_be_opened_is_told_when_it_is_needed(tmp_path: Path) -> None:
     manifest = build_bundle(tmp_path / "bundle")
     ask(tmp_path / "cache", QUESTION, model=tmp_path / "bundle")
-    vision = msgspec.structs.replace(manifest.vision, graph=manifest.perceiver.weights)
+    other = tmp_path / "bundle" / "other.onnx"
+    write_tower(other, width=16)
+    vision = msgspec.structs.replace(manifest.vision, graph=file_ref(other))
     save_manifest(msgspec.structs.replace(manifest, vision=vision), tmp_path / "bundle")
     with edge_et.load(tmp_path / "bundle", threads=1, cache_dir=tmp_path / "cache") as pipe:
         for _ in range(2):
-            with pytest.raises(ModelFileError, match=r"perceiver\.gguf"):
+            with pytest.raises(ModelFileError, match=r"other\.onnx"):
                 pipe.answer(DEMO, QUESTION)
         assert pipe.rethink(QUESTION, "A cat.").usage["think"].evaluated_tokens > 0
 
