@@ -15,8 +15,8 @@ try:
 except ImportError:  # Windows, where what a killed process left stays
     flock = None  # type: ignore[assignment]
 
-PARTIAL_PREFIX = ".partial-"
-"""How the folders begin that a killed process leaves behind."""
+PARTIAL_PREFIX = ".edge-et-partial-"
+"""How the folders begin that a killed process leaves behind, and a later one removes."""
 
 _UNCLAIMED_S = 2.0  # a folder is this old before it is taken for one that nobody has claimed
 

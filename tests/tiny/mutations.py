@@ -58,7 +58,7 @@ class Mutations:
             return f"refused {type(err).__name__}" if lines == 1 else f"wrong: {lines} lines"
         except Exception:
             return f"wrong: {' '.join(traceback.format_exc().splitlines()[-3:])}"
-        left = [path.name for path in self._folder.rglob(".partial-*")]
+        left = [path.name for path in self._folder.rglob(".edge-et-partial-*")]
         return f"wrong: {left} left" if left else "answered"
 
     def _damaged(self) -> Path:

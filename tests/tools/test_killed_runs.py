@@ -129,11 +129,11 @@ def test_snapshots(tiny_bundle: Path, tmp_path: Path) -> None:
             path.unlink()
 
     kill_and_finish(code, tiny_bundle, pictures, cache, seed=3, check=check)
-    for path in (cache / "snapshots").glob(".partial-*"):
+    for path in (cache / "snapshots").glob(".edge-et-partial-*"):
         os.utime(path, (0, 0))  # as it will be in an hour
     next((cache / "snapshots").glob("*.snapshot")).unlink()
     assert answers(cache_dir=cache) == expected
-    assert list((cache / "snapshots").glob(".partial-*")) == []
+    assert list((cache / "snapshots").glob(".edge-et-partial-*")) == []
 
 
 def test_downloads(tmp_path: Path) -> None:
