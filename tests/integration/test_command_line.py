@@ -213,7 +213,9 @@ def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):
     document = json.loads(whole.stdout)
     assert document["verified"] is True
     assert document["manifest"]["format_version"] == 3
-    assert "perceiver.weights" in run("info", tiny_bundle).stdout
+    assert "perceiver.weights" in run("info", tiny_bundle, "--verify").stdout
+    quick = json.loads(run("info", tiny_bundle, "--no-verify", "--json").stdout)
+    assert quick == document | {"verified": False}
 
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny_bundle, damaged)
