@@ -1,22 +1,27 @@
-"""Forked children: whether this process is one, and where it may compute.
+"""Threads for native work that this thread cannot do: forked children, and signals.
 
-A child has the memory of its parent, and of its threads the forking one alone. libgomp keeps the
-threads of a parallel region with the thread that began it: in the child the forking thread waits
-for ever for threads that are gone, while every thread made after the fork gets new ones. The thread
-pools of ONNX Runtime belong to a session, and are lost with it.
+A forked child has the memory of its parent, and of its threads the forking one alone. libgomp keeps
+the threads of a parallel region with the thread that began it: in the child the forking thread
+waits for ever for threads that are gone, while every thread made after the fork gets new ones. The
+thread pools of ONNX Runtime belong to a session, and are lost with it.
+
+Python runs signal handlers in the main thread, also where a library calls back from there: what a
+handler raises then is lost. In other threads no handler runs.
 """
 
 import os
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 
+THREAD_PREFIX = "edge-et "
+"""How the names of our own threads begin."""
+
 _forking_thread: int | None = None  # of the parent, and the first one of this process
-_computing: ThreadPoolExecutor | None = None
+_computing: "queue.SimpleQueue[_Job[Any]] | None" = None  # what the thread that computes takes
 
 
 def compute(work: Callable[..., R], *args: object) -> R:
@@ -33,18 +38,78 @@ def compute(work: Callable[..., R], *args: object) -> R:
     if threading.get_ident() != _forking_thread:
         return work(*args)
     if _computing is None:
-        _computing = ThreadPoolExecutor(1, "edge-et compute")
-    return _finished(_computing.submit(work, *args))
+        _computing = queue.SimpleQueue()
+        # One for all calls, so that libgomp has its threads at hand.
+        _start("compute", _take_jobs, _computing)
+    job = _Job(lambda: work(*args))
+    _computing.put(job)
+    return job.result()
 
 
-def _finished(future: "Future[R]") -> R:
-    """Wait for the end, also when a signal handler raises meanwhile, as a native call would."""
-    try:
-        return future.result()
-    finally:
-        while not future.done():
-            with suppress(BaseException):
-                future.exception()
+def call_undisturbed(work: Callable[[], R]) -> R:
+    """Call what a signal handler may not interrupt, as it is called back by a library.
+
+    Args:
+        work: is done to its end, also where a handler raises meanwhile.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        BaseException: what it raised, or else what a handler did.
+    """
+    job = _Job(work)
+    if threading.current_thread() is not threading.main_thread():
+        job.do()
+    else:
+        try:
+            _start("opening", job.do)
+        except RuntimeError:  # the interpreter is about to end, and gives no threads
+            job.do()
+    return job.result()
+
+
+class _Job(Generic[R]):
+    """Work for another thread."""
+
+    def __init__(self, work: Callable[[], R]) -> None:
+        self._work = work
+        self._is_done = threading.Event()
+        self._error: BaseException | None = None
+        self._result: R
+
+    def do(self) -> None:
+        """Do it; called once."""
+        try:
+            self._result = self._work()
+        except BaseException as err:
+            self._error = err
+        finally:
+            self._is_done.set()
+
+    def result(self) -> R:
+        """Wait for the end, also when a signal handler raises meanwhile, as a native call would."""
+        raised: BaseException | None = None
+        while not self._is_done.is_set():
+            try:
+                self._is_done.wait()
+            except BaseException as err:
+                raised = raised or err
+        if self._error is not None or raised is not None:
+            try:
+                raise self._error or raised  # type: ignore[misc]
+            finally:
+                self._error = None  # whose traceback leads here
+        return self._result
+
+
+def _take_jobs(jobs: "queue.SimpleQueue[_Job[Any]]") -> None:
+    while True:
+        jobs.get().do()
+
+
+def _start(name: str, target: Callable[..., None], *args: object) -> None:
+    threading.Thread(target=target, args=args, name=THREAD_PREFIX + name, daemon=True).start()
 
 
 def _after_fork() -> None:

@@ -35,7 +35,7 @@ _MAPS_FIELDS = 6  # of a line about a file; the first are its addresses, the las
 
 logger = logging.getLogger(__name__)
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _checked = False  # whether it was looked which libgomp llama.cpp has
 
 

@@ -102,7 +102,8 @@ class VisionTower:
                 raise ModelFileError(path, f"ONNX Runtime cannot open it: {err}") from err
 
         self._session = NativeHandle[Any]("vision tower", opened)
-        with self._session as session:
+        with self._session.lock:
+            session = self._session.value
             inputs, outputs = session.get_inputs(), session.get_outputs()
         _check_port(path, "input", inputs, _INPUT, (None, *self._input_shape))
         _check_port(path, "output", outputs, _OUTPUT, (None, *self._shapes[_OUTPUT][1:]))
@@ -143,7 +144,8 @@ class VisionTower:
                 f"pixel values of shape {list(tile.shape)}, expected {list(self._input_shape)}"
             )
         pixel_values = np.ascontiguousarray(tile[None], np.float32)
-        with self._session as session:
+        with self._session.lock:
+            session = self._session.value
             try:
                 values = session.run(list(self._shapes), {_INPUT: pixel_values}, self._run_options)
             except Exception as err:  # as in __init__

@@ -281,11 +281,12 @@ class LlamaKVCache:
         """Drop all positions but the first ones."""
         # Told even if nothing has to go: drafts, and an interrupt between a decode and its
         # bookkeeping, leave positions in llama.cpp's cache that are not listed here.
+        # And unlisted first: an interrupt in between leaves more there than is listed, never less.
+        del self._cached[keep:]
+        self._drafted, self._logits = [], None
         if not self._context.truncate(keep):
             self._forget()
             raise DecodeError("llama.cpp cannot drop the end of this model's cache")
-        del self._cached[keep:]
-        self._drafted, self._logits = [], None
 
     def _evaluate(
         self,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.errors import DecodeError, ModelFileError
-from edge_et.forks import compute
+from edge_et.forks import call_undisturbed, compute
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
@@ -80,7 +80,8 @@ class LlamaModel:
         self.handle = NativeHandle("language model", load, library.llama_model_free)
         self.adapter: Any = None
         self._path = path
-        with self.handle as model:
+        with self.handle.lock:
+            model = self.handle.value
             self.embedding_width: int = library.llama_model_n_embd(model)
             vocabulary = library.llama_model_get_vocab(model)
             self.vocabulary_size: int = library.llama_vocab_n_tokens(vocabulary)
@@ -95,7 +96,8 @@ class LlamaModel:
     def metadata(self, key: str) -> str:
         """Return a value of the GGUF's metadata as text; empty where there is none."""
         buffer = ctypes.create_string_buffer(256)
-        with self.handle as model:
+        with self.handle.lock:
+            model = self.handle.value
             length = load_library().llama_model_meta_val_str(
                 model, key.encode(), buffer, len(buffer)
             )
@@ -110,8 +112,10 @@ class LlamaModel:
         Raises:
             ModelFileError: it cannot be opened, or does not fit this model.
         """
-        with self.handle as model:  # the adapter is freed together with it
-            self.adapter = load_library().llama_adapter_lora_init(model, os.fsencode(path))
+        library, name = load_library(), os.fsencode(path)
+        with self.handle.lock:  # the adapter is freed together with the model
+            model = self.handle.value
+            self.adapter = call_undisturbed(lambda: library.llama_adapter_lora_init(model, name))
         if not self.adapter:
             reason = f"it does not fit {self._path.name}{native_log.last_errors()}"
             raise ModelFileError(path, reason)
@@ -157,8 +161,8 @@ class LlamaContext:
         params.type_k = params.type_v = getattr(library, f"GGML_TYPE_{settings.kv_type.upper()}")
 
         def make() -> Any:
-            with model.handle as weights:
-                context = library.llama_init_from_model(weights, params)
+            with model.handle.lock:
+                context = library.llama_init_from_model(model.handle.value, params)
             if not context:
                 raise DecodeError(
                     f"no memory for a context of {settings.context_length} tokens"
@@ -170,7 +174,8 @@ class LlamaContext:
         if model.adapter is not None:
             adapters = (library.llama_adapter_lora_p_ctypes * 1)(model.adapter)
             scales = (ctypes.c_float * 1)(1.0)
-            with self._handle as context:
+            with self._handle.lock:
+                context = self._handle.value
                 status = library.llama_set_adapters_lora(context, adapters, 1, scales)
             if status != 0:
                 self.close()
@@ -213,8 +218,8 @@ class LlamaContext:
             None,
             _pointer(wanted, ctypes.c_int8),
         )
-        with self._handle as context:
-            status = compute(self._library.llama_decode, context, batch)
+        with self._handle.lock:
+            status = compute(self._library.llama_decode, self._handle.value, batch)
         if status != 0:
             raise DecodeError(f"llama_decode returned {status}{native_log.last_errors()}")
 
@@ -228,14 +233,16 @@ class LlamaContext:
         Returns:
             [count] float32.
         """
-        with self._handle as context:
+        with self._handle.lock:
+            context = self._handle.value
             values = self._library.llama_get_logits_ith(context, row)
             return np.ctypeslib.as_array(values, shape=(self._vocabulary_size,))[:count].copy()
 
     def truncate(self, keep: int) -> bool:
         """Drop all positions but the first ones; return whether the model's cache can do so."""
         library = self._library
-        with self._handle as context:
+        with self._handle.lock:
+            context = self._handle.value
             memory = library.llama_get_memory(context)
             return bool(library.llama_memory_seq_rm(memory, 0, keep, -1))
 
@@ -247,12 +254,14 @@ class LlamaContext:
                 of 0, so they do not matter, unless they are not finite.
         """
         library = self._library
-        with self._handle as context:
+        with self._handle.lock:
+            context = self._handle.value
             library.llama_memory_clear(library.llama_get_memory(context), numbers)
 
     def count_positions(self) -> int:
         """Return how many positions are held, of a context that was filled from the first on."""
-        with self._handle as context:
+        with self._handle.lock:
+            context = self._handle.value
             memory = self._library.llama_get_memory(context)
             return int(self._library.llama_memory_seq_pos_max(memory, 0)) + 1
 
@@ -269,7 +278,8 @@ class LlamaContext:
             [n] uint8, for `load_state`; None: llama.cpp failed.
         """
         library = self._library
-        with self._handle as context:
+        with self._handle.lock:
+            context = self._handle.value
             memory = library.llama_get_memory(context)
             library.llama_memory_seq_cp(memory, 0, _COPIED, 0, count)
             try:
@@ -292,7 +302,8 @@ class LlamaContext:
         Returns:
             Whether it does; otherwise it may hold anything.
         """
-        with self._handle as context:
+        with self._handle.lock:
+            context = self._handle.value
             size = self._library.llama_state_seq_set_data(
                 context, _pointer(data, ctypes.c_uint8), len(data), 0
             )

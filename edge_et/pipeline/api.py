@@ -33,13 +33,13 @@ from edge_et.threads import choose_threads
 logger = logging.getLogger(__name__)
 
 _kept: dict[str | None, ExtractThink] = {}
-_keeping = threading.Lock()
+_keeping = threading.RLock()  # a signal handler may ask where its own thread is loading
 
 
 def _forget_kept() -> None:
     """Begin anew in a forked child, which cannot use what its parent opened."""
     global _kept, _keeping
-    _kept, _keeping = {}, threading.Lock()
+    _kept, _keeping = {}, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.foreign_errors import raised_by
+from edge_et.forks import THREAD_PREFIX
 from edge_et.store.files import PARTIAL_PREFIX, atomic_write
 
 logger = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ class Snapshots:
         copies = {key: data for key, copy in wanted.items() if (data := copy()) is not None}
         if not copies:
             return
-        writer = Thread(target=self._write, args=(copies,), name="edge-et snapshots")
+        writer = Thread(target=self._write, args=(copies,), name=f"{THREAD_PREFIX}snapshots")
         try:
             writer.start()
         except RuntimeError as err:  # the interpreter is about to end, and gives no threads

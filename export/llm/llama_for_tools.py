@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError
+from edge_et.forks import call_undisturbed
 from edge_et.llm import lays_out_weights, load_library, native_log
 from edge_et.threads import choose_threads
 
@@ -52,7 +53,8 @@ def loaded_model(path: Path, *, vocabulary_only: bool = False) -> Iterator[int]:
     params.n_gpu_layers = 0
     params.use_extra_bufts = lays_out_weights()
     params.vocab_only = vocabulary_only
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+    name = os.fsencode(path)
+    model = call_undisturbed(lambda: llama_cpp.llama_model_load_from_file(name, params))
     if model is None:
         raise NativeModelError(f"llama.cpp cannot load {path}{native_errors()}")
     try:
@@ -89,7 +91,7 @@ def open_context(
     params.n_threads = params.n_threads_batch = choose_threads(threads)
     if watch is not None:
         params.cb_eval = watch
-    context = llama_cpp.llama_init_from_model(model, params)
+    context = call_undisturbed(lambda: llama_cpp.llama_init_from_model(model, params))
     if context is None:
         raise NativeModelError(
             f"llama.cpp has no context of {tokens} tokens for {path}{native_errors()}"

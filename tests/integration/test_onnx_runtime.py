@@ -35,8 +35,8 @@ def test_tiles_go_through_one_by_one(tiny_bundle: Path, spec: VisionSpec) -> Non
     """As they do not see each other, neither memory nor rounding depends on how many there are."""
     tower = VisionTower(tiny_bundle / "vision.onnx", spec, 1)
     shapes: list[Any] = []
-    with tower._session as session:
-        run = session.run
+    with tower._session.lock:
+        run = tower._session.value.run
 
     class Watched:
         def run(self, names: Any, inputs: Any, options: Any) -> Any:

@@ -88,6 +88,88 @@ answered.wait()
 print("done")
 """
 
+# edge-et is imported behind the program's handler, so that its own come first.
+JOINED_AT_THE_END = """
+import atexit, sys, threading
+
+PATH = sys.argv[1]
+answered, stop = threading.Event(), threading.Event()
+
+def work():
+    import numpy as np
+    import edge_et
+
+    with edge_et.load(PATH, threads=2) as pipeline:
+        while not stop.is_set():
+            try:
+                pipeline.answer(np.full((40, 40, 3), 7, np.uint8), "Which colour?")
+            except edge_et.errors.ClosedError:
+                return
+            answered.set()
+
+worker = threading.Thread(target=work, daemon=True)
+
+@atexit.register
+def end():
+    stop.set()
+    worker.join()
+    print("done", flush=True)
+
+worker.start()
+answered.wait()
+"""
+
+SIGNALS_DURING_LOADS = """
+import signal, time
+
+class OfHandlerError(Exception):
+    pass
+
+fired = 0
+
+def handler(*_):
+    global fired
+    fired += 1
+    raise OfHandlerError
+
+signal.signal(signal.SIGALRM, handler)
+start = time.perf_counter()
+edge_et.load(PATH, threads=2).close()
+seconds = time.perf_counter() - start
+lost = 0
+for number in range(60):
+    before = fired
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds * (number + 1) / 60)
+        edge_et.load(PATH, threads=2).close()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        lost += fired - before
+    except OfHandlerError:
+        pass
+assert fired > 20, fired
+assert lost == 0, lost
+print("done")
+"""
+
+EVERY_THREAD_IN_TURN = """
+counts, end = [0, 0, 0], threading.Event()
+
+def work(number):
+    while not end.is_set():
+        pipeline.answer(IMAGE, QUESTION, max_extraction_tokens=4, max_answer_tokens=2)
+        counts[number] += 1
+        if sum(counts) == 30:
+            end.set()
+
+threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert min(counts) > 5, counts
+print("done")
+"""
+
 # The children are killed by an alarm if they hang.
 TWO_CHILDREN = """
 import signal
@@ -154,6 +236,8 @@ print("done")
     [
         pytest.param(STREAM_CLOSED_BY_ANOTHER_THREAD, id="a stream closed by another thread"),
         pytest.param(STREAM_PASSED_ON, id="a stream passed on"),
+        pytest.param(EVERY_THREAD_IN_TURN, id="every thread in turn"),
+        pytest.param(SIGNALS_DURING_LOADS, id="signals during loads"),
         pytest.param(TWO_CHILDREN, id="two children"),
         pytest.param(FORK_DURING_AN_ANSWER, id="a fork during an answer"),
         pytest.param(PROCESS_POOL, id="a process pool"),
@@ -168,10 +252,14 @@ def test_a_program_ends_while_a_daemon_thread_answers(tiny_pair: Path) -> None:
         run(DAEMON_AT_THE_END, tiny_pair)
 
 
-def run(script: str, bundle: Path) -> None:
+def test_a_program_ends_that_waits_for_its_worker_at_its_end(tiny_pair: Path) -> None:
+    run(JOINED_AT_THE_END, tiny_pair, begin="")
+
+
+def run(script: str, bundle: Path, begin: str = BEGIN) -> None:
     """Run a program to its end; a hanging one is killed with its children."""
     process = subprocess.Popen(
-        [sys.executable, "-c", BEGIN + script, str(bundle)],
+        [sys.executable, "-c", begin + script, str(bundle)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,5 +1,8 @@
+import gc
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -29,14 +32,14 @@ def elsewhere(work: Callable[[], object]) -> threading.Thread:
 def test_what_was_closed_is_freed_once_and_says_so() -> None:
     library = Library()
     handle = library.open()
-    with handle as value:
-        assert value == "it"
+    with handle.lock:
+        assert handle.value == "it"
     handle.close()
     handle.close()
     assert library.freed == ["it"]
     assert not handle.is_open
-    with pytest.raises(ClosedError, match="KV cache"), handle:
-        pass
+    with handle.lock, pytest.raises(ClosedError, match="KV cache"):
+        handle.value  # noqa: B018
 
 
 def test_what_is_forgotten_is_freed_before_what_it_is_made_of() -> None:
@@ -64,7 +67,7 @@ def test_freeing_waits_for_the_thread_inside() -> None:
     order: list[str] = []
 
     def work() -> None:
-        with handle:
+        with handle.lock:
             inside.set()
             leave.wait(PATIENCE_S)
             order.append("left")
@@ -82,12 +85,42 @@ def test_freeing_waits_for_the_thread_inside() -> None:
     assert library.freed == ["it"]
 
 
-def test_a_signal_handler_frees_at_the_end_of_the_use() -> None:
+def test_what_a_signal_handler_closes_lives_until_it_is_used_next() -> None:
     library = Library()
     handle = library.open()
-    with handle:
+    with handle.lock:
+        value = handle.value
         handle.close()
         assert library.freed == []
+        assert not handle.is_open
+    assert value == "it"
+    with handle.lock, pytest.raises(ClosedError):
+        handle.value  # noqa: B018
+    assert library.freed == ["it"]
+
+
+def test_what_was_opened_when_a_signal_came_is_freed() -> None:
+    """The handler runs while the library is still opening, and raises what is not lost."""
+    library = Library()
+
+    def slow() -> str:
+        time.sleep(0.2)
+        return "it"
+
+    class OfHandlerError(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise OfHandlerError
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(OfHandlerError):
+            NativeHandle("KV cache", slow, library.freed.append)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    gc.collect()
     assert library.freed == ["it"]
 
 
@@ -96,10 +129,10 @@ def test_a_second_thread_waits_until_the_first_is_out() -> None:
     order: list[str] = []
 
     def work() -> None:
-        with handle:
+        with handle.lock:
             order.append("second")
 
-    with handle:
+    with handle.lock:
         thread = elsewhere(work)
         thread.join(0.05)
         order.append("first")
@@ -111,8 +144,8 @@ def test_another_process_neither_uses_nor_frees_it(monkeypatch: pytest.MonkeyPat
     library = Library()
     handle = library.open()
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    with pytest.raises(ForkedError, match=r"edge_et\.load\(\)"), handle:
-        pass
+    with pytest.raises(ForkedError, match=r"edge_et\.load\(\)"):
+        handle.lock  # noqa: B018
     handle.close()
     del handle
     assert library.freed == []

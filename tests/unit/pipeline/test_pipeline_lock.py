@@ -1,5 +1,7 @@
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -69,7 +71,7 @@ def test_an_error_inside_gives_the_pipeline_back() -> None:
 def test_the_only_thread_is_not_left_waiting_for_its_own_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(pipeline_lock, "_is_only_thread", lambda: True)
     lock = PipelineLock()
     stream = steps(lock)
     next(stream)
@@ -80,7 +82,7 @@ def test_the_only_thread_is_not_left_waiting_for_its_own_stream(
 
 
 def test_a_thread_whose_stream_another_one_continues_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    monkeypatch.setattr(pipeline_lock, "_is_only_thread", lambda: False)
     lock = PipelineLock()
     stream = steps(lock)
     order: list[object] = [next(stream)]
@@ -98,7 +100,7 @@ def test_a_thread_whose_stream_another_one_continues_waits(monkeypatch: pytest.M
 def test_a_stream_that_nobody_continues_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, constant: str
 ) -> None:
-    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    monkeypatch.setattr(pipeline_lock, "_is_only_thread", lambda: False)
     monkeypatch.setattr(pipeline_lock, constant, 0.05)
     lock = PipelineLock()
     stream = steps(lock)
@@ -191,6 +193,74 @@ def test_whoever_waits_is_told_of_the_close() -> None:
     lock.close(lambda: None)
     thread.join(PATIENCE_S)
     assert len(errors) == 1
+
+
+def test_calls_come_in_as_they_came() -> None:
+    lock = PipelineLock()
+    served: list[int] = []
+    end = threading.Event()
+
+    def work(number: int) -> None:
+        while not end.is_set():
+            with lock.access():
+                served.append(number)
+                time.sleep(0.001)  # as native code does, it lets the others come
+                if len(served) == 90:
+                    end.set()
+
+    threads = [elsewhere(lambda number=number: work(number)) for number in range(3)]  # type: ignore[misc]
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert end.is_set()
+    assert min(served.count(number) for number in range(3)) > 20
+
+
+def test_a_call_that_an_exception_cut_off_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler may raise behind any step, that which gives the pipeline back too."""
+    lock = PipelineLock()
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "_give_back", interrupt)
+        with pytest.raises(KeyboardInterrupt), lock.access():
+            pass
+    assert is_free(lock)
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "_take", interrupt)
+        with pytest.raises(KeyboardInterrupt), lock.access():
+            pass
+    assert is_free(lock)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_signal_handler_goes_before_the_call_of_its_thread_that_waits() -> None:
+    lock = PipelineLock()
+    order: list[str] = []
+    inside, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with lock.access():
+            inside.set()
+            leave.wait(PATIENCE_S)
+
+    thread = elsewhere(first)
+    assert inside.wait(PATIENCE_S)
+
+    def handler(*_: object) -> None:
+        leave.set()
+        with lock.access():
+            order.append("handler")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with lock.access():
+            order.append("call")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    thread.join(PATIENCE_S)
+    assert order == ["handler", "call"]
 
 
 def test_a_signal_handler_closes_at_the_end_of_the_call() -> None:
