@@ -29,10 +29,10 @@ does not name may change at any time.
 **Types** are in the package (`py.typed`).
 
 **Threads.** Any thread may use a pipeline, and go on with a stream that another one began; one call
-runs at a time, and others wait in the order in which they came. A stream holds the pipeline until it is exhausted, closed or
-forgotten. Whoever waits for a stream that nobody continues gets a `BusyError`: after 30 seconds,
-after 5 if the same thread ran it so far, and at once in a program of one thread. The models use
-`threads` threads of their own, one model after the other.
+runs at a time, and others wait in the order in which they came. A stream holds the pipeline until
+it is exhausted, closed or forgotten. Whoever waits for a stream that nobody continues gets a
+`BusyError`: after 30 seconds, after 5 if the same thread ran it so far, and at once in a program of
+one thread. The models use `threads` threads of their own, one model after the other.
 
 **Forks.** A forked child cannot use what its parent opened, and gets a `ForkedError`; what it opens
 itself works, and `edge_et.answer` opens by itself.

@@ -54,13 +54,14 @@ def _run_and_tell() -> int:
         status = _run()
         sys.stdout.flush()  # or a full disk would be told at exit, when nobody can catch it
     except (KeyboardInterrupt, Exception) as err:
-        if interrupt.came or isinstance(err, KeyboardInterrupt):
-            # Python remembers an interrupt of exec(), as in dataclasses, until the next exec(), and
-            # then exits as if nobody had caught it: by the signal, not with the status.
-            exec("")
-            return _fail("interrupted", 130)
-        return _fail_for(err)
-    return status
+        if not interrupt.came and not isinstance(err, KeyboardInterrupt):
+            return _fail_for(err)
+        # Python remembers an interrupt of exec(), as in dataclasses, until the next exec(), and
+        # then exits as if nobody had caught it: by the signal, not with the status.
+        exec("")
+        return _fail("interrupted", 130)
+    # What a library imports may catch an interrupt, and go on.
+    return _fail("interrupted", 130) if interrupt.came else status
 
 
 def _run() -> int:

@@ -286,6 +286,14 @@ def run_instead_of_info(body: str, **options: Any) -> subprocess.CompletedProces
         except KeyboardInterrupt:
             raise ImportError("initialization failed") from None
         """,
+        # As what calls back from native code does.
+        """
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        except KeyboardInterrupt:
+            pass
+        """,
     ],
 )
 def test_an_interrupt_is_status_130(body: str):
