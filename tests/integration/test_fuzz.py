@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny.places import ROOT
 
-KINDS = ("manifest", "tokenizer", "weights", "graph", "snapshot", "picture")
+KINDS = ("manifest", "tokenizer", "text", "weights", "graph", "snapshot", "picture")
 PATIENCE_S = 60
 
 logger = logging.getLogger(__name__)
@@ -77,4 +77,5 @@ def test_mutations_are_answered_or_refused(tmp_path: Path, kind: str, count: int
     worker.stop()
     logger.info("%s: %s", kind, Counter(outcomes.values()))
     assert {seed: said for seed, said in outcomes.items() if said.startswith("wrong")} == {}
-    assert len(set(outcomes.values())) > 1 or kind == "snapshot"
+    if kind not in ("text", "snapshot"):  # no JSON survives that; every snapshot is made again
+        assert len(set(outcomes.values())) > 1

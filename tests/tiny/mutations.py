@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -41,8 +42,9 @@ class Mutations:
         manifest["perceiver"]["weights"].pop("head", None)
         (self._sound / "bundle.json").write_text(json.dumps(manifest, indent=1))
         self._ways: dict[str, Callable[[np.random.Generator], object]] = {
-            "manifest": self._manifest,
-            "tokenizer": lambda random: self._bytes("tokenizer.json", random),
+            "manifest": lambda random: self._json("bundle.json", random),
+            "tokenizer": lambda random: self._json("tokenizer.json", random),
+            "text": lambda random: self._bytes("tokenizer.json", random),
             "weights": lambda random: self._bytes("perceiver.gguf", random),
             "graph": lambda random: self._bytes("vision.onnx", random),
             "snapshot": self._snapshot,
@@ -71,23 +73,15 @@ class Mutations:
             answer = pipe.answer(PICTURE, QUESTION, max_extraction_tokens=6, max_answer_tokens=4)
             return answer.extraction, answer.text
 
-    def _manifest(self, random: np.random.Generator) -> None:
+    def _json(self, name: str, random: np.random.Generator) -> None:
         bundle = self._damaged()
-        manifest = json.loads((bundle / "bundle.json").read_text())
-        values: list[object] = [None, 0, -1, 2**70, 0.5, "", "../x", "\0", [], {}, True]
-        place, value = manifest, values[random.integers(len(values))]
-        while True:
-            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-            key = keys[random.integers(len(keys))]
-            if isinstance(place[key], dict | list) and place[key] and random.random() < 0.8:
-                place = place[key]
-            else:
-                break
-        if random.random() < 0.2:
-            del place[key]
-        else:
-            place[key] = value
-        (bundle / "bundle.json").write_text(json.dumps(manifest))
+        document = json.loads((bundle / name).read_text())
+        change_json(document, random)
+        (bundle / name).write_text(json.dumps(document))
+        if name != "bundle.json":  # the size is compared before anything is read
+            manifest = json.loads((bundle / "bundle.json").read_text())
+            manifest["perceiver"]["tokenizer"]["size_bytes"] = (bundle / name).stat().st_size
+            (bundle / "bundle.json").write_text(json.dumps(manifest))
         self._ask(bundle)
 
     def _bytes(self, name: str, random: np.random.Generator) -> None:
@@ -109,6 +103,23 @@ class Mutations:
         file = io.BytesIO()
         Image.fromarray(PICTURE).save(file, FORMATS[random.integers(len(FORMATS))])
         load_image(mutated(file.getvalue(), random), max_pixels=10**6)
+
+
+def change_json(document: dict[str, Any], random: np.random.Generator) -> None:
+    """Replace or remove one thing somewhere in a document."""
+    values: list[object] = [None, 0, -1, 2**70, 0.5, "", "../x", "\0", [], {}, True]
+    place: Any = document
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = keys[random.integers(len(keys))]
+        if isinstance(place[key], dict | list) and place[key] and random.random() < 0.8:
+            place = place[key]
+        else:
+            break
+    if random.random() < 0.2:
+        del place[key]
+    else:
+        place[key] = values[random.integers(len(values))]
 
 
 def mutated(data: bytes, random: np.random.Generator) -> bytes:
