@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from edge_et.errors import ClosedError, ForkedError
-from edge_et.forks import call_undisturbed
+from edge_et.native_threads import call_undisturbed
 
 T = TypeVar("T")
 

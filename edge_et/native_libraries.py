@@ -81,7 +81,7 @@ def _short_spinning() -> Iterator[None]:
     if _checked or any(name in os.environ for name in _DECIDES_SPINNING):
         yield
         return
-    before = {path for _, _, path in _mapped_files()}
+    before = {path for _, _, path in mapped_files()}
     os.environ[SPIN_COUNT] = _SPINS
     try:
         yield
@@ -104,7 +104,7 @@ def _libgomp_of_llama_cpp() -> str | None:
     Several may be loaded. As the dynamic linker does, it is first looked among the libraries that
     all others see, then among those that llama.cpp's own are linked with.
     """
-    files = list(_mapped_files())
+    files = list(mapped_files())
     ggml = {path for _, _, path in files if Path(path).name.startswith("libggml")}
     for library in (None, *sorted(ggml)):
         try:
@@ -116,10 +116,10 @@ def _libgomp_of_llama_cpp() -> str | None:
     return None
 
 
-def _mapped_files() -> Iterator[tuple[int, int, str]]:
+def mapped_files() -> Iterator[tuple[int, int, str]]:
     """Yield addresses and paths of the files that this process has mapped; nothing but on Linux."""
     try:
-        lines = _MAPS.read_text(errors="surrogateescape").splitlines()
+        lines = _MAPS.read_text(errors="surrogateescape").split("\n")
     except OSError:
         return
     for line in lines:

@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.errors import DecodeError, ModelFileError
-from edge_et.forks import call_undisturbed, compute
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
 from edge_et.native_handle import NativeHandle
-from edge_et.native_libraries import import_library
+from edge_et.native_libraries import import_library, mapped_files
+from edge_et.native_threads import call_undisturbed, compute
 
-_MAPS_FIELDS = 6  # of a line about a file in /proc/self/maps; the last one is its path
 _MADV_DONTNEED = 4
 
 _AMX = "AMX_INT8 = 1"  # in llama.cpp's description of itself
@@ -352,11 +351,9 @@ def _release_pages(weights: Path) -> None:
     layouts: of Qwen3-0.6B in Q4_0 that leaves 250 MB of pages that nobody needs.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    target = os.fsencode(weights.resolve())
-    for line in Path("/proc/self/maps").read_bytes().splitlines():
-        fields = line.split(maxsplit=5)
-        if len(fields) == _MAPS_FIELDS and fields[-1] == target:
-            start, end = (int(address, 16) for address in fields[0].split(b"-"))
+    target = str(weights.resolve())
+    for start, end, path in mapped_files():
+        if path == target:
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
 

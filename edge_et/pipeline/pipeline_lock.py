@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TypeVar
 
 from edge_et.errors import BusyError, ClosedError, ForkedError
-from edge_et.forks import THREAD_PREFIX
+from edge_et.native_threads import THREAD_PREFIX
 
 E = TypeVar("E")
 R = TypeVar("R")

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.foreign_errors import raised_by
-from edge_et.forks import THREAD_PREFIX
+from edge_et.native_threads import THREAD_PREFIX
 from edge_et.store.files import PARTIAL_PREFIX, atomic_write
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.export.errors import NativeModelError
-from edge_et.forks import call_undisturbed
 from edge_et.llm import lays_out_weights, load_library, native_log
+from edge_et.native_threads import call_undisturbed
 from edge_et.threads import choose_threads
 
 BATCH_POSITIONS = 512

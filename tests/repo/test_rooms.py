@@ -21,7 +21,7 @@ GROUND = (
     "errors",
     "deprecation",
     "foreign_errors",
-    "forks",
+    "native_threads",
     "native_handle",
     "native_libraries",
     "options",

@@ -2,22 +2,22 @@ import threading
 
 import pytest
 
-from edge_et import forks
+from edge_et import native_threads
 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forks, "_forking_thread", threading.get_ident())
-    monkeypatch.setattr(forks, "_computing", None)
+    monkeypatch.setattr(native_threads, "_forking_thread", threading.get_ident())
+    monkeypatch.setattr(native_threads, "_computing", None)
 
 
 def test_a_process_that_is_no_fork_computes_where_it_is() -> None:
-    assert forks.compute(threading.get_ident) == threading.get_ident()
+    assert native_threads.compute(threading.get_ident) == threading.get_ident()
 
 
 @pytest.mark.usefixtures("forked")
 def test_the_forking_thread_computes_in_another_one() -> None:
-    idents = {forks.compute(threading.get_ident) for _ in range(3)}
+    idents = {native_threads.compute(threading.get_ident) for _ in range(3)}
     assert len(idents) == 1
     assert idents != {threading.get_ident()}
 
@@ -27,7 +27,7 @@ def test_a_thread_made_after_the_fork_computes_where_it_is() -> None:
     found: list[bool] = []
 
     def work() -> None:
-        found.append(forks.compute(threading.get_ident) == threading.get_ident())
+        found.append(native_threads.compute(threading.get_ident) == threading.get_ident())
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -37,6 +37,6 @@ def test_a_thread_made_after_the_fork_computes_where_it_is() -> None:
 
 @pytest.mark.usefixtures("forked")
 def test_errors_and_results_come_through() -> None:
-    assert forks.compute(divmod, 7, 4) == (1, 3)
+    assert native_threads.compute(divmod, 7, 4) == (1, 3)
     with pytest.raises(ZeroDivisionError):
-        forks.compute(divmod, 7, 0)
+        native_threads.compute(divmod, 7, 0)
