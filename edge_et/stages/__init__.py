@@ -4,6 +4,7 @@ In: a chat model, a prompt with its budgets. Out: text as it is written, and a r
 generator's return value. Callers, options and pictures are not known here.
 """
 
+from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
 from edge_et.stages.direct import answer_at_once
 from edge_et.stages.extraction import extract, image_prompt, told_conversation
 from edge_et.stages.hints import HINT_PLACEHOLDER, Hint, ask_for_hint, fit_hint, hint_prompt
@@ -14,7 +15,10 @@ from edge_et.stages.timing import drain, timed
 __all__ = [
     "HINT_PLACEHOLDER",
     "RESERVED_ANSWER_TOKENS",
+    "AnswerCost",
+    "AnswerForm",
     "Budget",
+    "FormedAnswer",
     "Hint",
     "IncrementalPrefill",
     "Thinking",
