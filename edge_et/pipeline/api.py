@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -16,6 +17,7 @@ from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
+    AnswerKind,
     KvType,
     LoadOptions,
     check_path,
@@ -171,6 +173,8 @@ def answer(
     hint: str | None = None,
     thinking: bool | None = None,
     deadline_s: float | None = None,
+    choices: Sequence[str] | None = None,
+    kind: AnswerKind | None = None,
 ) -> Answer:
     """Answer a question about a picture.
 
@@ -193,6 +197,10 @@ def answer(
         hint: what stage 1 is to pay special attention to.
         thinking: whether a reasoner that marks its thoughts has any.
         deadline_s: time for the whole answer, counted from the call, seconds.
+        choices: 2 to 256 texts, one of which is the answer: that which the model finds most
+            probable as a whole, behind its reasoning. `Answer.shares` tells of the others.
+        kind: ``"yes/no"``: the answer is yes or no, and `Answer.value` a bool. ``"number"``: it is
+            a number in digits, and the value an int or a float.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.
@@ -215,6 +223,8 @@ def answer(
         hint=hint,
         thinking=thinking,
         deadline_s=deadline_s,
+        choices=choices,
+        kind=kind,
     )
 
 

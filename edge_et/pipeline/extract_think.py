@@ -4,7 +4,7 @@ It holds an image encoder and one or two chat models, and lets one caller after 
 How models are opened is not known here.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from typing import Self, Unpack
@@ -16,6 +16,7 @@ from edge_et.image import AnyImage, ImageEncoder, ImageSource, ImageTokens, Towe
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
+    AnswerKind,
     OptionValues,
     parse_options,
     with_options,
@@ -92,6 +93,8 @@ class ExtractThink:
         hint: str | None = None,
         thinking: bool | None = None,
         deadline_s: float | None = None,
+        choices: Sequence[str] | None = None,
+        kind: AnswerKind | None = None,
     ) -> Answer:
         """Answer a question about a picture.
 
@@ -121,6 +124,8 @@ class ExtractThink:
             hint=hint,
             thinking=thinking,
             deadline_s=deadline_s,
+            choices=choices,
+            kind=kind,
         )
         call = self._new_call(request)
         with self._access():
@@ -143,6 +148,8 @@ class ExtractThink:
         hint: str | None = None,
         thinking: bool | None = None,
         deadline_s: float | None = None,
+        choices: Sequence[str] | None = None,
+        kind: AnswerKind | None = None,
     ) -> Generator[Event, None, None]:
         """Answer a question about a picture, and tell what happens meanwhile.
 
@@ -171,6 +178,8 @@ class ExtractThink:
             hint=hint,
             thinking=thinking,
             deadline_s=deadline_s,
+            choices=choices,
+            kind=kind,
         )
         return self._stream(image, request, self._new_call(request))
 
@@ -325,8 +334,10 @@ class ExtractThink:
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
         request = self._request(question, **options)
-        call = self._new_call(request)
+        call = self._new_call(request, in_one_stage=True)
         budget = request.direct_tokens(direct)
+        if (form := request.thinking.form) is not None:
+            form.check(self._models.perceiver.tokenizer, "", budget)
 
         def check(tokens: ImageTokens) -> None:
             check_fits_at_once(self._models, request, tokens, direct.prompt, budget)
@@ -383,7 +394,9 @@ class ExtractThink:
     def _request(self, question: str, **options: Unpack[OptionValues]) -> Request:
         return Request.of(question, parse_options(options), self.manifest)
 
-    def _new_call(self, request: Request) -> TwoStageCall:
+    def _new_call(self, request: Request, *, in_one_stage: bool = False) -> TwoStageCall:
+        if not in_one_stage:
+            request.thinking.check_form(self._models.thinking_model.tokenizer)
         deadline = Deadline(request.options.deadline_s, self._clock)
         return TwoStageCall(self.manifest, self._models, request, deadline)
 

@@ -1,9 +1,10 @@
 """Questions about one picture, which is encoded once."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 from edge_et.image import ImageTokens
+from edge_et.options import AnswerKind
 from edge_et.results import Answer, Event
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Session:
         hint: str | None = None,
         thinking: bool | None = None,
         deadline_s: float | None = None,
+        choices: Sequence[str] | None = None,
+        kind: AnswerKind | None = None,
     ) -> Answer:
         """Answer a question; see `ExtractThink.answer`."""
         return self._pipeline.answer(
@@ -50,6 +53,8 @@ class Session:
             hint=hint,
             thinking=thinking,
             deadline_s=deadline_s,
+            choices=choices,
+            kind=kind,
         )
 
     def stream(
@@ -65,6 +70,8 @@ class Session:
         hint: str | None = None,
         thinking: bool | None = None,
         deadline_s: float | None = None,
+        choices: Sequence[str] | None = None,
+        kind: AnswerKind | None = None,
     ) -> Generator[Event, None, None]:
         """Answer a question and tell what happens meanwhile; see `ExtractThink.stream`."""
         return self._pipeline.stream(
@@ -79,4 +86,6 @@ class Session:
             hint=hint,
             thinking=thinking,
             deadline_s=deadline_s,
+            choices=choices,
+            kind=kind,
         )
