@@ -26,6 +26,7 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
     │   ├── ImageDecodeError           the bytes are no image, or a damaged one
     │   └── ImageTooLargeError         more pixels than the limit
     ├── OptionError                    an option or argument out of its range
+    ├── AnswerValueError               an answer fits its schema, and its class refuses it
     ├── PromptTooLongError             more tokens than the context holds
     ├── MemoryBudgetError              KV caches larger than was granted
     ├── VisionRunError                 the vision tower failed on an image
@@ -261,6 +262,21 @@ class OptionError(EdgeETError):
         except Exception:  # of a repr that fails; Python's own does for numbers of 5000 digits
             shown = f"<{type(value).__name__}>"
         super().__init__(f"{name}={shown}: expected {expected}")
+
+
+class AnswerValueError(EdgeETError):
+    """An answer fits its schema, and the class that was given checks more and refuses it.
+
+    `text` is the answer as JSON.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        self.text = text
+        self.reason = " ".join(reason.split())
+        super().__init__(
+            f"the answer {reprlib.repr(text)} fits the schema, and its class refuses it: "
+            f"{self.reason}; ask again, or put into the schema what the class checks"
+        )
 
 
 class PromptTooLongError(EdgeETError):

@@ -69,6 +69,7 @@ class OptionValues(TypedDict, total=False):
     deadline_s: float | None
     choices: Sequence[str] | None
     kind: AnswerKind | None
+    schema: Any
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True):
@@ -127,6 +128,13 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
     kind: Annotated[
         AnswerKind | None,
         Meta(description="The answer is of this kind, and `Answer.value` a bool or a number."),
+    ] = None
+    schema: Annotated[
+        Any,
+        Meta(
+            description="The answer is JSON that fits this JSON schema, or class in Python, and "
+            "`Answer.value` the object."
+        ),
     ] = None
 
 

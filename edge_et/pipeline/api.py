@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.deprecation import renamed_keywords
@@ -175,6 +176,7 @@ def answer(
     deadline_s: float | None = None,
     choices: Sequence[str] | None = None,
     kind: AnswerKind | None = None,
+    schema: Any = None,
 ) -> Answer:
     """Answer a question about a picture.
 
@@ -201,6 +203,9 @@ def answer(
             probable as a whole, behind its reasoning. `Answer.shares` tells of the others.
         kind: ``"yes/no"``: the answer is yes or no, and `Answer.value` a bool. ``"number"``: it is
             a number in digits, and the value an int or a float.
+        schema: the answer is JSON that fits it, in any case, and `Answer.value` the object. A JSON
+            schema as a dict, or a class: a dataclass, a TypedDict, a `msgspec.Struct` or a pydantic
+            model. Needs the extra ``schema``.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.
@@ -225,6 +230,7 @@ def answer(
         deadline_s=deadline_s,
         choices=choices,
         kind=kind,
+        schema=schema,
     )
 
 

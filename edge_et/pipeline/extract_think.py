@@ -7,7 +7,7 @@ How models are opened is not known here.
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from edge_et.bundle import Bundle, Manifest
 from edge_et.errors import OptionError
@@ -95,6 +95,7 @@ class ExtractThink:
         deadline_s: float | None = None,
         choices: Sequence[str] | None = None,
         kind: AnswerKind | None = None,
+        schema: Any = None,
     ) -> Answer:
         """Answer a question about a picture.
 
@@ -104,6 +105,8 @@ class ExtractThink:
         Raises:
             ImageError: the picture cannot be used; a child says why.
             OptionError: the question is empty, or an option is wrong.
+            MissingExtraError: there is a `schema`, and llguidance is not installed.
+            AnswerValueError: the answer fits the `schema`, and its class refuses it.
             PromptTooLongError: picture and question do not fit into the context with all budgets.
             DecodeError: the language model failed.
             VisionRunError: the vision tower failed.
@@ -126,6 +129,7 @@ class ExtractThink:
             deadline_s=deadline_s,
             choices=choices,
             kind=kind,
+            schema=schema,
         )
         call = self._new_call(request)
         with self._access():
@@ -150,6 +154,7 @@ class ExtractThink:
         deadline_s: float | None = None,
         choices: Sequence[str] | None = None,
         kind: AnswerKind | None = None,
+        schema: Any = None,
     ) -> Generator[Event, None, None]:
         """Answer a question about a picture, and tell what happens meanwhile.
 
@@ -180,6 +185,7 @@ class ExtractThink:
             deadline_s=deadline_s,
             choices=choices,
             kind=kind,
+            schema=schema,
         )
         return self._stream(image, request, self._new_call(request))
 

@@ -1,7 +1,7 @@
 """Questions about one picture, which is encoded once."""
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_et.image import ImageTokens
 from edge_et.options import AnswerKind
@@ -39,6 +39,7 @@ class Session:
         deadline_s: float | None = None,
         choices: Sequence[str] | None = None,
         kind: AnswerKind | None = None,
+        schema: Any = None,
     ) -> Answer:
         """Answer a question; see `ExtractThink.answer`."""
         return self._pipeline.answer(
@@ -55,6 +56,7 @@ class Session:
             deadline_s=deadline_s,
             choices=choices,
             kind=kind,
+            schema=schema,
         )
 
     def stream(
@@ -72,6 +74,7 @@ class Session:
         deadline_s: float | None = None,
         choices: Sequence[str] | None = None,
         kind: AnswerKind | None = None,
+        schema: Any = None,
     ) -> Generator[Event, None, None]:
         """Answer a question and tell what happens meanwhile; see `ExtractThink.stream`."""
         return self._pipeline.stream(
@@ -88,4 +91,5 @@ class Session:
             deadline_s=deadline_s,
             choices=choices,
             kind=kind,
+            schema=schema,
         )
