@@ -6,18 +6,15 @@ the value is dropped, what JSON escapes is escaped for it, and "yes" is true. Mo
 to answer in plain words do that better than JSON.
 """
 
-from dataclasses import dataclass
-from threading import Lock
 from typing import Any, Final, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_et.generation.json_grammar import JsonGrammar
 from edge_et.generation.json_schema import Schema, resolve
 from edge_et.generation.json_text import JsonText
 from edge_et.generation.json_writer import Among, JsonWriter
+from edge_et.generation.token_pieces import ESCAPES
 from edge_et.llm import Tokenizer
 
 BareKind = Literal["string", "number", "boolean"]
@@ -31,11 +28,6 @@ _KINDS: Final[dict[object, BareKind]] = {
     "number": "number",
     "boolean": "boolean",
 }
-_ESCAPES: Final = {code: b"\\u%04x" % code for code in range(0x20)} | dict(
-    zip(b'"\\\b\f\n\r\t', (rb"\"", rb"\\", rb"\b", rb"\f", rb"\n", rb"\r", rb"\t"), strict=True)
-)
-_NUMBER: Final = frozenset(b"0123456789+-.eE")
-_WORDS: Final = {b"true": b"true", b"yes": b"true", b"false": b"false", b"no": b"false"}
 
 
 def bare_value(schema: Schema) -> tuple[BareKind, Schema] | None:
@@ -95,7 +87,6 @@ class BareWriter(JsonWriter):
         super().__init__(grammar, tokenizer, budget)
         self.shown = ""
         self._kind = kind
-        self._pieces = _pieces_of(tokenizer)
         self._is_spaced = False
         self._has_value = False
         self._solid: JsonText | None = None  # the text before white space that may be its end
@@ -171,7 +162,7 @@ class BareWriter(JsonWriter):
         if not self._has_value:
             piece = piece.lstrip()
         if self._kind == "string" and self._pieces.is_escaped[token]:
-            return b"".join(_ESCAPES.get(byte, bytes([byte])) for byte in piece)
+            return b"".join(ESCAPES.get(byte, bytes([byte])) for byte in piece)
         return piece
 
     def _tokens_of(self, token: int, text: bytes) -> list[int]:
@@ -179,90 +170,3 @@ class BareWriter(JsonWriter):
         if unspaced >= 0 and self._tokenizer.token_bytes(unspaced) == text:
             return [unspaced]
         return self._tokenizer.encode(text.decode())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pieces:
-    """What the tokens of a tokenizer are, for bare values.
-
-    Attributes:
-        unspaced: [V] int64, the token without spaces before it, itself where there are none; -1: no
-            such token.
-        blank: ids of tokens of white space alone.
-        space: ids of those of one space.
-        is_escaped: [V] bool, whether it has characters that JSON escapes.
-        is_unsure: [V] bool, whether it is one of these, or has spaces and `unspaced` is -1; whether
-            a grammar allows it is not told by that for tokens.
-        first: [V] uint8, first byte of what such a token means in JSON.
-        broken: ids of those with such characters and with a part of another.
-        is_number: [V] bool, whether a number may hold it.
-        is_word: [V] bool, whether it begins to say yes or no.
-        words: by such a token what it means in JSON.
-    """
-
-    unspaced: NDArray[np.int64]
-    blank: NDArray[np.int64]
-    space: NDArray[np.int64]
-    is_escaped: NDArray[np.bool_]
-    is_unsure: NDArray[np.bool_]
-    first: NDArray[np.uint8]
-    broken: NDArray[np.int64]
-    is_number: NDArray[np.bool_]
-    is_word: NDArray[np.bool_]
-    words: dict[int, bytes]
-
-
-_known: WeakKeyDictionary[Tokenizer, _Pieces] = WeakKeyDictionary()
-_making = Lock()
-
-
-def _pieces_of(tokenizer: Tokenizer) -> _Pieces:
-    with _making:
-        if tokenizer not in _known:
-            _known[tokenizer] = _make_pieces(tokenizer)
-        return _known[tokenizer]
-
-
-def _make_pieces(tokenizer: Tokenizer) -> _Pieces:
-    texts = [tokenizer.token_bytes(token) for token in range(tokenizer.size)]
-    stripped = [text.lstrip(b" ") for text in texts]
-    by_text = {text: token for token, text in enumerate(texts)}
-    words = {token: word for token, text in enumerate(stripped) if (word := _word(text))}
-    escaped, twinless, broken = [], [], []
-    for token, text in enumerate(stripped):
-        special = not _ESCAPES.keys().isdisjoint(text)
-        if (special or text not in by_text) and not _is_whole(text):
-            broken.append(token)
-        elif special:
-            escaped.append(token)
-        elif text and text not in by_text:
-            twinless.append(token)
-
-    def ids(found: list[int]) -> NDArray[np.int64]:
-        return np.array(found, np.int64)
-
-    def flags(found: list[int]) -> NDArray[np.bool_]:
-        return np.isin(np.arange(len(texts)), found)
-
-    firsts = [_ESCAPES.get(text[0], text)[0] if text else 0 for text in stripped]
-    return _Pieces(
-        unspaced=ids([by_text.get(text, -1) if text else -1 for text in stripped]),
-        blank=ids([token for token, text in enumerate(texts) if text.isspace()]),
-        space=ids([token for token, text in enumerate(texts) if text == b" "]),
-        is_escaped=flags(escaped),
-        is_unsure=flags([*escaped, *twinless]),
-        first=np.array(firsts, np.uint8),
-        broken=ids(broken),
-        is_number=flags([i for i, text in enumerate(texts) if text and _NUMBER.issuperset(text)]),
-        is_word=flags(list(words)),
-        words=words,
-    )
-
-
-def _is_whole(text: bytes) -> bool:
-    return len(text.decode(errors="ignore").encode()) == len(text)
-
-
-def _word(text: bytes) -> bytes | None:
-    found = {word for said, word in _WORDS.items() if text and said.startswith(text.lower())}
-    return found.pop() if len(found) == 1 else None

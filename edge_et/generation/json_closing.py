@@ -25,7 +25,10 @@ _MAX_STEPS = 8_000
 a string of 600 characters takes as many."""
 
 _WIDTH = 12
-"""Ways that are followed at once at first, and bytes that are tried next on each of them."""
+"""Ways that are followed at once at first, and bytes that are tried where `_MANY` may come."""
+
+_MANY = 40
+"""More bytes than a class of letters or digits has."""
 
 _AHEAD = 3
 """Of these, ways that are kept when some have a value behind them."""
@@ -37,23 +40,23 @@ _IN_STRINGS = b'"a0A .-_:/@z59fF'
 _OUTSIDE = b'"}]0123456789tfn[{-.,:eE+'
 
 
-def find_closing(state: BytesState, written: bytes = b"") -> bytes | None:
+def find_closing(state: BytesState, place: "Place | None" = None) -> bytes | None:
     """Find a rest.
 
     Args:
         state: behind what was written; not changed.
-        written: the begun text.
+        place: where that ends; None: nothing was written.
 
     Returns:
         What has to follow, nothing where the text is whole; None: no rest was found, as where a
         grammar has no end.
     """
-    place = _Place().behind(written)
+    place = place or Place()
     found = _search(state, place, thorough=False)
     return _search(state, place, thorough=True) if found is None else found
 
 
-def _search(state: BytesState, place: "_Place", *, thorough: bool) -> bytes | None:
+def _search(state: BytesState, place: "Place", *, thorough: bool) -> bytes | None:
     ways = [_Way(state.copy(), b"", place)]
     steps = 0
     base = place
@@ -75,7 +78,8 @@ def _search(state: BytesState, place: "_Place", *, thorough: bool) -> bytes | No
             ahead = [(way, allowed) for way, allowed in live if way.place.is_ahead_of(base)]
             live = ahead[:_AHEAD] or live
             if ahead or len(live) == 1:
-                base, steps = live[0][0].place, 0
+                base = live[0][0].place
+            steps = 0 if ahead else steps
         kept = live[: _THOROUGH_WIDTH if thorough else _WIDTH]
         ways = [step for way, allowed in kept for step in way.steps(allowed, thorough)]
         steps += len(ways)
@@ -87,7 +91,7 @@ def _search(state: BytesState, place: "_Place", *, thorough: bool) -> bytes | No
 class _Way:
     """A rest as far as it was followed."""
 
-    def __init__(self, state: BytesState, rest: bytes, place: "_Place") -> None:
+    def __init__(self, state: BytesState, rest: bytes, place: "Place") -> None:
         self.state = state
         self.rest = rest
         self.place = place
@@ -111,7 +115,9 @@ class _Way:
         order = _IN_STRINGS if self.place.in_string else _OUTSIDE
         preferred = [byte for byte in order if byte in allowed]
         others = [byte for byte in allowed if byte not in order]
-        tried = [*preferred, *others][:_WIDTH]
+        tried = [*preferred, *others]
+        if len(tried) > _MANY:
+            tried = tried[:_WIDTH]
         if thorough:
             tried += sorted(self.state.named.intersection(allowed).difference(tried))
         for byte in tried:
@@ -120,24 +126,26 @@ class _Way:
                 yield _Way(state, self.rest + text, self.place.behind(text))
 
 
-class _Place:
+class Place:
     """Where in a JSON text one stands.
 
     Attributes:
         commas: how many were passed in each open bracket, from outside to inside.
         in_string: whether a string is open.
+        is_escaped: whether a backslash stands before.
     """
 
     def __init__(
         self, commas: tuple[int, ...] = (), in_string: bool = False, escaped: bool = False
     ) -> None:
+        """Stand somewhere, at the beginning of a text if nothing is given."""
         self.commas = commas
         self.in_string = in_string
-        self._escaped = escaped
+        self.is_escaped = escaped
 
-    def behind(self, text: bytes) -> "_Place":
+    def behind(self, text: bytes) -> "Place":
         """Return the place behind some more text."""
-        commas, in_string, escaped = list(self.commas), self.in_string, self._escaped
+        commas, in_string, escaped = list(self.commas), self.in_string, self.is_escaped
         for byte in text:
             if escaped:
                 escaped = False
@@ -153,13 +161,13 @@ class _Place:
                 commas.pop()
             elif byte == ord(","):
                 commas[-1] += 1
-        return _Place(tuple(commas), in_string, escaped)
+        return Place(tuple(commas), in_string, escaped)
 
     @property
     def progress(self) -> tuple[float, ...]:
         """What is greater the nearer the end is: commas, and brackets that are closed."""
         return (*self.commas, math.inf)
 
-    def is_ahead_of(self, base: "_Place") -> bool:
+    def is_ahead_of(self, base: "Place") -> bool:
         """Return whether the value that is written at a base is behind this place."""
         return self.progress[: len(base.commas)] > base.commas

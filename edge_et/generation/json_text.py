@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.errors import OptionError
-from edge_et.generation.json_closing import find_closing
+from edge_et.generation.json_closing import Place, find_closing
 from edge_et.generation.json_grammar import JsonGrammar
 from edge_et.llm import Tokenizer
 
@@ -38,6 +38,7 @@ class JsonText:
         self._bytes = grammar.bytes_state()
         self._tokens = grammar.tokens_state(tokenizer)
         self.written = b""
+        self._place = Place()
         closing = find_closing(self._bytes)
         if closing is None:
             raise OptionError(
@@ -61,6 +62,16 @@ class JsonText:
     def may_end(self) -> bool:
         """Whether the text is whole, though more may follow."""
         return not self.closing
+
+    @property
+    def in_string(self) -> bool:
+        """Whether a string is open, between two of its characters."""
+        return self._place.in_string and not self._place.is_escaped
+
+    @property
+    def in_number(self) -> bool:
+        """Whether the text ends with a number that can be one as it is, or with a part of it."""
+        return not self._place.in_string and self.written[-1:].isdigit()
 
     def copy(self) -> Self:
         """Return a text that goes its own way."""
@@ -110,14 +121,15 @@ class JsonText:
         state = self._bytes.copy()
         if not state.push(text):
             return False
-        before = self._bytes, self.written, self.closing
+        before = self._bytes, self.written, self.closing, self._place
         self._bytes, self.written = state, self.written + text
+        self._place = self._place.behind(text)
         closing = self._next_closing(text)
         if closing is not None:
             self.closing = closing
             if (left is None or self.closing_tokens <= left) and self._tokens.push(tokens):
                 return True
-        self._bytes, self.written, self.closing = before
+        self._bytes, self.written, self.closing, self._place = before
         return False
 
     def _next_closing(self, text: bytes) -> bytes | None:
@@ -127,4 +139,4 @@ class JsonText:
             return self.closing[len(text) :]
         if self.accepts(self.closing):  # as nearly always inside a string
             return self.closing
-        return find_closing(self._bytes, self.written)
+        return find_closing(self._bytes, self._place)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_et.generation.json_grammar import JsonGrammar
 from edge_et.generation.json_text import JsonText
 from edge_et.generation.sampling import Sampler
+from edge_et.generation.token_pieces import pieces_of
 from edge_et.llm import Tokenizer
 
 Among = Callable[[NDArray[np.bool_], bool], int]
@@ -43,6 +44,7 @@ class JsonWriter:
         """
         self.is_cut = False
         self._tokenizer = tokenizer
+        self._pieces = pieces_of(tokenizer)
         self._text = JsonText(grammar, tokenizer)
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self.opening = codecs.getincrementaldecoder("utf-8")().decode(self._text.forced())
@@ -112,7 +114,20 @@ class JsonWriter:
 
     def _choose(self, among: Among) -> int:
         forced = self._text.forced_tokens()
-        return forced[0] if forced else among(self._text.allowed(), self._text.may_end)
+        if forced:
+            return forced[0]
+        allowed, pieces, may_end = self._text.allowed(), self._pieces, self._text.may_end
+        if self._text.in_string:
+            if pieces.quote is None or not allowed[pieces.quote]:
+                return among(allowed, may_end)
+            token = among(allowed | pieces.ends_string, True)
+            return token if allowed[token] else pieces.quote
+        is_end = allowed & ~pieces.is_number
+        if not self._text.in_number or not is_end.any():
+            return among(allowed, may_end)
+        # What cannot be part of the number ends it, and what follows is chosen anew.
+        token = among(allowed | ~pieces.is_number, True)
+        return token if allowed[token] else among(is_end, may_end)
 
     def _take(self, token: int) -> bool:
         return self._text.push(self._tokenizer.token_bytes(token), [token], self.left)
