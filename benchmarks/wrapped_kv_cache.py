@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.cancellation import CancelToken
 from edge_et.llm import KVCache, KVCacheSettings, ModelShape, PrefillProgress, Segment
 from edge_et.options import KvType
 from edge_et.pipeline import Model
@@ -52,6 +53,10 @@ class WrappedKVCache:
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds."""
         return self._inner.decode(token, draft)
+
+    def obey(self, cancel: CancelToken) -> None:
+        """Let evaluation end early from now on."""
+        self._inner.obey(cancel)
 
     def clear(self) -> None:
         """Forget everything."""

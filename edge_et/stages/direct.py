@@ -9,7 +9,7 @@ from collections.abc import Generator
 from edge_et.bundle import Sampling
 from edge_et.generation import ChatModel, Deadline, Generation, new_sampler
 from edge_et.llm import Segment
-from edge_et.results import AnswerToken, Thought
+from edge_et.results import AnswerToken, Progress, Thought
 from edge_et.stages.answering import write_answer
 
 
@@ -19,7 +19,7 @@ def answer_at_once(
     budget: int,
     sampling: Sampling,
     deadline: Deadline,
-) -> Generator[AnswerToken, None, Thought]:
+) -> Generator[AnswerToken | Progress, None, Thought]:
     """Run the one-stage baseline.
 
     Args:
@@ -30,7 +30,7 @@ def answer_at_once(
         deadline: ends the answer once it has text.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The answer; its seconds are filled in by `timed`.

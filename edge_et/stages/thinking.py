@@ -43,7 +43,7 @@ from edge_et.llm import (
     to_segments,
     user_turn,
 )
-from edge_et.results import AnswerToken, FinishReason, ReasoningToken, Thought
+from edge_et.results import AnswerToken, FinishReason, Progress, ReasoningToken, Thought
 from edge_et.stages.answering import write_answer
 
 RESERVED_ANSWER_TOKENS = 32
@@ -139,7 +139,7 @@ def thinking_prompt(
 
 def think(
     chat_model: ChatModel, prompt: tuple[Segment, ...], thinking: Thinking, deadline: Deadline
-) -> Generator[ReasoningToken | AnswerToken, None, Thought]:
+) -> Generator[ReasoningToken | AnswerToken | Progress, None, Thought]:
     """Run stage 2.
 
     A marked thought ends with its end token, or is closed when its budget or the time is used up or
@@ -155,12 +155,12 @@ def think(
             32 tokens of an answer, or the answer's budget if that is smaller.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The thought; its seconds are filled in by `edge_et.stages.timed`.
     """
-    generation = Generation(chat_model, prompt, deadline)
+    generation = Generation(chat_model, prompt, deadline, "think")
     sampler = new_sampler(thinking.sampling)
     closing = thinking.closing_positions(chat_model.tokenizer)
     answer_tokens = min(thinking.budget.answer, RESERVED_ANSWER_TOKENS)
@@ -218,7 +218,7 @@ def _write_thought(
     thoughts: ThoughtSpec,
     budget: int,
     should_stop: ShouldStop,
-) -> Generator[ReasoningToken, None, str]:
+) -> Generator[ReasoningToken | Progress, None, str]:
     """Write a marked thought, or a part of it, and close it.
 
     Args:
@@ -229,7 +229,7 @@ def _write_thought(
         should_stop: see `edge_et.generation.generation.ShouldStop`.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The text, with a line feed at its end.
@@ -241,7 +241,7 @@ def _write_thought(
     def refuses(token: int) -> bool:
         return token == start or blocked.refuses(generation.tokens, token)
 
-    generation.prefill()
+    yield from generation.prefill()
     stream = TextStream(tokenizer)
     text = ""
     for token in generation.generate(sampler, budget, should_stop, refuses):
@@ -250,6 +250,7 @@ def _write_thought(
         if piece := stream.push(token):
             text += piece
             yield ReasoningToken(piece)
+        yield generation.decode_progress(len(generation.tokens), budget)
     else:
         generation.append(*_end_of_thought(thoughts, cut=generation.finish_reason != "stop"))
     rest = stream.finish()
@@ -269,7 +270,7 @@ def _write_prose(
     *,
     special_ids: frozenset[int],
     tail: str,
-) -> Generator[ReasoningToken, None, tuple[str, str, TextStream]]:
+) -> Generator[ReasoningToken | Progress, None, tuple[str, str, TextStream]]:
     """Write what comes before the answer marker, and put the marker in where it does not come.
 
     Args:
@@ -282,7 +283,7 @@ def _write_prose(
         tail: trusted text that is put in before the marker where there is no prose.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The text; that of the answer that came with the end of the marker; and what goes on making
@@ -292,14 +293,16 @@ def _write_prose(
     splitter = MarkerSplitter(marker)
     stream = TextStream(tokenizer)
     text = ""
+    before = len(generation.tokens)
     if budget:
-        generation.prefill()
+        yield from generation.prefill()
     for token in generation.generate(sampler, budget, should_stop, special_ids.__contains__):
         if piece := splitter.push(stream.push(token)):
             text += piece
             yield ReasoningToken(piece)
         if splitter.rest is not None:
             return text, splitter.rest, stream
+        yield generation.decode_progress(len(generation.tokens) - before, budget)
     if piece := splitter.finish(stream.finish()):
         text += piece
         yield ReasoningToken(piece)
