@@ -8,7 +8,7 @@ from edge_et.generation.answer_marker import MarkerSplitter, forced_marker
 from edge_et.generation.blocked_words import BlockedWords
 from edge_et.generation.chat_model import ChatModel
 from edge_et.generation.deadline import Clock, Deadline, Throughput
-from edge_et.generation.generation import Generation, ShouldStop
+from edge_et.generation.generation import Generation, ShouldStop, prefill_progress
 from edge_et.generation.prompt_lookup import MAX_DRAFT_TOKENS, PromptLookup
 from edge_et.generation.sampling import Sampler, greedy, new_sampler
 
@@ -27,4 +27,5 @@ __all__ = [
     "forced_marker",
     "greedy",
     "new_sampler",
+    "prefill_progress",
 ]
