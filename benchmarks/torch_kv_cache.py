@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.bundle import Bundle, LanguageModelSpec
+from edge_et.cancellation import CancelToken
 from edge_et.errors import BenchError, DecodeError, PromptTooLongError
 from edge_et.export.steps import needing_extra
 from edge_et.llm import (
@@ -154,6 +155,9 @@ class TorchKVCache:
             rows = self._rows(TokenSegment((token,)))
             self._run(rows, [generated(token)], len(self._cached))
         return 1
+
+    def obey(self, cancel: CancelToken) -> None:
+        """Go on: torch is not interrupted."""
 
     def clear(self) -> None:
         """Forget everything."""

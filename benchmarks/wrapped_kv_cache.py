@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.cancellation import CancelToken
 from edge_et.llm import KVCache, KVCacheSettings, ModelShape, PrefillProgress, Segment
 from edge_et.options import KvType
 from edge_et.pipeline import Model
@@ -56,6 +57,10 @@ class WrappedKVCache:
     def rewind(self, positions: int) -> None:
         """Drop what was evaluated behind the first positions."""
         self._inner.rewind(positions)
+
+    def obey(self, cancel: CancelToken) -> None:
+        """Let evaluation end early from now on."""
+        self._inner.obey(cancel)
 
     def clear(self) -> None:
         """Forget everything."""

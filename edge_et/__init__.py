@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_et.bundle import Bundle, load_bundle
+    from edge_et.cancellation import CancelToken
     from edge_et.errors import EdgeETError
-    from edge_et.pipeline import ExtractThink, Session, answer, load
-    from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
+    from edge_et.pipeline import ExtractThink, Session, aload, answer, load
+    from edge_et.results import Answer, AnswerToken, ExtractionToken, Progress, ReasoningToken
 
 __all__ = [
     "Answer",
     "AnswerToken",
     "Bundle",
+    "CancelToken",
     "EdgeETError",
     "ExtractThink",
     "ExtractionToken",
+    "Progress",
     "ReasoningToken",
     "Session",
+    "aload",
     "answer",
     "load",
     "load_bundle",
@@ -30,11 +34,14 @@ _HOMES = {
     "Answer": "edge_et.results",
     "AnswerToken": "edge_et.results",
     "Bundle": "edge_et.bundle",
+    "CancelToken": "edge_et.cancellation",
     "EdgeETError": "edge_et.errors",
     "ExtractThink": "edge_et.pipeline",
     "ExtractionToken": "edge_et.results",
+    "Progress": "edge_et.results",
     "ReasoningToken": "edge_et.results",
     "Session": "edge_et.pipeline",
+    "aload": "edge_et.pipeline",
     "answer": "edge_et.pipeline",
     "load": "edge_et.pipeline",
     "load_bundle": "edge_et.bundle",

@@ -6,7 +6,8 @@ waits for ever for threads that are gone, while every thread made after the fork
 thread pools of ONNX Runtime belong to a session, and are lost with it.
 
 Python runs signal handlers in the main thread, also where a library calls back from there: what a
-handler raises then is lost. In other threads no handler runs.
+handler raises then is lost. In other threads no handler runs. While the main thread is in native
+code, none runs at all: so what takes long is done by another thread, and the main one waits for it.
 """
 
 import os
@@ -24,26 +25,39 @@ _forking_thread: int | None = None  # of the parent, and the first one of this p
 _computing: "queue.SimpleQueue[_Job[Any]] | None" = None  # what the thread that computes takes
 
 
-def compute(work: Callable[..., R], *args: object) -> R:
+def compute(work: Callable[..., R], *args: object, stop: Callable[[], object] | None = None) -> R:
     """Call what begins a parallel region, in a thread where its threads are alive.
 
     Args:
-        work: a function of a native library, which is not interrupted.
+        work: a function of a native library.
         args: its arguments.
+        stop: lets the work end early, and is called where a signal handler raises meanwhile; None:
+            the work is short, and handlers run behind it.
 
     Returns:
         What it returns.
+
+    Raises:
+        BaseException: what a signal handler raised, or else what the work did.
     """
     global _computing
-    if threading.get_ident() != _forking_thread:
+    is_main = threading.current_thread() is threading.main_thread()
+    is_forked = threading.get_ident() == _forking_thread
+    if not is_forked and not (is_main and stop):
         return work(*args)
     if _computing is None:
-        _computing = queue.SimpleQueue()
         # One for all calls, so that libgomp has its threads at hand.
-        _start("compute", _take_jobs, _computing)
+        jobs: queue.SimpleQueue[_Job[Any]] = queue.SimpleQueue()
+        try:
+            _start("compute", _take_jobs, jobs)
+        except RuntimeError:  # the interpreter is about to end, and gives no threads
+            if is_forked:
+                raise
+            return work(*args)
+        _computing = jobs
     job = _Job(lambda: work(*args))
     _computing.put(job)
-    return job.result()
+    return job.result(stop)
 
 
 def call_undisturbed(work: Callable[[], R]) -> R:
@@ -87,19 +101,28 @@ class _Job(Generic[R]):
         finally:
             self._is_done.set()
 
-    def result(self) -> R:
-        """Wait for the end, also when a signal handler raises meanwhile, as a native call would."""
+    def result(self, stop: Callable[[], object] | None = None) -> R:
+        """Wait for the end, also when a signal handler raises meanwhile, as a native call would.
+
+        Args:
+            stop: is called then.
+        """
         raised: BaseException | None = None
         while not self._is_done.is_set():
             try:
                 self._is_done.wait()
             except BaseException as err:
                 raised = raised or err
-        if self._error is not None or raised is not None:
+                if stop is not None:
+                    stop()
+        # What was stopped may well fail.
+        error = (self._error or raised) if stop is None else (raised or self._error)
+        self._error = None  # whose traceback leads here
+        if error is not None:
             try:
-                raise self._error or raised  # type: ignore[misc]
+                raise error
             finally:
-                self._error = None  # whose traceback leads here
+                del error
         return self._result
 
 

@@ -35,6 +35,10 @@ DEFAULT_MAX_PIXELS = 50_000_000  # a decoded picture of that size takes 150 MB
 DEFAULT_IMAGE_CACHE_BYTES = 64 * 2**20  # one picture of 16 tiles, 2048 wide: 7,300 image tokens
 DEFAULT_CACHE_BYTES = 2**30  # on disk: a dozen pictures of 729 image tokens in a 0.6B's KV cache
 
+DEFAULT_MAX_WAITING = 100  # each has a thread, of the caller's or of ours
+
+MAX_CONTEXTS = 64
+MAX_WAITING = 100_000
 MAX_THREADS = 512  # the most that ggml.h allows; each takes memory of its own
 MAX_TOKENS = 2**24  # as in a bundle's manifest; far more than any context holds
 MAX_INT = 2**63 - 1
@@ -53,11 +57,9 @@ MAX_CHOICES = 256
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class OptionValues(TypedDict, total=False):
-    """The keyword arguments of a call; see `AnswerOptions` for what they mean."""
+class QuestionValues(TypedDict, total=False):
+    """The keyword arguments of a question about a picture that is encoded."""
 
-    max_tiles: int | None
-    pooling: int | None
     max_extraction_tokens: int | None
     max_thinking_tokens: int | None
     max_answer_tokens: int | None
@@ -70,6 +72,13 @@ class OptionValues(TypedDict, total=False):
     choices: Sequence[str] | None
     kind: AnswerKind | None
     schema: Any
+
+
+class OptionValues(QuestionValues, total=False):
+    """The keyword arguments of a call; see `AnswerOptions` for what they mean."""
+
+    max_tiles: int | None
+    pooling: int | None
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True):
@@ -167,6 +176,19 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=MAX_INT)] | None,
         Meta(description="Most bytes of the KV caches together; None: any number."),
     ] = None
+    contexts: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MAX_CONTEXTS,
+            description="Calls that may be under way at once, with KV caches of their own over one "
+            "set of weights; one computes at a time, the most urgent.",
+        ),
+    ] = 1
+    max_waiting: Annotated[
+        int,
+        Meta(ge=0, le=MAX_WAITING, description="Calls that may wait; more are refused at once."),
+    ] = DEFAULT_MAX_WAITING
     use_profile: Annotated[
         bool,
         Meta(description="Whether to use what `edge-et autotune` found here for this bundle."),
@@ -245,26 +267,38 @@ def with_options(function: F) -> F:
     """Let `help()` show the options of a call one by one, and others be refused as Python does.
 
     Args:
-        function: its last parameter is ``**options``, keywords of `AnswerOptions`.
+        function: its last parameter is ``**options``, keywords of `AnswerOptions`; of a session,
+            those of `QuestionValues`.
     """
     signature = inspect.signature(function)
+    *parameters, rest = signature.parameters.values()
+    (values,) = get_args(rest.annotation)
     hints = get_type_hints(AnswerOptions)
     keywords = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
         for name, hint in hints.items()
+        if name in get_type_hints(values)
     ]
-    parameters = [*signature.parameters.values()][:-1]
     shown = signature.replace(parameters=[*parameters, *keywords])
 
-    @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
+    def check(options: Mapping[str, object]) -> None:
         for name in options.keys() - shown.parameters.keys():
             told = f"{function.__qualname__}() got an unexpected keyword argument {name!r}"
             raise TypeError(told)
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        check(options)
         return function(*args, **options)
 
-    call.__signature__ = shown  # type: ignore[attr-defined]
-    return cast(F, call)
+    @functools.wraps(function)
+    async def call_async(*args: Any, **options: Any) -> Any:
+        check(options)
+        return await function(*args, **options)
+
+    wrapper: Any = call_async if inspect.iscoroutinefunction(function) else call
+    wrapper.__signature__ = shown
+    return cast(F, wrapper)
 
 
 S = TypeVar("S", AnswerOptions, LoadOptions)

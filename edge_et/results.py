@@ -53,6 +53,26 @@ class Cut:
     reason: Literal["tokens", "deadline", "repetition"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a call is, told before a step of its models.
+
+    Attributes:
+        stage: ``vision``, or what is read for or written.
+        phase: the tower encodes tiles, a language model reads a prompt (prefill), or it writes.
+        done: tiles encoded, positions of the prompt that the KV cache holds, or tokens written.
+        total: tiles, positions, or the most tokens.
+        seconds_left: what the rest of this phase takes if it goes on at the speed measured so far,
+            and for ``decode`` if all tokens are written; None: nothing was measured yet.
+    """
+
+    stage: Literal["vision"] | Stage
+    phase: Literal["encode", "prefill", "decode"]
+    done: int
+    total: int
+    seconds_left: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ExtractionToken:
     """Text of stage 1, as it is written.
@@ -207,7 +227,11 @@ class Answer:
 _PLAIN = (NoneType, bool, int, float, str)
 """Types of values that JSON has; all others come of a schema, whose answer is JSON itself."""
 
-Event = ExtractionToken | ReasoningToken | AnswerToken | Answer
+StageEvent = Progress | ExtractionToken | ReasoningToken | AnswerToken
+"""What a stage tells while it runs."""
+
+Event = StageEvent | Answer
+"""What a stream tells."""
 
 
 def _cuts(reasons: FinishReasons) -> tuple[Cut, ...]:

@@ -28,11 +28,17 @@ does not name may change at any time.
 
 **Types** are in the package (`py.typed`).
 
-**Threads.** Any thread may use a pipeline, and go on with a stream that another one began; one call
-runs at a time, and others wait in the order in which they came. A stream holds the pipeline until
-it is exhausted, closed or forgotten. Whoever waits for a stream that nobody continues gets a
-`BusyError`: after 30 seconds, after 5 if the same thread ran it so far, and at once in a program of
-one thread. The models use `threads` threads of their own, one model after the other.
+**Threads.** Any thread may use a pipeline, and go on with a stream that another one began, or close
+it. As many calls as the pipeline has `contexts` are under way at once. Others wait, those of a
+higher `priority` first, then in the order in which they came; with `max_waiting` of them there is a
+`QueueFullError`. One call computes at a time, the first in the same order, and gives way between
+two steps of its models. A stream has its context until it is exhausted, closed or forgotten.
+Whoever waits for streams that nobody continues gets a `BusyError`: after 30 seconds, after 5 if the
+same thread ran them so far, and at once in a program of one thread. The models use `threads`
+threads of their own, one model after the other.
+
+**Cancelling.** A call ends with a `CancelledError`, in the middle of a step too, when its
+`CancelToken` is cancelled or its stream closed; of an asyncio program, when its task is cancelled.
 
 **Forks.** A forked child cannot use what its parent opened, and gets a `ForkedError`; what it opens
 itself works, and `edge_et.answer` opens by itself.
@@ -46,7 +52,7 @@ COMMAND_LINE = """\
 name: `max_tiles=5` is `--max-tiles 5`, `thinking=False` is `--no-thinking`.
 """
 
-FUNCTIONS = (edge_et.answer, edge_et.load, edge_et.load_bundle)
+FUNCTIONS = (edge_et.answer, edge_et.load, edge_et.aload, edge_et.load_bundle)
 EVENTS = (results.ExtractionToken, results.ReasoningToken, results.AnswerToken)
 VALUES = (results.Answer, results.PhaseUsage, results.Extraction, results.Thought, edge_et.Bundle)
 
@@ -66,11 +72,15 @@ def main() -> None:
     print_methods(edge_et.ExtractThink)
     print("## edge_et.Session\n\nQuestions about a picture; `ExtractThink.session` returns one.\n")
     print_methods(edge_et.Session)
+    print("## edge_et.CancelToken\n\nEnds the calls that it was given to; any thread may use it.\n")
+    print_methods(edge_et.CancelToken)
     print("## Events of a stream\n")
-    print("Each has `text`, one or more whole characters; the last event is the `Answer`.\n")
+    print("Text comes as one or more whole characters; the last event is the `Answer`.\n")
     for kind in EVENTS:
         print(f"- `edge_et.{kind.__name__}`: {summary(kind)}")
-    print("\n## Values\n")
+    print()
+    print_value(edge_et.Progress)
+    print("## Values\n")
     for kind in VALUES:
         print_value(kind)
     reasons = ", ".join(f"`{reason}`" for reason in results.FinishReason.__args__)

@@ -22,6 +22,7 @@ from edge_et.errors import (
     UnreadableFileError,
     UnsafePathError,
 )
+from edge_et.foreign_errors import raised_by
 
 _HASH_BLOCK_BYTES = 2**20
 
@@ -196,4 +197,6 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
+        if not raised_by(err):  # a TimeoutError of a signal handler is one
+            raise
         raise UnreadableFileError(path, err.strerror or str(err)) from err

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from edge_et.cli.console import printable
+from edge_et.cli.console import ProgressLine, printable
 from edge_et.cli.options import add_options
 from edge_et.options import AnswerOptions, LoadOptions
-from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
+from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, Progress, ReasoningToken
 
 _TITLES: dict[type[Event], str] = {
     ExtractionToken: "Extraction",
@@ -40,13 +40,17 @@ def answer(
     """Answer QUESTION about the picture in the file IMAGE."""
     import edge_et
 
-    of_load = {name: options.pop(name) for name in LoadOptions.__struct_fields__}
+    of_load = {name: options.pop(name) for name in LoadOptions.__struct_fields__ if name in options}
     with edge_et.load(model, **of_load) as pipe:
         events = pipe.stream(image, question, **options)
-        if sys.stdout.isatty() and not as_json:
-            _print_as_it_comes(events, show_stages)
-            return
-        *_, last = events
+        with ProgressLine() as line:
+            if sys.stdout.isatty() and not as_json:
+                _print_as_it_comes(events, line, show_stages)
+                return
+            for event in events:
+                last = event
+                if isinstance(event, Progress):
+                    line.show(event)
     assert isinstance(last, Answer)
     if as_json:
         print(json.dumps(last.to_dict(), indent=2))
@@ -60,7 +64,7 @@ def answer(
         print(printable(last.text))
 
 
-def _print_as_it_comes(events: Iterator[Event], show_stages: bool) -> None:
+def _print_as_it_comes(events: Iterator[Event], line: ProgressLine, show_stages: bool) -> None:
     """Write events to a terminal as they happen, stages under titles, the answer alone without."""
     section: type[Event] | None = None
     notes = ""
@@ -68,8 +72,14 @@ def _print_as_it_comes(events: Iterator[Event], show_stages: bool) -> None:
         if isinstance(event, Answer):
             notes = _notes(event) if show_stages else ""
             continue
+        if isinstance(event, Progress):
+            # Text that is shown tells of itself.
+            if event.phase != "decode" or not (show_stages or event.stage == "answer"):
+                line.show(event)
+            continue
         if not show_stages and not isinstance(event, AnswerToken):
             continue
+        line.hide()
         starting = type(event) is not section
         text = event.text.lstrip() if starting else event.text
         if starting and text:

@@ -1,9 +1,12 @@
 """What the commands share: text that is safe to show, progress, and reports of tool steps."""
 
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from edge_et import results
 
 if TYPE_CHECKING:
     from edge_et.export.steps import Progress, StepReport
@@ -50,6 +53,59 @@ def progress_bar() -> "Iterator[Progress]":
             bar.update(task, description=what, completed=done, total=total)
 
         yield show
+
+
+class ProgressLine:
+    """How far an answer is, on one line of stderr if that is a terminal; nothing stays of it."""
+
+    _WORK: ClassVar = {
+        "hint": "asking for a hint",
+        "extract": "looking",
+        "think": "thinking",
+        "answer": "answering",
+    }
+
+    def __init__(self) -> None:
+        """Show nothing yet."""
+        self._bar: Any = None
+        self._task: Any = None
+
+    def show(self, progress: results.Progress) -> None:
+        """Show a line, or change it.
+
+        Args:
+            progress: of an answer.
+        """
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("")
+            self._bar.start()
+        if progress.phase == "encode":
+            what = "encoding the picture"
+        elif progress.phase == "prefill":
+            what = "reading the prompt"
+        else:
+            what = self._WORK[progress.stage]
+        self._bar.update(
+            self._task, description=what, completed=progress.done, total=progress.total
+        )
+
+    def hide(self) -> None:
+        """Take the line away, if there is one."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.hide()
 
 
 def print_reports(reports: "Iterable[StepReport]") -> None:

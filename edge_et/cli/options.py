@@ -19,6 +19,9 @@ from edge_et.options import AnswerOptions, LoadOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+OF_PROGRAMS = ("contexts", "max_waiting")
+"""What no command has: it asks one question at a time."""
+
 
 def add_options(
     kind: type[AnswerOptions] | type[LoadOptions], only: tuple[str, ...] | None = None
@@ -29,13 +32,13 @@ def add_options(
 
     Args:
         kind: the struct.
-        only: some of its fields; None: all.
+        only: some of its fields; None: all but `OF_PROGRAMS`.
     """
     hints = get_type_hints(kind, include_extras=True)
     defaults = kind()
 
     def decorate(command: F) -> F:
-        for name in reversed(only or list(hints)):
+        for name in reversed(only or [name for name in hints if name not in OF_PROGRAMS]):
             flag = name.replace("_", "-")
             value_type, description = read_field(hints[name])
             is_switch = value_type is bool

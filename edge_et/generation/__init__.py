@@ -9,7 +9,7 @@ from edge_et.generation.bare_writer import BareWriter, bare_value
 from edge_et.generation.blocked_words import BlockedWords
 from edge_et.generation.chat_model import ChatModel
 from edge_et.generation.deadline import Clock, Deadline, Throughput
-from edge_et.generation.generation import Generation, ShouldStop
+from edge_et.generation.generation import Generation, ShouldStop, prefill_progress
 from edge_et.generation.json_grammar import JsonGrammar
 from edge_et.generation.json_schema import Schema, prepare_schema
 from edge_et.generation.json_writer import JsonWriter
@@ -36,5 +36,6 @@ __all__ = [
     "forced_marker",
     "greedy",
     "new_sampler",
+    "prefill_progress",
     "prepare_schema",
 ]

@@ -2,17 +2,26 @@
 
 In: a chat model, a prompt, budgets, and the two questions that may end or bend what is written:
 should it stop, and is a token refused? Out: ids as they are written, why they ended, and what it
-took. What the ids mean, and what is asked for, is not known here.
+took. Before every batch of a prompt, and between two tokens, the caller has the word. What the ids
+mean, and what is asked for, is not known here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Literal
 
 from edge_et.generation.chat_model import ChatModel
-from edge_et.generation.deadline import Deadline
+from edge_et.generation.deadline import Clock, Deadline
 from edge_et.generation.repetition import RepetitionDetector
 from edge_et.generation.sampling import Sampler, choose
-from edge_et.llm import Part, Segment, TokenSegment, count_positions, to_segments
-from edge_et.results import FinishReason, PhaseUsage
+from edge_et.llm import (
+    Part,
+    PrefillProgress,
+    Segment,
+    TokenSegment,
+    count_positions,
+    to_segments,
+)
+from edge_et.results import FinishReason, PhaseUsage, Progress, Stage
 
 ShouldStop = Callable[[], bool]
 """Says whether there is no time for another step."""
@@ -21,11 +30,37 @@ _LEAST_MEASURED = 8
 """Positions from which on the time of a prefill says something about the throughput."""
 
 
+def prefill_progress(
+    chat_model: ChatModel, steps: Iterator[PrefillProgress], clock: Clock
+) -> Iterator[PrefillProgress]:
+    """Pass a prefill on, and measure the throughput, but for the caller's time between steps.
+
+    Args:
+        chat_model: who reads.
+        steps: from its KV cache.
+        clock: tells the time.
+    """
+    seconds, evaluated = 0.0, 0
+    try:
+        while True:
+            start = clock()
+            done = next(steps, None)
+            seconds += clock() - start
+            if done is None:
+                return
+            evaluated = done.evaluated
+            yield done
+    finally:
+        if evaluated >= _LEAST_MEASURED:
+            chat_model.throughput.observe_prefill(evaluated, seconds)
+
+
 class Generation:
     """What one model reads and writes in one stage.
 
     Attributes:
         chat_model: who reads and writes.
+        stage: what is read for and written, as progress is told.
         tokens: all that was written, as ids; stop tokens are not among them.
         held: positions that the cache held after the last prefill.
         finish_reason: why the last `generate` ended; ``stop`` also before the first one, and where
@@ -33,7 +68,11 @@ class Generation:
     """
 
     def __init__(
-        self, chat_model: ChatModel, prompt: tuple[Segment, ...], deadline: Deadline
+        self,
+        chat_model: ChatModel,
+        prompt: tuple[Segment, ...],
+        deadline: Deadline,
+        stage: Stage = "extract",
     ) -> None:
         """Begin with a prompt that is not in the cache yet.
 
@@ -41,8 +80,10 @@ class Generation:
             chat_model: who reads and writes.
             prompt: at least one position.
             deadline: lends its clock.
+            stage: what is read for and written, as progress is told.
         """
         self.chat_model = chat_model
+        self.stage = stage
         self.tokens: list[int] = []
         self.held = 0
         self.finish_reason: FinishReason = "stop"
@@ -79,11 +120,14 @@ class Generation:
         self._run.pop()
         return self.tokens.pop()
 
-    def prefill(self, should_stop: ShouldStop | None = None) -> bool:
+    def prefill(self, should_stop: ShouldStop | None = None) -> Generator[Progress, None, bool]:
         """Evaluate everything that is not in the cache yet, so that there are logits.
 
         Args:
             should_stop: is asked between batches, of 256 positions at most; None: never is.
+
+        Yields:
+            Before each batch how far it is.
 
         Returns:
             Whether all of it was evaluated.
@@ -93,18 +137,29 @@ class Generation:
         if self.chat_model.prompt_lookup is not None:
             self.chat_model.prompt_lookup.begin(self._segments)
         wanted = count_positions(self._segments)
-        start = self._clock()
+        steps = prefill_progress(
+            self.chat_model, self.chat_model.kv_cache.prefill_steps(self._segments), self._clock
+        )
         evaluated = 0
-        for done in self.chat_model.kv_cache.prefill_steps(self._segments):
+        for done in steps:
             evaluated, self.held = done.evaluated, done.reused + done.evaluated
             if self._reused is None:
                 self._reused = done.reused
-            if should_stop is not None and self.held < wanted and should_stop():
-                break
+            if self.held < wanted:
+                if should_stop is not None and should_stop():
+                    break
+                yield self._progress("prefill", self.held, wanted)
         self._evaluated += evaluated
-        if evaluated >= _LEAST_MEASURED:
-            self.chat_model.throughput.observe_prefill(evaluated, self._clock() - start)
         return self.held == wanted
+
+    def decode_progress(self, done: int, budget: int) -> Progress:
+        """Return how far it is while it is being written; the caller yields it between two tokens.
+
+        Args:
+            done: tokens written of this part.
+            budget: most tokens of it.
+        """
+        return self._progress("decode", done, budget)
 
     def generate(
         self,
@@ -151,6 +206,17 @@ class Generation:
                 return
         if budget:
             self.finish_reason = "length"
+
+    def _progress(self, phase: Literal["prefill", "decode"], done: int, total: int) -> Progress:
+        throughput = self.chat_model.throughput
+        step_s = throughput.position_s if phase == "prefill" else throughput.token_s
+        return Progress(
+            stage=self.stage,
+            phase=phase,
+            done=done,
+            total=total,
+            seconds_left=step_s * (total - done) if step_s else None,
+        )
 
     def _decode(self, token: int, max_draft_tokens: int) -> int:
         """Decode a token, with a draft where that may save steps; return how many rows it took.

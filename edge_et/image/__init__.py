@@ -5,7 +5,7 @@ In: a path, bytes, a PIL image or an array; the bundle's rules; the vision tower
 the only door to onnxruntime.
 """
 
-from edge_et.image.encoder import AnyImage, ImageEncoder
+from edge_et.image.encoder import AnyImage, Encoded, ImageEncoder, PreparedImage
 from edge_et.image.load import ImageSource, load_image
 from edge_et.image.packing import ImagePlan, plan_image
 from edge_et.image.tiling import choose_grid, split_tiles, to_pixel_values
@@ -14,10 +14,12 @@ from edge_et.image.vision_tower import DeferredTower, ImageTokens, TileFeatures,
 __all__ = [
     "AnyImage",
     "DeferredTower",
+    "Encoded",
     "ImageEncoder",
     "ImagePlan",
     "ImageSource",
     "ImageTokens",
+    "PreparedImage",
     "TileFeatures",
     "Tower",
     "VisionTower",

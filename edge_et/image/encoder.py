@@ -7,7 +7,8 @@ language models are not known here.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_et.bundle import VisionSpec
+from edge_et.cancellation import CancelToken
 from edge_et.errors import ImageInputError, OptionError, PromptTooLongError
 from edge_et.image.load import ImageSource, load_image
 from edge_et.image.packing import ImagePlan, pack, plan_image
 from edge_et.image.tiling import split_tiles, to_pixel_values
-from edge_et.image.vision_tower import ImageTokenCache, ImageTokens, Tower
+from edge_et.image.vision_tower import ImageTokenCache, ImageTokens, TileFeatures, Tower
 from edge_et.options import AnswerOptions
-from edge_et.results import PhaseUsage
+from edge_et.results import PhaseUsage, Progress
 from edge_et.store import Snapshots
 
 AnyImage = ImageSource | ImageTokens
@@ -32,6 +34,25 @@ Encoded = tuple[ImageTokens, dict[str, PhaseUsage]]
 
 Check = Callable[[ImageTokens], None]
 """Raises `PromptTooLongError` if what goes with image tokens of that number does not fit."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedImage:
+    """A picture on its way to the tower.
+
+    Attributes:
+        digest: what its image tokens are known by.
+        tokens: these, if it was encoded before; None: `tiles` and `plan` say what to encode.
+        tiles: RGB pictures of the bundle's size.
+        plan: what they become.
+        seconds: time spent so far.
+    """
+
+    digest: str
+    tokens: ImageTokens | None = None
+    tiles: tuple[Image.Image, ...] = ()
+    plan: ImagePlan | None = None
+    seconds: float = 0.0
 
 
 class ImageEncoder:
@@ -59,6 +80,7 @@ class ImageEncoder:
         self._tower = tower
         self._max_pixels = max_pixels
         self._images = ImageTokenCache(cache_bytes)
+        self._tile_s: float | None = None
         self._snapshots = snapshots
 
     def plan(self, image: ImageSource, options: AnswerOptions) -> ImagePlan:
@@ -74,61 +96,98 @@ class ImageEncoder:
         """
         return self._plan(load_image(image, self._max_pixels), options)
 
-    def encode(self, image: AnyImage, options: AnswerOptions, check: Check) -> Encoded:
-        """Turn a picture into image tokens.
+    def prepare(self, image: AnyImage, options: AnswerOptions, check: Check) -> PreparedImage:
+        """Do all that comes before the tower; may be called by several threads at once.
 
         Args:
             image: see `edge_et.image.load_image`; or image tokens, whose rows may be floats of
-                another type or order, and otherwise are returned as they are.
+                another type or order, and otherwise are taken as they are.
             options: `max_tiles` and `pooling` of them.
-            check: called with as many rows of zeros as there will be, before the tower runs.
-
-        Returns:
-            The image tokens, and what they took.
+            check: called with as many rows of zeros as there will be.
 
         Raises:
             ImageError: the picture, or the image tokens, cannot be used; a child says why.
             OptionError: the tiles' tokens cannot be pooled, or image tokens cannot become others.
             PromptTooLongError: from `check`, with the picture's numbers added.
-            VisionRunError: the vision tower failed.
         """
         if isinstance(image, ImageTokens):
             image = self._checked(image, options)
             self._check_fits(len(image.rows), check, None)
-            reused = PhaseUsage(reused_tokens=len(image.rows))
-            return image, {"image": PhaseUsage(), "vision": reused}
+            return PreparedImage(image.digest, tokens=image)
         start = perf_counter()
         loaded = load_image(image, self._max_pixels)
         plan = self._plan(loaded, options)
         self._check_fits(plan.image_tokens, check, plan)
         tiles = split_tiles(loaded, self._spec.processing, plan.grid)
         digest = self._digest(tiles, plan)
-        prepared = perf_counter()
-        tokens = self._images.get(digest)
-        made = False
+        return PreparedImage(digest, tiles=tuple(tiles), plan=plan, seconds=perf_counter() - start)
+
+    def encode(
+        self, image: PreparedImage, cancel: CancelToken
+    ) -> Generator[Progress, None, Encoded]:
+        """Turn a picture into image tokens; one thread at a time does so.
+
+        Args:
+            image: from `prepare`.
+            cancel: ends it early.
+
+        Yields:
+            Before each tile how far it is.
+
+        Returns:
+            The image tokens, and what they took.
+
+        Raises:
+            VisionRunError: the vision tower failed.
+            CancelledError: `cancel` was cancelled.
+        """
+        start = perf_counter()
+        tokens = image.tokens or self._images.get(image.digest)
+        seconds, made = 0.0, 0
         if tokens is None:
-            rows = self._recall(digest, plan)
+            assert image.plan is not None
+            rows = self._recall(image.digest, image.plan)
             if rows is None:
-                made = True
-                output = self._tower.encode(self._pixel_values(tiles))
-                rows = pack(output.features, output.newline, plan)
-                self._keep(digest, rows)
+                seconds += perf_counter() - start
+                features, tile_s = yield from self._run_tower(image, cancel)
+                start = perf_counter()
+                seconds += tile_s
+                rows = pack(features.features, features.newline, image.plan)
+                made = len(rows)
+                self._keep(image.digest, rows)
             rows.setflags(write=False)
-            tokens = ImageTokens(rows, digest)
+            tokens = ImageTokens(rows, image.digest)
             self._images.put(tokens)
-        count = len(tokens.rows)
+        if image.tokens is None:
+            seconds += perf_counter() - start
         return tokens, {
-            "image": PhaseUsage(seconds=prepared - start),
+            "image": PhaseUsage(seconds=image.seconds),
             "vision": PhaseUsage(
-                seconds=perf_counter() - prepared,
-                evaluated_tokens=count if made else 0,
-                reused_tokens=0 if made else count,
+                seconds=seconds, evaluated_tokens=made, reused_tokens=len(tokens.rows) - made
             ),
         }
 
     def clear(self) -> None:
         """Forget the image tokens."""
         self._images.clear()
+
+    def _run_tower(
+        self, image: PreparedImage, cancel: CancelToken
+    ) -> Generator[Progress, None, tuple[TileFeatures, float]]:
+        """Run the tower tile by tile; return features and the seconds spent inside."""
+        made: list[TileFeatures] = []
+        total, seconds = len(image.tiles), 0.0
+        for done, tile in enumerate(image.tiles):
+            left = None if self._tile_s is None else self._tile_s * (total - done)
+            yield Progress(
+                stage="vision", phase="encode", done=done, total=total, seconds_left=left
+            )
+            start = perf_counter()
+            made.append(self._tower.encode(self._pixel_values([tile]), cancel))
+            self._tile_s = perf_counter() - start
+            seconds += self._tile_s
+        features = np.concatenate([one.features for one in made])
+        return TileFeatures(features, made[0].newline), seconds
 
     def _recall(self, digest: str, plan: ImagePlan) -> NDArray[np.float32] | None:
         """Return the rows of a digest from the disk, or None where they are not kept."""
@@ -156,7 +215,7 @@ class ImageEncoder:
             self._spec, image.size, max_tiles=options.max_tiles, pooling=options.pooling
         )
 
-    def _pixel_values(self, tiles: list[Image.Image]) -> Iterator[NDArray[np.float32]]:
+    def _pixel_values(self, tiles: Iterable[Image.Image]) -> Iterator[NDArray[np.float32]]:
         return (to_pixel_values(tile, self._spec.processing) for tile in tiles)
 
     def _digest(self, tiles: list[Image.Image], plan: ImagePlan) -> str:

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.bundle import VisionSpec
-from edge_et.errors import ClosedError, ModelFileError, VisionRunError
+from edge_et.cancellation import CancelToken
+from edge_et.errors import CancelledError, ClosedError, ModelFileError, VisionRunError
 from edge_et.foreign_errors import raised_by
 from edge_et.native_handle import NativeHandle
 from edge_et.native_libraries import import_library
+from edge_et.native_threads import compute
 
 _INPUT = "pixel_values"
 _OUTPUT = "image_tokens"
@@ -55,8 +57,15 @@ class TileFeatures:
 class Tower(Protocol):
     """What the pipeline needs of a vision tower."""
 
-    def encode(self, tiles: Iterable[NDArray[np.float32]]) -> TileFeatures:
-        """Turn the pixel values of tiles, [3,H,W] each, into features."""
+    def encode(
+        self, tiles: Iterable[NDArray[np.float32]], cancel: CancelToken | None = None
+    ) -> TileFeatures:
+        """Turn the pixel values of tiles, [3,H,W] each, into features.
+
+        Args:
+            tiles: at least one.
+            cancel: when it is cancelled a `CancelledError` is raised; None: nobody does.
+        """
 
     def close(self) -> None:
         """Free what is held; may be called again."""
@@ -114,53 +123,69 @@ class VisionTower:
                 path,
                 f'it makes {_NEWLINE}, which arrangement "{spec.arrangement}" has no place for',
             )
-        # What a run needs is given back: the language model works next, in as much.
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._new_run_options = onnxruntime.RunOptions
 
-    def encode(self, tiles: Iterable[NDArray[np.float32]]) -> TileFeatures:
+    def encode(
+        self, tiles: Iterable[NDArray[np.float32]], cancel: CancelToken | None = None
+    ) -> TileFeatures:
         """Run the tower, tile by tile: memory and result do not depend on how many there are.
 
         Args:
             tiles: pixel values [3,H,W] float32 each, at least one tile.
+            cancel: ends a run when it is cancelled, between two nodes of the graph.
 
         Returns:
             Features [N,S,D] float32 in the order of the tiles, and the newline's vector.
 
         Raises:
             VisionRunError: a tile has another shape, or the run failed.
+            CancelledError: `cancel` was cancelled.
             ClosedError: the tower was closed.
         """
-        made = [self._run(tile) for tile in tiles]
+        cancel = cancel or CancelToken()
+        made = [self._run(tile, cancel) for tile in tiles]
         if not made:
             raise VisionRunError("there are no tiles")
         return TileFeatures(
             np.concatenate([outputs[_OUTPUT] for outputs in made]), made[0].get(_NEWLINE)
         )
 
-    def _run(self, tile: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def _run(
+        self, tile: NDArray[np.float32], cancel: CancelToken
+    ) -> dict[str, NDArray[np.float32]]:
         if tile.shape != self._input_shape:
             raise VisionRunError(
                 f"pixel values of shape {list(tile.shape)}, expected {list(self._input_shape)}"
             )
         pixel_values = np.ascontiguousarray(tile[None], np.float32)
-        with self._session.lock:
+        # One for each run: its `terminate` stays set.
+        run_options = self._new_run_options()
+        # What a run needs is given back: the language model works next, in as much.
+        run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+        def stop() -> None:
+            run_options.terminate = True
+
+        with self._session.lock, cancel.watch(stop):
             session = self._session.value
+            outputs, inputs = list(self._shapes), {_INPUT: pixel_values}
             try:
-                values = session.run(list(self._shapes), {_INPUT: pixel_values}, self._run_options)
+                values = compute(session.run, outputs, inputs, run_options, stop=cancel.cancel)
             except Exception as err:  # as in __init__
                 if not raised_by(err, "onnxruntime"):
                     raise
+                if cancel.is_cancelled:
+                    raise CancelledError from err
                 raise VisionRunError(str(err)) from err
-        outputs = dict(zip(self._shapes, values, strict=True))
-        for name, value in outputs.items():
+        made = dict(zip(self._shapes, values, strict=True))
+        for name, value in made.items():
             if value.shape != self._shapes[name]:
                 raise VisionRunError(
                     f"{name} of shape {list(value.shape)}, expected {list(self._shapes[name])}"
                 )
             if not np.isfinite(value).all():
                 raise VisionRunError(f"{name} that are not finite")
-        return outputs
+        return made
 
     def close(self) -> None:
         """Free the session; may be called again."""
@@ -179,11 +204,18 @@ class DeferredTower:
         self._opened: Callable[[], Tower] | None = opened
         self._tower: Tower | None = None
 
-    def encode(self, tiles: Iterable[NDArray[np.float32]]) -> TileFeatures:
+    def encode(
+        self, tiles: Iterable[NDArray[np.float32]], cancel: CancelToken | None = None
+    ) -> TileFeatures:
         """Do as the tower does, which is opened if need be.
+
+        Args:
+            tiles: as for `VisionTower.encode`.
+            cancel: likewise.
 
         Raises:
             ModelFileError: it cannot be opened.
+            CancelledError: as for the tower.
             VisionRunError: as for the tower.
             ClosedError: the tower was closed.
         """
@@ -191,7 +223,7 @@ class DeferredTower:
             raise ClosedError("vision tower")
         if self._tower is None:
             self._tower = self._opened()
-        return self._tower.encode(tiles)
+        return self._tower.encode(tiles, cancel)
 
     def close(self) -> None:
         """Close the tower if it was opened; may be called again."""

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.errors import ClosedError, DecodeError, PromptTooLongError
+from edge_et.cancellation import CancelToken
+from edge_et.errors import CancelledError, ClosedError, DecodeError, PromptTooLongError
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_positions import (
     Position,
@@ -107,6 +108,7 @@ class LlamaKVCache:
         Raises:
             PromptTooLongError: more positions than the context holds; nothing was changed.
             DecodeError: llama.cpp failed; the cache is empty now and can be used again.
+            CancelledError: see `obey`; the cache holds what it held before the batch.
             ClosedError: the cache was closed.
         """
         return list(self.prefill_steps(segments))[-1]
@@ -174,6 +176,7 @@ class LlamaKVCache:
         Raises:
             PromptTooLongError: the context is full; nothing was changed.
             DecodeError: llama.cpp failed; the cache is empty now and can be used again.
+            CancelledError: see `obey`; the cache holds what it held before the batch.
             ClosedError: the cache was closed.
         """
         self._check_open()
@@ -252,6 +255,14 @@ class LlamaKVCache:
         self._cached = list(positions)
         self._check_cells()
         return bool(self._cached)
+
+    def obey(self, cancel: CancelToken) -> None:
+        """Let evaluation end early from now on; see `edge_et.llm.KVCache.obey`.
+
+        Args:
+            cancel: takes the place of the one before.
+        """
+        self._context.obey(cancel)
 
     def clear(self) -> None:
         """Forget everything.
@@ -332,6 +343,9 @@ class LlamaKVCache:
             self._context.decode(inputs, len(self._cached), outputs)
             if outputs and not self._is_finite():
                 raise DecodeError("the logits are not finite: weights or image tokens are damaged")
+        except CancelledError:
+            self._trim(len(self._cached))
+            raise
         except DecodeError:
             self._forget()
             raise
@@ -352,6 +366,9 @@ class LlamaKVCache:
             self._context.decode(np.zeros(1, np.int32), held, outputs=1)
             if not self._is_finite():
                 raise DecodeError("cells that are not finite")
+        except CancelledError:
+            self._trim(len(self._cached))
+            raise
         except DecodeError:
             self._forget()
         else:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.cancellation import CancelToken
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.prompt import Segment
 from edge_et.options import KvType
@@ -89,6 +90,14 @@ class KVCache(Protocol):
 
         Args:
             positions: how many stay, at most those that are held.
+        """
+
+    def obey(self, cancel: CancelToken) -> None:
+        """Let `prefill_steps`, `prefill_growing` and `decode` end early from now on.
+
+        Args:
+            cancel: when it is cancelled they raise a `CancelledError`, and hold what they held
+                before the step.
         """
 
     def clear(self) -> None:

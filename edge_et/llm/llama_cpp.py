@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.errors import DecodeError, ModelFileError
+from edge_et.cancellation import CancelToken, native_callback
+from edge_et.errors import CancelledError, DecodeError, ModelFileError
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
@@ -27,6 +28,8 @@ from edge_et.native_threads import call_undisturbed, compute
 _MADV_DONTNEED = 4
 
 _AMX = "AMX_INT8 = 1"  # in llama.cpp's description of itself
+
+_ABORTED = 2  # what llama_decode returns then
 
 # Everything is evaluated in the sequence 0. This one is only for `LlamaContext.copy_state`.
 _COPIED = 1
@@ -143,6 +146,7 @@ class LlamaContext:
             DecodeError: there is not enough memory, or the model has no such cache.
         """
         library = self._library = load_library()
+        self._cancel = CancelToken()
         self._embedding_width = model.embedding_width
         self._vocabulary_size = model.vocabulary_size
         params = library.llama_context_default_params()
@@ -185,6 +189,22 @@ class LlamaContext:
         """Whether it was not closed yet."""
         return self._handle.is_open
 
+    def obey(self, cancel: CancelToken) -> None:
+        """Stop evaluating when a token is cancelled, between two nodes of the graph.
+
+        Args:
+            cancel: takes the place of the one before.
+        """
+        if not self._handle.is_open:
+            return
+        with self._handle.lock:
+            self._library.llama_set_abort_callback(
+                self._handle.value,
+                ctypes.cast(native_callback(), self._library.ggml_abort_callback),
+                cancel.address,
+            )
+            self._cancel = cancel  # whose byte is read from now on
+
     def decode(
         self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int
     ) -> None:
@@ -196,6 +216,7 @@ class LlamaContext:
             outputs: behind how many of the last rows logits are wanted.
 
         Raises:
+            CancelledError: the token that is obeyed was cancelled; what was held before is.
             DecodeError: llama.cpp failed; the context may hold anything then.
         """
         are_tokens = inputs.ndim == 1
@@ -218,7 +239,10 @@ class LlamaContext:
             _pointer(wanted, ctypes.c_int8),
         )
         with self._handle.lock:
-            status = compute(self._library.llama_decode, self._handle.value, batch)
+            stop = self._cancel.cancel if count > 1 else None
+            status = compute(self._library.llama_decode, self._handle.value, batch, stop=stop)
+        if status == _ABORTED:
+            raise CancelledError
         if status != 0:
             raise DecodeError(f"llama_decode returned {status}{native_log.last_errors()}")
 

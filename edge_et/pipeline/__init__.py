@@ -4,7 +4,8 @@ In: a bundle, a picture, a question, options. Out: events and an `Answer`. How a
 server tells them is not known here.
 """
 
-from edge_et.pipeline.api import answer, load, measure, open_snapshots
+from edge_et.pipeline.api import aload, answer, load, measure, open_snapshots
+from edge_et.pipeline.asynchronous import AsyncStream
 from edge_et.pipeline.device_profile import (
     PROFILE_NAME,
     DeviceProfile,
@@ -20,9 +21,11 @@ from edge_et.pipeline.image_cost import image_cost
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.settings import Settings
+from edge_et.pipeline.stream import Stream
 
 __all__ = [
     "PROFILE_NAME",
+    "AsyncStream",
     "DeviceProfile",
     "ExtractThink",
     "Model",
@@ -30,6 +33,8 @@ __all__ = [
     "Request",
     "Session",
     "Settings",
+    "Stream",
+    "aload",
     "answer",
     "apply_profile",
     "device_name",

@@ -1,14 +1,15 @@
 """What a program asks for: a pipeline over a bundle, an answer, or what a bundle takes here."""
 
+import asyncio
 import functools
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, closing
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, Unpack
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.deprecation import renamed_keywords
@@ -18,11 +19,13 @@ from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
-    AnswerKind,
+    DEFAULT_MAX_WAITING,
     KvType,
     LoadOptions,
+    OptionValues,
     check_path,
     parse_load_options,
+    with_options,
 )
 from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_fingerprint
 from edge_et.pipeline.extract_think import ExtractThink
@@ -32,6 +35,8 @@ from edge_et.pipeline.settings import Settings
 from edge_et.results import Answer
 from edge_et.store import Snapshots, SnapshotStore
 from edge_et.threads import choose_threads
+
+P = ParamSpec("P")
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +63,8 @@ def load(
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
     kv_type: KvType | None = None,
     max_kv_bytes: int | None = None,
+    contexts: int = 1,
+    max_waiting: int = DEFAULT_MAX_WAITING,
     use_profile: bool = True,
     prompt_lookup: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -75,6 +82,11 @@ def load(
         kv_type: number type of the KV caches; None: the profile's, else f16.
         max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
             allocated whole, for the context lengths of the manifest, whatever is asked.
+        contexts: calls that may be under way at once, 1 to 64. They have KV caches of their own
+            over one set of weights, and share the CPUs: one computes at a time, and gives way to a
+            more urgent one between two steps. So a second one costs memory and speeds nothing up,
+            but nobody waits for a whole answer before something urgent begins.
+        max_waiting: calls that may wait to begin, at least 0; more get a `QueueFullError` at once.
         use_profile: whether to use what `edge-et autotune` found for this bundle on this machine.
         prompt_lookup: whether to draft tokens from what was read and written before and to decode
             some at once, where that is faster. A batch rounds differently from single steps, and
@@ -104,6 +116,8 @@ def load(
             "image_cache_bytes": image_cache_bytes,
             "kv_type": kv_type,
             "max_kv_bytes": max_kv_bytes,
+            "contexts": contexts,
+            "max_waiting": max_waiting,
             "use_profile": use_profile,
             "prompt_lookup": prompt_lookup,
             "cache_dir": cache_dir,
@@ -121,10 +135,38 @@ def load(
     return _open(bundle, options, None)
 
 
+def _in_thread(
+    opened: Callable[P, ExtractThink],
+) -> Callable[P, Coroutine[Any, Any, ExtractThink]]:
+    @functools.wraps(opened)
+    async def call(*args: P.args, **keywords: P.kwargs) -> ExtractThink:
+        loading = asyncio.ensure_future(asyncio.to_thread(opened, *args, **keywords))
+        try:
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            loading.add_done_callback(_close_loaded)
+            raise
+
+    call.__name__ = call.__qualname__ = "aload"
+    call.__doc__ = """Load a bundle in an asyncio program, whose loop goes on meanwhile; see `load`.
+
+    A task that is cancelled ends at once; what it was loading is closed when it is there.
+    """
+    return call
+
+
+def _close_loaded(loading: "asyncio.Future[ExtractThink]") -> None:
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().close()
+
+
+aload = _in_thread(load)
+
+
 def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -> ExtractThink:
     settings = Settings.of(options, profile)
     if options.max_kv_bytes is not None:
-        needed_bytes = kv_cache_bytes(bundle, settings.kv_type)
+        needed_bytes = kv_cache_bytes(bundle, settings.kv_type, settings.contexts)
         if needed_bytes > options.max_kv_bytes:
             raise MemoryBudgetError(needed_bytes, options.max_kv_bytes)
     snapshots = None
@@ -158,25 +200,12 @@ def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapsh
     return Snapshots(store, facts)
 
 
+@with_options
 def answer(
     image: ImageSource,
     question: str,
     model: str | os.PathLike[str] | None = None,
-    *,
-    max_tiles: int | None = None,
-    pooling: int | None = None,
-    max_extraction_tokens: int | None = None,
-    max_thinking_tokens: int | None = None,
-    max_answer_tokens: int | None = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
-    seed: int | None = None,
-    hint: str | None = None,
-    thinking: bool | None = None,
-    deadline_s: float | None = None,
-    choices: Sequence[str] | None = None,
-    kind: AnswerKind | None = None,
-    schema: Any = None,
+    **options: Unpack[OptionValues],
 ) -> Answer:
     """Answer a question about a picture.
 
@@ -214,24 +243,7 @@ def answer(
     with _keeping:
         if key not in _kept:
             _kept[key] = load(model)
-    return _kept[key].answer(
-        image,
-        question,
-        max_tiles=max_tiles,
-        pooling=pooling,
-        max_extraction_tokens=max_extraction_tokens,
-        max_thinking_tokens=max_thinking_tokens,
-        max_answer_tokens=max_answer_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        hint=hint,
-        thinking=thinking,
-        deadline_s=deadline_s,
-        choices=choices,
-        kind=kind,
-        schema=schema,
-    )
+    return _kept[key].answer(image, question, **options)
 
 
 def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:

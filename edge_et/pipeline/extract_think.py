@@ -1,51 +1,58 @@
 """The pipeline: a picture and a question in, events and an answer out.
 
-It holds an image encoder and one or two chat models, and lets one caller after the other use them.
-How models are opened is not known here.
+It holds an image encoder and one or more contexts of one or two chat models, and lets calls use
+them. How models are opened is not known here.
 """
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from time import perf_counter
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 from edge_et.bundle import Bundle, Manifest
+from edge_et.cancellation import CancelToken
 from edge_et.errors import OptionError
 from edge_et.generation import Clock, Deadline
-from edge_et.image import AnyImage, ImageEncoder, ImageSource, ImageTokens, Tower
+from edge_et.image import AnyImage, Encoded, ImageEncoder, ImageSource, ImageTokens, Tower
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
-    AnswerKind,
+    DEFAULT_MAX_WAITING,
     OptionValues,
     parse_options,
     with_options,
 )
+from edge_et.pipeline.asynchronous import AsyncStream
 from edge_et.pipeline.context_fit import check_fits_at_once, check_length
 from edge_et.pipeline.image_cost import Calibration, ImageCost, image_cost
+from edge_et.pipeline.model_pool import ModelPool
 from edge_et.pipeline.models import Models
-from edge_et.pipeline.pipeline_lock import Access, PipelineLock
+from edge_et.pipeline.progress import OnProgress
 from edge_et.pipeline.request import Request, check_text
+from edge_et.pipeline.runner import Caller, Job, Runner, Steps
+from edge_et.pipeline.scheduler import Scheduler
 from edge_et.pipeline.session import Session
+from edge_et.pipeline.stream import Stream
 from edge_et.pipeline.two_stage_call import TwoStageCall, complete_answer
-from edge_et.results import Answer, Event, Extraction, PhaseUsage, Thought
-from edge_et.stages import Hint, drain
+from edge_et.results import Answer, Extraction, PhaseUsage, Thought
+from edge_et.stages import Hint
 from edge_et.store import Snapshots
 
 
 class ExtractThink:
-    """A loaded bundle. Several threads may share it; one after the other uses it."""
+    """A loaded bundle. Any number of threads may share it; see `edge_et.pipeline.scheduler`."""
 
     def __init__(
         self,
         manifest: Manifest,
         *,
         tower: Tower,
-        models: Models,
+        contexts: Sequence[Models],
         bundle: Bundle | None = None,
         resources: AbstractContextManager[object] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
+        max_waiting: int = DEFAULT_MAX_WAITING,
         snapshots: Snapshots | None = None,
         clock: Clock = perf_counter,
     ) -> None:
@@ -54,11 +61,12 @@ class ExtractThink:
         Args:
             manifest: prompts, budgets and image processing.
             tower: makes image tokens.
-            models: read them, think, and are asked for hints.
+            contexts: read them, think, and are asked for hints; as many as calls may be inside.
             bundle: where it all comes from.
             resources: left when the pipeline is closed.
             max_pixels: most pixels of a picture.
             image_cache_bytes: most bytes of image tokens that are remembered.
+            max_waiting: most calls that wait to get inside.
             snapshots: what is kept on disk; None: nothing is.
             clock: tells the time for deadlines.
         """
@@ -72,35 +80,40 @@ class ExtractThink:
             snapshots=snapshots,
         )
         self._snapshots = snapshots
-        self._models = models
+        self._models = contexts[0]  # for questions that all contexts answer alike
         self._clock = clock
         self._resources = resources
-        self._lock = PipelineLock()
+        self._scheduler = Scheduler(len(contexts), max_waiting)
+        self._runner = Runner(
+            self._scheduler,
+            self._encoder,
+            ModelPool(contexts),
+            snapshots,
+            most_threads=len(contexts) + max_waiting,
+        )
 
+    @with_options
     def answer(
         self,
         image: AnyImage,
         question: str,
         *,
-        max_tiles: int | None = None,
-        pooling: int | None = None,
-        max_extraction_tokens: int | None = None,
-        max_thinking_tokens: int | None = None,
-        max_answer_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        hint: str | None = None,
-        thinking: bool | None = None,
-        deadline_s: float | None = None,
-        choices: Sequence[str] | None = None,
-        kind: AnswerKind | None = None,
-        schema: Any = None,
+        priority: int = 0,
+        cancel: CancelToken | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[OptionValues],
     ) -> Answer:
         """Answer a question about a picture.
 
-        The picture is what `edge_et.image.load_image` takes, or what `encode_image` returned; the
-        other arguments are those of `edge_et.answer`.
+        Args:
+            image: what `edge_et.image.load_image` takes, or what `encode_image` returned.
+            question: one or more sentences.
+            priority: calls of a higher one go first, between two steps of this one too where the
+                bundle was loaded with more contexts than one.
+            cancel: ends the call when it is cancelled, by another thread or a signal handler.
+            on_progress: is called with `edge_et.Progress`, before every tile, batch of a prompt,
+                and eighth token. What it raises ends the call.
+            options: as for `edge_et.answer`.
 
         Raises:
             ImageError: the picture cannot be used; a child says why.
@@ -110,84 +123,85 @@ class ExtractThink:
             PromptTooLongError: picture and question do not fit into the context with all budgets.
             DecodeError: the language model failed.
             VisionRunError: the vision tower failed.
+            CancelledError: the call was cancelled; the pipeline is as if it had not begun, but for
+                what it has read of the picture.
+            QueueFullError: too many calls wait already.
             BusyError: a stream is unfinished, and nobody continues it.
             ClosedError: the pipeline was closed.
             ForkedError: the pipeline was opened before this process was forked.
         """
-        request = self._request(
-            question,
-            max_tiles=max_tiles,
-            pooling=pooling,
-            max_extraction_tokens=max_extraction_tokens,
-            max_thinking_tokens=max_thinking_tokens,
-            max_answer_tokens=max_answer_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            hint=hint,
-            thinking=thinking,
-            deadline_s=deadline_s,
-            choices=choices,
-            kind=kind,
-            schema=schema,
-        )
-        call = self._new_call(request)
-        with self._access():
-            tokens, usage = self._encoder.encode(image, request.options, call.check_fits)
-            return complete_answer(usage, *drain(call.run(tokens)))
+        caller = Caller(priority=priority, cancel=cancel, on_progress=on_progress)
+        return self._runner.run(self._new_job(image, question, options), caller)
 
+    @with_options
+    async def aanswer(
+        self,
+        image: AnyImage,
+        question: str,
+        *,
+        priority: int = 0,
+        cancel: CancelToken | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[OptionValues],
+    ) -> Answer:
+        """Answer a question about a picture in an asyncio program, whose loop goes on meanwhile.
+
+        A task that is cancelled ends the call. `on_progress` is called by the loop's thread. All
+        else is as for `answer`.
+
+        Raises:
+            EdgeETError: as for `answer`.
+            asyncio.CancelledError: the task was cancelled.
+        """
+        caller = Caller(priority=priority, cancel=cancel, on_progress=on_progress)
+        return await self._runner.run_async(self._new_job(image, question, options), caller)
+
+    @with_options
     def stream(
         self,
         image: AnyImage,
         question: str,
         *,
-        max_tiles: int | None = None,
-        pooling: int | None = None,
-        max_extraction_tokens: int | None = None,
-        max_thinking_tokens: int | None = None,
-        max_answer_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        hint: str | None = None,
-        thinking: bool | None = None,
-        deadline_s: float | None = None,
-        choices: Sequence[str] | None = None,
-        kind: AnswerKind | None = None,
-        schema: Any = None,
-    ) -> Generator[Event, None, None]:
+        priority: int = 0,
+        cancel: CancelToken | None = None,
+        **options: Unpack[OptionValues],
+    ) -> Stream:
         """Answer a question about a picture, and tell what happens meanwhile.
 
-        Nothing runs before the first event is asked for. Any thread may go on with the stream;
-        other calls wait until it is exhausted, closed or forgotten. Arguments are those of
-        `answer`.
+        Nothing runs before the first event is asked for. Any thread may go on with the stream, or
+        close it at any moment. Until it is exhausted, closed or forgotten it has one context of
+        the pipeline; where there is no other, further calls wait. Arguments are those of `answer`.
 
         Returns:
-            Text of the extraction, of the reasoning and of the answer as it is written; last the
-            `Answer`.
+            How far it is, and the text of the extraction, of the reasoning and of the answer as it
+            is written; last the `Answer`.
 
         Raises:
             EdgeETError: as for `answer`; those about arguments come at once, others on the way.
         """
-        self._lock.check()
-        request = self._request(
-            question,
-            max_tiles=max_tiles,
-            pooling=pooling,
-            max_extraction_tokens=max_extraction_tokens,
-            max_thinking_tokens=max_thinking_tokens,
-            max_answer_tokens=max_answer_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            hint=hint,
-            thinking=thinking,
-            deadline_s=deadline_s,
-            choices=choices,
-            kind=kind,
-            schema=schema,
-        )
-        return self._stream(image, request, self._new_call(request))
+        caller = Caller(priority=priority, cancel=cancel)
+        return self._runner.stream(self._new_job(image, question, options), caller)
+
+    @with_options
+    def astream(
+        self,
+        image: AnyImage,
+        question: str,
+        *,
+        priority: int = 0,
+        cancel: CancelToken | None = None,
+        **options: Unpack[OptionValues],
+    ) -> AsyncStream:
+        """Do as `stream` does in an asyncio program, for ``async for``.
+
+        A task that is cancelled while it waits for an event ends the call. A stream that is left
+        early ends with its ``aclose()``, or the block of ``async with``.
+
+        Raises:
+            EdgeETError: as for `stream`.
+        """
+        caller = Caller(priority=priority, cancel=cancel)
+        return self._runner.stream_async(self._new_job(image, question, options), caller)
 
     def session(
         self, image: AnyImage, *, max_tiles: int | None = None, pooling: int | None = None
@@ -219,6 +233,7 @@ class ExtractThink:
             OptionError: an option is wrong.
             PromptTooLongError: the picture alone fills the context.
             VisionRunError: the vision tower failed.
+            QueueFullError: too many calls wait already.
             BusyError: a stream is unfinished, and nobody continues it.
             ClosedError: the pipeline was closed.
             ForkedError: the pipeline was opened before this process was forked.
@@ -228,8 +243,7 @@ class ExtractThink:
             check_length(self._models.perceiver, len(tokens.rows) + 1, helps=())
 
         options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
-        with self._access():
-            return self._encoder.encode(image, options, check)[0]
+        return self._runner.encode(image, options, check)
 
     def image_cost(
         self,
@@ -250,7 +264,7 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `encode_image`.
         """
-        self._lock.check()
+        self._scheduler.check()
         options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
         context = self._models.perceiver.kv_cache
         plan = self._encoder.plan(image, options)
@@ -270,11 +284,9 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        request = self._request(question, **options)
-        call = self._new_call(request)
-        with self._access():
-            tokens, _ = self._encoder.encode(image, request.options, call.check_fits)
-            return drain(call.extract(tokens, call.find_hint(), read_ahead=False))
+        call = self._new_call(question, options)
+        work = TwoStageCall.extract_alone
+        return self._runner.run(Job(image=image, call=call, work=work, check=call.check_fits))
 
     @with_options
     def think(
@@ -292,9 +304,8 @@ class ExtractThink:
         """
         if not isinstance(extraction, Extraction):
             raise OptionError("extraction", extraction, "what `extract` returned; see `rethink`")
-        call = self._new_call(self._request(question, **options))
-        with self._access():
-            return drain(call.think(extraction))
+        call = self._new_call(question, options)
+        return self._runner.run_without_picture(call, lambda call: call.think(extraction))
 
     @with_options
     def rethink(self, question: str, extraction: str, **options: Unpack[OptionValues]) -> Answer:
@@ -312,10 +323,9 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        call = self._new_call(self._request(question, **options))
+        call = self._new_call(question, options)
         told = call.retell(check_text("extraction", extraction))
-        with self._access():
-            thought = drain(call.think(told))
+        thought = self._runner.run_without_picture(call, lambda call: call.think(told))
         usage = {"image": PhaseUsage(), "vision": PhaseUsage()}
         return complete_answer(usage, Hint(text=told.hint), told, thought)
 
@@ -339,31 +349,25 @@ class ExtractThink:
         direct = self.manifest.direct
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
-        request = self._request(question, **options)
-        call = self._new_call(request, in_one_stage=True)
-        budget = request.direct_tokens(direct)
-        if (form := request.thinking.form) is not None:
-            form.check(self._models.perceiver.tokenizer, "", budget)
+        call = self._new_call(question, options, direct=True)
+        budget = call.request.direct_tokens(direct)
 
         def check(tokens: ImageTokens) -> None:
-            check_fits_at_once(self._models, request, tokens, direct.prompt, budget)
+            check_fits_at_once(self._models, call.request, tokens, direct.prompt, budget)
 
-        with self._access():
-            tokens, usage = self._encoder.encode(image, request.options, check)
-            thought = drain(call.answer_at_once(tokens, direct.prompt, budget))
-        nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
-        return complete_answer(usage, Hint(text=""), nothing, thought)
+        def work(call: TwoStageCall, encoded: Encoded) -> Steps[Answer]:
+            return call.answer_at_once(encoded, direct.prompt, budget)
+
+        return self._runner.run(Job(image=image, call=call, work=work, check=check))
 
     def clear(self) -> None:
-        """Forget KV caches and image tokens, but not what is kept on disk.
+        """Forget image tokens and the KV caches of contexts that no call has; not what is on disk.
 
         Raises:
             BusyError: a stream is unfinished, and nobody continues it.
             ClosedError: the pipeline was closed.
         """
-        with self._access():
-            self._encoder.clear()
-            self._models.forget()
+        self._runner.clear()
 
     def close(self) -> None:
         """Free models and caches; may be called again.
@@ -371,7 +375,7 @@ class ExtractThink:
         Waits for calls that other threads run, and for the step that one of them takes in a stream.
         An unfinished stream ends with a `ClosedError` when it is continued.
         """
-        self._lock.close(self._free)
+        self._scheduler.close(self._free)
 
     def __enter__(self) -> Self:
         return self
@@ -379,34 +383,18 @@ class ExtractThink:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    @contextmanager
-    def _access(self) -> Iterator[Access]:
-        """Have the pipeline; when the work is done or given up, have snapshots written."""
-        with self._lock.access() as access:
-            try:
-                yield access
-            finally:
-                if access.regain() and self._snapshots is not None:
-                    self._snapshots.settle()
+    def _new_job(self, image: AnyImage, question: str, options: OptionValues) -> Job[Answer]:
+        call = self._new_call(question, options)
+        return Job(image=image, call=call, work=TwoStageCall.answer, check=call.check_fits)
 
-    def _stream(
-        self, image: AnyImage, request: Request, call: TwoStageCall
-    ) -> Generator[Event, None, None]:
-        with self._access() as access:
-            tokens, usage = self._encoder.encode(image, request.options, call.check_fits)
-            outcome = yield from access.lend_events(call.run(tokens))
-        yield complete_answer(usage, *outcome)
-
-    def _request(self, question: str, **options: Unpack[OptionValues]) -> Request:
-        return Request.of(question, parse_options(options), self.manifest)
-
-    def _new_call(self, request: Request, *, in_one_stage: bool = False) -> TwoStageCall:
-        if not in_one_stage:
-            request.thinking.check_form(self._models.thinking_model.tokenizer)
+    def _new_call(self, asked: str, options: OptionValues, *, direct: bool = False) -> TwoStageCall:
+        request = Request.of(asked, parse_options(options), self.manifest)
+        request.check_form(self._models, self.manifest.direct if direct else None)
         deadline = Deadline(request.options.deadline_s, self._clock)
         return TwoStageCall(self.manifest, self._models, request, deadline)
 
     def _free(self) -> None:
+        self._runner.close()
         self._encoder.clear()
         if self._snapshots is not None:
             self._snapshots.close()

@@ -128,29 +128,40 @@ def open_pipeline(
             return _Opened(bundle, spec, settings, open_model, resources)
 
         perceiver = thinking_model = opened(manifest.perceiver)
-        reads = perceiver.new_chat_model()
-        reasoner = hint_model = None
         if manifest.reasoner is not None:
             thinking_model = opened(manifest.reasoner)
-        if _has_own_cache(manifest):
-            reasoner = thinking_model.new_chat_model()
         thinking_model.check_thoughts(manifest.think)
-        if _asks_for_hints(manifest):
-            hint_model = thinking_model.new_chat_model(_HINT_POSITIONS)
+
+        def new_models() -> Models:
+            for model in (perceiver, thinking_model):
+                model.begin_context()
+            reads = perceiver.new_chat_model()
+            reasoner = thinking_model.new_chat_model() if _has_own_cache(manifest) else None
+            asks = _asks_for_hints(manifest)
+            hint_model = thinking_model.new_chat_model(_HINT_POSITIONS) if asks else None
+            return Models(perceiver=reads, reasoner=reasoner, hint_model=hint_model)
+
         return ExtractThink(
             manifest,
             tower=tower,
-            models=Models(perceiver=reads, reasoner=reasoner, hint_model=hint_model),
+            contexts=[new_models() for _ in range(settings.contexts)],
             bundle=bundle,
             resources=resources.pop_all(),
             max_pixels=settings.max_pixels,
             image_cache_bytes=settings.image_cache_bytes,
+            max_waiting=settings.max_waiting,
             snapshots=snapshots,
         )
 
 
-def kv_cache_bytes(bundle: Bundle, kv_type: KvType) -> int:
-    """Return what the KV caches of a bundle take together; no weights are loaded."""
+def kv_cache_bytes(bundle: Bundle, kv_type: KvType, contexts: int = 1) -> int:
+    """Return what the KV caches of a bundle take together; no weights are loaded.
+
+    Args:
+        bundle: a bundle.
+        kv_type: number type of the caches.
+        contexts: calls that may be under way at once.
+    """
     manifest = bundle.manifest
     thinking_model = manifest.reasoner or manifest.perceiver
     caches = [(manifest.perceiver, manifest.perceiver.context_length)]
@@ -158,7 +169,7 @@ def kv_cache_bytes(bundle: Bundle, kv_type: KvType) -> int:
         caches.append((thinking_model, thinking_model.context_length))
     if _asks_for_hints(manifest):
         caches.append((thinking_model, min(thinking_model.context_length, _HINT_POSITIONS)))
-    return sum(
+    return contexts * sum(
         read_shape(bundle.path(spec.weights)).cache_bytes(positions, kv_type)
         for spec, positions in caches
     )
@@ -187,7 +198,7 @@ class _Opened:
         self._tokenizer_path = bundle.path(spec.tokenizer)
         self._spec = spec
         self._throughput = Throughput()
-        self._prompt_lookup = PromptLookup() if settings.prompt_lookup else None
+        self._prompt_lookup: PromptLookup | None = None
         self._settings = settings
         self._tokenizer = tokenizer = Tokenizer(self._tokenizer_path)
         if tokenizer.size > spec.vocabulary_size:
@@ -201,13 +212,18 @@ class _Opened:
         self._model = open_model(bundle, spec, tokenizer)
         resources.enter_context(closing(self._model))
 
+    def begin_context(self) -> None:
+        """Let the chat models to come learn what may be written apart from those before."""
+        if self._settings.prompt_lookup:
+            self._prompt_lookup = PromptLookup()
+
     def new_chat_model(self, most_positions: int | None = None) -> ChatModel:
         """Return the model with a KV cache of its own over these weights."""
         length = self._spec.context_length
         kv_cache = self._model.new_kv_cache(
             self._settings.kv_cache(
                 min(length, most_positions or length),
-                max_draft_tokens=0 if self._prompt_lookup is None else MAX_DRAFT_TOKENS,
+                max_draft_tokens=MAX_DRAFT_TOKENS if self._settings.prompt_lookup else 0,
             )
         )
         return ChatModel(

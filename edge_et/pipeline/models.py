@@ -1,11 +1,13 @@
 """The models of one loaded bundle, by what they do in a call."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edge_et.cancellation import CancelToken
 from edge_et.generation import ChatModel
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Models:
     """Who takes part.
 
@@ -27,6 +29,14 @@ class Models:
 
     def forget(self) -> None:
         """Empty all caches."""
-        for chat_model in (self.perceiver, self.reasoner, self.hint_model):
-            if chat_model is not None:
-                chat_model.forget()
+        for chat_model in self._all():
+            chat_model.forget()
+
+    def obey(self, cancel: CancelToken) -> None:
+        """Let all evaluation end early when a token is cancelled."""
+        for chat_model in self._all():
+            chat_model.kv_cache.obey(cancel)
+
+    def _all(self) -> Iterator[ChatModel]:
+        chat_models = (self.perceiver, self.reasoner, self.hint_model)
+        return (chat_model for chat_model in chat_models if chat_model is not None)

@@ -9,6 +9,7 @@ from edge_et.bundle import DirectSpec, Manifest, Sampling, ThinkSpec, ThoughtSpe
 from edge_et.errors import OptionError
 from edge_et.options import AnswerOptions
 from edge_et.pipeline.answer_schema import read_schema
+from edge_et.pipeline.models import Models
 from edge_et.stages import (
     HINT_PLACEHOLDER,
     AnswerForm,
@@ -75,6 +76,25 @@ class Request:
             plain_sampling=_sampling(manifest.think.sampling, options),
             options=options,
         )
+
+    def check_form(self, models: Models, direct: DirectSpec | None = None) -> None:
+        """Refuse a form of the answer that cannot be written, or not within the budget.
+
+        Args:
+            models: who would write it.
+            direct: that of the one-stage baseline; None: stage 2 is asked.
+
+        Raises:
+            OptionError: as for `edge_et.stages.AnswerForm.check`.
+        """
+        form, spec = self.thinking.form, self.thinking.spec
+        if form is None:
+            return
+        if direct is None:
+            tokenizer = models.thinking_model.tokenizer
+            form.check(tokenizer, spec.answer_marker, self.thinking.budget.answer)
+        else:
+            form.check(models.perceiver.tokenizer, "", self.direct_tokens(direct))
 
     def direct_tokens(self, direct: DirectSpec) -> int:
         """Return the budget of the one-stage baseline."""

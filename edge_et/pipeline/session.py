@@ -1,11 +1,14 @@
 """Questions about one picture, which is encoded once."""
 
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
+from edge_et.cancellation import CancelToken
 from edge_et.image import ImageTokens
-from edge_et.options import AnswerKind
-from edge_et.results import Answer, Event
+from edge_et.options import QuestionValues, with_options
+from edge_et.pipeline.asynchronous import AsyncStream
+from edge_et.pipeline.progress import OnProgress
+from edge_et.pipeline.stream import Stream
+from edge_et.results import Answer
 
 if TYPE_CHECKING:
     from edge_et.pipeline.extract_think import ExtractThink
@@ -24,72 +27,70 @@ class Session:
         self.image = image
         self._pipeline = pipeline
 
+    @with_options
     def answer(
         self,
         question: str,
         *,
-        max_extraction_tokens: int | None = None,
-        max_thinking_tokens: int | None = None,
-        max_answer_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        hint: str | None = None,
-        thinking: bool | None = None,
-        deadline_s: float | None = None,
-        choices: Sequence[str] | None = None,
-        kind: AnswerKind | None = None,
-        schema: Any = None,
+        priority: int = 0,
+        cancel: CancelToken | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[QuestionValues],
     ) -> Answer:
         """Answer a question; see `ExtractThink.answer`."""
         return self._pipeline.answer(
             self.image,
             question,
-            max_extraction_tokens=max_extraction_tokens,
-            max_thinking_tokens=max_thinking_tokens,
-            max_answer_tokens=max_answer_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            hint=hint,
-            thinking=thinking,
-            deadline_s=deadline_s,
-            choices=choices,
-            kind=kind,
-            schema=schema,
+            priority=priority,
+            cancel=cancel,
+            on_progress=on_progress,
+            **options,
         )
 
+    @with_options
+    async def aanswer(
+        self,
+        question: str,
+        *,
+        priority: int = 0,
+        cancel: CancelToken | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[QuestionValues],
+    ) -> Answer:
+        """Answer a question in an asyncio program; see `ExtractThink.aanswer`."""
+        return await self._pipeline.aanswer(
+            self.image,
+            question,
+            priority=priority,
+            cancel=cancel,
+            on_progress=on_progress,
+            **options,
+        )
+
+    @with_options
     def stream(
         self,
         question: str,
         *,
-        max_extraction_tokens: int | None = None,
-        max_thinking_tokens: int | None = None,
-        max_answer_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        hint: str | None = None,
-        thinking: bool | None = None,
-        deadline_s: float | None = None,
-        choices: Sequence[str] | None = None,
-        kind: AnswerKind | None = None,
-        schema: Any = None,
-    ) -> Generator[Event, None, None]:
+        priority: int = 0,
+        cancel: CancelToken | None = None,
+        **options: Unpack[QuestionValues],
+    ) -> Stream:
         """Answer a question and tell what happens meanwhile; see `ExtractThink.stream`."""
         return self._pipeline.stream(
-            self.image,
-            question,
-            max_extraction_tokens=max_extraction_tokens,
-            max_thinking_tokens=max_thinking_tokens,
-            max_answer_tokens=max_answer_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            hint=hint,
-            thinking=thinking,
-            deadline_s=deadline_s,
-            choices=choices,
-            kind=kind,
-            schema=schema,
+            self.image, question, priority=priority, cancel=cancel, **options
+        )
+
+    @with_options
+    def astream(
+        self,
+        question: str,
+        *,
+        priority: int = 0,
+        cancel: CancelToken | None = None,
+        **options: Unpack[QuestionValues],
+    ) -> AsyncStream:
+        """Do as `stream` does in an asyncio program; see `ExtractThink.astream`."""
+        return self._pipeline.astream(
+            self.image, question, priority=priority, cancel=cancel, **options
         )

@@ -11,6 +11,7 @@ from edge_et.llm import KVCacheSettings
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
+    DEFAULT_MAX_WAITING,
     KvType,
     LoadOptions,
 )
@@ -29,6 +30,8 @@ class Settings:
         prompt_lookup: whether tokens are drafted; see `edge_et.generation.PromptLookup`.
         max_pixels: most pixels of a picture.
         image_cache_bytes: most bytes of image tokens that are remembered.
+        contexts: calls that may be under way at once, each with KV caches of its own.
+        max_waiting: calls that may wait to begin.
     """
 
     threads: int = field(default_factory=available_cpus)
@@ -37,6 +40,8 @@ class Settings:
     prompt_lookup: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES
+    contexts: int = 1
+    max_waiting: int = DEFAULT_MAX_WAITING
 
     @classmethod
     def of(cls, options: LoadOptions, profile: DeviceProfile | None) -> Self:
@@ -53,6 +58,8 @@ class Settings:
             prompt_lookup=options.prompt_lookup,
             max_pixels=options.max_pixels,
             image_cache_bytes=options.image_cache_bytes,
+            contexts=options.contexts,
+            max_waiting=options.max_waiting,
         )
 
     def kv_cache(self, context_length: int, max_draft_tokens: int = 0) -> KVCacheSettings:

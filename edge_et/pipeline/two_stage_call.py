@@ -4,12 +4,14 @@ In: a bundle's manifest, its models, a request and a deadline. Out: hint, extrac
 Pictures, callers and what is told to them are not known here.
 """
 
+import copy
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from typing import Self
 
 from edge_et.bundle import Manifest
 from edge_et.generation import Deadline
-from edge_et.image import ImageTokens
+from edge_et.image import Encoded, ImageTokens
 from edge_et.llm import ROW_GROUP, count_positions
 from edge_et.pipeline.context_fit import (
     asks_for_hint,
@@ -22,11 +24,9 @@ from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
 from edge_et.results import (
     Answer,
-    AnswerToken,
     Extraction,
-    ExtractionToken,
     PhaseUsage,
-    ReasoningToken,
+    StageEvent,
     Thought,
 )
 from edge_et.stages import (
@@ -45,7 +45,11 @@ from edge_et.stages import (
 
 
 class TwoStageCall:
-    """One call on its way."""
+    """One call on its way.
+
+    Attributes:
+        request: what the caller wants.
+    """
 
     def __init__(
         self, manifest: Manifest, models: Models, request: Request, deadline: Deadline
@@ -54,13 +58,13 @@ class TwoStageCall:
 
         Args:
             manifest: prompts and budgets.
-            models: who takes part.
+            models: who takes part; see `using`.
             request: what the caller wants.
             deadline: when the answer has to be there.
         """
         self._manifest = manifest
         self._models = models
-        self._request = request
+        self.request = request
         self._deadline = deadline
         self._ahead: IncrementalPrefill | None = None
         self._without_thinking = request.thinking.without_thinking(request.plain_sampling)
@@ -77,42 +81,60 @@ class TwoStageCall:
         Raises:
             PromptTooLongError: a context is too short for the prompts and budgets.
         """
-        check_fits(self._manifest, self._models, self._request, image, self._rest)
+        check_fits(self._manifest, self._models, self.request, image, self._rest)
 
-    def run(
-        self, image: ImageTokens
-    ) -> Generator[
-        ExtractionToken | ReasoningToken | AnswerToken, None, tuple[Hint, Extraction, Thought]
-    ]:
+    def using(self, models: Models) -> Self:
+        """Return the call over models with other KV caches, which are its own from now on.
+
+        Args:
+            models: of the same bundle.
+        """
+        call = copy.copy(self)
+        call._models = models
+        return call
+
+    def answer(self, image: Encoded) -> Generator[StageEvent, None, Answer]:
         """Run all stages, one after the other: hint, extraction, thinking and answer.
 
         Args:
-            image: the picture.
+            image: the picture, and what it took.
         """
-        hint = self.find_hint()
-        extraction = yield from self.extract(image, hint, read_ahead=True)
+        tokens, usage = image
+        hint = yield from self.find_hint()
+        extraction = yield from self.extract(tokens, hint, read_ahead=True)
         thought = yield from self.think(extraction)
-        return hint, extraction, thought
+        return complete_answer(usage, hint, extraction, thought)
 
-    def find_hint(self) -> Hint:
+    def extract_alone(self, image: Encoded) -> Generator[StageEvent, None, Extraction]:
+        """Run the hint and stage 1.
+
+        Args:
+            image: as for `answer`.
+        """
+        hint = yield from self.find_hint()
+        return (yield from self.extract(image[0], hint, read_ahead=False))
+
+    def find_hint(self) -> Generator[StageEvent, None, Hint]:
         """Return what stage 1 is to pay attention to, asking for it if need be."""
-        asked = asks_for_hint(self._manifest, self._models, self._request)
+        asked = asks_for_hint(self._manifest, self._models, self.request)
         if asked is None:
-            return Hint(text=given_hint(self._manifest, self._request))
+            return Hint(text=given_hint(self._manifest, self.request))
         hint_model, spec = asked
-        hint = ask_for_hint(
-            hint_model,
-            spec,
-            self._manifest.think,
-            self._request.question,
-            deadline=self._deadline,
-            should_stop=self._should_stop,
+        hint = yield from timed(
+            ask_for_hint(
+                hint_model,
+                spec,
+                self._manifest.think,
+                self.request.question,
+                deadline=self._deadline,
+                should_stop=self._should_stop,
+            )
         )
         return replace(hint, text=fit_hint(self._manifest.extract.prompt, hint.text))
 
     def extract(
         self, image: ImageTokens, hint: Hint, *, read_ahead: bool
-    ) -> Generator[ExtractionToken, None, Extraction]:
+    ) -> Generator[StageEvent, None, Extraction]:
         """Run stage 1.
 
         Args:
@@ -120,7 +142,7 @@ class TwoStageCall:
             hint: from `find_hint`.
             read_ahead: whether a reasoner of its own is to read what is written; stage 2 follows.
         """
-        request, models = self._request, self._models
+        request, models = self.request, self._models
         template = self._manifest.extract.prompt
         prompt = image_prompt(models.perceiver, template, image, request.question, hint.text)
         check_length(models.perceiver, count_positions(prompt) + request.extraction_tokens)
@@ -152,11 +174,11 @@ class TwoStageCall:
         """
         if self._models.reasoner is not None:
             return Extraction(text=text, tokens=(), conversation=(), usage=PhaseUsage())
-        hint = given_hint(self._manifest, self._request)
+        hint = given_hint(self._manifest, self.request)
         conversation = told_conversation(
             self._models.perceiver,
             self._manifest.extract.prompt,
-            self._request.question,
+            self.request.question,
             hint,
             text,
         )
@@ -164,9 +186,7 @@ class TwoStageCall:
             text=text, tokens=(), conversation=conversation, usage=PhaseUsage(), hint=hint
         )
 
-    def think(
-        self, extraction: Extraction
-    ) -> Generator[ReasoningToken | AnswerToken, None, Thought]:
+    def think(self, extraction: Extraction) -> Generator[StageEvent, None, Thought]:
         """Run stage 2; without thinking if the time is up.
 
         Args:
@@ -175,7 +195,7 @@ class TwoStageCall:
         Raises:
             PromptTooLongError: extraction, prompts and budgets do not fit.
         """
-        request, chat_model = self._request, self._models.thinking_model
+        request, chat_model = self.request, self._models.thinking_model
         thinking = request.thinking
         if self._deadline_hit or self._should_stop():
             thinking = self._without_thinking
@@ -199,18 +219,18 @@ class TwoStageCall:
         return replace(thought, usage=usage)
 
     def answer_at_once(
-        self, image: ImageTokens, template: str, budget: int
-    ) -> Generator[AnswerToken, None, Thought]:
+        self, image: Encoded, template: str, budget: int
+    ) -> Generator[StageEvent, None, Answer]:
         """Run the one-stage baseline.
 
         Args:
-            image: the picture.
+            image: as for `answer`.
             template: the user's turn.
             budget: most tokens of the answer.
         """
-        chat_model, request = self._models.perceiver, self._request
-        prompt = image_prompt(chat_model, template, image, request.question)
-        return timed(
+        chat_model, request = self._models.perceiver, self.request
+        prompt = image_prompt(chat_model, template, image[0], request.question)
+        thought = yield from timed(
             answer_at_once(
                 chat_model,
                 prompt,
@@ -220,6 +240,8 @@ class TwoStageCall:
                 request.thinking.form,
             )
         )
+        nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
+        return complete_answer(image[1], Hint(text=""), nothing, thought)
 
     def _should_stop(self) -> bool:
         """Return whether stage 2 has to begin now if it is to end in time.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from edge_et.generation import Deadline, Generation, Sampler
 from edge_et.llm import Tokenizer
-from edge_et.results import AnswerToken
+from edge_et.results import AnswerToken, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class AnswerForm(Protocol):
         *,
         marker: str,
         special_ids: frozenset[int],
-    ) -> Generator[AnswerToken, None, FormedAnswer]:
+    ) -> Generator[AnswerToken | Progress, None, FormedAnswer]:
         """Read what is not read yet, and write the answer.
 
         Args:
@@ -90,7 +90,8 @@ class AnswerForm(Protocol):
             special_ids: tokens that an answer cannot hold.
 
         Yields:
-            Text as it is written.
+            Text as it is written, and progress before every step, so that the pipeline can let
+            other calls go first or end this one.
 
         Returns:
             The answer.

@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 from edge_et.generation import Deadline, Generation, Sampler
 from edge_et.llm import TextStream
-from edge_et.results import AnswerToken
+from edge_et.results import AnswerToken, Progress
 
 
 def write_answer(
@@ -20,7 +20,7 @@ def write_answer(
     begun: str = "",
     stream: TextStream | None = None,
     special_ids: frozenset[int] = frozenset(),
-) -> Generator[AnswerToken, None, str]:
+) -> Generator[AnswerToken | Progress, None, str]:
     """Read what is not read yet, and write the answer.
 
     Before the answer has text, a token that stops cannot be chosen, and one of white space only as
@@ -37,12 +37,13 @@ def write_answer(
         special_ids: tokens that an answer cannot hold.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The text, not stripped; more than white space.
     """
-    generation.prefill()
+    generation.stage = "answer"
+    yield from generation.prefill()
     stream = stream or TextStream(generation.chat_model.tokenizer)
     if begun:
         yield AnswerToken(begun)
@@ -53,6 +54,7 @@ def write_answer(
         if piece := stream.push(token):
             text = beginning.text = text + piece
             yield AnswerToken(piece)
+        yield generation.decode_progress(beginning.written, budget)
     if piece := stream.finish():
         text += piece
         yield AnswerToken(piece)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.errors import DecodeError, OptionError
-from edge_et.generation import ChatModel, Deadline, Generation, Sampler
+from edge_et.generation import Deadline, Generation, Sampler
 from edge_et.llm import Tokenizer
-from edge_et.results import AnswerToken
+from edge_et.results import AnswerToken, Progress
 from edge_et.stages.answer_forms import AnswerCost, FormedAnswer
 
 
@@ -68,7 +68,7 @@ class ChoiceForm:
         *,
         marker: str,
         special_ids: frozenset[int],
-    ) -> Generator[AnswerToken, None, FormedAnswer]:
+    ) -> Generator[AnswerToken | Progress, None, FormedAnswer]:
         """Score all choices and take the most probable one; of equals the first.
 
         See `AnswerForm.write`.
@@ -76,19 +76,20 @@ class ChoiceForm:
         Raises:
             DecodeError: llama.cpp failed; or the logits give no choice any probability.
         """
-        generation.prefill()
+        generation.stage = "answer"
+        yield from generation.prefill()
         choices = list(self.values)
-        chat_model = generation.chat_model
-        tree = _grow(chat_model.tokenizer, marker, choices)
+        tokenizer = generation.chat_model.tokenizer
+        tree = _grow(tokenizer, marker, choices)
         scores = np.full(len(choices), -np.inf)
-        _score(chat_model, generation.held, tree, scores, deadline)
+        yield from _score(generation, tree, scores, deadline)
         best = int(np.argmax(scores))
         if scores[best] == -np.inf:
             raise DecodeError("the logits give no choice any probability")
         weights = np.exp(scores - scores[best])
         shares = (weights / weights.sum()).tolist()
         chosen = choices[best]
-        generation.tokens += choice_tokens(chat_model.tokenizer, marker, chosen)
+        generation.tokens += choice_tokens(tokenizer, marker, chosen)
         generation.finish_reason = "stop"
         yield AnswerToken(chosen)
         return FormedAnswer(
@@ -162,28 +163,30 @@ def _grow(tokenizer: Tokenizer, marker: str, choices: Sequence[str] | Mapping[st
 
 
 def _score(
-    chat_model: ChatModel,
-    base: int,
-    tree: _Tree,
-    scores: NDArray[np.float64],
-    deadline: Deadline,
-) -> None:
+    generation: Generation, tree: _Tree, scores: NDArray[np.float64], deadline: Deadline
+) -> Generator[Progress, None, None]:
     """Evaluate every node once, depth first, and leave the cache as it was.
 
     Args:
-        chat_model: whose cache has logits behind its last position.
-        base: positions that the cache holds.
+        generation: was just read, and has logits behind its last position.
         tree: what to evaluate.
         scores: float64 [choices], to be filled with the log-probability of each choice and of the
             end behind it.
         deadline: lends its clock.
+
+    Yields:
+        Progress before every node.
     """
+    chat_model, base = generation.chat_model, generation.held
     kv_cache = chat_model.kv_cache
     stop_ids = sorted(chat_model.stop_ids)
     stack = [(tree.root, 0.0)]
+    done = 0
     while stack:
         node, score = stack.pop()
         if node.depth:
+            yield generation.decode_progress(done, tree.size)
+            done += 1
             start = deadline.clock()
             kv_cache.rewind(base + node.depth - 1)
             kv_cache.decode(node.token)

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from edge_et.bundle import Sampling
 from edge_et.generation import ChatModel, Deadline, Generation, new_sampler
 from edge_et.llm import Segment
-from edge_et.results import AnswerToken, Thought
+from edge_et.results import AnswerToken, Progress, Thought
 from edge_et.stages.answer_forms import AnswerForm, FormedAnswer
 from edge_et.stages.answering import write_answer
 
@@ -21,7 +21,7 @@ def answer_at_once(
     sampling: Sampling,
     deadline: Deadline,
     form: AnswerForm | None = None,
-) -> Generator[AnswerToken, None, Thought]:
+) -> Generator[AnswerToken | Progress, None, Thought]:
     """Run the one-stage baseline.
 
     Args:
@@ -33,7 +33,7 @@ def answer_at_once(
         form: how the answer is written; None: as free text.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The answer; its seconds are filled in by `timed`.

@@ -19,7 +19,7 @@ from edge_et.llm import (
     user_turn,
     without_unread_rows,
 )
-from edge_et.results import Extraction, ExtractionToken
+from edge_et.results import Extraction, ExtractionToken, Progress
 from edge_et.stages.incremental_prefill import IncrementalPrefill
 
 
@@ -66,7 +66,7 @@ def extract(
     deadline: Deadline,
     should_stop: ShouldStop,
     ahead: IncrementalPrefill | None = None,
-) -> Generator[ExtractionToken, None, Extraction]:
+) -> Generator[ExtractionToken | Progress, None, Extraction]:
     """Run stage 1.
 
     Args:
@@ -81,13 +81,13 @@ def extract(
         ahead: follows what is written; None: nobody does.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The extraction; its seconds are filled in by `timed`.
     """
     generation = Generation(chat_model, prompt, deadline)
-    if not generation.prefill(should_stop):
+    if not (yield from generation.prefill(should_stop)):
         return Extraction(
             text="",
             tokens=(),
@@ -102,7 +102,8 @@ def extract(
             text += piece
             yield ExtractionToken(piece)
         if ahead is not None:
-            ahead.follow(text, should_stop)
+            yield from ahead.follow(text, should_stop)
+        yield generation.decode_progress(len(generation.tokens), budget)
     if piece := stream.finish():
         text += piece
         yield ExtractionToken(piece)

@@ -9,13 +9,13 @@ the question stay in it from call to call, and neither the picture in the percei
 fixed words of stage 2 in the reasoner's have to make room.
 """
 
-from dataclasses import dataclass, replace
-from time import perf_counter
+from collections.abc import Generator
+from dataclasses import dataclass
 
 from edge_et.bundle import HintSpec, ThinkSpec
 from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, greedy
 from edge_et.llm import Segment, fill, system_turn, to_segments, user_turn
-from edge_et.results import FinishReason, PhaseUsage
+from edge_et.results import FinishReason, PhaseUsage, Progress
 from edge_et.stages.thinking import thought_ids
 
 HINT_PLACEHOLDER = "{hint}"
@@ -73,7 +73,7 @@ def ask_for_hint(
     *,
     deadline: Deadline,
     should_stop: ShouldStop,
-) -> Hint:
+) -> Generator[Progress, None, Hint]:
     """Let the reasoner say what the question depends on.
 
     The most probable tokens are taken, so that the same question has the same hint.
@@ -85,16 +85,22 @@ def ask_for_hint(
         question: the question; it is the hint as well if nothing is written.
         deadline: lends its clock.
         should_stop: says when to cut the hint.
+
+    Yields:
+        Progress before every step.
+
+    Returns:
+        The hint; its seconds are filled in by `timed`.
     """
-    start = perf_counter()
-    generation = Generation(chat_model, hint_prompt(chat_model, spec, think, question), deadline)
+    prompt = hint_prompt(chat_model, spec, think, question)
+    generation = Generation(chat_model, prompt, deadline, "hint")
     reason: FinishReason = "deadline"
-    if generation.prefill(should_stop):
+    budget = spec.max_hint_tokens
+    if (yield from generation.prefill(should_stop)):
         special_ids = thought_ids(think, chat_model.tokenizer)
         refuses = special_ids.__contains__
-        for _ in generation.generate(greedy, spec.max_hint_tokens, should_stop, refuses):
-            pass
+        for _ in generation.generate(greedy, budget, should_stop, refuses):
+            yield generation.decode_progress(len(generation.tokens), budget)
         reason = generation.finish_reason
     text = chat_model.tokenizer.decode(generation.tokens).strip() or question
-    usage = replace(generation.usage, seconds=perf_counter() - start)
-    return Hint(text=text, usage=usage, finish_reason=reason)
+    return Hint(text=text, usage=generation.usage, finish_reason=reason)

@@ -14,7 +14,9 @@ Nothing relies on it: stage 2 compares its prompt with the cache as always. The 
 bits as with one prefill; `edge_et.llm.kv_positions` says why.
 """
 
-from edge_et.generation import ChatModel, Deadline, ShouldStop
+from collections.abc import Generator
+
+from edge_et.generation import ChatModel, Deadline, ShouldStop, prefill_progress
 from edge_et.llm import (
     ROW_GROUP,
     Plain,
@@ -24,6 +26,7 @@ from edge_et.llm import (
     system_turn,
     to_segments,
 )
+from edge_et.results import Progress
 from edge_et.stages.thinking import Thinking
 
 
@@ -59,25 +62,30 @@ class IncrementalPrefill:
         # vain.
         self._missing = 1
 
-    def follow(self, extraction: str, should_stop: ShouldStop) -> None:
+    def follow(self, extraction: str, should_stop: ShouldStop) -> Generator[Progress, None, None]:
         """Read what became certain with a further token of the extraction.
 
         Args:
             extraction: its text so far.
             should_stop: is asked before each batch.
+
+        Yields:
+            Before each batch how far it is.
         """
         self._missing -= 1
         if self._missing > 0 or not self._has_place:
             return
-        start = self._clock()
         parts = [*self._parts, Plain(extraction.lstrip())]
         segments = to_segments(parts, self._reasoner.tokenizer, growing=True)
+        wanted = count_positions(segments) // ROW_GROUP * ROW_GROUP
+        steps = self._reasoner.kv_cache.prefill_growing(segments)
         evaluated = 0
-        for done in self._reasoner.kv_cache.prefill_growing(segments):
+        for done in prefill_progress(self._reasoner, steps, self._clock):
             evaluated = done.evaluated
             if should_stop():
                 break
-        if evaluated:
-            self._reasoner.throughput.observe_prefill(evaluated, self._clock() - start)
+            held = done.reused + evaluated
+            if held < wanted:
+                yield Progress(stage="think", phase="prefill", done=held, total=wanted)
         self.evaluated += evaluated
         self._missing = ROW_GROUP - count_positions(segments) % ROW_GROUP

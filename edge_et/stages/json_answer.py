@@ -18,7 +18,7 @@ from edge_et.generation import (
     bare_value,
 )
 from edge_et.llm import Plain, Tokenizer
-from edge_et.results import AnswerToken
+from edge_et.results import AnswerToken, Progress
 from edge_et.stages.answer_forms import AnswerCost, FormedAnswer
 from edge_et.stages.thinking import RESERVED_ANSWER_TOKENS
 
@@ -71,7 +71,7 @@ class JsonForm:
         *,
         marker: str,
         special_ids: frozenset[int],
-    ) -> Generator[AnswerToken, None, FormedAnswer]:
+    ) -> Generator[AnswerToken | Progress, None, FormedAnswer]:
         """Write the text; see `AnswerForm.write`.
 
         What the schema leaves no choice about is not asked of the model. When the budget or the
@@ -89,17 +89,19 @@ class JsonForm:
         if text:
             yield AnswerToken(text)
         generation.append(Plain(writer.shown))
-        generation.finish_reason = "stop"
+        generation.stage, generation.finish_reason = "answer", "stop"
         if not writer.is_done and is_out_of_time():
             generation.finish_reason = "deadline"
         elif not writer.is_done:
-            generation.prefill()
-            for _ in generation.generate(chosen, writer.left, is_out_of_time):
+            yield from generation.prefill()
+            budget = writer.left
+            for _ in generation.generate(chosen, budget, is_out_of_time):
                 if piece := writer.take():
                     text += piece
                     yield AnswerToken(piece)
                 if writer.is_done:
                     break
+                yield generation.decode_progress(budget - writer.left, budget)
             if writer.is_cut:
                 generation.finish_reason = "length"
         if piece := writer.finish():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_et.errors import OptionError
 from edge_et.generation import Deadline, Generation, Sampler
 from edge_et.llm import TextStream, Tokenizer
-from edge_et.results import AnswerToken
+from edge_et.results import AnswerToken, Progress
 from edge_et.stages.answer_forms import AnswerCost, FormedAnswer
 
 # 100 digits on each side: so the value is neither infinite nor longer than Python reads.
@@ -47,13 +47,14 @@ class NumberForm:
         *,
         marker: str,
         special_ids: frozenset[int],
-    ) -> Generator[AnswerToken, None, FormedAnswer]:
+    ) -> Generator[AnswerToken | Progress, None, FormedAnswer]:
         """Write a number, ended by a stop token, the budget or the deadline.
 
         White space may come before it, as the first token. The last token within budget and time
         is one that makes a whole number of what is there. See `AnswerForm.write`.
         """
-        generation.prefill()
+        generation.stage = "answer"
+        yield from generation.prefill()
         tokenizer = generation.chat_model.tokenizer
         beginning = _Beginning(generation, budget, deadline)
         stream = TextStream(tokenizer)
@@ -64,10 +65,12 @@ class NumberForm:
             left[allowed] = logits[allowed]
             return sampler(left)
 
+        before = len(generation.tokens)
         for token in generation.generate(choose, budget, beginning.is_out_of_time):
             beginning.push(token)
             if piece := stream.push(token):
                 yield AnswerToken(piece)
+            yield generation.decode_progress(len(generation.tokens) - before, budget)
         text = beginning.text.decode().strip()
         return FormedAnswer(text=text, value=float(text) if "." in text else int(text))
 

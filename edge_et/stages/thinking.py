@@ -43,7 +43,7 @@ from edge_et.llm import (
     to_segments,
     user_turn,
 )
-from edge_et.results import AnswerToken, FinishReason, ReasoningToken, Thought
+from edge_et.results import AnswerToken, FinishReason, Progress, ReasoningToken, Thought
 from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
 from edge_et.stages.answering import write_answer
 
@@ -105,15 +105,6 @@ class Thinking:
         budget = replace(self.budget, thinking=0)
         return replace(self, marked=False, budget=budget, sampling=sampling)
 
-    def check_form(self, tokenizer: Tokenizer) -> None:
-        """Refuse a form that the model cannot write, or not within the budget.
-
-        Raises:
-            OptionError: as for `AnswerForm.check`.
-        """
-        if self.form is not None:
-            self.form.check(tokenizer, self.spec.answer_marker, self.budget.answer)
-
     def answer_cost(self, tokenizer: Tokenizer) -> AnswerCost:
         """Return what the answer takes at most, and what time is kept for."""
         budget = self.budget.answer
@@ -159,7 +150,7 @@ def thinking_prompt(
 
 def think(
     chat_model: ChatModel, prompt: tuple[Segment, ...], thinking: Thinking, deadline: Deadline
-) -> Generator[ReasoningToken | AnswerToken, None, Thought]:
+) -> Generator[ReasoningToken | AnswerToken | Progress, None, Thought]:
     """Run stage 2.
 
     A marked thought ends with its end token, or is closed when its budget or the time is used up or
@@ -176,12 +167,12 @@ def think(
             32 tokens of an answer, or the answer's budget if that is smaller.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The thought; its seconds are filled in by `edge_et.stages.timed`.
     """
-    generation = Generation(chat_model, prompt, deadline)
+    generation = Generation(chat_model, prompt, deadline, "think")
     sampler = new_sampler(thinking.sampling)
     closing = thinking.closing_positions(chat_model.tokenizer)
     answer_tokens = thinking.answer_cost(chat_model.tokenizer).steps
@@ -254,7 +245,7 @@ def _write_thought(
     thoughts: ThoughtSpec,
     budget: int,
     should_stop: ShouldStop,
-) -> Generator[ReasoningToken, None, str]:
+) -> Generator[ReasoningToken | Progress, None, str]:
     """Write a marked thought, or a part of it, and close it.
 
     Args:
@@ -265,7 +256,7 @@ def _write_thought(
         should_stop: see `edge_et.generation.generation.ShouldStop`.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The text, with a line feed at its end.
@@ -277,7 +268,7 @@ def _write_thought(
     def refuses(token: int) -> bool:
         return token == start or blocked.refuses(generation.tokens, token)
 
-    generation.prefill()
+    yield from generation.prefill()
     stream = TextStream(tokenizer)
     text = ""
     for token in generation.generate(sampler, budget, should_stop, refuses):
@@ -286,6 +277,7 @@ def _write_thought(
         if piece := stream.push(token):
             text += piece
             yield ReasoningToken(piece)
+        yield generation.decode_progress(len(generation.tokens), budget)
     else:
         generation.append(*_end_of_thought(thoughts, cut=generation.finish_reason != "stop"))
     rest = stream.finish()
@@ -305,7 +297,7 @@ def _write_prose(
     *,
     special_ids: frozenset[int],
     tail: str,
-) -> Generator[ReasoningToken, None, tuple[str, str, TextStream]]:
+) -> Generator[ReasoningToken | Progress, None, tuple[str, str, TextStream]]:
     """Write what comes before the answer marker, and put the marker in where it does not come.
 
     Args:
@@ -318,7 +310,7 @@ def _write_prose(
         tail: trusted text that is put in before the marker where there is no prose.
 
     Yields:
-        Text as it is written.
+        Text as it is written, and progress before every step.
 
     Returns:
         The text; that of the answer that came with the end of the marker; and what goes on making
@@ -328,14 +320,16 @@ def _write_prose(
     splitter = MarkerSplitter(marker)
     stream = TextStream(tokenizer)
     text = ""
+    before = len(generation.tokens)
     if budget:
-        generation.prefill()
+        yield from generation.prefill()
     for token in generation.generate(sampler, budget, should_stop, special_ids.__contains__):
         if piece := splitter.push(stream.push(token)):
             text += piece
             yield ReasoningToken(piece)
         if splitter.rest is not None:
             return text, splitter.rest, stream
+        yield generation.decode_progress(len(generation.tokens) - before, budget)
     if piece := splitter.finish(stream.finish()):
         text += piece
         yield ReasoningToken(piece)

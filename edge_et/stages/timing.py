@@ -9,11 +9,12 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TypeVar
 
-from edge_et.results import Extraction, Thought
+from edge_et.results import Extraction, PhaseUsage, Thought
+from edge_et.stages.hints import Hint
 
 E = TypeVar("E")
 R = TypeVar("R")
-Result = TypeVar("Result", Extraction, Thought)
+Result = TypeVar("Result", Hint, Extraction, Thought)
 
 
 def drain(events: Generator[object, None, R]) -> R:
@@ -36,6 +37,7 @@ def timed(events: Generator[E, None, Result]) -> Generator[E, None, Result]:
         except StopIteration as stop:
             seconds += perf_counter() - start
             result: Result = stop.value
-            return replace(result, usage=replace(result.usage, seconds=seconds))
+            usage = replace(result.usage or PhaseUsage(), seconds=seconds)
+            return replace(result, usage=usage)
         seconds += perf_counter() - start
         yield event

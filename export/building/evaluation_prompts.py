@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from edge_et.bundle import ThinkSpec, VisionSpec
+from edge_et.cancellation import CancelToken
 from edge_et.export.building.stage_specs import StageModel
 from edge_et.export.chat.prompt_tokens import llm_prompts_that_differ, require_equal_prompts
 from edge_et.export.steps import StepReport, Stopwatch
@@ -20,6 +21,7 @@ from edge_et.image import ImageEncoder, VisionTower
 from edge_et.llm import Part, Plain, Segment, Trusted, fill, system_turn, to_segments, user_turn
 from edge_et.options import DEFAULT_MAX_PIXELS, parse_options
 from edge_et.quantize.example_dialogues import Example
+from edge_et.stages import drain
 from edge_et.threads import available_cpus
 
 Prompt = tuple[Segment, ...]
@@ -76,7 +78,8 @@ def perceiver_prompts(
     with closing(VisionTower(graph, spec, available_cpus())) as tower:
         encoder = ImageEncoder(spec, tower, max_pixels=DEFAULT_MAX_PIXELS, cache_bytes=0)
         for picture, hint, description in shown:
-            image, _ = encoder.encode(picture, few_tiles, lambda tokens: None)
+            prepared = encoder.prepare(picture, few_tiles, lambda tokens: None)
+            image, _ = drain(encoder.encode(prepared, CancelToken()))
             content = fill(prompt, {"hint": hint, "question": hint}, image)
             turns = [*system_turn(model.chat), *user_turn(model.chat, content)]
             prompts.append(to_segments([*turns, Plain(description)], model.tokenizer))

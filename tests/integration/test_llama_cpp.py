@@ -31,6 +31,7 @@ from edge_et.llm import (
 )
 from edge_et.llm import llama_cpp as llama
 from edge_et.llm.llama_cpp import LlamaModel
+from edge_et.stages import drain
 
 TOKENS = TokenSegment(tuple(range(20, 57)))
 OTHER = TokenSegment(tuple(range(90, 110)))
@@ -343,7 +344,7 @@ def test_guessing_changes_no_token(
         )
         for seed in range(4):
             generation = Generation(chat_model, (TOKENS, image(16), OTHER), Deadline())
-            generation.prefill()
+            drain(generation.prefill())
             sampler = new_sampler(Sampling(temperature=temperature, top_p=0.9, seed=seed))
             texts.append(list(generation.generate(sampler, 60, lambda: False)))
         steps.append(calls)

@@ -12,6 +12,7 @@ import pytest
 
 import edge_et
 from edge_et.cli.answer import answer as answer_command
+from edge_et.cli.options import OF_PROGRAMS
 from edge_et.options import AnswerOptions, LoadOptions
 
 HEAVY = ("numpy", "PIL", "msgspec", "tokenizers", "onnxruntime", "llama_cpp", "rich", "click")
@@ -26,7 +27,7 @@ def run(code: str) -> str:
 
 def test_the_names_are_sorted_and_there() -> None:
     assert edge_et.__all__ == sorted(edge_et.__all__)
-    assert len(edge_et.__all__) <= 12
+    assert len(edge_et.__all__) <= 15
     for name in edge_et.__all__:
         assert getattr(edge_et, name) is not None
         assert name in dir(edge_et)
@@ -62,12 +63,13 @@ def check_keywords(
 ) -> None:
     """Hold a function to the fields of a struct: keywords of the same names, order and defaults."""
     found = parameters(function)
-    assert list(found) == [*positional, *fields]
+    assert [name for name in found if name not in OF_CALLER] == [*positional, *fields]
     for name in fields:
         assert found[name].kind is inspect.Parameter.KEYWORD_ONLY
         assert found[name].default == getattr(options, name)
 
 
+OF_CALLER = ("priority", "cancel", "on_progress")
 CALL = AnswerOptions.__struct_fields__
 PICTURE = ("max_tiles", "pooling")
 PIPE, SESSION = edge_et.ExtractThink, edge_et.Session
@@ -78,7 +80,9 @@ PIPE, SESSION = edge_et.ExtractThink, edge_et.Session
     [
         (edge_et.answer, ["image", "question", "model"], CALL),
         (PIPE.answer, ["self", "image", "question"], CALL),
+        (PIPE.aanswer, ["self", "image", "question"], CALL),
         (PIPE.stream, ["self", "image", "question"], CALL),
+        (PIPE.astream, ["self", "image", "question"], CALL),
         (PIPE.extract, ["self", "image", "question"], CALL),
         (PIPE.think, ["self", "question", "extraction"], CALL),
         (PIPE.rethink, ["self", "question", "extraction"], CALL),
@@ -86,7 +90,9 @@ PIPE, SESSION = edge_et.ExtractThink, edge_et.Session
         (PIPE.session, ["self", "image"], PICTURE),
         (PIPE.encode_image, ["self", "image"], PICTURE),
         (SESSION.answer, ["self", "question"], CALL[2:]),
+        (SESSION.aanswer, ["self", "question"], CALL[2:]),
         (SESSION.stream, ["self", "question"], CALL[2:]),
+        (SESSION.astream, ["self", "question"], CALL[2:]),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
@@ -94,6 +100,13 @@ def test_every_option_of_a_call_is_seen(
     function: object, positional: list[str], fields: tuple[str, ...]
 ) -> None:
     check_keywords(function, positional, AnswerOptions(), fields)
+
+
+def test_whoever_answers_is_told_who_asks() -> None:
+    for function in (PIPE.answer, PIPE.aanswer, SESSION.answer, SESSION.aanswer):
+        assert set(OF_CALLER) <= parameters(function).keys()
+    for function in (PIPE.stream, PIPE.astream, SESSION.stream, SESSION.astream):
+        assert set(OF_CALLER[:2]) <= parameters(function).keys()
 
 
 def test_other_keywords_are_refused_as_python_does() -> None:
@@ -105,6 +118,7 @@ def test_other_keywords_are_refused_as_python_does() -> None:
 
 
 def test_every_option_of_a_bundle_is_seen() -> None:
+    check_keywords(edge_et.aload, ["name_or_path"], LoadOptions(), LoadOptions.__struct_fields__)
     check_keywords(edge_et.load, ["name_or_path"], LoadOptions(), LoadOptions.__struct_fields__)
 
 
@@ -117,7 +131,7 @@ def test_help_shows_the_options() -> None:
 def test_the_command_line_has_the_same_options() -> None:
     found = {parameter.name: parameter for parameter in answer_command.params}
     for options in (AnswerOptions(), LoadOptions()):
-        for name in options.__struct_fields__:
+        for name in set(options.__struct_fields__) - set(OF_PROGRAMS):
             flag = f"--{name.replace('_', '-')}"
             assert flag in found[name].opts
             assert found[name].default == getattr(options, name)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.cancellation import CancelToken
 from edge_et.errors import DecodeError
 from edge_et.generation import ChatModel, PromptLookup
 from edge_et.image import TileFeatures
@@ -25,7 +26,7 @@ from edge_et.llm import (
     whole_groups,
 )
 from edge_et.options import KvType
-from edge_et.results import Answer, Extraction, Thought
+from edge_et.results import Answer, Extraction, Progress, Thought
 from tiny.bundle import CHATML
 from tiny.tokenizer import SPECIAL, write_tokenizer
 
@@ -85,6 +86,7 @@ class ForcedKVCache:
         self.batches: list[int] = []
         self.appended: list[int] = []
         self.cached: list[Position] = []
+        self.cancel = CancelToken()
         self.fail = False
         self._tokenizer = tokenizer
         self._texts = list(texts)
@@ -153,6 +155,9 @@ class ForcedKVCache:
         del self.cached[positions:]
         self._drafted = []
 
+    def obey(self, cancel: CancelToken) -> None:
+        self.cancel = cancel
+
     def clear(self) -> None:
         self._script = []
         self.cached = []
@@ -177,6 +182,7 @@ class ForcedKVCache:
         self._drafted = []
         wanted = positions_of(segments)
         for _, part in batches(segments, keep, self._batch):
+            self.cancel.check()
             start = len(self.cached)
             yield PrefillProgress(reused=keep, evaluated=start - keep)
             self.cached += wanted[start : start + part.stop - part.start]
@@ -193,7 +199,9 @@ class FakeTower:
         self.tiles = 0
         self.closed = False
 
-    def encode(self, tiles: Iterable[NDArray[np.float32]]) -> TileFeatures:
+    def encode(
+        self, tiles: Iterable[NDArray[np.float32]], cancel: CancelToken | None = None
+    ) -> TileFeatures:
         self.runs += 1
         features = [np.full((16, 32), tile.mean(), np.float32) for tile in tiles]
         self.tiles += len(features)
@@ -222,13 +230,19 @@ def new_chat_model(
 
 
 def collect(stage: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
-    """Run a stage to its end and return its events and its result."""
+    """Run a stage to its end and return its events, but for progress, and its result."""
     events = []
     while True:
         try:
-            events.append(next(stage))
+            if not isinstance(event := next(stage), Progress):
+                events.append(event)
         except StopIteration as stop:
             return events, stop.value
+
+
+def without_progress(events: Iterable[Any]) -> list[Any]:
+    """Return the events that hold text or an answer."""
+    return [event for event in events if not isinstance(event, Progress)]
 
 
 def cut_short(result: Answer | Extraction | Thought) -> dict[str, str]:

@@ -17,7 +17,7 @@ from edge_et.options import (
 
 
 def test_the_keyword_arguments_are_the_options() -> None:
-    assert list(get_type_hints(OptionValues)) == list(AnswerOptions.__struct_fields__)
+    assert get_type_hints(OptionValues).keys() == set(AnswerOptions.__struct_fields__)
 
 
 def test_none_is_the_default_of_every_option() -> None:

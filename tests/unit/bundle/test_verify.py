@@ -2,6 +2,7 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 from tiny.manifests import change
@@ -148,6 +149,9 @@ def test_a_file_that_cannot_be_read(
         return opened(self, "rb")
 
     opened = Path.open
+    # As the standard library does it: what other code raises is left as it is.
+    of_pathlib = {**globals(), "__name__": "pathlib"}
+    refuse = FunctionType(refuse.__code__, of_pathlib, closure=refuse.__closure__)  # type: ignore[assignment]
     monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr(Path, "read_bytes", lambda self: self.open("rb").read())
     with pytest.raises(UnreadableFileError, match="Permission denied") as caught:

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from edge_et.cli.answer import _notes, _print_as_it_comes
+from edge_et.cli.console import ProgressLine
 from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
 
 ANSWER = Answer(
@@ -27,7 +28,7 @@ REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def shown(capsys: pytest.CaptureFixture[str], events: list[Any], stages: bool) -> str:
-    _print_as_it_comes(iter(events), stages)
+    _print_as_it_comes(iter(events), ProgressLine(), stages)
     out, err = capsys.readouterr()
     assert err == ""
     return out
@@ -64,7 +65,7 @@ def test_text_is_shown_when_it_comes(capsys: pytest.CaptureFixture[str]) -> None
         seen.append(capsys.readouterr().out)
         yield ANSWER
 
-    _print_as_it_comes(stream(), False)
+    _print_as_it_comes(stream(), ProgressLine(), False)
     assert seen == ["re", "d"]
 
 

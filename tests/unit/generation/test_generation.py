@@ -10,6 +10,7 @@ from edge_et.generation import Deadline, Generation, greedy
 from edge_et.image import ImageTokens
 from edge_et.llm import ImageSegment, Plain, Tokenizer, TokenSegment, Trusted
 from edge_et.results import PhaseUsage
+from edge_et.stages import drain
 
 PROMPT = (TokenSegment(tuple(range(20, 60))),)
 
@@ -43,7 +44,7 @@ def after(count: int) -> Callable[[], bool]:
 
 def test_a_prompt_is_read_whole_unless_somebody_stops_it(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a", batch=16)
-    assert begun.generation.prefill()
+    assert drain(begun.generation.prefill())
     assert begun.cache.batches == [16, 16, 8]
     assert begun.generation.held == 40
     assert begun.generation.usage == PhaseUsage(evaluated_tokens=40)
@@ -52,7 +53,7 @@ def test_a_prompt_is_read_whole_unless_somebody_stops_it(tokenizer: Tokenizer) -
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_prefill_stops_between_batches(tokenizer: Tokenizer, count: int) -> None:
     begun = Begun(tokenizer, "a", batch=16)
-    assert not begun.generation.prefill(after(count))
+    assert not drain(begun.generation.prefill(after(count)))
     assert begun.cache.batches == [16] * count
     assert begun.generation.held == begun.generation.usage.evaluated_tokens == 16 * count
 
@@ -65,15 +66,15 @@ def test_nobody_is_asked_when_all_is_read(tokenizer: Tokenizer) -> None:
         held.append(begun.generation.held)
         return False
 
-    assert begun.generation.prefill(should_stop)
+    assert drain(begun.generation.prefill(should_stop))
     assert held == [0, 16, 32]
     assert begun.generation.held == 40
 
 
 def test_a_prefill_that_was_stopped_goes_on_where_it_was(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a", "b", batch=16)
-    begun.generation.prefill(after(1))
-    assert begun.generation.prefill()
+    drain(begun.generation.prefill(after(1)))
+    assert drain(begun.generation.prefill())
     assert begun.generation.usage == PhaseUsage(evaluated_tokens=40)
 
 
@@ -82,9 +83,9 @@ def test_what_the_cache_held_before_the_first_prefill_is_reused_and_no_more(
 ) -> None:
     begun = Begun(tokenizer, "a", "b", "c")
     list(begun.cache.prefill_steps((TokenSegment(PROMPT[0].ids[:32]),)))
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     begun.generation.append(Plain(" and so on"))
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     appended = len(tokenizer.encode(" and so on"))
     assert begun.generation.held == 40 + appended
     # That the second prefill found the first one's positions is no saving.
@@ -93,10 +94,12 @@ def test_what_the_cache_held_before_the_first_prefill_is_reused_and_no_more(
 
 def test_only_a_long_prefill_tells_how_fast_the_model_reads(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a", "b", position_s=0.5)
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     assert begun.model.throughput.position_s == pytest.approx(0.5)
     short = Begun(tokenizer, "a", position_s=0.5)
-    Generation(short.model, (TokenSegment((5, 6, 7)),), Deadline(clock=short.clock)).prefill()
+    drain(
+        Generation(short.model, (TokenSegment((5, 6, 7)),), Deadline(clock=short.clock)).prefill()
+    )
     assert short.model.throughput.position_s == 0
 
 
@@ -105,7 +108,7 @@ def test_only_a_long_prefill_tells_how_fast_the_model_reads(tokenizer: Tokenizer
 
 def test_a_stop_token_ends_the_text_and_is_not_part_of_it(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a red ball<|im_end|>")
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     assert begun.write(50) == begun.generation.tokens == tokenizer.encode("a red ball")
     assert begun.generation.finish_reason == "stop"
     # Every token was decoded to find the stop token behind it.
@@ -115,7 +118,7 @@ def test_a_stop_token_ends_the_text_and_is_not_part_of_it(tokenizer: Tokenizer) 
 def test_a_text_that_stops_with_its_last_token_is_cut(tokenizer: Tokenizer) -> None:
     wanted = tokenizer.encode("a red ball")
     begun = Begun(tokenizer, "a red ball<|im_end|>")
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     assert begun.write(len(wanted)) == wanted
     assert begun.generation.finish_reason == "length"
     assert begun.cache.appended == wanted[:-1]  # nobody wanted to know what follows
@@ -124,14 +127,14 @@ def test_a_text_that_stops_with_its_last_token_is_cut(tokenizer: Tokenizer) -> N
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_text_ends_when_there_is_no_time(tokenizer: Tokenizer, count: int) -> None:
     begun = Begun(tokenizer, "a red ball on the table", endless=True)
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     assert len(begun.write(50, after(count))) == count
     assert begun.generation.finish_reason == "deadline"
 
 
 def test_a_text_that_repeats_itself_ends(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "on the table ", endless=True)
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     written = begun.write(5000)
     assert begun.generation.finish_reason == "repetition"
     assert len(written) < 200
@@ -142,7 +145,7 @@ def test_a_text_that_repeats_itself_ends(tokenizer: Tokenizer) -> None:
 
 def test_without_a_budget_nothing_is_written_and_nothing_is_cut(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a red ball")
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     begun.write(1)
     assert begun.generation.finish_reason == "length"
     assert begun.write(0, lambda: True) == []
@@ -151,7 +154,7 @@ def test_without_a_budget_nothing_is_written_and_nothing_is_cut(tokenizer: Token
 
 def test_who_leaves_a_text_has_not_cut_it(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a red ball")
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     for _ in begun.generation.generate(greedy, 50, lambda: False):
         break
     assert begun.generation.finish_reason == "stop"
@@ -160,7 +163,7 @@ def test_who_leaves_a_text_has_not_cut_it(tokenizer: Tokenizer) -> None:
 
 def test_a_refused_token_is_not_written(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a red ball")
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     refused = tokenizer.encode("a red ball")[0]
     written = list(begun.generation.generate(greedy, 3, lambda: False, lambda t: t == refused))
     assert refused not in written
@@ -168,7 +171,7 @@ def test_a_refused_token_is_not_written(tokenizer: Tokenizer) -> None:
 
 def test_single_steps_tell_how_fast_the_model_writes(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a red ball", token_s=0.25)
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
 
     def slow(logits: NDArray[np.float32]) -> int:
         begun.clock.now_s += 0.5
@@ -185,7 +188,7 @@ def test_single_steps_tell_how_fast_the_model_writes(tokenizer: Tokenizer) -> No
 
 def test_what_was_written_and_appended_is_read_as_one_prompt(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a red ball<|im_end|>", "yes")
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     written = begun.write(50)
     begun.generation.append(Trusted("<|im_end|>"), Plain(" so"))
     begun.generation.append(Plain(" on"))
@@ -197,7 +200,7 @@ def test_what_was_written_and_appended_is_read_as_one_prompt(tokenizer: Tokenize
         TokenSegment((ended, *tokenizer.encode(" so on"))),  # texts that touch are one run
     )
     assert begun.generation.segments == expected
-    assert begun.generation.prefill()
+    assert drain(begun.generation.prefill())
     assert begun.generation.segments == expected
     assert begun.generation.held == sum(map(len, expected))
     more = begun.write(1)
@@ -208,9 +211,9 @@ def test_what_was_written_and_appended_is_read_as_one_prompt(tokenizer: Tokenize
 
 def test_what_is_written_in_two_goes_is_one_text(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a red ball<|im_end|>", "on the table")
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     first = begun.write(2)
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     second = begun.write(1)
     assert begun.generation.segments == (
         *PROMPT,
@@ -222,7 +225,7 @@ def test_what_is_written_in_two_goes_is_one_text(tokenizer: Tokenizer) -> None:
 
 def test_a_picture_may_follow(tokenizer: Tokenizer) -> None:
     begun = Begun(tokenizer, "a", "b")
-    begun.generation.prefill()
+    drain(begun.generation.prefill())
     picture = ImageTokens(np.zeros((24, 32), np.float32), "picture")
     begun.generation.append(picture, Plain("?"))
     prompt, shown, question = begun.generation.segments

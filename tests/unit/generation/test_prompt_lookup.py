@@ -7,6 +7,7 @@ from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model, new_tokenizer
 from edge_et.generation import MAX_DRAFT_TOKENS, Deadline, Generation, PromptLookup, greedy
 from edge_et.generation.prompt_lookup import BatchTimes, Chances, Passages
 from edge_et.llm import Tokenizer, TokenSegment
+from edge_et.stages import drain
 
 QUOTED = " a small red cup stands on the table beside a blue plate"
 
@@ -106,7 +107,7 @@ def run(
         generation = Generation(
             chat_model, (TokenSegment(tuple(tokenizer.encode(prompt))),), Deadline(None, clock)
         )
-        generation.prefill()
+        drain(generation.prefill())
         start = clock.now_s
         context.drafts.clear()
         context.appended.clear()
@@ -149,7 +150,7 @@ def test_who_stops_amid_a_guess_leaves_what_was_taken(tokenizer: Tokenizer) -> N
     generation = Generation(
         chat_model, (TokenSegment(tuple(tokenizer.encode(QUOTED))),), Deadline()
     )
-    generation.prefill()
+    drain(generation.prefill())
     taken = []
     for token in generation.generate(greedy, 50, lambda: False):
         taken.append(token)
@@ -157,7 +158,7 @@ def test_who_stops_amid_a_guess_leaves_what_was_taken(tokenizer: Tokenizer) -> N
             break
     assert context._drafted
     assert generation.tokens == taken
-    generation.prefill()
+    drain(generation.prefill())
     assert generation.held == len(tokenizer.encode(QUOTED)) + 8
     assert len(context.cached) == generation.held
     assert tokenizer.decode(list(generation.generate(greedy, 50, lambda: False))) == "!"
@@ -169,7 +170,7 @@ def test_time_is_asked_for_before_each_guessed_token(tokenizer: Tokenizer) -> No
     generation = Generation(
         chat_model, (TokenSegment(tuple(tokenizer.encode(QUOTED))),), Deadline()
     )
-    generation.prefill()
+    drain(generation.prefill())
     asked = iter(range(100))
     assert len(list(generation.generate(greedy, 50, lambda: next(asked) == 7))) == 7
     assert generation.finish_reason == "deadline"

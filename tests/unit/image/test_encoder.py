@@ -10,10 +10,12 @@ from tiny.anyres import LLAVA, edited
 from tiny.fakes import FakeTower
 
 from edge_et.bundle import FileRef, Tiling, VisionSpec
+from edge_et.cancellation import CancelToken
 from edge_et.errors import ImageInputError, OptionError, PromptTooLongError
-from edge_et.image import ImageEncoder, ImageTokens
+from edge_et.image import Encoded, ImageEncoder, ImageTokens
 from edge_et.image.encoder import Check
 from edge_et.options import AnswerOptions
+from edge_et.stages import drain
 from edge_et.store import Snapshots, SnapshotStore
 
 PICTURE = Image.fromarray(np.random.default_rng(4).integers(0, 256, (60, 91, 3), np.uint8))
@@ -43,10 +45,14 @@ def encoder(spec: VisionSpec = SPEC, **options: Any) -> tuple[ImageEncoder, Fake
     return ImageEncoder(spec, tower, **options), tower
 
 
+def encode(used: ImageEncoder, image: Any, options: AnswerOptions, check: Check) -> Encoded:
+    return drain(used.encode(used.prepare(image, options, check), CancelToken()))
+
+
 def encoded(
     spec: VisionSpec = SPEC, picture: Image.Image = PICTURE, check: Check = anything, **options: Any
 ) -> ImageTokens:
-    return encoder(spec)[0].encode(picture, AnswerOptions(**options), check)[0]
+    return encode(encoder(spec)[0], picture, AnswerOptions(**options), check)[0]
 
 
 def context_of(limit: int, others: int = 40) -> Check:
@@ -60,7 +66,7 @@ def context_of(limit: int, others: int = 40) -> Check:
 def test_a_picture_becomes_the_tokens_that_were_planned() -> None:
     used, tower = encoder()
     plan = used.plan(PICTURE, AnswerOptions())
-    tokens, usage = used.encode(PICTURE, AnswerOptions(), anything)
+    tokens, usage = encode(used, PICTURE, AnswerOptions(), anything)
     assert (plan.grid, tower.tiles) == ((3, 2), 7)
     assert tokens.rows.shape == (plan.image_tokens, 32)
     assert not tokens.rows.flags.writeable
@@ -76,17 +82,17 @@ def test_a_plan_runs_nothing() -> None:
 
 def test_equal_work_is_remembered_however_it_was_asked_for() -> None:
     used, tower = encoder()
-    first, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    first, _ = encode(used, PICTURE, AnswerOptions(), anything)
     for options in (AnswerOptions(), AnswerOptions(max_tiles=7), AnswerOptions(pooling=1)):
-        again, usage = used.encode(PICTURE.copy(), options, anything)
+        again, usage = encode(used, PICTURE.copy(), options, anything)
         assert again is first
         assert usage["vision"].reused_tokens == len(first.rows)
-    assert tower.runs == 1
-    used.encode(PICTURE, AnswerOptions(max_tiles=3), anything)
-    assert tower.runs == 2
+    assert tower.tiles == 7
+    encode(used, PICTURE, AnswerOptions(max_tiles=3), anything)
+    assert tower.tiles == 7 + 3
     used.clear()
-    used.encode(PICTURE, AnswerOptions(), anything)
-    assert tower.runs == 3
+    encode(used, PICTURE, AnswerOptions(), anything)
+    assert tower.tiles == 7 + 3 + 7
 
 
 def test_what_is_on_disk_is_not_encoded_again(tmp_path: Path) -> None:
@@ -95,45 +101,45 @@ def test_what_is_on_disk_is_not_encoded_again(tmp_path: Path) -> None:
         return *encoder(snapshots=snapshots), snapshots
 
     used, tower, snapshots = restarted()
-    first, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    first, _ = encode(used, PICTURE, AnswerOptions(), anything)
     snapshots.close()
     used, tower, _ = restarted()
-    again, usage = used.encode(PICTURE, AnswerOptions(), anything)
+    again, usage = encode(used, PICTURE, AnswerOptions(), anything)
     assert (again.rows.tobytes(), again.digest) == (first.rows.tobytes(), first.digest)
     assert (again.rows.dtype, again.rows.shape) == (np.float32, first.rows.shape)
     assert not again.rows.flags.writeable
     assert (usage["vision"].evaluated_tokens, usage["vision"].reused_tokens) == (0, len(first.rows))
     assert tower.runs == 0
-    assert used.encode(PICTURE, AnswerOptions(), anything)[0] is again
-    used.encode(PICTURE, AnswerOptions(max_tiles=3), anything)
-    assert tower.runs == 1
+    assert encode(used, PICTURE, AnswerOptions(), anything)[0] is again
+    encode(used, PICTURE, AnswerOptions(max_tiles=3), anything)
+    assert tower.tiles == 3
 
 
 def test_rows_of_another_number_are_not_taken(tmp_path: Path) -> None:
     snapshots = Snapshots(SnapshotStore(tmp_path, 10**6), {})
     used, tower = encoder(snapshots=snapshots)
-    tokens, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    tokens, _ = encode(used, PICTURE, AnswerOptions(), anything)
     key = snapshots.key("image tokens", digest=tokens.digest)
     snapshots.store.write(key, np.zeros(tokens.rows.nbytes - 4, np.uint8))
     used.clear()
-    again, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    again, _ = encode(used, PICTURE, AnswerOptions(), anything)
     assert np.array_equal(again.rows, tokens.rows)
-    assert tower.runs == 2
+    assert tower.tiles == 2 * 7
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_rows_on_disk_that_are_not_finite_are_not_taken(tmp_path: Path, value: float) -> None:
     snapshots = Snapshots(SnapshotStore(tmp_path, 10**6), {})
     used, tower = encoder(snapshots=snapshots)
-    tokens, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    tokens, _ = encode(used, PICTURE, AnswerOptions(), anything)
     rows = tokens.rows.copy()
     rows[-1, -1] = value
     key = snapshots.key("image tokens", digest=tokens.digest)
     snapshots.store.write(key, rows.reshape(-1).view(np.uint8))
     used.clear()
-    again, _ = used.encode(PICTURE, AnswerOptions(), anything)
+    again, _ = encode(used, PICTURE, AnswerOptions(), anything)
     assert np.array_equal(again.rows, tokens.rows)
-    assert tower.runs == 2
+    assert tower.tiles == 2 * 7
 
 
 def variants() -> Iterator[tuple[str, ImageTokens]]:
@@ -176,7 +182,7 @@ def test_whether_it_fits_is_asked_before_the_tower_runs() -> None:
         assert tower.runs == 0
         asked.append(len(tokens.rows))
 
-    tokens, _ = used.encode(PICTURE, AnswerOptions(), check)
+    tokens, _ = encode(used, PICTURE, AnswerOptions(), check)
     assert asked == [len(tokens.rows)]
 
 
@@ -185,7 +191,7 @@ def test_a_picture_too_long_is_refused_with_its_numbers_and_what_would_fit() -> 
     count = used.plan(PICTURE, AnswerOptions()).image_tokens
     for limit in range(40 + count - 1, 41, -1):
         with pytest.raises(PromptTooLongError) as caught:
-            used.encode(PICTURE, AnswerOptions(), context_of(limit))
+            encode(used, PICTURE, AnswerOptions(), context_of(limit))
         error = caught.value
         assert (error.tokens, error.limit) == (count + 40, limit)
         assert (error.image_tokens, error.tiles) == (count, 7)
@@ -195,13 +201,13 @@ def test_a_picture_too_long_is_refused_with_its_numbers_and_what_would_fit() -> 
     # 17 tokens of one tile and its newline, 5 of one that is pooled
     used, tower = encoder(edited(SPEC, {"shrink_over_tiles": None}))
     with pytest.raises(PromptTooLongError) as caught:
-        used.encode(PICTURE, AnswerOptions(), context_of(40 + 17))
+        encode(used, PICTURE, AnswerOptions(), context_of(40 + 17))
     assert caught.value.fitting == ({"max_tiles": 1}, {"max_tiles": 5, "pooling": 2})
     with pytest.raises(PromptTooLongError) as caught:
-        used.encode(PICTURE, AnswerOptions(), context_of(40 + 5))
+        encode(used, PICTURE, AnswerOptions(), context_of(40 + 5))
     assert caught.value.fitting == ({"max_tiles": 1, "pooling": 2},)
     with pytest.raises(PromptTooLongError) as caught:
-        used.encode(PICTURE, AnswerOptions(), context_of(40 + 4))
+        encode(used, PICTURE, AnswerOptions(), context_of(40 + 4))
     assert caught.value.fitting == ()
     assert "max_tiles" not in str(caught.value)
 
@@ -236,10 +242,10 @@ def test_given_image_tokens_that_do_not_fit_are_to_be_encoded_as_the_bundle_can(
 ) -> None:
     rows = np.zeros((45, 32), np.float32)
     with pytest.raises(PromptTooLongError) as caught:
-        encoder(spec)[0].encode(ImageTokens(rows, "x"), AnswerOptions(), context_of(limit))
+        encode(encoder(spec)[0], ImageTokens(rows, "x"), AnswerOptions(), context_of(limit))
     assert (caught.value.fitting, caught.value.tiles) == (fitting, None)
     for options in fitting:
-        assert encoder(spec)[0].encode(PICTURE, AnswerOptions(**options), context_of(limit))
+        assert encode(encoder(spec)[0], PICTURE, AnswerOptions(**options), context_of(limit))
 
 
 def test_no_way_to_encode_is_told_where_the_rest_alone_is_too_long() -> None:
@@ -248,23 +254,23 @@ def test_no_way_to_encode_is_told_where_the_rest_alone_is_too_long() -> None:
 
     for image in (PICTURE, encoded()):
         with pytest.raises(PromptTooLongError, match=r"shorten the question$") as caught:
-            encoder()[0].encode(image, AnswerOptions(), check)
+            encode(encoder()[0], image, AnswerOptions(), check)
         assert caught.value.fitting == ()
 
 
 def test_image_tokens_are_taken_as_they_are() -> None:
     used, tower = encoder()
     tokens = encoded()
-    again, usage = used.encode(tokens, AnswerOptions(), anything)
+    again, usage = encode(used, tokens, AnswerOptions(), anything)
     assert again is tokens
     assert (tower.runs, usage["vision"].reused_tokens) == (0, len(tokens.rows))
     with pytest.raises(ImageInputError):
-        used.encode(ImageTokens(np.zeros((4, 31), np.float32), "x"), AnswerOptions(), anything)
+        encode(used, ImageTokens(np.zeros((4, 31), np.float32), "x"), AnswerOptions(), anything)
     for name, value in (("max_tiles", 4), ("pooling", 2)):
         with pytest.raises(OptionError, match=name):
-            used.encode(tokens, AnswerOptions(**{name: value}), anything)
+            encode(used, tokens, AnswerOptions(**{name: value}), anything)
     with pytest.raises(PromptTooLongError) as caught:
-        used.encode(tokens, AnswerOptions(), context_of(50))
+        encode(used, tokens, AnswerOptions(), context_of(50))
     assert (caught.value.image_tokens, caught.value.tiles) == (len(tokens.rows), None)
 
 
@@ -284,7 +290,7 @@ ROWS = np.random.default_rng(8).normal(0, 1, (6, 32)).astype(np.float32)
     ids=["float64", "big-endian", "columns", "strides", "reversed", "not aligned"],
 )
 def test_floats_of_any_layout_are_the_same_image_tokens(rows: Any) -> None:
-    found, _ = encoder()[0].encode(ImageTokens(rows, "x"), AnswerOptions(), anything)
+    found, _ = encode(encoder()[0], ImageTokens(rows, "x"), AnswerOptions(), anything)
     assert (found.rows.dtype, found.digest) == (np.float32, "x")
     assert found.rows.dtype.isnative
     assert found.rows.flags.c_contiguous
@@ -294,7 +300,7 @@ def test_floats_of_any_layout_are_the_same_image_tokens(rows: Any) -> None:
 
 def test_half_precision_is_widened() -> None:
     half = ROWS.astype(np.float16)
-    found, _ = encoder()[0].encode(ImageTokens(half, "x"), AnswerOptions(), anything)
+    found, _ = encode(encoder()[0], ImageTokens(half, "x"), AnswerOptions(), anything)
     assert np.array_equal(found.rows, half.astype(np.float32))
 
 
@@ -325,15 +331,18 @@ def with_value(value: float, dtype: Any = np.float32) -> Any:
 def test_image_tokens_that_are_none_are_refused(rows: Any, message: str) -> None:
     asked: list[int] = []
     with pytest.raises(ImageInputError, match=f"image tokens .*{message}"):
-        encoder()[0].encode(
-            ImageTokens(rows, "x"), AnswerOptions(), lambda tokens: asked.append(len(tokens.rows))
+        encode(
+            encoder()[0],
+            ImageTokens(rows, "x"),
+            AnswerOptions(),
+            lambda tokens: asked.append(len(tokens.rows)),
         )
     assert asked == []
 
 
 def test_image_tokens_without_a_digest_are_refused() -> None:
     with pytest.raises(ImageInputError, match="the digest is a text"):
-        encoder()[0].encode(ImageTokens(ROWS, None), AnswerOptions(), anything)  # type: ignore[arg-type]
+        encode(encoder()[0], ImageTokens(ROWS, None), AnswerOptions(), anything)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (3, 4000)])

@@ -44,7 +44,7 @@ class Parts:
         self.pipeline = ExtractThink(
             manifest,
             tower=self.tower,
-            models=Models(perceiver=new_chat_model(self.tokenizer, self.cache)),
+            contexts=[Models(perceiver=new_chat_model(self.tokenizer, self.cache))],
             clock=self.clock,
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny.bundle import build_bundle
-from tiny.fakes import FakeTower, ForcedKVCache, new_chat_model
+from tiny.fakes import FakeTower, ForcedKVCache, new_chat_model, without_progress
 
 from edge_et.errors import (
     BusyError,
@@ -37,14 +37,14 @@ class Parts:
         self.pipeline = ExtractThink(
             manifest,
             tower=self.tower,
-            models=Models(perceiver=new_chat_model(tokenizer, self.context)),
+            contexts=[Models(perceiver=new_chat_model(tokenizer, self.context))],
             **options,
         )
 
 
 def test_both_stages_are_told_and_measured(tmp_path: Path) -> None:
     parts = Parts(tmp_path, *TURNS)
-    *events, answer = parts.pipeline.stream(IMAGE, " Which colour? ")
+    *events, answer = without_progress(parts.pipeline.stream(IMAGE, " Which colour? "))
     assert isinstance(answer, Answer)
     assert (answer.extraction, answer.reasoning, answer.text) == ("a ball", "It is red.", "red")
     kinds = [type(event) for event in events]
@@ -177,7 +177,7 @@ def test_options_reach_the_stages(tmp_path: Path) -> None:
 def test_a_pipeline_survives_an_error_half_way(tmp_path: Path) -> None:
     parts = Parts(tmp_path, TURNS[0], *TURNS)
     stream = parts.pipeline.stream(IMAGE, "A?")
-    next(stream)
+    next(event for event in stream if isinstance(event, ExtractionToken))
     parts.context.fail = True
     with pytest.raises(DecodeError):
         list(stream)
@@ -186,15 +186,16 @@ def test_a_pipeline_survives_an_error_half_way(tmp_path: Path) -> None:
 
 def test_a_pipeline_survives_a_stream_that_is_left(tmp_path: Path) -> None:
     parts = Parts(tmp_path, TURNS[0], *TURNS)
-    for _ in parts.pipeline.stream(IMAGE, "A?"):
-        break
+    for event in parts.pipeline.stream(IMAGE, "A?"):
+        if isinstance(event, ExtractionToken):
+            break
     assert parts.pipeline.answer(IMAGE, "A?").text == "red"
 
 
 def test_an_unfinished_stream_of_this_thread_is_no_deadlock(tmp_path: Path) -> None:
     parts = Parts(tmp_path, TURNS[0], *TURNS)
     stream = parts.pipeline.stream(IMAGE, "A?")
-    next(stream)
+    next(event for event in stream if isinstance(event, ExtractionToken))
     with pytest.raises(BusyError):
         parts.pipeline.answer(IMAGE, "A?")
     stream.close()

@@ -13,7 +13,7 @@ from edge_et.llm import Tokenizer
 from edge_et.options import AnswerOptions
 from edge_et.pipeline import ExtractThink
 from edge_et.pipeline.models import Models
-from edge_et.results import Answer, ExtractionToken
+from edge_et.results import Answer, Progress
 
 DARK, LIGHT = np.full((9, 9, 3), 40, np.uint8), np.full((9, 9, 3), 200, np.uint8)
 TURNS = ("a ball<|im_end|>", "It is red.\nAnswer:", " red<|im_end|>")
@@ -47,7 +47,7 @@ class Parts:
         self.pipeline = ExtractThink(
             manifest,
             tower=self.tower,
-            models=Models(perceiver=new_chat_model(tokenizer, self.cache)),
+            contexts=[Models(perceiver=new_chat_model(tokenizer, self.cache))],
             image_cache_bytes=0,
         )
 
@@ -114,7 +114,7 @@ def test_two_sessions_cannot_write_at_once(tmp_path: Path) -> None:
     parts = Parts(tmp_path, TURNS[0], *TURNS)
     dark, light = parts.pipeline.session(DARK), parts.pipeline.session(LIGHT)
     stream = dark.stream("A?")
-    assert isinstance(next(stream), ExtractionToken)
+    assert isinstance(next(stream), Progress)
     with pytest.raises(BusyError):
         light.answer("A?")
     stream.close()

@@ -26,6 +26,8 @@ SAID = {
     "prompt_lookup": True,
     "max_pixels": 1234,
     "image_cache_bytes": 0,
+    "contexts": 2,
+    "max_waiting": 3,
 }
 
 

@@ -20,8 +20,9 @@ from edge_et.image import ImageTokens
 from edge_et.llm import Tokenizer
 from edge_et.options import parse_options
 from edge_et.pipeline import ExtractThink, Request
+from edge_et.pipeline.model_pool import ModelPool
 from edge_et.pipeline.models import Models
-from edge_et.results import Answer, ExtractionToken
+from edge_et.results import Answer, ExtractionToken, Progress
 
 IMAGE = np.full((9, 9, 3), 40, np.uint8)
 QUESTION = "Which colour?"
@@ -64,11 +65,15 @@ class Parts:
         self.pipeline = ExtractThink(
             manifest,
             tower=FakeTower(),
-            models=Models(
-                perceiver=new_chat_model(self.tokenizer, self.perceiver),
-                reasoner=new_chat_model(self.tokenizer, self.reasoner) if reasoner else None,
-                hint_model=new_chat_model(self.tokenizer, self.hint_model) if hint_model else None,
-            ),
+            contexts=[
+                Models(
+                    perceiver=new_chat_model(self.tokenizer, self.perceiver),
+                    reasoner=new_chat_model(self.tokenizer, self.reasoner) if reasoner else None,
+                    hint_model=new_chat_model(self.tokenizer, self.hint_model)
+                    if hint_model
+                    else None,
+                )
+            ],
             clock=self.clock,
         )
 
@@ -375,15 +380,18 @@ def test_once_in_a_hurry_always_in_a_hurry(tmp_path: Path) -> None:
     parts = slow(tmp_path, pair=True)
     needs = itertools.chain([0.0] * 20, [1e9], itertools.repeat(0.0))
     throughput = SimpleNamespace(
+        position_s=0.0,
+        token_s=0.0,
         seconds_for=lambda positions, tokens: next(needs),
         observe_prefill=lambda positions, seconds: None,
         observe_decode=lambda seconds: None,
     )
     models = parts.pipeline._models
     assert models.reasoner is not None
-    parts.pipeline._models = dataclasses.replace(
+    models = dataclasses.replace(
         models, reasoner=dataclasses.replace(models.reasoner, throughput=throughput)
     )
+    parts.pipeline._runner._pool = ModelPool([models])
     answer = parts.pipeline.answer(IMAGE, QUESTION, deadline_s=1000.0)
     assert [*answer.finish_reasons.items()][:2] == [("extract", "deadline"), ("think", "deadline")]
 
@@ -401,8 +409,9 @@ def test_a_deadline_counts_from_the_call(tmp_path: Path) -> None:
 def test_the_callers_time_between_events_counts(tmp_path: Path) -> None:
     parts = slow(tmp_path, pair=True)
     start = parts.clock.now_s
-    for _ in parts.pipeline.stream(IMAGE, QUESTION, deadline_s=100.0):
-        parts.clock.now_s += 5.0
+    for event in parts.pipeline.stream(IMAGE, QUESTION, deadline_s=100.0):
+        if not isinstance(event, Progress):
+            parts.clock.now_s += 5.0
     assert parts.clock.now_s - start <= 100.0 + 5.0 + 5.0 + TOKEN_S
 
 
@@ -488,7 +497,7 @@ def test_a_stream_left_anywhere_leaves_the_pipeline_usable(tmp_path: Path) -> No
     for count in range(0, len(events), 3):
         stream = parts.pipeline.stream(IMAGE, QUESTION)
         for _ in range(count):
-            next(stream)
+            next(stream, None)  # the picture is known now, so there are fewer
         stream.close()
         answer = parts.pipeline.answer(IMAGE, QUESTION)
         assert (answer.text, answer.reasoning, answer.extraction, cut_short(answer)) == (

@@ -5,7 +5,7 @@ from tiny.fakes import FakeClock, ForcedKVCache, collect, new_chat_model, new_to
 from edge_et.errors import DecodeError, OptionError
 from edge_et.generation import Deadline, Generation, greedy
 from edge_et.llm import Tokenizer, TokenSegment
-from edge_et.results import AnswerToken
+from edge_et.results import AnswerToken, Progress
 from edge_et.stages import AnswerCost, ChoiceForm, FormedAnswer
 from edge_et.stages.choices import choice_tokens
 
@@ -89,6 +89,25 @@ def test_a_passed_deadline_takes_no_choice_away(tokenizer: Tokenizer) -> None:
     chosen = Chosen(tokenizer, " dog<|im_end|>", form("cat", "dog"), seconds=0.5)
     assert chosen.answer.text == "dog"
     assert chosen.generation.finish_reason == "stop"
+
+
+def test_progress_is_told_before_every_step_and_what_is_left_there_is_no_harm(
+    tokenizer: Tokenizer,
+) -> None:
+    asked = form("red cat", "dog", "red dog")
+    size = asked.cost(tokenizer, MARKER, 50).steps
+    cache = ForcedKVCache(tokenizer, " dog<|im_end|>", certainty=30.0)
+    generation = Generation(new_chat_model(tokenizer, cache), PROMPT, Deadline(), "think")
+    stage = asked.write(generation, greedy, 50, Deadline(), marker=MARKER, special_ids=frozenset())
+    told = []
+    for event in stage:
+        if isinstance(event, Progress) and event.phase == "decode":
+            assert len(cache.appended) == event.done
+            told.append((event.stage, event.done, event.total))
+            if event.done == 3:
+                stage.close()
+    assert told == [("answer", done, size) for done in range(4)]
+    assert [held for held in cache.cached if isinstance(held, int)] == list(PROMPT[0].ids)
 
 
 def test_steps_are_measured(tokenizer: Tokenizer) -> None:

@@ -8,7 +8,7 @@ from tiny.thoughts import HINT, THOUGHTS
 from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
 from edge_et.generation import Deadline
 from edge_et.llm import Tokenizer
-from edge_et.stages import Hint, ask_for_hint, fit_hint
+from edge_et.stages import Hint, ask_for_hint, drain, fit_hint
 
 
 @pytest.fixture
@@ -32,8 +32,10 @@ def ask(
     )
     deadline = deadline or Deadline()
     chat_model = new_chat_model(tokenizer, context)
-    return ask_for_hint(
-        chat_model, HINT, spec, "Which?", deadline=deadline, should_stop=deadline.passed
+    return drain(
+        ask_for_hint(
+            chat_model, HINT, spec, "Which?", deadline=deadline, should_stop=deadline.passed
+        )
     )
 
 

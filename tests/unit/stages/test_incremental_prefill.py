@@ -46,7 +46,7 @@ def follow(
     stream, written = TextStream(perceiver), ""
     for token in perceiver.encode(text):
         written += stream.push(token)
-        ahead.follow(written, lambda: False)
+        list(ahead.follow(written, lambda: False))
     assert written == text
     (prompt,) = thinking_prompt(chat_model, manner, QUESTION, text.strip(), None)
     assert isinstance(prompt, TokenSegment)
@@ -105,7 +105,7 @@ def test_what_the_cache_holds_already_is_kept_to_its_end() -> None:
     list(context.prefill_steps(prompt))
     ahead = IncrementalPrefill(chat_model, manner, QUESTION, Deadline(None, FakeClock()))
     for end in range(len(TEXTS[0])):
-        ahead.follow(TEXTS[0][:end], lambda: False)
+        list(ahead.follow(TEXTS[0][:end], lambda: False))
     assert ahead.evaluated == 0
     assert context.cached == positions_of(prompt)
 
@@ -117,6 +117,6 @@ def test_a_long_beginning_is_not_read_on_when_it_is_late() -> None:
         context = ForcedKVCache(tokenizer, context_length=4000, batch=64)
         chat_model = new_chat_model(tokenizer, context)
         ahead = IncrementalPrefill(chat_model, manner, QUESTION, Deadline(None, FakeClock()))
-        ahead.follow("a ball", lambda: len(context.batches) == most)  # noqa: B023
+        list(ahead.follow("a ball", lambda: len(context.batches) == most))  # noqa: B023
         assert context.batches == [64] * most
         assert ahead.evaluated == 64 * most
