@@ -108,7 +108,7 @@ def resolve(schema: Schema, root: Schema) -> Schema:
     """
     for _ in range(MAX_DEPTH):
         reference = schema.get("$ref")
-        if reference is None or len(schema) > 1:
+        if reference is None or not {"$ref", "$defs", "definitions"}.issuperset(schema):
             break
         found: Any = root
         for part in reference.removeprefix("#").split("/")[1:]:
