@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from edge_et.generation.json_grammar import BytesState
 
-MAX_BYTES = 8192
+MAX_BYTES = 4096
 """Of a closing: more than any budget of the bundles there are."""
 
 _MAX_STEPS = 8_000

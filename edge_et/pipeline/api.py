@@ -234,7 +234,8 @@ def answer(
             a number in digits, and the value an int or a float.
         schema: the answer is JSON that fits it, in any case, and `Answer.value` the object. A JSON
             schema as a dict, or a class: a dataclass, a TypedDict, a `msgspec.Struct` or a pydantic
-            model. Needs the extra ``schema``.
+            model. Needs the extra ``schema``; a `MissingExtraError` says so. What a class checks
+            beyond its schema raises an `AnswerValueError`.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.

@@ -118,8 +118,6 @@ class ExtractThink:
         Raises:
             ImageError: the picture cannot be used; a child says why.
             OptionError: the question is empty, or an option is wrong.
-            MissingExtraError: there is a `schema`, and llguidance is not installed.
-            AnswerValueError: the answer fits the `schema`, and its class refuses it.
             PromptTooLongError: picture and question do not fit into the context with all budgets.
             DecodeError: the language model failed.
             VisionRunError: the vision tower failed.
