@@ -65,6 +65,7 @@ class JsonGrammar:
             )
         except ValueError as err:
             raise self._refusal(str(err)) from err
+        self._begun: dict[Tokenizer, Any] = {}
         self._named = frozenset("".join(_patterns(schema)).encode())
         self._start = self._matcher(_byte_tokenizer())
         if reason := self._start.get_error():
@@ -85,7 +86,9 @@ class JsonGrammar:
                 _tokenizers[tokenizer] = _library().LLTokenizer(
                     _Vocabulary(tokenizer), slices=_library().LLTokenizer.json_slices()
                 )
-        return TokensState(self._matcher(_tokenizers[tokenizer]), tokenizer.size)
+        if tokenizer not in self._begun:
+            self._begun[tokenizer] = self._matcher(_tokenizers[tokenizer])
+        return TokensState(self._begun[tokenizer].deep_copy(), tokenizer.size)
 
     def _matcher(self, tokenizer: Any) -> Any:
         library = _library()
