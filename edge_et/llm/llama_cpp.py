@@ -238,7 +238,7 @@ class LlamaContext:
             None,
             _pointer(wanted, ctypes.c_int8),
         )
-        with self._handle.lock:
+        with self._handle.lock, native_log.expecting(self._cancel):
             stop = self._cancel.cancel if count > 1 else None
             status = compute(self._library.llama_decode, self._handle.value, batch, stop=stop)
         if status == _ABORTED:

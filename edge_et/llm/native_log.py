@@ -7,7 +7,11 @@ nowhere else. The library itself is not imported here.
 import ctypes
 import logging
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from edge_et.cancellation import CancelToken
 
 logger = logging.getLogger(__name__)
 
@@ -23,15 +27,30 @@ class NativeLog:
         self._level = logging.DEBUG
         self._line = ""
         self._errors: deque[str] = deque(maxlen=2)
+        self._cancellable: set[CancelToken] = set()
 
     def __call__(self, level: int, text: bytes, _: object) -> None:
         """Take a piece of the log; llama.cpp calls this."""
         self._level = _LEVELS.get(level, self._level)
         *lines, self._line = (self._line + text.decode(errors="replace")).split("\n")
+        is_cancelled = any(cancel.is_cancelled for cancel in tuple(self._cancellable))
         for line in filter(None, lines):
-            logger.log(self._level, "%s", line)
-            if self._level >= logging.ERROR:
+            logger.log(logging.DEBUG if is_cancelled else self._level, "%s", line)
+            if self._level >= logging.ERROR and not is_cancelled:
                 self._errors.append(line)
+
+    @contextmanager
+    def expecting(self, cancel: CancelToken) -> Iterator[None]:
+        """Take what is complained about while the block runs for no error, if it was cancelled.
+
+        Args:
+            cancel: stops llama.cpp, which calls that a failure in four lines.
+        """
+        self._cancellable.add(cancel)
+        try:
+            yield
+        finally:
+            self._cancellable.discard(cancel)
 
     def attach(self, library: Any) -> None:
         """Take over the log of llama.cpp, which has one for the whole process."""

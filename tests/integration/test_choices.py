@@ -106,7 +106,7 @@ def tiny(
 
 @pytest.fixture(scope="module")
 def mini() -> Iterator[tuple[Watched, Alone]]:
-    with edge_et.load(use_profile=False) as pipe, edge_et.load(use_profile=False) as other:
+    with edge_et.load(threads=1) as pipe, edge_et.load(threads=1) as other:
         yield Watched(pipe), Alone(other)
 
 

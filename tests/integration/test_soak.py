@@ -1,12 +1,12 @@
 """Thousands of questions to one program: what they leave behind, and whether they stay right."""
 
 import contextlib
-import gc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny.memory import resident_bytes
 
 import edge_et
 from edge_et.errors import EdgeETError
@@ -104,13 +104,6 @@ class Soak:
 
 def words(answer: Answer) -> tuple[str, str, str]:
     return answer.extraction, answer.reasoning, answer.text
-
-
-def resident_bytes() -> int:
-    """Return the memory of this process, what nothing refers to any more left out."""
-    gc.collect()
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory in another way")

@@ -9,12 +9,21 @@ from typing import Any
 import pytest
 
 from edge_et.cancellation import CancelToken
-from edge_et.errors import BusyError, ClosedError, ForkedError
+from edge_et.errors import (
+    BusyError,
+    CancelledError,
+    ClosedError,
+    EdgeETError,
+    ForkedError,
+    QueueFullError,
+)
 from edge_et.pipeline import scheduler
 from edge_et.pipeline.access import Access
 from edge_et.pipeline.scheduler import Scheduler
+from edge_et.results import Progress
 
 PATIENCE_S = 20.0
+PROGRESS = Progress(stage="think", phase="prefill", done=0, total=1)
 
 
 def elsewhere(work: Callable[[], object]) -> threading.Thread:
@@ -302,3 +311,210 @@ def test_a_forked_child_is_told_and_frees_nothing(monkeypatch: pytest.MonkeyPatc
     freed: list[str] = []
     lock.close(lambda: freed.append("freed"))
     assert freed == []
+
+
+# Several contexts.
+
+
+class Caller:
+    """A call in a thread of its own, whose steps the test lets go on one by one."""
+
+    def __init__(self, lock: Scheduler, log: list[str], name: str, priority: int = 0) -> None:
+        self.name = name
+        self.cancel = CancelToken()
+        self.error: BaseException | None = None
+        self._lock, self._log, self._priority = lock, log, priority
+        self._go, self._waits = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = elsewhere(self._work)
+
+    def step(self, count: int = 1) -> None:
+        """Let some steps begin, each but the last one end."""
+        for _ in range(count):
+            assert self._waits.acquire(timeout=PATIENCE_S)
+            self._go.release()
+
+    def join(self) -> None:
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+
+    def _work(self) -> None:
+        try:
+            access = self._lock.join(self._priority, self.cancel)
+            with self._lock.admit(access):
+                access.run(self._steps())  # type: ignore[arg-type]
+        except EdgeETError as err:
+            self.error = err
+
+    def _steps(self) -> Iterator[int]:
+        for number in range(3):
+            self._log.append(f"{self.name}{number}")
+            self._waits.release()
+            assert self._go.acquire(timeout=PATIENCE_S)
+            yield number
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_an_urgent_call_goes_between_two_steps_of_another() -> None:
+    lock, log = new_lock(contexts=2), []
+    slow = Caller(lock, log, "slow ")
+    until(lambda: log)
+    urgent = Caller(lock, log, "urgent ", priority=1)
+    until(lambda: lock._wanting)
+    slow.step()
+    urgent.step(3)
+    slow.step(2)
+    urgent.join()
+    slow.join()
+    assert log == ["slow 0", "urgent 0", "urgent 1", "urgent 2", "slow 1", "slow 2"]
+
+
+def test_of_equal_calls_the_first_runs_to_its_end() -> None:
+    lock, log = new_lock(contexts=2), []
+    first = Caller(lock, log, "first ")
+    until(lambda: log)
+    second = Caller(lock, log, "second ")
+    until(lambda: lock._wanting)
+    first.step(3)
+    second.step(3)
+    first.join()
+    second.join()
+    assert log == [f"{name} {number}" for name in ("first", "second") for number in range(3)]
+
+
+def test_calls_get_in_by_priority_and_then_as_they_came() -> None:
+    lock, log = new_lock(), []
+    holder = Caller(lock, log, "holder ")
+    until(lambda: log)
+    callers = []
+    for name, priority in (("a", 0), ("b", 5), ("c", -1), ("d", 5), ("e", 0)):
+        callers.append(Caller(lock, log, name, priority))
+        until(lambda: len(lock._waiting) == len(callers))
+    holder.step(3)
+    for index in (1, 3, 0, 4, 2):
+        callers[index].step(3)
+        callers[index].join()
+    assert [name for name in log if name.endswith("0")] == [
+        "holder 0",
+        "b0",
+        "d0",
+        "a0",
+        "e0",
+        "c0",
+    ]
+
+
+def test_beyond_max_waiting_a_call_is_refused_at_once() -> None:
+    lock, log = Scheduler(1, max_waiting=1), []
+    inside_ = Caller(lock, log, "inside ")
+    until(lambda: log)
+    waiting = Caller(lock, log, "waiting ")
+    until(lambda: lock._waiting)
+    with pytest.raises(QueueFullError, match="1 calls wait") as caught:
+        lock.join(7, CancelToken())
+    assert (caught.value.waiting, caught.value.limit) == (1, 1)
+    inside_.step(3)
+    waiting.step(3)
+    waiting.join()
+    assert is_free(lock)
+
+
+def test_nobody_has_to_wait_where_nobody_may() -> None:
+    lock = Scheduler(1, max_waiting=0)
+    with inside(lock), pytest.raises(QueueFullError):
+        lock.join(0, CancelToken())
+    assert is_free(lock)
+
+
+def test_a_call_that_waits_is_cancelled() -> None:
+    lock, log = new_lock(), []
+    holder = Caller(lock, log, "holder ")
+    until(lambda: log)
+    waiting = Caller(lock, log, "waiting ")
+    until(lambda: lock._waiting)
+    waiting.cancel.cancel()
+    waiting.join()
+    assert isinstance(waiting.error, CancelledError)
+    holder.step(3)
+    holder.join()
+    assert log == ["holder 0", "holder 1", "holder 2"]
+    assert is_free(lock)
+
+
+def test_a_call_that_waits_for_its_turn_is_cancelled() -> None:
+    lock, log = new_lock(contexts=2), []
+    slow = Caller(lock, log, "slow ")
+    until(lambda: log)
+    other = Caller(lock, log, "other ")
+    until(lambda: lock._wanting)
+    other.cancel.cancel()
+    other.join()
+    assert isinstance(other.error, CancelledError)
+    slow.step(3)
+    slow.join()
+    assert slow.error is None
+
+
+def test_others_compute_while_a_streams_caller_has_an_event() -> None:
+    lock, log = new_lock(contexts=2), []
+    stream = steps(lock, 2)
+    assert next(stream) == 0
+    other = Caller(lock, log, "other ")
+    other.step(2)
+    until(lambda: len(log) == 3)
+    later = threading.Timer(0.02, other.step)
+    later.start()
+    assert list(stream) == [1]  # waits for the step that is under way, and goes first again
+    other.join()
+    assert is_free(lock)
+
+
+def test_an_urgent_call_does_not_wait_for_a_streams_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "_GRACE_S", 1e9)
+    lock, log = new_lock(contexts=2), []
+    stream = steps(lock, 2)
+    next(stream)
+    urgent = Caller(lock, log, "urgent ", priority=1)
+    urgent.step(3)
+    urgent.join()
+    assert list(stream) == [1]
+
+
+def test_a_listener_that_asks_gets_another_context_or_an_error() -> None:
+    for contexts in (1, 2):
+        lock = new_lock(contexts)
+        answers: list[object] = []
+
+        def listen(_: object) -> None:
+            try:
+                with inside(lock):  # noqa: B023
+                    answers.append("answered")  # noqa: B023
+            except BusyError:
+                answers.append("busy")  # noqa: B023
+
+        access = lock.join(0, CancelToken())
+        with pytest.MonkeyPatch.context() as patch, lock.admit(access):
+            patch.setattr(scheduler, "_is_only_thread", lambda: True)
+            access.run(iter([PROGRESS]), listen)  # type: ignore[arg-type]
+        assert answers == ["busy" if contexts == 1 else "answered"]
+
+
+def test_closing_waits_for_all_that_are_inside() -> None:
+    lock, log = new_lock(contexts=2), []
+    callers = [Caller(lock, log, "a"), Caller(lock, log, "b")]
+    until(lambda: log and lock._wanting)
+    freed: list[str] = []
+    closing = elsewhere(lambda: lock.close(lambda: freed.append("freed")))
+    until(lambda: lock._closed)
+    assert freed == []
+    for caller in sorted(callers, key=lambda caller: caller.name not in log[0]):
+        caller.step(3)
+        caller.join()
+    closing.join(PATIENCE_S)
+    assert freed == ["freed"]
+    assert [caller.error for caller in callers] == [None, None]
