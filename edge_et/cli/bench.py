@@ -3,19 +3,15 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
+from edge_et.cli.bench_concurrency import concurrency
 from edge_et.cli.bench_quality import quality
 from edge_et.cli.console import progress_bar
+from edge_et.cli.measured import PATH, check_one_named, find_measured
 
-if TYPE_CHECKING:
-    from edge_et.bundle import Bundle
-    from edge_et.export.steps import Progress
-
-PATH = click.Path(path_type=Path)
 _BASELINES = (
     "reuse-off",
     "torch",
@@ -96,8 +92,7 @@ def bench(
         return
     if as_json and as_csv:
         raise click.UsageError("--json and --csv both print to stdout; give one of them")
-    if model is not None and synthetic is not None:
-        raise click.UsageError("--model and --synthetic both say what is measured; give one")
+    check_one_named(model, synthetic)
     from rich.console import Console
 
     if compare is not None:
@@ -118,7 +113,7 @@ def bench(
         check_plot_path(plot)
     with progress_bar() as progress:
         document = run_latency(
-            _find(model, synthetic, synthetic_folder, progress),
+            find_measured(model, synthetic, synthetic_folder, progress),
             threads=threads,
             samples=samples,
             extraction_tokens=extraction_tokens,
@@ -141,6 +136,7 @@ def bench(
 
 
 bench.add_command(quality)
+bench.add_command(concurrency)
 
 
 def _on_path(program: str) -> Path | None:
@@ -158,20 +154,3 @@ def _refuse_options(context: click.Context) -> None:
     if any(context.get_parameter_source(name) is given for name in context.params):
         command = context.invoked_subcommand
         raise click.UsageError(f"options of {command!r} stand behind its name")
-
-
-def _find(
-    model: str | None, synthetic: str | None, folder: Path | None, progress: "Progress"
-) -> "Bundle":
-    """Return what is to be measured, made on the spot if it is synthetic."""
-    from edge_et.bundle import find_bundle, load_bundle
-
-    if synthetic is None:
-        return load_bundle(find_bundle(model))
-    from edge_et.benchmarks.synthetic.shapes import SHAPES
-    from edge_et.benchmarks.synthetic.synthetic_bundle import default_folder, synthetic_bundle
-    from edge_et.errors import OptionError
-
-    if synthetic not in SHAPES:
-        raise OptionError("synthetic", synthetic, f"one of {', '.join(SHAPES)}")
-    return synthetic_bundle(SHAPES[synthetic], folder or default_folder(), progress)
