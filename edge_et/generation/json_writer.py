@@ -26,8 +26,8 @@ class JsonWriter:
     Attributes:
         opening: what the text has to begin with.
         shown: what is put behind the marker for the model to see before the first token.
-        least: tokens of a short text, those of `shown` counted.
-        left: tokens that may be written behind `shown`.
+        least: tokens of a short text.
+        left: tokens that may be written behind the opening.
         is_cut: whether the next token did not fit, so that one that stops was chosen instead.
     """
 
@@ -48,13 +48,13 @@ class JsonWriter:
         self._text = JsonText(grammar, tokenizer)
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self.opening = codecs.getincrementaldecoder("utf-8")().decode(self._text.forced())
-        self.shown = self._shown()
-        tokens = len(tokenizer.encode(self.shown))
+        tokens = len(tokenizer.encode(f" {self.opening}" if self.opening else ""))
         if self.opening:
             self._text.push(self.opening.encode(), tokenizer.encode(self.opening))
         self.least = tokens + self._text.closing_tokens
         self.left = budget - tokens
         self._told = len(self._text.written)
+        self.shown = self._shown()
 
     @property
     def is_done(self) -> bool:
@@ -110,6 +110,9 @@ class JsonWriter:
         return self._utf8.decode(written[self._told :] + closing, final=True)
 
     def _shown(self) -> str:
+        # A name that stands right before a text is copied into it by small models.
+        if self.opening.startswith("{") and self.opening.count('"') == 3 and self._text.in_string:
+            return ' "'
         return f" {self.opening}" if self.opening else ""
 
     def _choose(self, among: Among) -> int:

@@ -97,6 +97,7 @@ def test_the_mini_answers_in_json_as_in_words(mini: edge_et.ExtractThink) -> Non
     assert (thing.name, thing.count) == ("cat", 1)
 
 
+@pytest.mark.slow
 def test_hostile_schemas_are_refused_or_answered_in_bounded_time(
     thinker: edge_et.ExtractThink,
 ) -> None:

@@ -125,10 +125,12 @@ def test_all_else_is_shown_to_the_model(schema: dict[str, Any]) -> None:
     assert bare_value(prepare_schema(schema)) is None
 
 
-def test_the_model_sees_json_as_it_grows(tokenizer: Tokenizer) -> None:
+def test_the_model_sees_json_but_for_a_name_that_it_would_copy(tokenizer: Tokenizer) -> None:
     written = Written(tokenizer, TWO, 'a dog", "count": 2}')
     assert written.text == '{"name": "a dog", "count": 2}'
-    assert written.writer.shown == ' {"name": "'
+    assert written.writer.shown == ' "'
+    counted = {**TWO, "properties": {"count": {"type": "integer"}, "name": {"type": "string"}}}
+    assert new_writer(counted, tokenizer, PLENTY).shown == ' {"count": '
 
 
 @pytest.mark.parametrize("end", ['"}', '"]', "\n", ""])

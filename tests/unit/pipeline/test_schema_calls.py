@@ -83,7 +83,7 @@ def test_the_answer_is_json_behind_the_reasoning(tmp_path: Path) -> None:
     assert "".join(e.text for e in events if isinstance(e, AnswerToken)) == answer.text
     assert answer.finish_reasons == {"extract": "stop", "think": "stop", "answer": "stop"}
     # What has to stand there is read at once, and what is known to be the end is not evaluated.
-    assert parts.cache.prompts[-1].endswith('It barks.\nAnswer: {"animal": "')
+    assert parts.cache.prompts[-1].endswith('It barks.\nAnswer: "')
     assert not parts.tokenizer.decode(parts.cache.appended).endswith("}")
     assert answer.to_dict()["value"] == answer.value
 
