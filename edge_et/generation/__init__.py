@@ -5,7 +5,7 @@ tokens, and why they ended. What the text is for is not known here.
 """
 
 from edge_et.generation.answer_marker import MarkerSplitter, forced_marker
-from edge_et.generation.bare_writer import BareWriter, bare_value
+from edge_et.generation.bare_writer import BareWriter, LeadingWriter, bare_value
 from edge_et.generation.blocked_words import BlockedWords
 from edge_et.generation.chat_model import ChatModel
 from edge_et.generation.deadline import Clock, Deadline, Throughput
@@ -26,6 +26,7 @@ __all__ = [
     "Generation",
     "JsonGrammar",
     "JsonWriter",
+    "LeadingWriter",
     "MarkerSplitter",
     "PromptLookup",
     "Sampler",

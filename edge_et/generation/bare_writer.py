@@ -6,6 +6,7 @@ the value is dropped, what JSON escapes is escaped for it, and "yes" is true. Mo
 to answer in plain words do that better than JSON.
 """
 
+import re
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ BareKind = Literal["string", "number", "boolean"]
 _FRAME: Final = frozenset(
     {"type", "properties", "additionalProperties", "required", "$defs", "definitions"}
 )
+_VALUE_FRAME: Final = re.compile(r'(?:\{"(?:[^"\\]|\\.)*": )?"?')
 _KINDS: Final[dict[object, BareKind]] = {
     "string": "string",
     "integer": "number",
@@ -106,6 +108,13 @@ class BareWriter(JsonWriter):
         """Whether there is a value, or a part of it."""
         return self._has_value
 
+    def _begin_with(self, forced: str) -> str:
+        if self._text.accepts(forced.encode()):
+            return forced
+        # What all values begin with is left to the model, which is shown nothing of it.
+        frame = _VALUE_FRAME.match(forced)
+        return forced if frame is None else frame.group()
+
     def _choose(self, among: Among) -> int:
         pieces = self._pieces
         if self._kind == "boolean":
@@ -122,7 +131,7 @@ class BareWriter(JsonWriter):
         if not self._has_value:
             allowed[pieces.blank] = False
             allowed[pieces.space] = not self._is_spaced
-        may_stop = self._has_value and any(text.accepts(self._end) for text in self._texts())
+        may_stop = self._has_value and any(map(self._may_end_value, self._texts()))
         while True:
             token = among(allowed, may_stop)
             if not pieces.is_unsure[token] or self._text.fits(self._meaning(token)):
@@ -151,6 +160,9 @@ class BareWriter(JsonWriter):
                 return text.written, self._end
         return super()._ending()
 
+    def _may_end_value(self, text: JsonText) -> bool:
+        return text.accepts(self._end)
+
     def _texts(self) -> list[JsonText]:
         return [self._text, self._solid] if self._solid else [self._text]
 
@@ -170,3 +182,44 @@ class BareWriter(JsonWriter):
         if unspaced >= 0 and self._tokenizer.token_bytes(unspaced) == text:
             return [unspaced]
         return self._tokenizer.encode(text.decode())
+
+
+class LeadingWriter(BareWriter):
+    """Writes an object of which the model sees the first value, a text, bare, and the rest as JSON.
+
+    Before that value a small model copies the name that stands there, or whole phrases where it
+    sees a quote alone. For `JsonWriter.leads_with_text`, and tokenizers that have a quote.
+    """
+
+    def __init__(self, grammar: JsonGrammar, tokenizer: Tokenizer, budget: int) -> None:
+        """Begin a text; see `JsonWriter`."""
+        super().__init__(grammar, tokenizer, budget, "string")
+        self._leads = True
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to choose."""
+        return self._text.is_whole
+
+    def _choose(self, among: Among) -> int:
+        quote = self._pieces.quote
+        if self._leads and not (self._has_value and self._text.forced().startswith(b'"')):
+            token = super()._choose(among)
+            if token not in self._stop_ids or self.is_cut or quote is None:
+                return token
+            # White space behind the value is no part of it.
+            if self._solid is not None and self._may_end_value(self._solid):
+                self._text = self._solid
+            self._leads, self._solid = False, None
+            return quote
+        self._leads, self._solid = False, None
+        return JsonWriter._choose(self, among)
+
+    def _take(self, token: int) -> bool:
+        return super()._take(token) if self._leads else JsonWriter._take(self, token)
+
+    def _may_end_value(self, text: JsonText) -> bool:
+        return text.fits(b'"')
+
+    def _ending(self) -> tuple[bytes, bytes]:
+        return JsonWriter._ending(self)

@@ -5,7 +5,9 @@ make. What stands before the text, and how tokens are evaluated, is not known he
 """
 
 import codecs
+import re
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,9 @@ from edge_et.generation.json_text import JsonText
 from edge_et.generation.sampling import Sampler
 from edge_et.generation.token_pieces import pieces_of
 from edge_et.llm import Tokenizer
+
+OBJECT_FRAME: Final = re.compile(r'\{"(?:[^"\\]|\\.)*": "')
+"""What stands before a text that is the first value of an object."""
 
 Among = Callable[[NDArray[np.bool_], bool], int]
 """Chooses among tokens that may come, [V] bool, and those that stop if the text may end."""
@@ -43,11 +48,13 @@ class JsonWriter:
             OptionError: no short text is found that the grammar accepts.
         """
         self.is_cut = False
+        self._stop_ids: frozenset[int] = frozenset()
         self._tokenizer = tokenizer
         self._pieces = pieces_of(tokenizer)
         self._text = JsonText(grammar, tokenizer)
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self.opening = codecs.getincrementaldecoder("utf-8")().decode(self._text.forced())
+        forced = codecs.getincrementaldecoder("utf-8")().decode(self._text.forced())
+        self.opening = self._begin_with(forced)
         tokens = len(tokenizer.encode(f" {self.opening}" if self.opening else ""))
         if self.opening:
             self._text.push(self.opening.encode(), tokenizer.encode(self.opening))
@@ -55,6 +62,12 @@ class JsonWriter:
         self.left = budget - tokens
         self._told = len(self._text.written)
         self.shown = self._shown()
+
+    @property
+    def leads_with_text(self) -> bool:
+        """Whether the text begins with a name and a string, of an object."""
+        frame = OBJECT_FRAME.match(self.opening)
+        return frame is not None and '"' not in self.opening[frame.end() :]
 
     @property
     def is_done(self) -> bool:
@@ -77,6 +90,7 @@ class JsonWriter:
             special_ids: tokens that it cannot hold.
         """
         stops, never = sorted(stop_ids), sorted(special_ids)
+        self._stop_ids = frozenset(stops)
 
         def among(allowed: NDArray[np.bool_], may_stop: bool, logits: NDArray[np.float32]) -> int:
             allowed[never] = False
@@ -109,10 +123,11 @@ class JsonWriter:
         written, closing = self._ending()
         return self._utf8.decode(written[self._told :] + closing, final=True)
 
+    def _begin_with(self, forced: str) -> str:
+        """Return the part of what has to come first that is not left to the model."""
+        return forced
+
     def _shown(self) -> str:
-        # A name that stands right before a text is copied into it by small models.
-        if self.opening.startswith("{") and self.opening.count('"') == 3 and self._text.in_string:
-            return ' "'
         return f" {self.opening}" if self.opening else ""
 
     def _choose(self, among: Among) -> int:

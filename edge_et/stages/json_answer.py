@@ -13,6 +13,7 @@ from edge_et.generation import (
     Generation,
     JsonGrammar,
     JsonWriter,
+    LeadingWriter,
     Sampler,
     Schema,
     bare_value,
@@ -110,9 +111,12 @@ class JsonForm:
         return FormedAnswer(text=text, value=self._decode(text))
 
     def _writer(self, tokenizer: Tokenizer, budget: int) -> JsonWriter:
-        if self._kind is None:
-            return JsonWriter(self._grammar, tokenizer, budget)
-        return BareWriter(self._grammar, tokenizer, budget, self._kind)
+        if self._kind is not None:
+            return BareWriter(self._grammar, tokenizer, budget, self._kind)
+        writer = JsonWriter(self._grammar, tokenizer, budget)
+        if writer.leads_with_text:
+            return LeadingWriter(self._grammar, tokenizer, budget)
+        return writer
 
     def _least_tokens(self, tokenizer: Tokenizer) -> int:
         if tokenizer not in self._least:

@@ -13,6 +13,7 @@ from edge_et.generation import (
     BareWriter,
     JsonGrammar,
     JsonWriter,
+    LeadingWriter,
     bare_value,
     greedy,
     new_sampler,
@@ -41,7 +42,10 @@ def new_writer(schema: dict[str, Any], tokenizer: Tokenizer, budget: int) -> Jso
     prepared = prepare_schema(schema)
     bare = bare_value(prepared)
     if bare is None:
-        return JsonWriter(JsonGrammar(prepared), tokenizer, budget)
+        writer = JsonWriter(JsonGrammar(prepared), tokenizer, budget)
+        if writer.leads_with_text:
+            return LeadingWriter(JsonGrammar(prepared), tokenizer, budget)
+        return writer
     return BareWriter(JsonGrammar(bare[1]), tokenizer, budget, bare[0])
 
 
@@ -82,6 +86,9 @@ class Written:
         ({"enum": ["dog", "dog food", "cat"]}, " dog", "dog"),
         ({"enum": ["dog", "dog food", "cat"]}, " dog food", "dog food"),
         ({"const": "dog"}, " cat", "dog"),
+        # What they all begin with is written by the model, too.
+        ({"enum": ["large dog", "large cat"]}, " large cat", "large cat"),
+        ({"type": "integer", "minimum": 10, "maximum": 19}, " 14", 14),
         ({"type": "string", "maxLength": 3}, " doghouse", "dog"),
         ({"type": "string", "pattern": "^[0-9]+$"}, " 27", "27"),
         ({"type": "integer"}, " 27", 27),
@@ -125,21 +132,32 @@ def test_all_else_is_shown_to_the_model(schema: dict[str, Any]) -> None:
     assert bare_value(prepare_schema(schema)) is None
 
 
-def test_the_model_sees_json_but_for_a_name_that_it_would_copy(tokenizer: Tokenizer) -> None:
-    written = Written(tokenizer, TWO, 'a dog", "count": 2}')
-    assert written.text == '{"name": "a dog", "count": 2}'
-    assert written.writer.shown == ' "'
+def test_the_model_sees_json_as_it_grows(tokenizer: Tokenizer) -> None:
     counted = {**TWO, "properties": {"count": {"type": "integer"}, "name": {"type": "string"}}}
-    assert new_writer(counted, tokenizer, PLENTY).shown == ' {"count": '
+    written = Written(tokenizer, counted, '2, "name": "a dog"}')
+    assert written.text == '{"count": 2, "name": "a dog"}'
+    assert written.writer.shown == ' {"count": '
+
+
+@pytest.mark.parametrize("said", [" a dog", "a dog\n", ' "a dog"'])
+def test_a_text_that_comes_first_is_written_as_the_model_says_it(
+    tokenizer: Tokenizer, said: str
+) -> None:
+    written = Written(tokenizer, TWO, said)
+    assert written.value["name"] == said.strip()
+    assert written.writer.shown == ""
+    named = {**TWO, "properties": {"name": {"enum": ["dog", "dog food"]}, "count": {"const": 2}}}
+    assert Written(tokenizer, named, " dog").value == {"name": "dog", "count": 2}
+    assert Written(tokenizer, named, " dog food").value == {"name": "dog food", "count": 2}
 
 
 @pytest.mark.parametrize("end", ['"}', '"]', "\n", ""])
 def test_a_string_ends_where_the_model_would_end_it(tokenizer: Tokenizer, end: str) -> None:
     """Behind a quote the schema asks for more than the model had in mind."""
-    count = len(tokenizer.encode("a dog"))
-    written = Written(tokenizer, TWO, f"a dog{end}")
-    assert written.value["name"] == "a dog"
-    assert written.tokens > count
+    names = {"count": {"const": 2}, "name": {"type": "string"}, "more": {"type": "string"}}
+    schema = {"type": "object", "properties": names, "required": [*names]}
+    written = Written(tokenizer, schema, f"a dog{end}")
+    assert (written.value["count"], written.value["name"]) == (2, "a dog")
 
 
 @pytest.mark.parametrize("end", ["}", " dogs", ""])
@@ -167,7 +185,7 @@ def test_a_cut_is_told(tokenizer: Tokenizer) -> None:
     assert written.writer.is_cut
     assert written.value["count"] == 0
     assert "on and on".startswith(written.value["name"])
-    assert not Written(tokenizer, TWO, 'a", "count": 2}').writer.is_cut
+    assert not Written(tokenizer, TWO, "a").writer.is_cut
 
 
 def test_a_begun_character_is_made_whole(tokenizer: Tokenizer) -> None:

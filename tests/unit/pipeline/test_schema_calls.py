@@ -27,13 +27,18 @@ TWO = {
     "properties": {"animal": {"type": "string"}, "legs": {"type": "integer"}},
     "required": ["animal", "legs"],
 }
-WRITTEN = 'dog", "legs": 4}<|im_end|>'
+SHOWN = {
+    "type": "object",
+    "properties": {"legs": {"type": "integer"}, "animal": {"type": "string"}},
+    "required": ["legs", "animal"],
+}
+WRITTEN = '4, "animal": "dog"}<|im_end|>'
 
 
 @dataclass
 class Animal:
-    animal: str
     legs: int
+    animal: str
 
     def __post_init__(self) -> None:
         if self.legs == 3:
@@ -75,15 +80,15 @@ class Parts:
 
 def test_the_answer_is_json_behind_the_reasoning(tmp_path: Path) -> None:
     parts = Parts(tmp_path, SAID, THOUGHT, WRITTEN)
-    *events, answer = parts.pipeline.stream(IMAGE, QUESTION, schema=TWO)
+    *events, answer = parts.pipeline.stream(IMAGE, QUESTION, schema=SHOWN)
     assert isinstance(answer, Answer)
     assert answer.value == {"animal": "dog", "legs": 4}
-    assert answer.text == '{"animal": "dog", "legs": 4}'
+    assert answer.text == '{"legs": 4, "animal": "dog"}'
     assert answer.reasoning == "It barks."
     assert "".join(e.text for e in events if isinstance(e, AnswerToken)) == answer.text
     assert answer.finish_reasons == {"extract": "stop", "think": "stop", "answer": "stop"}
     # What has to stand there is read at once, and what is known to be the end is not evaluated.
-    assert parts.cache.prompts[-1].endswith('It barks.\nAnswer: "')
+    assert parts.cache.prompts[-1].endswith('It barks.\nAnswer: {"legs": ')
     assert not parts.tokenizer.decode(parts.cache.appended).endswith("}")
     assert answer.to_dict()["value"] == answer.value
 
@@ -99,12 +104,12 @@ def test_a_single_value_is_asked_for_as_free_text_is(tmp_path: Path) -> None:
 def test_a_class_gives_an_object_and_plain_values_of_it(tmp_path: Path) -> None:
     parts = Parts(tmp_path, SAID, THOUGHT, WRITTEN)
     answer = parts.pipeline.answer(IMAGE, QUESTION, schema=Animal)
-    assert answer.value == Animal("dog", 4)
+    assert answer.value == Animal(4, "dog")
     assert answer.to_dict()["value"] == {"animal": "dog", "legs": 4}
 
 
 def test_what_a_class_refuses_is_told_and_the_pipeline_goes_on(tmp_path: Path) -> None:
-    texts = (SAID, THOUGHT, 'dog", "legs": 3}', SAID, THOUGHT, WRITTEN)
+    texts = (SAID, THOUGHT, '3, "animal": "dog"}', SAID, THOUGHT, WRITTEN)
     pipeline = Parts(tmp_path, *texts).pipeline
     with pytest.raises(AnswerValueError, match="that is odd") as caught:
         pipeline.answer(IMAGE, QUESTION, schema=Animal)
@@ -116,7 +121,7 @@ def test_thoughts_are_written_before_as_ever(tmp_path: Path) -> None:
     texts = (SAID, 'So {"animal": 5}</think>', "It barks.\nAnswer:", WRITTEN)
     parts = Parts(tmp_path, *texts, think={"thoughts": THOUGHTS})
     *events, answer = parts.pipeline.stream(
-        IMAGE, QUESTION, thinking=True, max_thinking_tokens=60, schema=TWO
+        IMAGE, QUESTION, thinking=True, max_thinking_tokens=60, schema=SHOWN
     )
     assert isinstance(answer, Answer)
     assert answer.value == {"animal": "dog", "legs": 4}
@@ -125,11 +130,11 @@ def test_thoughts_are_written_before_as_ever(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("schema", [TWO, WORD], ids=["shown", "bare"])
+@pytest.mark.parametrize("schema", [SHOWN, WORD], ids=["shown", "bare"])
 def test_an_answer_in_one_stage_and_stage_2_alone_take_a_schema_too(
     tmp_path: Path, schema: dict[str, Any]
 ) -> None:
-    text = WRITTEN if schema is TWO else "dog<|im_end|>"
+    text = WRITTEN if schema is SHOWN else "dog<|im_end|>"
     parts = Parts(tmp_path, text, THOUGHT, text)
     assert parts.pipeline.answer_directly(IMAGE, QUESTION, schema=schema).value["animal"] == "dog"
     assert parts.pipeline.rethink(QUESTION, "a dog", schema=schema).value["animal"] == "dog"
@@ -162,7 +167,12 @@ def test_the_deadline_closes_the_text_without_a_further_step(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("schema", "value"),
-    [(TWO, {"animal": "", "legs": 0}), (WORD, {"animal": "d"}), ({"const": 5}, 5)],
+    [
+        (SHOWN, {"animal": "", "legs": 0}),
+        (TWO, {"animal": "d", "legs": 0}),
+        (WORD, {"animal": "d"}),
+        ({"const": 5}, 5),
+    ],
 )
 def test_a_deadline_that_passed_leaves_an_answer(
     tmp_path: Path, schema: dict[str, Any], value: object
@@ -183,7 +193,7 @@ def test_repetition_closes_the_text(tmp_path: Path) -> None:
 def test_the_budget_of_the_bundle_is_raised_to_what_the_schema_needs(tmp_path: Path) -> None:
     """It is 8 tokens, for free text; the caller's own is taken at its word."""
     parts = Parts(tmp_path, SAID, THOUGHT, WRITTEN)
-    assert parts.pipeline.answer(IMAGE, QUESTION, schema=TWO).finish_reasons["answer"] == "stop"
+    assert parts.pipeline.answer(IMAGE, QUESTION, schema=SHOWN).finish_reasons["answer"] == "stop"
     with pytest.raises(OptionError, match=r"max_answer_tokens=8: expected at least \d\d") as caught:
         parts.pipeline.answer(IMAGE, QUESTION, schema=TWO, max_answer_tokens=8)
     assert caught.value.name == "max_answer_tokens"
