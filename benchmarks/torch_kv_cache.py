@@ -156,9 +156,7 @@ class TorchKVCache:
             self._run(rows, [generated(token)], len(self._cached))
         return 1
 
-    def keep_image(
-        self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]] = ()
-    ) -> None:
+    def keep_image(self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]]) -> None:
         """Copy nothing: the baseline has one picture at a time."""
 
     def missing(self, segments: Sequence[Segment]) -> int:
@@ -174,6 +172,12 @@ class TorchKVCache:
         self._cached: list[Position] = []
         self._cache = DynamicCache()
         self._logits: NDArray[np.float32] | None = None
+
+    def rewind(self, positions: int) -> None:
+        """Drop what was evaluated behind the first positions; there are no logits then."""
+        del self._cached[positions:]
+        self._cache.crop(positions)
+        self._logits = None
 
     def close(self) -> None:
         """Free what is held; may be called again."""

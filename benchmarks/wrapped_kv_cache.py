@@ -54,15 +54,17 @@ class WrappedKVCache:
         """Evaluate one token, just written, behind what the cache holds."""
         return self._inner.decode(token, draft)
 
-    def keep_image(
-        self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]] = ()
-    ) -> None:
+    def keep_image(self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]]) -> None:
         """Copy what is held of a prompt's image, so that it comes back when it was displaced."""
         self._inner.keep_image(segments, beside)
 
     def missing(self, segments: Sequence[Segment]) -> int:
         """Return how many positions of a prompt would have to be evaluated, about."""
         return self._inner.missing(segments)
+
+    def rewind(self, positions: int) -> None:
+        """Drop what was evaluated behind the first positions."""
+        self._inner.rewind(positions)
 
     def obey(self, cancel: CancelToken) -> None:
         """Let evaluation end early from now on."""

@@ -173,6 +173,8 @@ class Thought:
         tokens: everything that was written, as the reasoner's ids.
         usage: what it took.
         finish_reasons: why thinking and answer ended.
+        value: as for `Answer`.
+        shares: as for `Answer`.
     """
 
     answer: str
@@ -180,6 +182,8 @@ class Thought:
     tokens: tuple[int, ...]
     usage: PhaseUsage
     finish_reasons: FinishReasons = field(default_factory=dict)
+    value: Any = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -212,6 +216,10 @@ class Answer:
             ``stop`` if all ended so, else the first other reason; `extractions` has each.
         extractions: what stage 1 wrote of each picture, in their order; of pictures that are shown
             together one; none where no picture was looked at in stage 1.
+        value: the answer for a program: with `choices` the chosen text, with ``kind="yes/no"`` a
+            bool, with ``kind="number"`` an int, or a float where it has a decimal point; else None.
+        shares: with `choices` and ``kind="yes/no"`` the share of each text, 0 to 1 and 1 together:
+            how probable the model finds it as the whole answer, among these texts. Else empty.
     """
 
     text: str
@@ -221,6 +229,8 @@ class Answer:
     hint: str = ""
     finish_reasons: FinishReasons = field(default_factory=dict)
     extractions: tuple[PictureExtraction, ...] = ()
+    value: Any = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -239,6 +249,8 @@ class Answer:
             "extractions": [asdict(extraction) for extraction in self.extractions],
             "reasoning": self.reasoning,
             "hint": self.hint,
+            "value": self.value,
+            "shares": dict(self.shares),
             "finish_reasons": dict(self.finish_reasons),
             "cuts": [asdict(cut) for cut in _cuts(self.finish_reasons)],
             "usage": {phase: asdict(usage) for phase, usage in self.usage.items()},

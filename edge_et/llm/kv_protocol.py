@@ -85,9 +85,7 @@ class KVCache(Protocol):
             Tokens that were evaluated, 0 if this one was drafted before.
         """
 
-    def keep_image(
-        self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]] = ()
-    ) -> None:
+    def keep_image(self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]]) -> None:
         """Copy what is held of a prompt's image, so that it comes back when it was displaced.
 
         Args:
@@ -97,6 +95,13 @@ class KVCache(Protocol):
 
     def missing(self, segments: Sequence[Segment]) -> int:
         """Return how many positions of a prompt would have to be evaluated, about."""
+
+    def rewind(self, positions: int) -> None:
+        """Drop what was evaluated behind the first positions, so that something else can come.
+
+        Args:
+            positions: how many stay, at most those that are held.
+        """
 
     def obey(self, cancel: CancelToken) -> None:
         """Let `prefill_steps`, `prefill_growing` and `decode` end early from now on.

@@ -115,6 +115,8 @@ def check_fits_at_once(
 
     def check(asked: Request, tokens: int) -> None:
         prompt = image_prompt(models.perceiver, template, image, asked.question)
+        if (form := asked.thinking.form) is not None:
+            tokens = form.cost(models.perceiver.tokenizer, "", tokens).positions
         check_length(models.perceiver, count_positions(prompt) + tokens)
 
     def fits(changed: Request) -> bool:
@@ -199,7 +201,8 @@ def _stage_2_most(manifest: Manifest, models: Models, request: Request, rest: in
     times = thinking.template.count("{extraction}")
     if models.reasoner is None and request.are_apart:
         times += 1  # in the conversation that is told
-    return second + thinking.budget.answer + times * _told_positions(manifest, models, request)
+    answer = thinking.answer_cost(models.thinking_model.tokenizer).positions
+    return second + answer + times * _told_positions(manifest, models, request)
 
 
 def _told_positions(manifest: Manifest, models: Models, request: Request) -> int:

@@ -92,8 +92,7 @@ class ExtractThink:
             cache_bytes=image_cache_bytes,
             snapshots=snapshots,
         )
-        self._snapshots = snapshots
-        self._limits = image_limits
+        self._snapshots, self._limits = snapshots, image_limits
         self._models = contexts[0]  # for questions that all contexts answer alike
         self._clock = clock
         self._resources = resources
@@ -120,8 +119,7 @@ class ExtractThink:
         """Answer a question about a picture.
 
         Args:
-            image: what `edge_et.image.load_image` takes, or what `encode_image` returned; or a list
-                or tuple of such, up to the limits of `edge_et.load`.
+            image: as for `edge_et.answer`; or what `encode_image` returned, also in a list.
             question: one or more sentences.
             priority: calls of a higher one go first, between two steps of this one too where the
                 bundle was loaded with more contexts than one.
@@ -287,8 +285,8 @@ class ExtractThink:
             EdgeETError: as for `answer`.
         """
         pictures = list_pictures(image, self._limits)
-        call = self._new_call(question, options, len(pictures))
-        return self._runner.run(to_extract(pictures, call))
+        job = to_extract(pictures, self._new_call(question, options, len(pictures)))
+        return self._runner.run(job)
 
     @with_options
     def think(
@@ -349,7 +347,7 @@ class ExtractThink:
         direct = self.manifest.direct
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
-        call = self._new_call(question, options)
+        call = self._new_call(question, options, direct=True)
         return self._runner.run(to_answer_directly(image, call, direct))
 
     def clear(self) -> None:
@@ -383,11 +381,13 @@ class ExtractThink:
 
     def _new_job(self, image: AnyImages, question: str, options: OptionValues) -> Job[Answer]:
         pictures = list_pictures(image, self._limits)
-        call = self._new_call(question, options, len(pictures))
-        return to_answer(pictures, call)
+        return to_answer(pictures, self._new_call(question, options, len(pictures)))
 
-    def _new_call(self, question: str, options: OptionValues, pictures: int = 1) -> TwoStageCall:
-        request = Request.of(question, parse_options(options), self.manifest, pictures)
+    def _new_call(
+        self, asked: str, options: OptionValues, pictures: int = 1, *, direct: bool = False
+    ) -> TwoStageCall:
+        request = Request.of(asked, parse_options(options), self.manifest, pictures)
+        request.check_form(self._models, self.manifest.direct if direct else None)
         deadline = Deadline(request.options.deadline_s, self._clock)
         return TwoStageCall(self.manifest, self._models, request, deadline)
 

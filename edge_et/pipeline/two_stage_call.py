@@ -32,7 +32,6 @@ from edge_et.results import (
     Thought,
 )
 from edge_et.stages import (
-    RESERVED_ANSWER_TOKENS,
     RESERVED_EXTRACTION_TOKENS,
     Hint,
     IncrementalPrefill,
@@ -76,6 +75,7 @@ class TwoStageCall:
         self._deadline_hit = False
         self._rest = stage_2_positions(manifest, models, request, request.thinking)
         self.request = with_lower_budget(manifest, models, request, self._rest)
+        self._answer_steps = request.thinking.answer_cost(models.thinking_model.tokenizer).steps
 
     def check_fits(self, images: Sequence[ImageTokens]) -> None:
         """Refuse the question before anything is evaluated; see `edge_et.pipeline.context_fit`.
@@ -292,7 +292,14 @@ class TwoStageCall:
         chat_model, request = self._models.perceiver, self.request
         prompt = image_prompt(chat_model, template, images[0], request.question)
         thought = yield from timed(
-            answer_at_once(chat_model, prompt, budget, request.plain_sampling, self._deadline)
+            answer_at_once(
+                chat_model,
+                prompt,
+                budget,
+                request.plain_sampling,
+                self._deadline,
+                request.thinking.form,
+            )
         )
         nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
         return complete_answer(images[1], Hint(text=""), nothing, thought)
@@ -318,8 +325,7 @@ class TwoStageCall:
         if self.request.are_apart and self._models.reasoner is None:
             each = min(self.request.extraction_tokens, RESERVED_EXTRACTION_TOKENS)
             positions += 2 * each * self.request.pictures
-        tokens = min(self.request.thinking.budget.answer, RESERVED_ANSWER_TOKENS)
-        return self._models.thinking_model.throughput.seconds_for(positions, tokens)
+        return self._models.thinking_model.throughput.seconds_for(positions, self._answer_steps)
 
 
 def complete_answer(
@@ -343,4 +349,6 @@ def complete_answer(
         hint=extraction.hint,
         finish_reasons={**extraction.finish_reasons, **thought.finish_reasons},
         extractions=extraction.extractions,
+        value=thought.value,
+        shares=thought.shares,
     )
