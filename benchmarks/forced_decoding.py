@@ -47,7 +47,7 @@ class ForcedKVCache(WrappedKVCache):
         self._written += 1
         return logits
 
-    def rewind(self) -> None:
+    def start_over(self) -> None:
         """Return to the first forced token."""
         self._written = 0
         self._forgotten = False

@@ -72,7 +72,7 @@ class Runtime:
         if fresh or not self._job.reuse:
             self.pipeline.clear()
         for kv_cache in self.kv_caches:
-            kv_cache.rewind()
+            kv_cache.start_over()
         times: dict[type, list[float]] = {ExtractionToken: [], ReasoningToken: [], AnswerToken: []}
         asked = perf_counter()
         event: Event | None = None

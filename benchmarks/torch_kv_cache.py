@@ -165,6 +165,12 @@ class TorchKVCache:
         self._cache = DynamicCache()
         self._logits: NDArray[np.float32] | None = None
 
+    def rewind(self, positions: int) -> None:
+        """Drop what was evaluated behind the first positions; there are no logits then."""
+        del self._cached[positions:]
+        self._cache.crop(positions)
+        self._logits = None
+
     def close(self) -> None:
         """Free what is held; may be called again."""
         self.clear()

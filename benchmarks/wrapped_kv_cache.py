@@ -54,6 +54,10 @@ class WrappedKVCache:
         """Evaluate one token, just written, behind what the cache holds."""
         return self._inner.decode(token, draft)
 
+    def rewind(self, positions: int) -> None:
+        """Drop what was evaluated behind the first positions."""
+        self._inner.rewind(positions)
+
     def obey(self, cancel: CancelToken) -> None:
         """Let evaluation end early from now on."""
         self._inner.obey(cancel)

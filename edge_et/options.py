@@ -6,11 +6,12 @@ What the options do is not known here. docs/api.md and the command line are made
 
 import functools
 import inspect
+import itertools
 import math
 import numbers
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -47,6 +48,12 @@ KvType = Literal["f16", "f32", "q8_0"]
 weights make more noise than either. Q8_0 takes half of F16, and flash attention with it: small
 models may write nonsense over it, and what was cached may change a text."""
 
+AnswerKind = Literal["yes/no", "number"]
+"""What a program can take an answer for: a bool, or an int or float."""
+
+MAX_CHOICES = 256
+"""Each takes a step of the model or more."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -62,6 +69,8 @@ class QuestionValues(TypedDict, total=False):
     hint: str | None
     thinking: bool | None
     deadline_s: float | None
+    choices: Sequence[str] | None
+    kind: AnswerKind | None
 
 
 class OptionValues(QuestionValues, total=False):
@@ -115,6 +124,18 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
     deadline_s: Annotated[
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="Time for the whole answer, counted from the call, seconds."),
+    ] = None
+    choices: Annotated[
+        Annotated[
+            tuple[Annotated[str, Meta(min_length=1)], ...],
+            Meta(min_length=2, max_length=MAX_CHOICES),
+        ]
+        | None,
+        Meta(description="The answer is one of these texts, the most probable one."),
+    ] = None
+    kind: Annotated[
+        AnswerKind | None,
+        Meta(description="The answer is of this kind, and `Answer.value` a bool or a number."),
     ] = None
 
 
@@ -312,7 +333,14 @@ def _plain(value: object) -> object:
         return float(value)
     if isinstance(value, str):
         return str.__str__(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        # Not more than it takes to refuse it: a range may be endless in practice.
+        few = itertools.islice(value, MAX_CHOICES + 1)
+        return tuple(str.__str__(each) if isinstance(each, str) else each for each in few)
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+_BOUNDS = ("ge", "gt", "le", "pattern", "min_length", "max_length")
 
 
 def _expected(hint: Any) -> str:
@@ -323,13 +351,16 @@ def _expected(hint: Any) -> str:
         if origin is Annotated:
             hint, *metas = arguments
             for meta in filter(lambda meta: isinstance(meta, Meta), metas):
-                bounds |= {name: getattr(meta, name) for name in ("ge", "gt", "le", "pattern")}
+                bounds |= {name: getattr(meta, name) for name in _BOUNDS}
         elif origin in (Union, UnionType):
             (hint,) = (part for part in arguments if part is not NoneType)
         else:
             break
     if origin is Literal:
         return f"one of {', '.join(map(str, get_args(hint)))}"
+    if origin is tuple:
+        least, most = bounds["min_length"], bounds["max_length"]
+        return f"a list of {least} to {most} texts that are not empty"
     if hint is bool:
         return "True or False"
     if hint is str:

@@ -143,6 +143,8 @@ class Thought:
         tokens: everything that was written, as the reasoner's ids.
         usage: what it took.
         finish_reasons: why thinking and answer ended.
+        value: as for `Answer`.
+        shares: as for `Answer`.
     """
 
     answer: str
@@ -150,6 +152,8 @@ class Thought:
     tokens: tuple[int, ...]
     usage: PhaseUsage
     finish_reasons: FinishReasons = field(default_factory=dict)
+    value: Any = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -178,6 +182,10 @@ class Answer:
             no place for it.
         finish_reasons: why each stage that was written ended, in the order of the stages: hint
             (where the reasoner wrote one), extract, think, answer.
+        value: the answer for a program: with `choices` the chosen text, with ``kind="yes/no"`` a
+            bool, with ``kind="number"`` an int, or a float where it has a decimal point; else None.
+        shares: with `choices` and ``kind="yes/no"`` the share of each text, 0 to 1 and 1 together:
+            how probable the model finds it as the whole answer, among these texts. Else empty.
     """
 
     text: str
@@ -186,6 +194,8 @@ class Answer:
     usage: Mapping[str, PhaseUsage]
     hint: str = ""
     finish_reasons: FinishReasons = field(default_factory=dict)
+    value: Any = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -203,6 +213,8 @@ class Answer:
             "extraction": self.extraction,
             "reasoning": self.reasoning,
             "hint": self.hint,
+            "value": self.value,
+            "shares": dict(self.shares),
             "finish_reasons": dict(self.finish_reasons),
             "cuts": [asdict(cut) for cut in _cuts(self.finish_reasons)],
             "usage": {phase: asdict(usage) for phase, usage in self.usage.items()},

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edge_et.benchmarks.quality.modes import EXTRACTION, MODES, Asking, Reply
+from edge_et.benchmarks.quality.modes import ALL_MODES, CHOICES, EXTRACTION, Asking, Reply
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question
 from edge_et.bundle import MANIFEST_NAME, Bundle, file_ref
 from edge_et.errors import BenchError, ImageError, PromptTooLongError
@@ -106,7 +106,7 @@ def ask_model(
     Args:
         model: the model.
         questions: in order.
-        modes: keys of `MODES`.
+        modes: keys of `ALL_MODES`.
         answers: the results.
         progress: told before each question.
 
@@ -114,9 +114,13 @@ def ask_model(
         Questions whose pictures cannot be used; nobody is asked these.
 
     Raises:
+        BenchError: a question offers no choices, and is to be answered by one.
         EdgeETError: the model cannot be loaded, or fails otherwise; the results can be used.
     """
-    order = [mode for mode in MODES if mode in modes]
+    for question in questions if CHOICES in modes else ():
+        if not question.offered:
+            raise BenchError(f"mode {CHOICES}: {question.where} offers no choices")
+    order = [mode for mode in ALL_MODES if mode in modes]
     missing = [
         (question, lacking)
         for question in questions
@@ -130,7 +134,8 @@ def ask_model(
             progress(f"{model.key}: {question.kind}", done, len(missing))
             unsaid = Said(question=question.key, text=question.text, model=model.key, mode="")
             try:
-                asking = Asking(pipe, pipe.encode_image(question.picture), question.text)
+                image = pipe.encode_image(question.picture)
+                asking = Asking(pipe, image, question.text, offered=question.offered)
             except ImageError as err:
                 broken.append(BrokenQuestion(where=question.where, reason=str(err)))
                 continue
@@ -140,7 +145,7 @@ def ask_model(
                 continue
             for mode in lacking:
                 said = msgspec.structs.replace(unsaid, mode=mode)
-                answers.add(_say(said, partial(MODES[mode], asking)))
+                answers.add(_say(said, partial(ALL_MODES[mode], asking)))
     return broken
 
 

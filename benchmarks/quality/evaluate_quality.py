@@ -78,7 +78,7 @@ def evaluate_modes(
     Args:
         bundle: the bundle.
         asked: the questions.
-        modes: keys of `MODES`, at least one.
+        modes: keys of `ALL_MODES`, at least one.
         results: file that answers are kept in, and taken from if they are there.
         threads: as for `edge_et.load`, without a profile.
         arguments: of the command line, for the document.

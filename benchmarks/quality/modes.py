@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 EXTRACTION = "extraction"
 """The mode that answers nothing: right where the extraction mentions the answer."""
 
+CHOICES = "choices"
+"""The mode that takes one of the texts that are offered; other modes are not told them."""
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What one mode of answering said."""
@@ -35,6 +38,9 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: Annotated[str, Meta(description="What stage 2 thought.")]
     seconds: Annotated[float, Meta(description="Of the language models, stage after stage.")]
     tokens: Annotated[int, Meta(description="Written in all stages.")] = 0
+    shares: Annotated[
+        dict[str, float], Meta(description="By text that was offered; empty if none was.")
+    ] = {}
 
 
 class Asking:
@@ -46,6 +52,7 @@ class Asking:
         image: ImageTokens,
         question: str,
         options: OptionValues | None = None,
+        offered: Sequence[str] = (),
     ) -> None:
         """Begin to ask; nothing runs yet.
 
@@ -54,11 +61,13 @@ class Asking:
             image: the picture, encoded by it.
             question: not empty.
             options: of every stage; None: the bundle's defaults.
+            offered: what `extract_then_choose` chooses among.
         """
         self.pipe = pipe
         self.image = image
         self.question = question
         self.options: OptionValues = options or {}
+        self.offered = offered
 
     @cached_property
     def extraction(self) -> tuple[Extraction, float]:
@@ -102,6 +111,11 @@ def extract_then_answer(asking: Asking) -> Reply:
     return _think(asking, asking.extraction, {"max_thinking_tokens": 0})
 
 
+def extract_then_choose(asking: Asking) -> Reply:
+    """Answer as the paper does, but with one of the texts that are offered."""
+    return _think(asking, asking.extraction, {"choices": asking.offered})
+
+
 def caption_then_think(asking: Asking) -> Reply:
     """Answer from a description that was written without knowing the question."""
     return _think(asking, asking.caption)
@@ -121,10 +135,10 @@ def direct(asking: Asking) -> Reply:
 
 
 def _think(
-    asking: Asking, extracted: tuple[Extraction, float], budgets: OptionValues | None = None
+    asking: Asking, extracted: tuple[Extraction, float], others: OptionValues | None = None
 ) -> Reply:
     extraction, seconds = extracted
-    options: OptionValues = {**asking.options, **(budgets or {})}
+    options: OptionValues = {**asking.options, **(others or {})}
     thought = asking.pipe.think(asking.question, extraction, **options)
     return Reply(
         text=thought.answer,
@@ -132,9 +146,11 @@ def _think(
         reasoning=thought.reasoning,
         seconds=seconds + thought.usage.seconds,
         tokens=extraction.usage.generated_tokens + thought.usage.generated_tokens,
+        shares=dict(thought.shares),
     )
 
 
+# Those that can be asked with a question alone.
 # Those that go on behind one extraction follow each other, which saves reading it again.
 MODES: Mapping[str, Callable[[Asking], Reply]] = {
     "extract-think": extract_then_think,
@@ -143,6 +159,8 @@ MODES: Mapping[str, Callable[[Asking], Reply]] = {
     "caption-think": caption_then_think,
     "direct": direct,
 }
+
+ALL_MODES: Mapping[str, Callable[[Asking], Reply]] = {**MODES, CHOICES: extract_then_choose}
 
 
 def ask(
@@ -170,7 +188,7 @@ def is_reply_right(
     """Say whether a reply is right.
 
     Args:
-        mode: the one that the reply comes from, a key of `MODES`.
+        mode: the one that the reply comes from, a key of `ALL_MODES`.
         reply: what was said.
         accepted: any of these answers is right.
         choices: what could be chosen from, if it was told.

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edge_et.benchmarks.quality.accuracy import Accuracy, mean_gain
 from edge_et.benchmarks.quality.asking import Answers, Said
-from edge_et.benchmarks.quality.modes import MODES, Reply, is_reply_right
+from edge_et.benchmarks.quality.choice_figures import choice_figures
+from edge_et.benchmarks.quality.modes import ALL_MODES, CHOICES, Reply, is_reply_right
 from edge_et.benchmarks.quality.quality_document import Cost, Difference, ModeComparison, Row, Share
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question
 from edge_et.benchmarks.quality.scoring import plain
@@ -73,10 +74,10 @@ def compare_modes(
     Args:
         questions: asked in all of them; at least one.
         model: key of the bundle.
-        modes: keys of `MODES`.
+        modes: keys of `ALL_MODES`.
         answers: what it said.
     """
-    order = [mode for mode in MODES if mode in modes]
+    order = [mode for mode in ALL_MODES if mode in modes]
     said = {mode: [answers.find(model, mode, question) for question in questions] for mode in order}
     marks = {
         mode: np.array([mark(one, q) for one, q in zip(found, questions, strict=True)])
@@ -115,4 +116,5 @@ def compare_modes(
         overall=rows[-1],
         differences=tuple(differences),
         costs=costs,
+        choices=choice_figures(questions, said[CHOICES]) if CHOICES in said else None,
     )

@@ -98,6 +98,39 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     advice: Annotated[str, Meta(description="Which half to spend memory on, if that is known.")]
 
 
+class ShareBin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Answers whose choice had a share in some range."""
+
+    below: Annotated[Ratio, Meta(description="End of the range, which the end itself is not in.")]
+    asked: Count
+    share: Annotated[Ratio | None, Meta(description="Mean of the shares; null: there are none.")]
+    right: Annotated[Ratio | None, Meta(description="How many were right; null likewise.")]
+
+
+class LengthBias(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Wrong choices by length in characters, compared with the right one.
+
+    What is picked without regard to length is as often longer as the wrong texts on offer are.
+    """
+
+    wrong: Count
+    picked_longer: Annotated[Ratio, Meta(description="Of the wrong picks.")]
+    picked_shorter: Annotated[Ratio, Meta(description="Of the wrong picks.")]
+    offered_longer: Annotated[Ratio, Meta(description="Of the wrong texts, mean over these.")]
+    offered_shorter: Annotated[Ratio, Meta(description="Of the wrong texts, mean over these.")]
+
+
+class ChoiceFigures(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the shares of the mode `choices` are worth."""
+
+    asked: Count
+    bins: Annotated[tuple[ShareBin, ...], Meta(description="By the share of what was picked.")]
+    calibration_error: Annotated[
+        Ratio, Meta(description="Mean distance of share and right in a bin, by questions.")
+    ]
+    length_bias: Annotated[LengthBias | None, Meta(description="null: nothing was wrong.")]
+
+
 class ModeComparison(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One bundle, several modes of answering."""
 
@@ -108,6 +141,9 @@ class ModeComparison(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         tuple[Difference, ...], Meta(description="The first mode against each other one.")
     ]
     costs: Annotated[dict[str, Cost], Meta(description="By mode of answering.")]
+    choices: Annotated[
+        ChoiceFigures | None, Meta(description="null: the mode `choices` was not asked for.")
+    ] = None
 
 
 class QualityDocument(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edge_et.benchmarks.quality.quality_document import (
+    ChoiceFigures,
     Cost,
     Grid,
     Half,
@@ -54,6 +55,25 @@ def _print_modes(modes: ModeComparison, console: Console) -> None:
                 f"{100 * low:+.1f} to {100 * high:+.1f}",
             )
         console.print(table)
+    if modes.choices is not None:
+        _print_choices(modes.choices, console)
+
+
+def _print_choices(found: ChoiceFigures, console: Console) -> None:
+    table = Table("share below", "choices", "mean share", "right")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for part in found.bins:
+        shown = ("-" if value is None else f"{value:.0%}" for value in (part.share, part.right))
+        table.add_row(f"{part.below:.0%}", str(part.asked), *shown)
+    console.print(table)
+    console.print(f"expected calibration error {100 * found.calibration_error:.1f} points")
+    if (bias := found.length_bias) is not None:
+        console.print(
+            f"of {bias.wrong} wrong choices {bias.picked_longer:.0%} were longer than the right "
+            f"one and {bias.picked_shorter:.0%} shorter; of the wrong texts on offer "
+            f"{bias.offered_longer:.0%} and {bias.offered_shorter:.0%}"
+        )
 
 
 def _print_grid(grid: Grid, console: Console) -> None:

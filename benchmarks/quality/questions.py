@@ -32,7 +32,9 @@ class Question:
         text: as it is asked, choices included.
         picture: path, or bytes of the file.
         accepted: any of these answers is right; at least one.
-        choices: what can be chosen from; none: the answer is free.
+        choices: what can be chosen from, told in the text; none: the answer is free.
+        offered: what the mode `choices` is given to choose from, told or not; at least two, or
+            none.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Question:
     picture: Path | bytes
     accepted: tuple[str, ...]
     choices: tuple[str, ...] = ()
+    offered: tuple[str, ...] = ()
 
 
 class BrokenQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -133,6 +136,7 @@ def _parse(line: bytes, where: str, folder: Path) -> Question:
         picture=picture,
         accepted=accepted,
         choices=choices,
+        offered=choices,
     )
 
 

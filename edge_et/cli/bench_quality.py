@@ -58,9 +58,11 @@ class _Quality(CommandWithMode):
 @click.option(
     "--mode",
     "modes",
-    type=click.Choice(["extract-think", "extract-answer", "extraction", "caption-think", "direct"]),
+    type=click.Choice(
+        ["extract-think", "extract-answer", "extraction", "caption-think", "direct", "choices"]
+    ),
     multiple=True,
-    help="How to answer, repeatable; all but extract-answer if omitted.",
+    help="How to answer, repeatable; all but extract-answer and choices if omitted.",
 )
 @click.option(
     "--perceivers", multiple=True, metavar="A B ...", help="Bundles that see, for the grid."
@@ -172,9 +174,9 @@ def _questions(
 
         questions, broken = read_questions(path)
         return QuestionSet(source=str(path), questions=questions, broken=broken)
-    from edge_et.benchmarks.quality.scenes import scene_questions
+    from edge_et.benchmarks.quality.scenes import offer_answers, scene_questions
 
-    drawn = list(scene_questions(exams, each, assets, progress))
+    drawn = offer_answers(list(scene_questions(exams, each, assets, progress)))
     return QuestionSet(source=f"held-out scenes, {each} questions an exam", questions=drawn)
 
 

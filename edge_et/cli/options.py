@@ -1,7 +1,8 @@
 """Options of the library on the command line: the same names, values and defaults.
 
 In: the structs of `edge_et.options`. Out: a command's options, one for each field: ``max_tiles`` is
-``--max-tiles``, a yes or no is ``--thinking`` and ``--no-thinking``.
+``--max-tiles``, a yes or no is ``--thinking`` and ``--no-thinking``, and ``--choices`` may be given
+several times, once for each text.
 """
 
 from collections.abc import Callable
@@ -38,11 +39,14 @@ def add_options(
             flag = name.replace("_", "-")
             value_type, description = read_field(hints[name])
             is_switch = value_type is bool
+            is_list = value_type is list
             command = click.option(
                 f"--{flag}/--no-{flag}" if is_switch else f"--{flag}",
-                type=None if is_switch else value_type,
+                type=None if is_switch else str if is_list else value_type,
                 default=getattr(defaults, name),
-                help=description,
+                multiple=is_list,
+                callback=_list_or_none if is_list else None,
+                help=description + (" Repeatable." if is_list else ""),
             )(command)
         return command
 
@@ -62,5 +66,13 @@ def read_field(hint: Any) -> tuple[type, str]:
             (hint,) = (part for part in arguments if part is not NoneType)
         elif origin is Literal:
             return type(arguments[0]), description
+        elif origin is tuple:
+            return list, description
         else:
             return hint, description
+
+
+def _list_or_none(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    return value or None

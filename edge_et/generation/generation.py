@@ -115,6 +115,11 @@ class Generation:
         """Put text behind what was written; all that comes before the next prefill is one run."""
         self._appended += parts
 
+    def take_back(self) -> int:
+        """Take back the last token that `generate` gave, before anything else happens."""
+        self._run.pop()
+        return self.tokens.pop()
+
     def prefill(self, should_stop: ShouldStop | None = None) -> Generator[Progress, None, bool]:
         """Evaluate everything that is not in the cache yet, so that there are logits.
 

@@ -195,6 +195,29 @@ class LlamaKVCache:
         self._evaluate(np.array(tokens, np.int32), [generated(token)], outputs=len(tokens))
         return len(tokens)
 
+    def rewind(self, positions: int) -> None:
+        """Drop what was evaluated behind the first positions, drafts included.
+
+        What is decoded then has the same bits as if nothing else had ever followed them. There are
+        no logits before it, unless nothing was dropped.
+
+        Args:
+            positions: how many stay, at most those that are held.
+
+        Raises:
+            DecodeError: fewer are held, or some of them are not finite, or llama.cpp cannot drop
+                the end of this model's cache; then the cache is empty now and can be used again.
+            ClosedError: the cache was closed.
+        """
+        self._check_open()
+        if self._unchecked > positions:
+            self._check_cells()
+        if positions > len(self._cached):
+            raise DecodeError(f"the cache holds {len(self._cached)} positions, not {positions}")
+        logits = self._logits if positions == len(self._cached) else None
+        self._trim(positions)
+        self._logits = logits
+
     def save(self, positions: Sequence[Position]) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, for `restore` in another process.
 

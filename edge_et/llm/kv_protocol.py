@@ -85,6 +85,13 @@ class KVCache(Protocol):
             Tokens that were evaluated, 0 if this one was drafted before.
         """
 
+    def rewind(self, positions: int) -> None:
+        """Drop what was evaluated behind the first positions, so that something else can come.
+
+        Args:
+            positions: how many stay, at most those that are held.
+        """
+
     def obey(self, cancel: CancelToken) -> None:
         """Let `prefill_steps`, `prefill_growing` and `decode` end early from now on.
 

@@ -7,7 +7,7 @@ models and prompts are not known here.
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +40,7 @@ class Tokenizer:
         self._added = added
         self._added_text = {number: text for text, number in added.items() if number not in silent}
         self._silent = silent
+        self._of_alphabet: dict[bytes, dict[int, bytes]] = {}
         longest_first = sorted(added, key=len, reverse=True)
         self._split = re.compile("|".join(map(re.escape, longest_first))) if added else None
 
@@ -111,6 +112,24 @@ class Tokenizer:
         if not _BYTE_OF.keys() >= set(piece):  # no byte-level token, and stands for its own text
             return piece.encode()
         return bytes(_BYTE_OF[character] for character in piece)
+
+    def tokens_of(self, alphabet: bytes) -> Mapping[int, bytes]:
+        """Return the tokens that consist of some bytes alone, with what they stand for.
+
+        Added tokens are not among them. The first call for an alphabet looks at every token.
+
+        Args:
+            alphabet: the bytes.
+        """
+        if alphabet not in self._of_alphabet:
+            added = self._added.values()
+            letters = {letter for letter, byte in _BYTE_OF.items() if byte in alphabet}
+            self._of_alphabet[alphabet] = {
+                token: self.token_bytes(token)
+                for piece, token in self._native.get_vocab(with_added_tokens=False).items()
+                if letters.issuperset(piece) and token not in added
+            }
+        return self._of_alphabet[alphabet]
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of some ids, broken characters as U+FFFD.

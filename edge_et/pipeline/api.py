@@ -229,6 +229,10 @@ def answer(
         hint: what stage 1 is to pay special attention to.
         thinking: whether a reasoner that marks its thoughts has any.
         deadline_s: time for the whole answer, counted from the call, seconds.
+        choices: 2 to 256 texts, one of which is the answer: that which the model finds most
+            probable as a whole, behind its reasoning. `Answer.shares` tells of the others.
+        kind: ``"yes/no"``: the answer is yes or no, and `Answer.value` a bool. ``"number"``: it is
+            a number in digits, and the value an int or a float.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.

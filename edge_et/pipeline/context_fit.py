@@ -74,6 +74,8 @@ def check_fits_at_once(
 
     def check(asked: Request, tokens: int) -> None:
         prompt = image_prompt(models.perceiver, template, image, asked.question)
+        if (form := asked.thinking.form) is not None:
+            tokens = form.cost(models.perceiver.tokenizer, "", tokens).positions
         check_length(models.perceiver, count_positions(prompt) + tokens)
 
     def fits(changed: Request) -> bool:
@@ -127,7 +129,7 @@ def _check_stages(
         rest + thinking.budget.thinking,
         stage_2_positions(models, request, thinking.without_thinking(request.plain_sampling)),
     )
-    second += thinking.budget.answer
+    second += thinking.answer_cost(models.thinking_model.tokenizer).positions
     second += request.extraction_tokens * thinking.template.count("{extraction}")
     if models.reasoner is None:
         check_length(models.perceiver, first + second)

@@ -347,7 +347,7 @@ class ExtractThink:
         direct = self.manifest.direct
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
-        call = self._new_call(question, options)
+        call = self._new_call(question, options, direct=True)
         budget = call.request.direct_tokens(direct)
 
         def check(tokens: ImageTokens) -> None:
@@ -385,8 +385,9 @@ class ExtractThink:
         call = self._new_call(question, options)
         return Job(image=image, call=call, work=TwoStageCall.answer, check=call.check_fits)
 
-    def _new_call(self, question: str, options: OptionValues) -> TwoStageCall:
-        request = Request.of(question, parse_options(options), self.manifest)
+    def _new_call(self, asked: str, options: OptionValues, *, direct: bool = False) -> TwoStageCall:
+        request = Request.of(asked, parse_options(options), self.manifest)
+        request.check_form(self._models, self.manifest.direct if direct else None)
         deadline = Deadline(request.options.deadline_s, self._clock)
         return TwoStageCall(self.manifest, self._models, request, deadline)
 

@@ -8,7 +8,8 @@ import msgspec
 from edge_et.bundle import DirectSpec, Manifest, Sampling, ThinkSpec, ThoughtSpec
 from edge_et.errors import OptionError
 from edge_et.options import AnswerOptions
-from edge_et.stages import HINT_PLACEHOLDER, Budget, Thinking
+from edge_et.pipeline.models import Models
+from edge_et.stages import HINT_PLACEHOLDER, AnswerForm, Budget, ChoiceForm, NumberForm, Thinking
 
 V = TypeVar("V")
 
@@ -50,7 +51,7 @@ class Request:
 
         Raises:
             OptionError: the question is empty or no text, or the bundle cannot do what an option
-                asks for.
+                asks for, or options contradict each other.
         """
         hint = None if options.hint is None else _checked("hint", options.hint)
         if hint is not None and HINT_PLACEHOLDER not in manifest.extract.prompt:
@@ -66,6 +67,25 @@ class Request:
             plain_sampling=_sampling(manifest.think.sampling, options),
             options=options,
         )
+
+    def check_form(self, models: Models, direct: DirectSpec | None = None) -> None:
+        """Refuse a form of the answer that cannot be written, or not within the budget.
+
+        Args:
+            models: who would write it.
+            direct: that of the one-stage baseline; None: stage 2 is asked.
+
+        Raises:
+            OptionError: as for `edge_et.stages.AnswerForm.check`.
+        """
+        form, spec = self.thinking.form, self.thinking.spec
+        if form is None:
+            return
+        if direct is None:
+            tokenizer = models.thinking_model.tokenizer
+            form.check(tokenizer, spec.answer_marker, self.thinking.budget.answer)
+        else:
+            form.check(models.perceiver.tokenizer, "", self.direct_tokens(direct))
 
     def direct_tokens(self, direct: DirectSpec) -> int:
         """Return the budget of the one-stage baseline."""
@@ -117,7 +137,28 @@ def _thinking(spec: ThinkSpec, options: AnswerOptions) -> Thinking:
         marked=chosen is thoughts and budget.thinking > 0,
         budget=budget,
         sampling=_sampling((chosen if budget.thinking else spec).sampling, options),
+        form=_form(options),
     )
+
+
+def _form(options: AnswerOptions) -> AnswerForm | None:
+    """Return the form of the answer; None: free text."""
+    if options.kind is not None and options.choices is not None:
+        raise OptionError("kind", options.kind, "no kind where there are `choices`")
+    if options.kind == "number":
+        return NumberForm()
+    if options.kind == "yes/no":
+        return ChoiceForm({"yes": True, "no": False})
+    if options.choices is None:
+        return None
+    if sum(map(len, options.choices)) > MAX_CHARACTERS:
+        expected = f"texts of at most {MAX_CHARACTERS} characters together"
+        raise OptionError("choices", options.choices, expected)
+    for choice in options.choices:
+        _checked("choices", choice)
+    if len(set(options.choices)) < len(options.choices):
+        raise OptionError("choices", options.choices, "each text once")
+    return ChoiceForm({choice: choice for choice in options.choices})
 
 
 def _sampling(default: Sampling, options: AnswerOptions) -> Sampling:

@@ -30,7 +30,6 @@ from edge_et.results import (
     Thought,
 )
 from edge_et.stages import (
-    RESERVED_ANSWER_TOKENS,
     Hint,
     IncrementalPrefill,
     answer_at_once,
@@ -71,6 +70,7 @@ class TwoStageCall:
         self._without_thinking = request.thinking.without_thinking(request.plain_sampling)
         self._deadline_hit = False
         self._rest = stage_2_positions(models, request, request.thinking)
+        self._answer_steps = request.thinking.answer_cost(models.thinking_model.tokenizer).steps
 
     def check_fits(self, image: ImageTokens) -> None:
         """Refuse the question before anything is evaluated; see `edge_et.pipeline.context_fit`.
@@ -231,7 +231,14 @@ class TwoStageCall:
         chat_model, request = self._models.perceiver, self.request
         prompt = image_prompt(chat_model, template, image[0], request.question)
         thought = yield from timed(
-            answer_at_once(chat_model, prompt, budget, request.plain_sampling, self._deadline)
+            answer_at_once(
+                chat_model,
+                prompt,
+                budget,
+                request.plain_sampling,
+                self._deadline,
+                request.thinking.form,
+            )
         )
         nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
         return complete_answer(image[1], Hint(text=""), nothing, thought)
@@ -243,9 +250,8 @@ class TwoStageCall:
         ahead, and what closes thoughts, and to write some of the answer.
         """
         positions = self._rest + 2 * ROW_GROUP
-        tokens = min(self.request.thinking.budget.answer, RESERVED_ANSWER_TOKENS)
         should_stop = self._deadline.passed(
-            self._models.thinking_model.throughput.seconds_for(positions, tokens)
+            self._models.thinking_model.throughput.seconds_for(positions, self._answer_steps)
         )
         self._deadline_hit |= should_stop
         return should_stop
@@ -271,4 +277,6 @@ def complete_answer(
         usage={**usage, "extract": extraction.usage, "think": thought.usage},
         hint=extraction.hint,
         finish_reasons={**extraction.finish_reasons, **thought.finish_reasons},
+        value=thought.value,
+        shares=thought.shares,
     )

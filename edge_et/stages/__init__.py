@@ -4,19 +4,27 @@ In: a chat model, a prompt with its budgets. Out: text as it is written, and a r
 generator's return value. Callers, options and pictures are not known here.
 """
 
+from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
+from edge_et.stages.choices import ChoiceForm
 from edge_et.stages.direct import answer_at_once
 from edge_et.stages.extraction import extract, image_prompt, told_conversation
 from edge_et.stages.hints import HINT_PLACEHOLDER, Hint, ask_for_hint, fit_hint, hint_prompt
 from edge_et.stages.incremental_prefill import IncrementalPrefill
+from edge_et.stages.numbers import NumberForm
 from edge_et.stages.thinking import RESERVED_ANSWER_TOKENS, Budget, Thinking, think, thinking_prompt
 from edge_et.stages.timing import drain, timed
 
 __all__ = [
     "HINT_PLACEHOLDER",
     "RESERVED_ANSWER_TOKENS",
+    "AnswerCost",
+    "AnswerForm",
     "Budget",
+    "ChoiceForm",
+    "FormedAnswer",
     "Hint",
     "IncrementalPrefill",
+    "NumberForm",
     "Thinking",
     "answer_at_once",
     "ask_for_hint",

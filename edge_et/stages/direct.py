@@ -10,6 +10,7 @@ from edge_et.bundle import Sampling
 from edge_et.generation import ChatModel, Deadline, Generation, new_sampler
 from edge_et.llm import Segment
 from edge_et.results import AnswerToken, Progress, Thought
+from edge_et.stages.answer_forms import AnswerForm, FormedAnswer
 from edge_et.stages.answering import write_answer
 
 
@@ -19,6 +20,7 @@ def answer_at_once(
     budget: int,
     sampling: Sampling,
     deadline: Deadline,
+    form: AnswerForm | None = None,
 ) -> Generator[AnswerToken | Progress, None, Thought]:
     """Run the one-stage baseline.
 
@@ -28,6 +30,7 @@ def answer_at_once(
         budget: most tokens to write, at least 1.
         sampling: how to choose them.
         deadline: ends the answer once it has text.
+        form: how the answer is written; None: as free text.
 
     Yields:
         Text as it is written, and progress before every step.
@@ -36,11 +39,20 @@ def answer_at_once(
         The answer; its seconds are filled in by `timed`.
     """
     generation = Generation(chat_model, prompt, deadline)
-    text = yield from write_answer(generation, new_sampler(sampling), budget, deadline)
+    sampler = new_sampler(sampling)
+    if form is None:
+        text = yield from write_answer(generation, sampler, budget, deadline)
+        answer = FormedAnswer(text=text.strip(), value=None)
+    else:
+        answer = yield from form.write(
+            generation, sampler, budget, deadline, marker="", special_ids=frozenset()
+        )
     return Thought(
-        answer=text.strip(),
+        answer=answer.text,
         reasoning="",
         tokens=tuple(generation.tokens),
         usage=generation.usage,
         finish_reasons={"answer": generation.finish_reason},
+        value=answer.value,
+        shares=answer.shares,
     )

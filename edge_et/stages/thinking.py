@@ -44,6 +44,7 @@ from edge_et.llm import (
     user_turn,
 )
 from edge_et.results import AnswerToken, FinishReason, Progress, ReasoningToken, Thought
+from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
 from edge_et.stages.answering import write_answer
 
 RESERVED_ANSWER_TOKENS = 32
@@ -72,12 +73,14 @@ class Thinking:
         marked: whether it begins with a marked thought; then `spec` says how.
         budget: most tokens to write.
         sampling: how to choose them.
+        form: how the answer is written; None: as free text.
     """
 
     spec: ThinkSpec
     marked: bool
     budget: Budget
     sampling: Sampling
+    form: AnswerForm | None = None
 
     @property
     def template(self) -> str:
@@ -102,6 +105,13 @@ class Thinking:
         budget = replace(self.budget, thinking=0)
         return replace(self, marked=False, budget=budget, sampling=sampling)
 
+    def answer_cost(self, tokenizer: Tokenizer) -> AnswerCost:
+        """Return what the answer takes at most, and what time is kept for."""
+        budget = self.budget.answer
+        if self.form is not None:
+            return self.form.cost(tokenizer, self.spec.answer_marker, budget)
+        return AnswerCost(positions=budget, steps=min(budget, RESERVED_ANSWER_TOKENS))
+
     def closing_positions(self, tokenizer: Tokenizer) -> int:
         """Return the most positions that are put in before the answer."""
         parts: list[Part] = [Plain(forced_marker(self.spec.answer_marker, "prose"))]
@@ -111,7 +121,8 @@ class Thinking:
 
     def positions(self, tokenizer: Tokenizer) -> int:
         """Return the most positions that stage 2 takes behind its prompt."""
-        return self.budget.thinking + self.closing_positions(tokenizer) + self.budget.answer
+        answer = self.answer_cost(tokenizer).positions
+        return self.budget.thinking + self.closing_positions(tokenizer) + answer
 
 
 def thinking_prompt(
@@ -145,7 +156,8 @@ def think(
     A marked thought ends with its end token, or is closed when its budget or the time is used up or
     it repeats itself. If the model stops, or its budget ends, before it has written the answer
     marker, the marker is put in as text, on a line of its own. The answer is never empty; see
-    `write_answer`.
+    `write_answer`. In a form it begins right behind the marker: what the model wrote in one token
+    with the marker's end is left out.
 
     Args:
         chat_model: the reasoner.
@@ -163,7 +175,7 @@ def think(
     generation = Generation(chat_model, prompt, deadline, "think")
     sampler = new_sampler(thinking.sampling)
     closing = thinking.closing_positions(chat_model.tokenizer)
-    answer_tokens = min(thinking.budget.answer, RESERVED_ANSWER_TOKENS)
+    answer_tokens = thinking.answer_cost(chat_model.tokenizer).steps
     special_ids = thought_ids(thinking.spec, chat_model.tokenizer)
 
     def should_stop() -> bool:
@@ -187,21 +199,36 @@ def think(
         tail=tail,
     )
     reason = generation.finish_reason if reason == "stop" else reason
-    text = yield from write_answer(
-        generation,
-        sampler,
-        thinking.budget.answer,
-        deadline,
-        begun=begun,
-        stream=stream,
-        special_ids=special_ids,
-    )
+    if thinking.form is None:
+        text = yield from write_answer(
+            generation,
+            sampler,
+            thinking.budget.answer,
+            deadline,
+            begun=begun,
+            stream=stream,
+            special_ids=special_ids,
+        )
+        answer = FormedAnswer(text=text.strip(), value=None)
+    else:
+        if behind := begun + stream.finish():
+            _drop_behind_marker(generation, behind)
+        answer = yield from thinking.form.write(
+            generation,
+            sampler,
+            thinking.budget.answer,
+            deadline,
+            marker=thinking.spec.answer_marker,
+            special_ids=special_ids,
+        )
     return Thought(
-        answer=text.strip(),
+        answer=answer.text,
         reasoning=(reasoning + prose).strip(),
         tokens=tuple(generation.tokens),
         usage=generation.usage,
         finish_reasons={"think": reason, "answer": generation.finish_reason},
+        value=answer.value,
+        shares=answer.shares,
     )
 
 
@@ -308,6 +335,17 @@ def _write_prose(
         yield ReasoningToken(piece)
     generation.append(Trusted("" if text else tail), Plain(forced_marker(marker, text or tail)))
     return text, "", TextStream(tokenizer)
+
+
+def _drop_behind_marker(generation: Generation, behind: str) -> None:
+    """Leave nothing behind the marker that came in one token with its end.
+
+    Args:
+        generation: what was written.
+        behind: what came with it, half a character as U+FFFD.
+    """
+    text = generation.chat_model.tokenizer.decode([generation.take_back()])
+    generation.append(Plain(text[: len(text) - len(behind)]))
 
 
 def _tail(thoughts: ThoughtSpec) -> str:

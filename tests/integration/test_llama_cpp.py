@@ -286,6 +286,32 @@ def test_guesses_are_evaluated_as_far_as_there_is_room(model: LanguageModel) -> 
     assert plain.decode(5, [6, 7]) == 1
 
 
+@pytest.mark.parametrize("draft", [(), (6, 7, 8)])
+def test_what_was_rewound_changes_no_bit(model: LanguageModel, draft: tuple[int, ...]) -> None:
+    context = model.new_kv_cache(
+        KVCacheSettings(context_length=200, threads=1, kv_type="f32", max_draft_tokens=3)
+    )
+    context.prefill([TOKENS, image(16)])
+    behind = context.logits
+    context.decode(5)
+    expected = context.logits
+    context.rewind(53)
+    for token in (9, 8, 7):
+        context.decode(token, draft)
+    context.rewind(53)
+    with pytest.raises(DecodeError, match="no logits"):
+        _ = context.logits
+    context.decode(5)
+    assert np.array_equal(context.logits, expected)
+    context.rewind(54)  # nothing to drop
+    assert np.array_equal(context.logits, expected)
+    context.rewind(53)
+    assert context.prefill([TOKENS, image(16)]).evaluated == 8
+    assert np.array_equal(context.logits, behind)
+    with pytest.raises(DecodeError, match="holds 53 positions, not 54"):
+        context.rewind(54)
+
+
 class Eager(PromptLookup):
     """Guesses whenever a token was seen before."""
 

@@ -151,6 +151,12 @@ def reads_ahead(cache: LlamaKVCache, bad: int) -> None:
         list(cache.prefill_growing([START, TokenSegment((*words(50), bad, *words(count)))]))
 
 
+def rewinds_over_the_token(cache: LlamaKVCache, bad: int) -> None:
+    list(cache.prefill_growing([START, TokenSegment((*words(50), bad, *words(100)))]))
+    with pytest.raises(DecodeError, match="the cache holds 0 positions"):
+        cache.rewind(40)
+
+
 def is_interrupted(cache: LlamaKVCache, bad: int) -> None:
     decode = cache._context.decode
 
@@ -175,6 +181,7 @@ def is_interrupted(cache: LlamaKVCache, bad: int) -> None:
         drafts_the_token,
         stops_half_way,
         reads_ahead,
+        rewinds_over_the_token,
         is_interrupted,
     ],
 )

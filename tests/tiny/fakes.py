@@ -64,6 +64,7 @@ class ForcedKVCache:
         position_s: float = 0.0,
         token_s: float = 0.0,
         draft_s: float | None = None,
+        certainty: float = 1.0,
     ) -> None:
         """Take the texts.
 
@@ -77,6 +78,7 @@ class ForcedKVCache:
             position_s: what reading a position takes, seconds.
             token_s: what writing a token takes, seconds.
             draft_s: what evaluating a draft token takes; None: drafts are not evaluated.
+            certainty: logit of what it wants to write; that of all else is 0.
         """
         self.context_length = context_length
         self.prompts: list[str] = []
@@ -94,6 +96,8 @@ class ForcedKVCache:
         self._position_s = position_s
         self._token_s = token_s
         self._draft_s = draft_s
+        self._certainty = certainty
+        self._scripts: dict[int, list[int]] = {}
         self._drafted: list[int] = []
         self.drafts: list[int] = []
         self._text: list[int] = []
@@ -104,7 +108,7 @@ class ForcedKVCache:
         if not self._script and self._endless:
             self._script = list(self._text)
         logits = np.zeros(self._tokenizer.size, np.float32)
-        logits[self._script[0]] = 1
+        logits[self._script[0]] = self._certainty
         return logits
 
     def prefill_steps(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
@@ -131,6 +135,7 @@ class ForcedKVCache:
             yield from self._read(segments, shared)
 
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
+        self._scripts[len(self.cached)] = list(self._script)
         if self._script and self._script[0] == token:
             del self._script[0]
         self.appended.append(token)
@@ -142,6 +147,13 @@ class ForcedKVCache:
         self.drafts.append(len(self._drafted))
         self._clock.now_s += self._token_s + len(self._drafted) * (self._draft_s or 0.0)
         return 1 + len(self._drafted)
+
+    def rewind(self, positions: int) -> None:
+        assert 0 <= positions <= len(self.cached)
+        if positions < len(self.cached):
+            self._script = list(self._scripts[positions])
+        del self.cached[positions:]
+        self._drafted = []
 
     def obey(self, cancel: CancelToken) -> None:
         self.cancel = cancel

@@ -33,7 +33,7 @@ def test_a_forced_kv_cache_leaves_the_logits_of_the_other_alone(tmp_path: Path):
     list(kv_cache.prefill_steps([TokenSegment((1, 2))]))
     expected = int(np.argmax(inner.logits))
     assert [int(np.argmax(kv_cache.logits)) for _ in range(3)] == [7, 9, 7]
-    kv_cache.rewind()
+    kv_cache.start_over()
     assert int(np.argmax(kv_cache.logits)) == 7
     assert int(np.argmax(inner.logits)) == expected
 

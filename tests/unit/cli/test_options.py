@@ -21,6 +21,8 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "hint": ("7", "7"),
         "thinking": ("", True),
         "deadline_s": ("2", 2.0),
+        "choices": ("cat, dog", ("cat, dog",)),
+        "kind": ("number", "number"),
     },
     LoadOptions: {
         "threads": ("3", 3),
@@ -93,6 +95,11 @@ def test_a_switch_is_a_yes_a_no_or_neither() -> None:
         arrived(AnswerOptions, *arguments)["thinking"]
         for arguments in ([], ["--thinking"], ["--no-thinking"])
     ] == [None, True, False]
+
+
+def test_a_list_is_given_one_by_one() -> None:
+    got = arrived(AnswerOptions, "--choices", "a", "--choices", "b c", "--choices", "--seed")
+    assert (got["choices"], got["seed"]) == (("a", "b c", "--seed"), None)
 
 
 def test_values_out_of_range_are_left_to_the_library() -> None:

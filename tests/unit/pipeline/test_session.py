@@ -27,7 +27,11 @@ EVERY = {
     "hint": "the ball",
     "thinking": True,
     "deadline_s": 1e6,
+    "choices": ("no", "on"),
+    "kind": "number",
 }
+# Of the two last only one can be asked for at a time.
+TOGETHER = [{**EVERY, "kind": None}, {**EVERY, "choices": None}]
 
 
 class Parts:
@@ -66,17 +70,16 @@ def test_every_option_but_those_of_the_picture_is_here() -> None:
     assert set(EVERY) == set(AnswerOptions.__struct_fields__) - {"max_tiles", "pooling"}
 
 
-def test_options_are_passed_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", TOGETHER, ids=["choices", "kind"])
+def test_options_are_passed_on(tmp_path: Path, options: dict[str, Any]) -> None:
     endless = ("on the table and on ",)
     plain = Parts(tmp_path, *endless, endless=True)
-    expected = told(plain.pipeline.answer(DARK, "A?", **EVERY))  # type: ignore[arg-type]
+    expected = told(plain.pipeline.answer(DARK, "A?", **options))
     for streamed in (False, True):
         parts = Parts(tmp_path, *endless, endless=True)
         session = parts.pipeline.session(DARK)
         found = told(
-            last(session.stream("A?", **EVERY))  # type: ignore[arg-type]
-            if streamed
-            else session.answer("A?", **EVERY)  # type: ignore[arg-type]
+            last(session.stream("A?", **options)) if streamed else session.answer("A?", **options)
         )
         assert parts.cache.prompts == plain.cache.prompts
         assert {k: v for k, v in found.items() if k != "usage"} == {

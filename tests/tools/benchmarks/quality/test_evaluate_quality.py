@@ -16,9 +16,18 @@ from tiny.places import ROOT
 
 from edge_et.benchmarks.quality import grid as grids
 from edge_et.benchmarks.quality.asking import RETHINK, Model, Said, ask_model, open_answers, rethink
+from edge_et.benchmarks.quality.choice_figures import choice_figures
 from edge_et.benchmarks.quality.evaluate_quality import QuestionSet, default_modes, evaluate_grid
 from edge_et.benchmarks.quality.grid import Weights, grid_outcome
-from edge_et.benchmarks.quality.modes import EXTRACTION, MODES, Asking, Reply, ask
+from edge_et.benchmarks.quality.modes import (
+    ALL_MODES,
+    CHOICES,
+    EXTRACTION,
+    MODES,
+    Asking,
+    Reply,
+    ask,
+)
 from edge_et.benchmarks.quality.outcome import compare_modes
 from edge_et.benchmarks.quality.questions import BrokenQuestion, Question, read_questions
 from edge_et.bundle import load_bundle
@@ -165,7 +174,10 @@ class Pipe:
     def think(self, question: str, extraction: object, **options: object) -> SimpleNamespace:
         self.thought.append((question, options.get("max_thinking_tokens")))
         usage = SimpleNamespace(seconds=0.25, generated_tokens=3)
-        return SimpleNamespace(answer=self.text, reasoning="So.", usage=usage)
+        answer, shares = self.text, {}
+        if choices := options.get("choices"):
+            answer, shares = choices[0], dict.fromkeys(choices, 1 / len(choices))
+        return SimpleNamespace(answer=answer, reasoning="So.", usage=usage, shares=shares)
 
     def rethink(self, question: str, extraction: str) -> SimpleNamespace:
         text = RIGHT if RIGHT in extraction else self.text
@@ -266,7 +278,8 @@ def test_results_of_earlier_versions_are_gone_on_with(tmp_path: Path):
         assert said is not None
         assert (said.mode, said.reply and said.reply.text) == ("direct", "cat")
         answers.add(said)
-    assert path.read_bytes() == before * 2
+    again = before.replace(b'"tokens":2}', b'"tokens":2,"shares":{}}')
+    assert path.read_bytes() == before + again
 
 
 def test_a_broken_picture_is_not_asked_about_and_a_long_question_counts_as_wrong(tmp_path: Path):
@@ -287,6 +300,55 @@ def test_a_broken_picture_is_not_asked_about_and_a_long_question_counts_as_wrong
         outcome = compare_modes(left.questions, "fake 1", ["extract-think", "direct"], answers)
     assert outcome.overall.modes["extract-think"].right == 0
     assert outcome.costs["extract-think"].seconds == 0
+
+
+def chose(text: str, share: float, rest: dict[str, float]) -> Said:
+    reply = Reply(text=text, extraction="", reasoning="", seconds=0, shares={**rest, text: share})
+    return Said(question="", text="", model="", mode=CHOICES, reply=reply)
+
+
+def test_shares_are_compared_with_what_is_right_and_lengths_with_what_is_offered():
+    offered = ("cat", "a long dog", "an", "a longer dog")
+    questions = [question(index, offered=offered) for index in range(5)]
+    rest = dict.fromkeys(offered, 0.0)
+    said = [
+        chose("cat", 0.9, rest),
+        chose("cat", 1.0, rest),
+        chose("a long dog", 0.85, rest),
+        chose("an", 0.2, rest),
+        None,
+    ]
+    found = choice_figures(questions, said)
+    assert found is not None
+    assert found.asked == 4
+    assert [(part.asked, part.right) for part in found.bins] == [
+        (0, None),
+        (1, 0.0),
+        (0, None),
+        (0, None),
+        (3, pytest.approx(2 / 3)),
+    ]
+    assert found.bins[4].share == pytest.approx(2.75 / 3)
+    assert found.calibration_error == pytest.approx(0.2 / 4 + 0.25 / 4 * 3)
+    bias = found.length_bias
+    assert bias is not None
+    assert (bias.wrong, bias.picked_longer, bias.picked_shorter) == (2, 0.5, 0.5)
+    assert (bias.offered_longer, bias.offered_shorter) == pytest.approx((2 / 3, 1 / 3))
+    assert choice_figures(questions[4:], said[4:]) is None
+    assert choice_figures(questions[:2], said[:2]).length_bias is None  # type: ignore[union-attr]
+
+
+def test_the_mode_choices_takes_what_is_offered(tmp_path: Path):
+    asked = [question(0, offered=(RIGHT, WRONG)), question(1, offered=(WRONG, RIGHT))]
+    with open_answers(tmp_path / "r.jsonl") as answers:
+        ask_model(model(Pipe()), asked, [CHOICES, "extract-think"], answers)
+        found = compare_modes(asked, "fake 1", [CHOICES, "extract-think"], answers)
+        assert found.choices is not None
+        assert (found.choices.asked, found.choices.bins[2].asked) == (2, 2)
+        assert found.overall.modes[CHOICES].right == 1
+        assert compare_modes(asked, "fake 1", ["extract-think"], answers).choices is None
+        with pytest.raises(BenchError, match="line 2 offers no choices"):
+            ask_model(model(Pipe()), [*asked, question(2)], [CHOICES], answers)
 
 
 def test_rows_are_kinds_and_differences_are_paired(tmp_path: Path):
@@ -440,7 +502,7 @@ def test_shared_files_are_counted_once(tiny_bundle: Path, tiny_pair: Path, tmp_p
 
 def test_the_command_line_knows_all_modes():
     option = next(option for option in quality.params if option.name == "modes")
-    assert list(option.type.choices) == list(MODES)  # type: ignore[attr-defined]
+    assert list(option.type.choices) == list(ALL_MODES)  # type: ignore[attr-defined]
 
 
 def test_the_mini_is_asked_and_a_killed_run_goes_on(tmp_path: Path):

@@ -9,6 +9,7 @@ import pytest
 from tiny.scripted_bundle import KIT
 
 from edge_et.benchmarks.quality import scenes
+from edge_et.benchmarks.quality.scoring import is_right
 from edge_et.errors import TuningError
 from edge_et.image import load_image
 from edge_et.tuning.mini.exams import EXAMS, find_exam, questions
@@ -61,3 +62,22 @@ def test_the_benchmark_asks_the_same_questions(monkeypatch: pytest.MonkeyPatch, 
     assert (asked[0].text, asked[0].accepted) == (example.question, (example.answer,))
     assert isinstance(asked[0].picture, bytes)
     assert np.array_equal(load_image(asked[0].picture), picture)
+
+
+def test_a_question_offers_its_answer_and_answers_of_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(scenes, "scene_kit", lambda assets, *, held_out: KIT)
+    names = ("colour", "yes or no", "what is not there")
+    asked = scenes.offer_answers(list(scenes.scene_questions(names, 8, tmp_path)))
+    assert asked == scenes.offer_answers(list(scenes.scene_questions(names, 8, tmp_path)))
+    colours = {question.accepted[0] for question in asked if question.kind == "colour"}
+    for question in asked:
+        (right,) = question.accepted
+        assert question.offered.count(right) == 1
+        assert [text for text in question.offered if is_right(text, right)] == [right]
+        if question.kind == "colour":
+            assert colours >= set(question.offered)
+        if question.kind == "yes or no":
+            assert set(question.offered) == {"yes", "no"}
+    assert len({question.offered.index(question.accepted[0]) for question in asked}) > 1

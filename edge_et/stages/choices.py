@@ -1,0 +1,210 @@
+"""Choices: the answer is one of some texts, chosen by how probable the model finds each as a whole.
+
+In: a generation that stands at the answer marker. Out: the choice, and the share of each. Nothing
+is sampled, and no choice is a guess from its first token: what is compared is the probability that
+the model writes just this choice and then ends, token by token, from its own logits. One choice may
+be the beginning of another.
+
+Choices are tokenized as they follow the marker. Their tokens make a tree, of which every node is
+evaluated once: as a single row, as when the model writes, so that a choice gets the same bits alone
+or among others.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.errors import DecodeError, OptionError
+from edge_et.generation import Deadline, Generation, Sampler
+from edge_et.llm import Tokenizer
+from edge_et.results import AnswerToken, Progress
+from edge_et.stages.answer_forms import AnswerCost, FormedAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceForm:
+    """An `AnswerForm`: one of some texts.
+
+    The deadline ends nothing here: time is kept for the whole tree, which is small, before the
+    answer begins.
+
+    Attributes:
+        values: what each choice, a text that is not blank, stands for; at least two.
+    """
+
+    values: Mapping[str, Any]
+
+    def check(self, tokenizer: Tokenizer, marker: str, budget: int) -> None:
+        """Refuse choices that are too long, or the same to the model; see `AnswerForm.check`."""
+        found: dict[tuple[int, ...], str] = {}
+        for choice in self.values:
+            tokens = choice_tokens(tokenizer, marker, choice)
+            if len(tokens) > budget:
+                expected = (
+                    f"at most {budget} tokens (max_answer_tokens) a choice, not {len(tokens)}"
+                )
+                raise OptionError("choices", choice, expected)
+            if not tokens:
+                raise OptionError("choices", choice, "texts that the tokenizer has tokens for")
+            if tokens in found:
+                both = (found[tokens], choice)
+                raise OptionError("choices", both, "texts that differ, white space around aside")
+            found[tokens] = choice
+
+    def cost(self, tokenizer: Tokenizer, marker: str, budget: int) -> AnswerCost:
+        """Return the length of the longest choice and the size of the tree."""
+        tree = _grow(tokenizer, marker, self.values)
+        return AnswerCost(positions=tree.height, steps=tree.size)
+
+    def write(
+        self,
+        generation: Generation,
+        sampler: Sampler,
+        budget: int,
+        deadline: Deadline,
+        *,
+        marker: str,
+        special_ids: frozenset[int],
+    ) -> Generator[AnswerToken | Progress, None, FormedAnswer]:
+        """Score all choices and take the most probable one; of equals the first.
+
+        See `AnswerForm.write`.
+
+        Raises:
+            DecodeError: llama.cpp failed; or the logits give no choice any probability.
+        """
+        generation.stage = "answer"
+        yield from generation.prefill()
+        choices = list(self.values)
+        tokenizer = generation.chat_model.tokenizer
+        tree = _grow(tokenizer, marker, choices)
+        scores = np.full(len(choices), -np.inf)
+        yield from _score(generation, tree, scores, deadline)
+        best = int(np.argmax(scores))
+        if scores[best] == -np.inf:
+            raise DecodeError("the logits give no choice any probability")
+        weights = np.exp(scores - scores[best])
+        shares = (weights / weights.sum()).tolist()
+        chosen = choices[best]
+        generation.tokens += choice_tokens(tokenizer, marker, chosen)
+        generation.finish_reason = "stop"
+        yield AnswerToken(chosen)
+        return FormedAnswer(
+            text=chosen,
+            value=self.values[chosen],
+            shares=dict(zip(choices, shares, strict=True)),
+        )
+
+
+def choice_tokens(tokenizer: Tokenizer, marker: str, choice: str) -> tuple[int, ...]:
+    """Return the tokens of a choice as it follows the marker.
+
+    Args:
+        tokenizer: of the model that will answer.
+        marker: text before the answer, or nothing.
+        choice: white space around it is left out.
+    """
+    lead = " " if marker and not marker[-1].isspace() else ""
+    text = lead + choice.strip()
+    before = tokenizer.encode(marker)
+    both = tokenizer.encode(marker + text)
+    if both[: len(before)] == before:
+        return tuple(both[len(before) :])
+    return tuple(tokenizer.encode(text))
+
+
+@dataclass(slots=True)
+class _Node:
+    """A token of the tree; the root has none.
+
+    Attributes:
+        token: the id.
+        depth: tokens up to here.
+        choice: number of the choice that ends here; None: none does.
+        children: what may follow, by token.
+    """
+
+    token: int = -1
+    depth: int = 0
+    choice: int | None = None
+    children: dict[int, "_Node"] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Tree:
+    """The tokens of all choices.
+
+    Attributes:
+        root: before the first token.
+        size: nodes, the root not counted.
+        height: tokens of the longest choice.
+    """
+
+    root: _Node
+    size: int = 0
+    height: int = 0
+
+
+def _grow(tokenizer: Tokenizer, marker: str, choices: Sequence[str] | Mapping[str, Any]) -> _Tree:
+    tree = _Tree(_Node())
+    for number, choice in enumerate(choices):
+        node = tree.root
+        for token in choice_tokens(tokenizer, marker, choice):
+            if token not in node.children:
+                node.children[token] = _Node(token, node.depth + 1)
+                tree.size += 1
+            node = node.children[token]
+        node.choice = number
+        tree.height = max(tree.height, node.depth)
+    return tree
+
+
+def _score(
+    generation: Generation, tree: _Tree, scores: NDArray[np.float64], deadline: Deadline
+) -> Generator[Progress, None, None]:
+    """Evaluate every node once, depth first, and leave the cache as it was.
+
+    Args:
+        generation: was just read, and has logits behind its last position.
+        tree: what to evaluate.
+        scores: float64 [choices], to be filled with the log-probability of each choice and of the
+            end behind it.
+        deadline: lends its clock.
+
+    Yields:
+        Progress before every node.
+    """
+    chat_model, base = generation.chat_model, generation.held
+    kv_cache = chat_model.kv_cache
+    stop_ids = sorted(chat_model.stop_ids)
+    stack = [(tree.root, 0.0)]
+    done = 0
+    while stack:
+        node, score = stack.pop()
+        if node.depth:
+            yield generation.decode_progress(done, tree.size)
+            done += 1
+            start = deadline.clock()
+            kv_cache.rewind(base + node.depth - 1)
+            kv_cache.decode(node.token)
+            chat_model.throughput.observe_decode(deadline.clock() - start)
+        logits = kv_cache.logits.astype(np.float64)
+        total = _log_sum(logits)
+        if node.choice is not None:
+            scores[node.choice] = score + (_log_sum(logits[stop_ids]) - total)
+        stack += (
+            (child, score + (float(logits[child.token]) - total))
+            for child in reversed(node.children.values())
+        )
+    kv_cache.rewind(base)
+
+
+def _log_sum(logits: NDArray[np.float64]) -> float:
+    """Return the logarithm of the sum of exponentials."""
+    largest = logits.max()
+    if largest == -np.inf:
+        return float("-inf")
+    return float(largest + np.log(np.exp(logits - largest).sum()))

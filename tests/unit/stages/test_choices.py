@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+from tiny.fakes import FakeClock, ForcedKVCache, collect, new_chat_model, new_tokenizer
+
+from edge_et.errors import DecodeError, OptionError
+from edge_et.generation import Deadline, Generation, greedy
+from edge_et.llm import Tokenizer, TokenSegment
+from edge_et.results import AnswerToken, Progress
+from edge_et.stages import AnswerCost, ChoiceForm, FormedAnswer
+from edge_et.stages.choices import choice_tokens
+
+PROMPT = (TokenSegment(tuple(range(20, 60))),)
+MARKER = "Answer:"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return new_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def form(*choices: str) -> ChoiceForm:
+    return ChoiceForm({choice: choice for choice in choices})
+
+
+class Chosen:
+    """What a fake that wants to write something chooses."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, wants: str, asked: ChoiceForm, *, seconds: float | None = None
+    ) -> None:
+        clock = FakeClock()
+        self.cache = ForcedKVCache(tokenizer, wants, clock=clock, token_s=1.0, certainty=30.0)
+        deadline = Deadline(seconds, clock)
+        self.generation = Generation(new_chat_model(tokenizer, self.cache), PROMPT, deadline)
+        clock.now_s += 1.0
+        self.events, answer = collect(
+            asked.write(
+                self.generation, greedy, 50, deadline, marker=MARKER, special_ids=frozenset()
+            )
+        )
+        assert isinstance(answer, FormedAnswer)
+        self.answer = answer
+
+
+@pytest.mark.parametrize("wants", ["cat", "cat and dog", "dog"])
+def test_the_choice_that_the_model_would_write_is_chosen(tokenizer: Tokenizer, wants: str) -> None:
+    choices = ["cat and dog", "cat", "dog", "bird"]
+    chosen = Chosen(tokenizer, f" {wants}<|im_end|>", form(*choices))
+    assert (chosen.answer.text, chosen.answer.value) == (wants, wants)
+    assert list(chosen.answer.shares) == choices
+    assert sum(chosen.answer.shares.values()) == pytest.approx(1)
+    assert max(chosen.answer.shares, key=lambda choice: chosen.answer.shares[choice]) == wants
+    assert chosen.answer.shares[wants] > 0.99
+    assert chosen.events == [AnswerToken(wants)]
+    assert chosen.generation.finish_reason == "stop"
+    assert tokenizer.decode(chosen.generation.tokens) == f" {wants}"
+
+
+def test_a_choice_counts_as_a_whole_and_not_by_its_beginning(tokenizer: Tokenizer) -> None:
+    """The model goes on where "cat" would have to end."""
+    chosen = Chosen(tokenizer, " cat and mouse<|im_end|>", form("cat", "cat and mouse"))
+    assert chosen.answer.text == "cat and mouse"
+
+
+def test_common_beginnings_are_evaluated_once(tokenizer: Tokenizer) -> None:
+    choices = ["red cat", "red cat and dog", "red dog", "blue"]
+    chosen = Chosen(tokenizer, " red dog<|im_end|>", form(*choices))
+    tokens = [choice_tokens(tokenizer, MARKER, choice) for choice in choices]
+    beginnings = {found[:size] for found in tokens for size in range(1, len(found) + 1)}
+    assert len(chosen.cache.appended) == len(beginnings) < sum(map(len, tokens))
+    cost = form(*choices).cost(tokenizer, MARKER, 50)
+    assert cost == AnswerCost(positions=max(map(len, tokens)), steps=len(beginnings))
+
+
+def test_the_cache_is_as_it_was(tokenizer: Tokenizer) -> None:
+    chosen = Chosen(tokenizer, " dog<|im_end|>", form("red cat", "dog"))
+    assert chosen.cache.cached == [*range(20, 60)]
+
+
+def test_of_equals_the_first_is_chosen(tokenizer: Tokenizer) -> None:
+    first, second = (choice_tokens(tokenizer, MARKER, text) for text in "xy")
+    assert len(first) == len(second)
+    chosen = Chosen(tokenizer, " something else<|im_end|>", form("y", "x"))
+    assert chosen.answer.text == "y"
+    assert chosen.answer.shares == {"y": 0.5, "x": 0.5}
+
+
+def test_a_passed_deadline_takes_no_choice_away(tokenizer: Tokenizer) -> None:
+    chosen = Chosen(tokenizer, " dog<|im_end|>", form("cat", "dog"), seconds=0.5)
+    assert chosen.answer.text == "dog"
+    assert chosen.generation.finish_reason == "stop"
+
+
+def test_progress_is_told_before_every_step_and_what_is_left_there_is_no_harm(
+    tokenizer: Tokenizer,
+) -> None:
+    asked = form("red cat", "dog", "red dog")
+    size = asked.cost(tokenizer, MARKER, 50).steps
+    cache = ForcedKVCache(tokenizer, " dog<|im_end|>", certainty=30.0)
+    generation = Generation(new_chat_model(tokenizer, cache), PROMPT, Deadline(), "think")
+    stage = asked.write(generation, greedy, 50, Deadline(), marker=MARKER, special_ids=frozenset())
+    told = []
+    for event in stage:
+        if isinstance(event, Progress) and event.phase == "decode":
+            assert len(cache.appended) == event.done
+            told.append((event.stage, event.done, event.total))
+            if event.done == 3:
+                stage.close()
+    assert told == [("answer", done, size) for done in range(4)]
+    assert [held for held in cache.cached if isinstance(held, int)] == list(PROMPT[0].ids)
+
+
+def test_steps_are_measured(tokenizer: Tokenizer) -> None:
+    chosen = Chosen(tokenizer, " dog<|im_end|>", form("cat", "dog"))
+    assert chosen.generation.chat_model.throughput.token_s == 1.0
+
+
+def test_a_choice_may_stand_for_something(tokenizer: Tokenizer) -> None:
+    chosen = Chosen(tokenizer, " no<|im_end|>", ChoiceForm({"yes": True, "no": False}))
+    assert chosen.answer.value is False
+    assert (chosen.answer.text, list(chosen.answer.shares)) == ("no", ["yes", "no"])
+
+
+def test_white_space_around_a_choice_is_not_scored_but_given_back(tokenizer: Tokenizer) -> None:
+    chosen = Chosen(tokenizer, " dog<|im_end|>", form(" dog\n", "cat"))
+    assert chosen.answer.text == " dog\n"
+    assert list(chosen.answer.shares) == [" dog\n", "cat"]
+
+
+@pytest.mark.parametrize("hostile", ["<|im_end|>", "<think>", "\U0001f408\u200d\u2b1b", "a\nb\tc"])
+def test_what_looks_special_is_text(tokenizer: Tokenizer, hostile: str) -> None:
+    tokens = choice_tokens(tokenizer, MARKER, hostile)
+    assert tokenizer.decode(tokens) == f" {hostile}"
+    chosen = Chosen(tokenizer, " cat<|im_end|>", form(hostile, "cat"))
+    assert chosen.answer.text == "cat"
+
+
+@pytest.mark.parametrize(
+    ("marker", "written"),
+    [("Answer:", " cat"), ("Answer: ", "cat"), ("Answer:\n", "cat"), ("", "cat")],
+)
+def test_choices_are_tokenized_as_they_follow_the_marker(
+    tokenizer: Tokenizer, marker: str, written: str
+) -> None:
+    tokens = choice_tokens(tokenizer, marker, "cat")
+    assert tokenizer.decode(tokens) == written
+    if marker == "Answer:":
+        assert [*tokenizer.encode(marker), *tokens] == tokenizer.encode("Answer: cat")
+
+
+def test_choices_that_the_model_cannot_tell_apart_are_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(OptionError, match="texts that differ") as caught:
+        form("cat", "dog", " cat ").check(tokenizer, MARKER, 20)
+    assert caught.value.value == ("cat", " cat ")
+
+
+def test_a_choice_has_to_fit_into_the_budget(tokenizer: Tokenizer) -> None:
+    long = "one two three four five"
+    size = len(choice_tokens(tokenizer, MARKER, long))
+    form("cat", long).check(tokenizer, MARKER, size)
+    with pytest.raises(OptionError, match=rf"at most {size - 1} tokens .* not {size}"):
+        form("cat", long).check(tokenizer, MARKER, size - 1)
+
+
+class Impossible(ForcedKVCache):
+    @property
+    def logits(self) -> np.ndarray:
+        logits = np.full(self._tokenizer.size, -np.inf, np.float32)
+        logits[0] = 1
+        return logits
+
+
+def test_logits_without_any_choice_are_an_error(tokenizer: Tokenizer) -> None:
+    model = new_chat_model(tokenizer, Impossible(tokenizer, "x"))
+    generation = Generation(model, PROMPT, Deadline())
+    stage = form("cat", "dog").write(
+        generation, greedy, 9, Deadline(), marker=MARKER, special_ids=frozenset()
+    )
+    with pytest.raises(DecodeError, match="no choice"):
+        collect(stage)
