@@ -99,7 +99,8 @@ def load(
             over one set of weights, and share the CPUs: one computes at a time, and gives way to a
             more urgent one between two steps. So a second one costs memory and speeds nothing up,
             but nobody waits for a whole answer before something urgent begins.
-        max_waiting: calls that may wait to begin, at least 0; more get a `QueueFullError` at once.
+        max_waiting: calls that may wait to begin, beside one for each context, at least 0; more
+            get a `QueueFullError` at once.
         use_profile: whether to use what `edge-et autotune` found for this bundle on this machine.
         prompt_lookup: whether to draft tokens from what was read and written before and to decode
             some at once, where that is faster. A batch rounds differently from single steps, and

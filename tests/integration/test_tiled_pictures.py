@@ -101,7 +101,8 @@ def test_a_picture_that_does_not_fit_is_refused_before_the_tower_runs(tmp_path: 
         assert caught.value.fitting
         for options in caught.value.fitting:
             assert pipeline.answer(PICTURE, QUESTION, max_thinking_tokens=budget, **options).text
-        assert len(runs) == len(caught.value.fitting)
+            assert len(runs) == pipeline.image_cost(PICTURE, **options).tiles
+            runs.clear()
 
 
 def test_a_picture_that_fills_the_context_alone(tmp_path: Path) -> None:
