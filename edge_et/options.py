@@ -74,6 +74,7 @@ class QuestionValues(TypedDict, total=False):
     deadline_s: float | None
     choices: Sequence[str] | None
     kind: AnswerKind | None
+    schema: Any
 
 
 class OptionValues(QuestionValues, total=False):
@@ -139,6 +140,13 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
     kind: Annotated[
         AnswerKind | None,
         Meta(description="The answer is of this kind, and `Answer.value` a bool or a number."),
+    ] = None
+    schema: Annotated[
+        Any,
+        Meta(
+            description="The answer is JSON that fits this JSON schema, or class in Python, and "
+            "`Answer.value` the object."
+        ),
     ] = None
 
 

@@ -253,6 +253,10 @@ def answer(
             probable as a whole, behind its reasoning. `Answer.shares` tells of the others.
         kind: ``"yes/no"``: the answer is yes or no, and `Answer.value` a bool. ``"number"``: it is
             a number in digits, and the value an int or a float.
+        schema: the answer is JSON that fits it, in any case, and `Answer.value` the object. A JSON
+            schema as a dict, or a class: a dataclass, a TypedDict, a `msgspec.Struct` or a pydantic
+            model. Needs the extra ``schema``; a `MissingExtraError` says so. What a class checks
+            beyond its schema raises an `AnswerValueError`.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.
