@@ -26,7 +26,7 @@ from edge_et.benchmarks.sensors import describe_machine
 from edge_et.bundle import Bundle
 from edge_et.cancellation import CancelToken
 from edge_et.errors import BenchError, CancelledError
-from edge_et.options import OptionValues
+from edge_et.keywords import OptionValues
 from edge_et.pipeline import ExtractThink, load
 from edge_et.results import Progress
 

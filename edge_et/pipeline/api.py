@@ -15,6 +15,7 @@ from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.deprecation import renamed_keywords
 from edge_et.errors import DecodeError, MemoryBudgetError, ModelFileError
 from edge_et.image import AnyImages, VisionTower
+from edge_et.keywords import OptionValues, with_options
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -25,10 +26,8 @@ from edge_et.options import (
     DEFAULT_MAX_WAITING,
     KvType,
     LoadOptions,
-    OptionValues,
     check_path,
     parse_load_options,
-    with_options,
 )
 from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_fingerprint
 from edge_et.pipeline.extract_think import ExtractThink

@@ -225,8 +225,10 @@ def test_calls_come_in_as_they_came() -> None:
     lock = new_lock()
     served: list[int] = []
     end = threading.Event()
+    begin = threading.Barrier(3)
 
     def work(number: int) -> None:
+        begin.wait(PATIENCE_S)
         while not end.is_set():
             with inside(lock):
                 served.append(number)
