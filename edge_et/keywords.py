@@ -1,6 +1,6 @@
 """The options of a call as keywords: typed, shown by `help()`, and refused as Python does.
 
-In: a function with ``**options``. Out: the same with the keywords of `edge_et.options.AnswerOptions`
+In: a function with ``**options``. Out: the same with the fields of `edge_et.options.AnswerOptions`
 in its signature. What the options mean is said there.
 """
 
