@@ -5,7 +5,6 @@ What the options do is not known here. docs/api.md and the command line are made
 """
 
 import functools
-import inspect
 import itertools
 import math
 import numbers
@@ -17,10 +16,8 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    TypedDict,
     TypeVar,
     Union,
-    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -33,6 +30,9 @@ from edge_et.errors import OptionError
 
 DEFAULT_MAX_PIXELS = 50_000_000  # a decoded picture of that size takes 150 MB
 DEFAULT_IMAGE_CACHE_BYTES = 64 * 2**20  # one picture of 16 tiles, 2048 wide: 7,300 image tokens
+DEFAULT_IMAGE_KV_BYTES = 256 * 2**20  # three pictures of 729 image tokens in a 0.6B's KV cache
+DEFAULT_MAX_IMAGES = 16
+DEFAULT_MAX_IMAGES_BYTES = 256 * 2**20
 DEFAULT_CACHE_BYTES = 2**30  # on disk: a dozen pictures of 729 image tokens in a 0.6B's KV cache
 
 DEFAULT_MAX_WAITING = 100  # each has a thread, of the caller's or of ours
@@ -55,30 +55,6 @@ MAX_CHOICES = 256
 """Each takes a step of the model or more."""
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class QuestionValues(TypedDict, total=False):
-    """The keyword arguments of a question about a picture that is encoded."""
-
-    max_extraction_tokens: int | None
-    max_thinking_tokens: int | None
-    max_answer_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    seed: int | None
-    hint: str | None
-    thinking: bool | None
-    deadline_s: float | None
-    choices: Sequence[str] | None
-    kind: AnswerKind | None
-    schema: Any
-
-
-class OptionValues(QuestionValues, total=False):
-    """The keyword arguments of a call; see `AnswerOptions` for what they mean."""
-
-    max_tiles: int | None
-    pooling: int | None
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True):
@@ -168,13 +144,31 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
             description="Most bytes of image tokens that are remembered in memory.",
         ),
     ] = DEFAULT_IMAGE_CACHE_BYTES
+    image_kv_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MAX_INT,
+            description="Most bytes of memory for what KV caches held of pictures of one question.",
+        ),
+    ] = DEFAULT_IMAGE_KV_BYTES
+    max_images: Annotated[
+        int, Meta(ge=1, le=MAX_INT, description="Most pictures of one question.")
+    ] = DEFAULT_MAX_IMAGES
+    max_images_bytes: Annotated[
+        int,
+        Meta(ge=1, le=MAX_INT, description="Most bytes of the pictures of one question together."),
+    ] = DEFAULT_MAX_IMAGES_BYTES
     kv_type: Annotated[
         KvType | None,
         Meta(description="Number type of the KV caches; None: the profile's, or f16."),
     ] = None
     max_kv_bytes: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_INT)] | None,
-        Meta(description="Most bytes of the KV caches together; None: any number."),
+        Meta(
+            description="Most bytes of the KV caches, and of `image_kv_bytes`, together; None: any "
+            "number."
+        ),
     ] = None
     contexts: Annotated[
         int,
@@ -261,44 +255,6 @@ def check_path(name: str, value: object) -> str:
     if not isinstance(path, str):
         raise OptionError(name, value, "a str or an os.PathLike of str")
     return path
-
-
-def with_options(function: F) -> F:
-    """Let `help()` show the options of a call one by one, and others be refused as Python does.
-
-    Args:
-        function: its last parameter is ``**options``, keywords of `AnswerOptions`; of a session,
-            those of `QuestionValues`.
-    """
-    signature = inspect.signature(function)
-    *parameters, rest = signature.parameters.values()
-    (values,) = get_args(rest.annotation)
-    hints = get_type_hints(AnswerOptions)
-    keywords = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
-        for name, hint in hints.items()
-        if name in get_type_hints(values)
-    ]
-    shown = signature.replace(parameters=[*parameters, *keywords])
-
-    def check(options: Mapping[str, object]) -> None:
-        for name in options.keys() - shown.parameters.keys():
-            told = f"{function.__qualname__}() got an unexpected keyword argument {name!r}"
-            raise TypeError(told)
-
-    @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
-        check(options)
-        return function(*args, **options)
-
-    @functools.wraps(function)
-    async def call_async(*args: Any, **options: Any) -> Any:
-        check(options)
-        return await function(*args, **options)
-
-    wrapper: Any = call_async if inspect.iscoroutinefunction(function) else call
-    wrapper.__signature__ = shown
-    return cast(F, wrapper)
 
 
 S = TypeVar("S", AnswerOptions, LoadOptions)

@@ -29,10 +29,12 @@ does not name may change at any time.
 **Types** are in the package (`py.typed`).
 
 **Threads.** Any thread may use a pipeline, and go on with a stream that another one began, or close
-it. As many calls as the pipeline has `contexts` are under way at once. Others wait, those of a
-higher `priority` first, then in the order in which they came; with `max_waiting` of them there is a
-`QueueFullError`. One call computes at a time, the first in the same order, and gives way between
-two steps of its models. A stream has its context until it is exhausted, closed or forgotten.
+it. At most as many calls as the pipeline has `contexts` are under way at once. Others wait, those
+of a higher `priority` first, then in the order in which they came; with `max_waiting` of them there
+is a `QueueFullError`. One call computes at a time, the first in the same order, and gives way
+between two steps of its models. A second context is for calls of a higher priority, and for others
+while a stream's caller is slow. A stream has its context until it is exhausted, closed or
+forgotten.
 Whoever waits for streams that nobody continues gets a `BusyError`: after 30 seconds, after 5 if the
 same thread ran them so far, and at once in a program of one thread. The models use `threads`
 threads of their own, one model after the other.
@@ -48,13 +50,20 @@ picture is a path, never a URL.
 """
 
 COMMAND_LINE = """\
-`edge-et answer IMAGE QUESTION` takes every option of a call and of a loaded bundle under the same
-name: `max_tiles=5` is `--max-tiles 5`, `thinking=False` is `--no-thinking`.
+`edge-et answer IMAGE... QUESTION` takes every option of a call and of a loaded bundle under the
+same name: `max_tiles=5` is `--max-tiles 5`, `thinking=False` is `--no-thinking`.
 """
 
 FUNCTIONS = (edge_et.answer, edge_et.load, edge_et.aload, edge_et.load_bundle)
 EVENTS = (results.ExtractionToken, results.ReasoningToken, results.AnswerToken)
-VALUES = (results.Answer, results.PhaseUsage, results.Extraction, results.Thought, edge_et.Bundle)
+VALUES = (
+    results.Answer,
+    results.PictureExtraction,
+    results.PhaseUsage,
+    results.Extraction,
+    results.Thought,
+    edge_et.Bundle,
+)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ GROUND = (
     "native_handle",
     "native_libraries",
     "options",
+    "keywords",
     "threads",
     "results",
 )
