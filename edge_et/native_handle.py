@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from edge_et.errors import ClosedError, ForkedError
-from edge_et.native_threads import call_undisturbed
+from edge_et.native_threads import call_undisturbed, keep_to_main_thread
 
 T = TypeVar("T")
 
@@ -142,6 +142,7 @@ def _free(
 def _wait_at_the_end() -> None:
     global _is_ending
     _is_ending = True
+    keep_to_main_thread()
     with _registering:
         handles = list(_handles)
     for handle in handles:

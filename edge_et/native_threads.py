@@ -22,6 +22,7 @@ THREAD_PREFIX = "edge-et "
 """How the names of our own threads begin."""
 
 _forking_thread: int | None = None  # of the parent, and the first one of this process
+_is_ending = False
 _computing: "queue.SimpleQueue[_Job[Any]] | None" = None  # what the thread that computes takes
 
 
@@ -41,10 +42,10 @@ def compute(work: Callable[..., R], *args: object, stop: Callable[[], object] | 
         BaseException: what a signal handler raised, or else what the work did.
     """
     global _computing
-    is_main = threading.current_thread() is threading.main_thread()
+    is_main = not _is_ending and threading.current_thread() is threading.main_thread()
     is_forked = threading.get_ident() == _forking_thread
     if not is_forked and not (is_main and stop):
-        return work(*args)
+        return work()
     if _computing is None:
         # One for all calls, so that libgomp has its threads at hand.
         jobs: queue.SimpleQueue[_Job[Any]] = queue.SimpleQueue()
@@ -53,11 +54,17 @@ def compute(work: Callable[..., R], *args: object, stop: Callable[[], object] | 
         except RuntimeError:  # the interpreter is about to end, and gives no threads
             if is_forked:
                 raise
-            return work(*args)
+            return work()
         _computing = jobs
-    job = _Job(lambda: work(*args))
+    job = _Job(work)
     _computing.put(job)
     return job.result(stop)
+
+
+def keep_to_main_thread() -> None:
+    """Let the main thread compute itself from now on: the program ends, and stops the others."""
+    global _is_ending
+    _is_ending = True
 
 
 def call_undisturbed(work: Callable[[], R]) -> R:

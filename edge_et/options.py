@@ -10,7 +10,7 @@ import math
 import numbers
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -297,6 +297,8 @@ def _plain(value: object) -> object:
         return float(value)
     if isinstance(value, str):
         return str.__str__(value)
+    if isinstance(value, Set):
+        raise ValueError("of equals the first is taken, and a set has no first")
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         # Not more than it takes to refuse it: a range may be endless in practice.
         few = itertools.islice(value, MAX_CHOICES + 1)

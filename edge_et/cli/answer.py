@@ -75,8 +75,7 @@ def _print_as_it_comes(
             notes = _notes(event) if show_stages else ""
             continue
         if isinstance(event, Progress):
-            # Text that is shown tells of itself.
-            if event.phase != "decode" or not (show_stages or event.stage == "answer"):
+            if section is None:  # else the cursor stands behind text, which tells of itself
                 line.show(event)
             continue
         if not show_stages and not isinstance(event, AnswerToken):

@@ -166,11 +166,18 @@ class VisionTower:
         def stop() -> None:
             run_options.terminate = True
 
-        with self._session.lock, cancel.watch(stop):
-            session = self._session.value
-            outputs, inputs = list(self._shapes), {_INPUT: pixel_values}
+        def run() -> list[NDArray[np.float32]]:
+            # By the thread that computes: whoever waits for it may be interrupted and go on.
+            with self._session.lock:
+                session = self._session.value
+                made: list[NDArray[np.float32]] = session.run(
+                    list(self._shapes), {_INPUT: pixel_values}, run_options
+                )
+                return made
+
+        with cancel.watch(stop):
             try:
-                values = compute(session.run, outputs, inputs, run_options, stop=cancel.cancel)
+                values = compute(run, stop=cancel.cancel)
             except Exception as err:  # as in __init__
                 if not raised_by(err, "onnxruntime"):
                     raise
@@ -253,7 +260,9 @@ class ImageTokenCache:
         return image
 
     def put(self, image: ImageTokens) -> None:
-        """Keep image tokens that are not kept yet, and forget those unused for longest."""
+        """Keep image tokens, and forget those unused for longest."""
+        if image.digest in self._images:  # another call has made them meanwhile
+            return
         self._images[image.digest] = image
         self._size_bytes += image.rows.nbytes
         while self._size_bytes > self._limit_bytes:

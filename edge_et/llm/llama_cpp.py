@@ -198,12 +198,13 @@ class LlamaContext:
         if not self._handle.is_open:
             return
         with self._handle.lock:
+            before, self._cancel = self._cancel, cancel  # neither goes while its byte is read
             self._library.llama_set_abort_callback(
                 self._handle.value,
                 ctypes.cast(native_callback(), self._library.ggml_abort_callback),
                 cancel.address,
             )
-            self._cancel = cancel  # whose byte is read from now on
+            del before
 
     def decode(
         self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int
@@ -238,9 +239,15 @@ class LlamaContext:
             None,
             _pointer(wanted, ctypes.c_int8),
         )
-        with self._handle.lock, native_log.expecting(self._cancel):
-            stop = self._cancel.cancel if count > 1 else None
-            status = compute(self._library.llama_decode, self._handle.value, batch, stop=stop)
+        cancel = self._cancel
+
+        def evaluate() -> int:
+            # By the thread that computes: whoever waits for it may be interrupted and go on.
+            with self._handle.lock, native_log.expecting(cancel):
+                status: int = self._library.llama_decode(self._handle.value, batch)
+                return status
+
+        status = compute(evaluate, stop=cancel.cancel if count > 1 else None)
         if status == _ABORTED:
             raise CancelledError
         if status != 0:

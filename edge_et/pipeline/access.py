@@ -6,6 +6,7 @@ to the call, and knows which thread is inside.
 
 import threading
 from collections.abc import Generator
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 from edge_et.cancellation import CancelToken
@@ -27,6 +28,7 @@ class Access:
         cancel_of_caller: ends others as well.
         thread: which is inside; None: none is.
         threads: all that ever were.
+        is_inside: whether it was let in, and did not end yet.
         left_at: when the last one went, seconds of a clock that only goes forward.
     """
 
@@ -44,6 +46,7 @@ class Access:
         self.cancel_of_caller = others or CancelToken()
         self.thread: int | None = None
         self.threads = {threading.get_ident()}
+        self.is_inside = False
         self.left_at = 0.0
 
     def run(
@@ -59,18 +62,20 @@ class Access:
             CancelledError: the call was cancelled.
             EdgeETError: of the steps.
         """
-        self._scheduler.take_turn(self)
-        while True:
-            try:
-                event = next(steps)
-            except StopIteration as stop:
-                result: R = stop.value
-                return result
-            if on_progress is not None and isinstance(event, Progress) and is_told(event):
-                self._scheduler.leave(self)
-                on_progress(event)
-                self._scheduler.enter(self)
-            self._scheduler.give_way(self)
+        # Closed also where an exception that somebody keeps refers to it.
+        with closing(steps):
+            self._scheduler.take_turn(self)
+            while True:
+                try:
+                    event = next(steps)
+                except StopIteration as stop:
+                    result: R = stop.value
+                    return result
+                if on_progress is not None and isinstance(event, Progress) and is_told(event):
+                    self._scheduler.leave(self)
+                    on_progress(event)
+                    self._scheduler.enter(self)
+                self._scheduler.give_way(self)
 
     def lend(self, steps: Generator[StageEvent, None, R]) -> Generator[StageEvent, None, R]:
         """Pass on what steps yield; while the caller has it, no thread is inside.
@@ -82,19 +87,20 @@ class Access:
             CancelledError: the call was cancelled.
             EdgeETError: of the steps; as for `Scheduler.check` where the pipeline was closed.
         """
-        self._scheduler.take_turn(self)
-        while True:
-            try:
-                event = next(steps)
-            except StopIteration as stop:
-                result: R = stop.value
-                return result
-            if is_told(event):
-                self._scheduler.leave(self)
-                yield event
-                self._scheduler.enter(self)
-            self._scheduler.give_way(self)
+        with closing(steps):
+            self._scheduler.take_turn(self)
+            while True:
+                try:
+                    event = next(steps)
+                except StopIteration as stop:
+                    result: R = stop.value
+                    return result
+                if is_told(event):
+                    self._scheduler.leave(self)
+                    yield event
+                    self._scheduler.enter(self)
+                self._scheduler.give_way(self)
 
     def regain(self) -> bool:
-        """Let this thread be inside if the call still has the turn; return whether it has."""
+        """Let this thread be inside if no other call is under way; return whether none is."""
         return self._scheduler.reenter(self)

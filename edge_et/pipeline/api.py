@@ -1,6 +1,5 @@
 """What a program asks for: a pipeline over a bundle, an answer, or what a bundle takes here."""
 
-import asyncio
 import functools
 import logging
 import os
@@ -29,6 +28,7 @@ from edge_et.options import (
     check_path,
     parse_load_options,
 )
+from edge_et.pipeline.asynchronous import Worker
 from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_fingerprint
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline, open_weights
@@ -156,12 +156,30 @@ def _in_thread(
 ) -> Callable[P, Coroutine[Any, Any, ExtractThink]]:
     @functools.wraps(opened)
     async def call(*args: P.args, **keywords: P.kwargs) -> ExtractThink:
-        loading = asyncio.ensure_future(asyncio.to_thread(opened, *args, **keywords))
+        deciding = threading.Lock()
+        is_left = False
+        loaded: list[ExtractThink] = []
+
+        def work() -> ExtractThink:
+            pipe = opened(*args, **keywords)
+            with deciding:
+                loaded.append(pipe)
+                if not is_left:
+                    return pipe
+            pipe.close()
+            return pipe
+
+        worker = Worker()
         try:
-            return await asyncio.shield(loading)
-        except asyncio.CancelledError:
-            loading.add_done_callback(_close_loaded)
+            return await worker.submit(work)
+        except BaseException:
+            with deciding:
+                is_left = True
+            for pipe in loaded:
+                pipe.close()
             raise
+        finally:
+            worker.end()
 
     call.__name__ = call.__qualname__ = "aload"
     call.__doc__ = """Load a bundle in an asyncio program, whose loop goes on meanwhile; see `load`.
@@ -169,11 +187,6 @@ def _in_thread(
     A task that is cancelled ends at once; what it was loading is closed when it is there.
     """
     return call
-
-
-def _close_loaded(loading: "asyncio.Future[ExtractThink]") -> None:
-    if not loading.cancelled() and loading.exception() is None:
-        loading.result().close()
 
 
 aload = _in_thread(load)

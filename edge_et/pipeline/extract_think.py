@@ -101,7 +101,6 @@ class ExtractThink:
             self._encoder,
             ModelPool(contexts),
             snapshots,
-            most_threads=len(contexts) + max_waiting,
         )
 
     @with_options
@@ -391,7 +390,6 @@ class ExtractThink:
         return TwoStageCall(self.manifest, self._models, request, deadline)
 
     def _free(self) -> None:
-        self._runner.close()
         self._encoder.clear()
         if self._snapshots is not None:
             self._snapshots.close()

@@ -1,6 +1,7 @@
 """Which events a caller is told, and how."""
 
 import asyncio
+import inspect
 from collections.abc import Callable
 
 from edge_et.errors import OptionError
@@ -28,7 +29,9 @@ def check_on_progress(on_progress: object) -> None:
     Raises:
         OptionError: it is neither None nor callable.
     """
-    if on_progress is not None and not callable(on_progress):
+    if on_progress is None:
+        return
+    if not callable(on_progress) or inspect.iscoroutinefunction(on_progress):
         raise OptionError("on_progress", on_progress, "a function of one `edge_et.Progress`")
 
 

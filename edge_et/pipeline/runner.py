@@ -5,7 +5,6 @@ known here, nor what a caller said.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,7 +22,7 @@ from edge_et.image import (
 )
 from edge_et.options import AnswerOptions
 from edge_et.pipeline.access import Access
-from edge_et.pipeline.asynchronous import AsyncStream, run_in_thread
+from edge_et.pipeline.asynchronous import AsyncStream, Worker, run_in_thread
 from edge_et.pipeline.job import Job, Steps
 from edge_et.pipeline.model_pool import ModelPool
 from edge_et.pipeline.progress import OnProgress, check_on_progress, in_loop
@@ -78,7 +77,6 @@ class Runner:
         encoder: ImageEncoder,
         pool: ModelPool,
         snapshots: Snapshots | None,
-        most_threads: int,
     ) -> None:
         """Begin with nothing running.
 
@@ -87,13 +85,11 @@ class Runner:
             encoder: makes image tokens.
             pool: has the contexts, as many as the scheduler lets calls in.
             snapshots: what is kept on disk; None: nothing is.
-            most_threads: for calls of asyncio programs, those that wait included.
         """
         self._scheduler = scheduler
         self._encoder = encoder
         self._pool = pool
         self._snapshots = snapshots
-        self._threads = ThreadPoolExecutor(most_threads, "edge_et")
 
     def run(self, job: Job[R], caller: Caller = Caller()) -> R:
         """Run a call to its end."""
@@ -104,9 +100,11 @@ class Runner:
         """Run a call in a thread that the event loop does not wait for."""
         access = self._join(caller)
         tell = None if caller.on_progress is None else in_loop(caller.on_progress)
-        return await run_in_thread(
-            self._threads, lambda: self._run(access, job, tell), access.cancel
-        )
+        worker = Worker()
+        try:
+            return await run_in_thread(worker, lambda: self._run(access, job, tell), access.cancel)
+        finally:
+            worker.end()
 
     def stream(self, job: Job[Answer], caller: Caller) -> Stream:
         """Return the events of a call, which runs as they are asked for."""
@@ -120,7 +118,7 @@ class Runner:
 
     def stream_async(self, job: Job[Answer], caller: Caller) -> AsyncStream:
         """Do as `stream`, for an event loop."""
-        return AsyncStream(self.stream(job, caller), self._threads)
+        return AsyncStream(self.stream(job, caller))
 
     def encode(
         self, images: Sequence[AnyImage], options: AnswerOptions, check: CheckAll
@@ -149,7 +147,7 @@ class Runner:
         access = self._join()
 
         def steps() -> Steps[R]:
-            with self._pool.lease(None, access.cancel) as models:
+            with self._pool.lease(None, access) as models:
                 return (yield from work(call.using(models)))
 
         with self._admitted(access):
@@ -166,10 +164,6 @@ class Runner:
 
         with self._admitted(access):
             access.run(steps())
-
-    def close(self) -> None:
-        """Let threads end that wait for calls of an event loop."""
-        self._threads.shutdown(wait=False)
 
     def _join(self, caller: Caller = Caller(), cancel: CancelToken | None = None) -> Access:
         return self._scheduler.join(caller.priority, cancel or CancelToken(), caller.cancel)
@@ -201,5 +195,5 @@ class Runner:
     def _steps(self, access: Access, images: Sequence[PreparedImage], job: Job[R]) -> Steps[R]:
         encoded = yield from encode_each(self._encoder, images, access.cancel)
         pictures = " ".join(image.digest for image in images)
-        with self._pool.lease(pictures, access.cancel) as models:
+        with self._pool.lease(pictures, access) as models:
             return (yield from job.work(job.call.using(models), encoded))

@@ -183,12 +183,14 @@ class Scheduler:
         self.take_turn(access)
 
     def reenter(self, access: Access) -> bool:
-        """Let this thread be inside, for what is left to do, if the call still has the turn."""
+        """Let this thread be inside, for what is left to do, if no other call is under way."""
         if not self._is_own_process():
             return False
         with self._changed:
             has_turn = self._turn is not None and self._turn() is access
             if not has_turn or (self._closed and access.thread is None):
+                return False
+            if _alive(self._inside) != [access]:
                 return False
             access.thread = threading.get_ident()
             return True
@@ -227,6 +229,7 @@ class Scheduler:
             access.cancel.check()
             self._waiting.remove(own)
             self._inside.append(own)
+            access.is_inside = True
             self._changed.notify_all()
 
     def _is_next(self, access: Access) -> bool:
@@ -251,6 +254,7 @@ class Scheduler:
             for places in (self._inside, self._waiting):
                 if own in places:
                     places.remove(own)
+            access.is_inside = False
             if self._turn == own:
                 self._turn = None
             self._changed.notify_all()

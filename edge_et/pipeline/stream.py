@@ -6,6 +6,7 @@ from inspect import GEN_RUNNING, getgeneratorstate
 from typing import Self
 
 from edge_et.cancellation import CancelToken
+from edge_et.errors import BusyError
 from edge_et.results import Event
 
 
@@ -45,6 +46,8 @@ class Stream(Iterator[Event]):
             self.line_up()
             if self._events is None:
                 raise StopIteration
+            if getgeneratorstate(self._events) == GEN_RUNNING:  # a signal handler asks
+                raise BusyError
             return next(self._events)
 
     def line_up(self) -> None:

@@ -1,17 +1,26 @@
 """Many callers of one pipeline: threads and tasks, over one context and over several."""
 
 import asyncio
+import gc
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny.places import ROOT
 
 import edge_et
-from edge_et.errors import MemoryBudgetError, QueueFullError
+from edge_et.errors import CancelledError, ClosedError, MemoryBudgetError, QueueFullError
+from edge_et.native_threads import THREAD_PREFIX
+from edge_et.pipeline import AsyncStream
 from edge_et.results import Answer, Progress
 
+CAT = ROOT / "examples" / "cat.png"
 IMAGES = [
     np.random.default_rng(seed).integers(0, 256, (40, 40 + seed, 3), np.uint8) for seed in range(4)
 ]
@@ -106,8 +115,6 @@ def test_a_server_that_is_full_refuses_at_once(tiny_pair: Path) -> None:
 
 
 def test_a_task_is_told_how_far_its_call_is_in_its_own_thread(tiny_pair: Path) -> None:
-    import threading
-
     told: list[tuple[int, Progress]] = []
 
     def note(progress: Progress) -> None:
@@ -140,7 +147,16 @@ def test_a_stream_that_is_left_early_lets_the_next_one_in(tiny_pair: Path) -> No
         assert pipe.answer(*TASKS[0]).text
 
 
-def test_a_load_that_is_cancelled_is_closed(tiny_pair: Path) -> None:
+def test_a_load_that_is_cancelled_is_closed(
+    tiny_pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = threading.Event()
+    close = edge_et.ExtractThink.close
+
+    def note(pipe: edge_et.ExtractThink) -> None:
+        close(pipe)
+        closed.set()
+
     async def leave() -> None:
         task = asyncio.create_task(edge_et.aload(tiny_pair, threads=1))
         await asyncio.sleep(0)
@@ -148,4 +164,90 @@ def test_a_load_that_is_cancelled_is_closed(tiny_pair: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
+    monkeypatch.setattr(edge_et.ExtractThink, "close", note)
     asyncio.run(leave())
+    assert closed.wait(60)
+
+
+def test_an_error_that_somebody_keeps_holds_nothing(tiny_pair: Path) -> None:
+    def leave(progress: Progress) -> None:
+        if progress.phase == "prefill":
+            raise LookupError("enough")
+
+    with edge_et.load(tiny_pair, threads=1) as pipe, ThreadPoolExecutor(1) as threads:
+        expected = words(pipe.answer(*TASKS[0]))
+        kept = threads.submit(pipe.answer, *TASKS[1], on_progress=leave).exception()
+        token = edge_et.CancelToken()
+        stream = pipe.stream(*TASKS[2], cancel=token)
+        next(stream)
+        token.cancel()
+        with pytest.raises(CancelledError) as also_kept:
+            next(stream)
+        assert words(pipe.answer(*TASKS[0])) == expected
+        assert (str(kept), also_kept.type) == ("enough", CancelledError)
+
+
+def test_an_async_stream_outlives_its_pipeline_with_an_error_of_ours(tiny_pair: Path) -> None:
+    async def go_on(pipe: edge_et.ExtractThink) -> None:
+        begun, fresh = pipe.astream(*TASKS[0]), pipe.astream(*TASKS[1])
+        await anext(begun)
+        pipe.close()
+        for stream in (begun, fresh):
+            with pytest.raises(ClosedError):
+                await anext(stream)
+            await stream.aclose()
+            assert [event async for event in stream] == []
+
+    asyncio.run(go_on(edge_et.load(tiny_pair, threads=1)))
+
+
+def test_closing_an_async_stream_ends_the_step_that_another_task_waits_for(tiny_pair: Path) -> None:
+    async def close_meanwhile(pipe: edge_et.ExtractThink) -> None:
+        stream = pipe.astream(*TASKS[0])
+        going = [asyncio.create_task(read_all(stream)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        await stream.aclose()
+        ended = await asyncio.gather(*going, return_exceptions=True)
+        assert all(one is None or isinstance(one, CancelledError) for one in ended)
+
+    async def read_all(stream: AsyncStream) -> None:
+        async for _ in stream:
+            pass
+
+    with edge_et.load(tiny_pair, threads=1, max_waiting=0) as pipe:
+        asyncio.run(close_meanwhile(pipe))
+        assert pipe.answer(*TASKS[0]).text
+
+
+def test_a_program_ends_while_calls_of_its_loop_are_under_way(tiny_pair: Path) -> None:
+    program = f"""
+import asyncio, sys, threading
+import edge_et
+pipe = edge_et.load({str(tiny_pair)!r}, threads=1)
+async def ask():
+    await asyncio.gather(*(pipe.aanswer({str(CAT)!r}, "What is it?") for _ in range(20)))
+threading.Thread(target=lambda: asyncio.run(ask()), daemon=True).start()
+while not pipe._scheduler._waiting:
+    pass
+sys.exit(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (3, "")
+
+
+def test_no_thread_stays(tiny_pair: Path) -> None:
+    async def ask(pipe: edge_et.ExtractThink) -> None:
+        await asyncio.gather(*(pipe.aanswer(*task) for task in TASKS[:8]))
+        async for _ in pipe.astream(*TASKS[0]):
+            break
+
+    def calls() -> list[str]:
+        return [t.name for t in threading.enumerate() if t.name == f"{THREAD_PREFIX}call"]
+
+    with edge_et.load(tiny_pair, threads=1) as pipe:
+        asyncio.run(ask(pipe))
+        gc.collect()
+        end = time.monotonic() + 60
+        while calls() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert calls() == []

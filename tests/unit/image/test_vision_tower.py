@@ -58,3 +58,14 @@ def test_a_deferred_tower_is_opened_once_and_not_before_it_runs() -> None:
         tower.encode([tile])
     DeferredTower(opened).close()
     assert len(towers) == 1
+
+
+def test_a_picture_that_two_calls_have_made_is_counted_once() -> None:
+    cache = ImageTokenCache(limit_bytes=100)
+    tokens = [ImageTokens(np.zeros((2, 8), np.float32), "same") for _ in range(2)]
+    for one in tokens:
+        cache.put(one)
+    assert cache.get("same") is tokens[0]
+    other = ImageTokens(np.zeros((1, 8), np.float32), "other")
+    cache.put(other)
+    assert (cache.get("same"), cache.get("other")) == (tokens[0], other)

@@ -520,7 +520,7 @@ def test_a_listener_that_asks_gets_another_context_or_an_error() -> None:
         access = lock.join(0, CancelToken())
         with pytest.MonkeyPatch.context() as patch, lock.admit(access):
             patch.setattr(scheduler, "_is_only_thread", lambda: True)
-            access.run(iter([PROGRESS]), listen)  # type: ignore[arg-type]
+            access.run((one for one in [PROGRESS]), listen)  # type: ignore[arg-type]
         assert answers == ["busy" if contexts == 1 else "answered"]
 
 
