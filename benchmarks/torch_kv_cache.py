@@ -4,7 +4,7 @@ In: a GGUF and its adapter, dequantized when they are loaded. Out: a `KVCache`. 
 tokens are those of the runtime.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -155,6 +155,14 @@ class TorchKVCache:
             rows = self._rows(TokenSegment((token,)))
             self._run(rows, [generated(token)], len(self._cached))
         return 1
+
+    def keep_image(self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]]) -> None:
+        """Copy nothing: the baseline has one picture at a time."""
+
+    def missing(self, segments: Sequence[Segment]) -> int:
+        """Return how many positions of a prompt would have to be evaluated, about."""
+        wanted = positions_of(segments)
+        return len(wanted) - common_prefix(self._cached, wanted)
 
     def obey(self, cancel: CancelToken) -> None:
         """Go on: torch is not interrupted."""

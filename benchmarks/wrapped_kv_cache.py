@@ -1,6 +1,6 @@
 """A language model whose KV caches are wrapped, to force tokens or to record calls."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,14 @@ class WrappedKVCache:
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds."""
         return self._inner.decode(token, draft)
+
+    def keep_image(self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]]) -> None:
+        """Copy what is held of a prompt's image, so that it comes back when it was displaced."""
+        self._inner.keep_image(segments, beside)
+
+    def missing(self, segments: Sequence[Segment]) -> int:
+        """Return how many positions of a prompt would have to be evaluated, about."""
+        return self._inner.missing(segments)
 
     def rewind(self, positions: int) -> None:
         """Drop what was evaluated behind the first positions."""

@@ -33,6 +33,9 @@ from edge_et.errors import OptionError
 
 DEFAULT_MAX_PIXELS = 50_000_000  # a decoded picture of that size takes 150 MB
 DEFAULT_IMAGE_CACHE_BYTES = 64 * 2**20  # one picture of 16 tiles, 2048 wide: 7,300 image tokens
+DEFAULT_IMAGE_KV_BYTES = 256 * 2**20  # three pictures of 729 image tokens in a 0.6B's KV cache
+DEFAULT_MAX_IMAGES = 16
+DEFAULT_MAX_IMAGES_BYTES = 256 * 2**20
 DEFAULT_CACHE_BYTES = 2**30  # on disk: a dozen pictures of 729 image tokens in a 0.6B's KV cache
 
 DEFAULT_MAX_WAITING = 100  # each has a thread, of the caller's or of ours
@@ -160,13 +163,31 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
             description="Most bytes of image tokens that are remembered in memory.",
         ),
     ] = DEFAULT_IMAGE_CACHE_BYTES
+    image_kv_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MAX_INT,
+            description="Most bytes of memory for what KV caches held of pictures of one question.",
+        ),
+    ] = DEFAULT_IMAGE_KV_BYTES
+    max_images: Annotated[
+        int, Meta(ge=1, le=MAX_INT, description="Most pictures of one question.")
+    ] = DEFAULT_MAX_IMAGES
+    max_images_bytes: Annotated[
+        int,
+        Meta(ge=1, le=MAX_INT, description="Most bytes of the pictures of one question together."),
+    ] = DEFAULT_MAX_IMAGES_BYTES
     kv_type: Annotated[
         KvType | None,
         Meta(description="Number type of the KV caches; None: the profile's, or f16."),
     ] = None
     max_kv_bytes: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_INT)] | None,
-        Meta(description="Most bytes of the KV caches together; None: any number."),
+        Meta(
+            description="Most bytes of the KV caches, and of `image_kv_bytes`, together; None: any "
+            "number."
+        ),
     ] = None
     contexts: Annotated[
         int,

@@ -1,7 +1,7 @@
 """What the pipeline gives back: events while it works, and an answer with its measurements."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from edge_et.deprecation import warn_renamed
@@ -29,6 +29,7 @@ class PhaseUsage:
         generated_tokens: tokens written, without the stop token.
         overlapped_tokens: think: those of `evaluated_tokens` that a reasoner of its own read while
             the perceiver was still writing; the time that took counts as the extraction's.
+        pictures: image, vision, extract: how many pictures the phase was about.
     """
 
     seconds: float = 0.0
@@ -36,6 +37,12 @@ class PhaseUsage:
     reused_tokens: int = 0
     generated_tokens: int = 0
     overlapped_tokens: int = 0
+    pictures: int = 0
+
+    def __add__(self, other: "PhaseUsage") -> "PhaseUsage":
+        """Return what both took together."""
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return PhaseUsage(**sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class Progress:
         total: tiles, positions, or the most tokens.
         seconds_left: what the rest of this phase takes if it goes on at the speed measured so far,
             and for ``decode`` if all tokens are written; None: nothing was measured yet.
+        picture: which of several pictures is encoded or written down; counted from 0.
     """
 
     stage: Literal["vision"] | Stage
@@ -69,6 +77,7 @@ class Progress:
     done: int
     total: int
     seconds_left: float | None = None
+    picture: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +86,11 @@ class ExtractionToken:
 
     Attributes:
         text: one or more whole characters.
+        picture: whose extraction it is, of several; counted from 0.
     """
 
     text: str
+    picture: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +116,35 @@ class AnswerToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PictureExtraction:
+    """What stage 1 wrote of one picture.
+
+    Attributes:
+        text: without white space around it; empty with the finish reason ``deadline``: there was
+            no time to look at the picture.
+        finish_reason: why it ended.
+        usage: what it took.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    usage: PhaseUsage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction:
     """Outcome of stage 1.
 
     Attributes:
-        text: what was written, without white space around it.
+        text: what was written, without white space around it; of several pictures the text that
+            stage 2 reads, made of what was written of each.
         tokens: what was written, as the perceiver's ids.
         conversation: prompt and extraction as segments; stage 2 of a one-model bundle goes on here.
         usage: what it took.
         hint: what the perceiver was asked to pay attention to; empty where the bundle's prompt has
             no place for it.
         finish_reasons: why it ended, and the hint where one was written.
+        extractions: of each picture, in their order; of pictures that are shown together one.
     """
 
     text: str
@@ -124,6 +153,7 @@ class Extraction:
     usage: PhaseUsage
     hint: str = ""
     finish_reasons: FinishReasons = field(default_factory=dict)
+    extractions: tuple[PictureExtraction, ...] = ()
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -174,14 +204,18 @@ class Answer:
 
     Attributes:
         text: the answer; never empty.
-        extraction: what stage 1 wrote down; empty when the question was answered directly.
+        extraction: what stage 1 wrote down, as stage 2 read it; empty when the question was
+            answered directly.
         reasoning: what stage 2 wrote before the answer.
         usage: what each phase took, by its name: image, vision, extract, think; and hint, where the
             reasoner wrote one.
         hint: what the perceiver was asked to pay attention to; empty where the bundle's prompt has
             no place for it.
         finish_reasons: why each stage that was written ended, in the order of the stages: hint
-            (where the reasoner wrote one), extract, think, answer.
+            (where the reasoner wrote one), extract, think, answer. Of several pictures, extract is
+            ``stop`` if all ended so, else the first other reason; `extractions` has each.
+        extractions: what stage 1 wrote of each picture, in their order; of pictures that are shown
+            together one; none where no picture was looked at in stage 1.
         value: the answer for a program: with `choices` the chosen text, with ``kind="yes/no"`` a
             bool, with ``kind="number"`` an int, or a float where it has a decimal point; else None.
         shares: with `choices` and ``kind="yes/no"`` the share of each text, 0 to 1 and 1 together:
@@ -194,6 +228,7 @@ class Answer:
     usage: Mapping[str, PhaseUsage]
     hint: str = ""
     finish_reasons: FinishReasons = field(default_factory=dict)
+    extractions: tuple[PictureExtraction, ...] = ()
     value: Any = None
     shares: Mapping[str, float] = field(default_factory=dict)
 
@@ -211,6 +246,7 @@ class Answer:
         return {
             "text": self.text,
             "extraction": self.extraction,
+            "extractions": [asdict(extraction) for extraction in self.extractions],
             "reasoning": self.reasoning,
             "hint": self.hint,
             "value": self.value,

@@ -48,13 +48,20 @@ picture is a path, never a URL.
 """
 
 COMMAND_LINE = """\
-`edge-et answer IMAGE QUESTION` takes every option of a call and of a loaded bundle under the same
-name: `max_tiles=5` is `--max-tiles 5`, `thinking=False` is `--no-thinking`.
+`edge-et answer IMAGE... QUESTION` takes every option of a call and of a loaded bundle under the
+same name: `max_tiles=5` is `--max-tiles 5`, `thinking=False` is `--no-thinking`.
 """
 
 FUNCTIONS = (edge_et.answer, edge_et.load, edge_et.aload, edge_et.load_bundle)
 EVENTS = (results.ExtractionToken, results.ReasoningToken, results.AnswerToken)
-VALUES = (results.Answer, results.PhaseUsage, results.Extraction, results.Thought, edge_et.Bundle)
+VALUES = (
+    results.Answer,
+    results.PictureExtraction,
+    results.PhaseUsage,
+    results.Extraction,
+    results.Thought,
+    edge_et.Bundle,
+)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from edge_et.bundle.manifest import (
     manifest_schema,
 )
 from edge_et.bundle.manifest_file import MANIFEST_NAME, read_manifest, save_manifest
+from edge_et.bundle.pictures_spec import PicturesSpec
 from edge_et.bundle.verify import file_ref, resolve
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "HintSpec",
     "LanguageModelSpec",
     "Manifest",
+    "PicturesSpec",
     "Processing",
     "Sampling",
     "Source",

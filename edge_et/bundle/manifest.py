@@ -1,25 +1,25 @@
-"""The manifest of a bundle: the structs of bundle.json, format version 3.
+"""The manifest of a bundle: the structs of bundle.json, format version 4.
 
-Versions 1 and 2 lack fields that have defaults here and are read as well.
+Versions 1 to 3 lack fields that have defaults here and are read as well.
 
 Decoding into them refuses unknown and missing fields by path. Reading, writing and checking files
 is done in `edge_et.bundle.loading`, which also re-exports these names.
 """
 
 import math
-import re
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from edge_et.bundle.pictures_spec import PicturesSpec
+from edge_et.bundle.placeholders import check_placeholders
+
 FORMAT: Final = "edge-et-bundle"
-FORMAT_VERSION: Final = 3
-READABLE_VERSIONS: Final = (1, 2, 3)
+FORMAT_VERSION: Final = 4
+READABLE_VERSIONS: Final = (1, 2, 3, 4)
 
 _MAX_GRID_PIXELS: Final = 2**27  # as a picture in memory: 0.5 GB
-
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 Text = Annotated[str, Meta(min_length=1)]
 Tokens = Annotated[int, Meta(ge=1, le=2**24)]
@@ -190,9 +190,9 @@ class ChatSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ]
 
     def __post_init__(self) -> None:
-        _check_placeholders(self.turn_start, required={"role"}, allowed={"role"})
+        check_placeholders(self.turn_start, required={"role"}, allowed={"role"})
         for text in (self.turn_end, self.system or "", self.assistant_start_suffix):
-            _check_placeholders(text, required=set(), allowed=set())
+            check_placeholders(text, required=set(), allowed=set())
 
 
 class LanguageModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -221,7 +221,7 @@ class HintSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_hint_tokens: Annotated[Tokens, Meta(description="Budget of the hint, tokens.")]
 
     def __post_init__(self) -> None:
-        _check_placeholders(self.prompt, required={"question"}, allowed={"question"})
+        check_placeholders(self.prompt, required={"question"}, allowed={"question"})
 
 
 class ExtractSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -235,9 +235,20 @@ class ExtractSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     hint: Annotated[
         HintSpec | None, Meta(description="null: {hint} stands for the question itself.")
     ] = None
+    pictures: Annotated[
+        Literal["apart", "together"],
+        Meta(
+            description="Several pictures of one question: each in a prompt of its own, or all in "
+            "one, for models that were trained on that."
+        ),
+    ] = "apart"
+    between_pictures: Annotated[
+        str, Meta(description="Stands between two pictures that are together.")
+    ] = ""
 
     def __post_init__(self) -> None:
-        _check_placeholders(self.prompt, required={"image"}, allowed={"image", "question", "hint"})
+        check_placeholders(self.prompt, required={"image"}, allowed={"image", "question", "hint"})
+        check_placeholders(self.between_pictures, required=set(), allowed=set())
 
 
 class ThoughtSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -265,7 +276,7 @@ class ThoughtSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ] = ()
 
     def __post_init__(self) -> None:
-        _check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})
+        check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})
 
 
 class ThinkSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -285,9 +296,12 @@ class ThinkSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Literal["conversation", "extraction"],
         Meta(description="What a perceiver that also reasons has before it in stage 2."),
     ] = "conversation"
+    pictures: Annotated[
+        PicturesSpec, Meta(description="What {extraction} is, of several pictures that are apart.")
+    ] = PicturesSpec()
 
     def __post_init__(self) -> None:
-        _check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})
+        check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})
 
 
 class DirectSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -297,7 +311,7 @@ class DirectSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_answer_tokens: Annotated[Tokens, Meta(description="Budget of the answer, tokens.")]
 
     def __post_init__(self) -> None:
-        _check_placeholders(
+        check_placeholders(
             self.prompt, required={"image", "question"}, allowed={"image", "question"}
         )
 
@@ -325,7 +339,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """bundle.json."""
 
     format: Literal["edge-et-bundle"] = FORMAT
-    format_version: Literal[1, 2, 3] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
     name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     version: Annotated[Text, Meta(description="Version of the bundle's content.")]
     description: str
@@ -357,15 +371,3 @@ def manifest_schema() -> dict[str, Any]:
 def _are_beside(one: FileRef, other: FileRef) -> bool:
     folders = {(ref.package, ref.path.rpartition("/")[0]) for ref in (one, other)}
     return len(folders) == 1
-
-
-def _check_placeholders(template: str, *, required: set[str], allowed: set[str]) -> None:
-    found = _PLACEHOLDER.findall(template)
-    unknown = sorted(set(found) - allowed)
-    if unknown:
-        raise ValueError(f"unknown placeholder {{{unknown[0]}}} in {template!r}")
-    missing = sorted(required - set(found))
-    if missing:
-        raise ValueError(f"placeholder {{{missing[0]}}} is missing in {template!r}")
-    if found.count("image") > 1:
-        raise ValueError(f"placeholder {{image}} occurs more than once in {template!r}")

@@ -1,4 +1,4 @@
-"""`edge-et answer`: one question about one picture."""
+"""`edge-et answer`: one question about a picture, or about several."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ _TITLES: dict[type[Event], str] = {
 
 
 @click.command()
-@click.argument("image")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.argument("question")
 @click.option("--model", help="A bundle's name or folder; the installed mini if omitted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -30,22 +30,22 @@ _TITLES: dict[type[Event], str] = {
 @add_options(LoadOptions)
 @add_options(AnswerOptions)
 def answer(
-    image: str,
+    images: tuple[str, ...],
     question: str,
     model: str | None,
     as_json: bool,
     show_stages: bool,
     **options: Any,
 ) -> None:
-    """Answer QUESTION about the picture in the file IMAGE."""
+    """Answer QUESTION about the picture in the file IMAGE, or the pictures in several."""
     import edge_et
 
     of_load = {name: options.pop(name) for name in LoadOptions.__struct_fields__ if name in options}
     with edge_et.load(model, **of_load) as pipe:
-        events = pipe.stream(image, question, **options)
+        events = pipe.stream(images, question, **options)
         with ProgressLine() as line:
             if sys.stdout.isatty() and not as_json:
-                _print_as_it_comes(events, line, show_stages)
+                _print_as_it_comes(events, line, show_stages, several=len(images) > 1)
                 return
             for event in events:
                 last = event
@@ -64,9 +64,11 @@ def answer(
         print(printable(last.text))
 
 
-def _print_as_it_comes(events: Iterator[Event], line: ProgressLine, show_stages: bool) -> None:
+def _print_as_it_comes(
+    events: Iterator[Event], line: ProgressLine, show_stages: bool, *, several: bool = False
+) -> None:
     """Write events to a terminal as they happen, stages under titles, the answer alone without."""
-    section: type[Event] | None = None
+    section = ""
     notes = ""
     for event in events:
         if isinstance(event, Answer):
@@ -80,14 +82,17 @@ def _print_as_it_comes(events: Iterator[Event], line: ProgressLine, show_stages:
         if not show_stages and not isinstance(event, AnswerToken):
             continue
         line.hide()
-        starting = type(event) is not section
+        title = _TITLES[type(event)]
+        if several and isinstance(event, ExtractionToken):
+            title += f" {event.picture + 1}"
+        starting = title != section
         text = event.text.lstrip() if starting else event.text
         if starting and text:
-            if section is not None:
+            if section:
                 sys.stdout.write("\n")
-            section = type(event)
+            section = title
             if show_stages:
-                sys.stdout.write(f"{_TITLES[section]}: ")
+                sys.stdout.write(f"{title}: ")
         sys.stdout.write(printable(text))
         sys.stdout.flush()
     sys.stdout.write(f"\n{notes}")

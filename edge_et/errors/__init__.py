@@ -24,7 +24,9 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
     │   ├── ImageFileError             the path cannot be read
     │   ├── ImageInputError            not a kind of image that is accepted
     │   ├── ImageDecodeError           the bytes are no image, or a damaged one
-    │   └── ImageTooLargeError         more pixels than the limit
+    │   ├── ImageTooLargeError         more pixels than the limit
+    │   ├── TooManyImagesError         more pictures in one question than the limit
+    │   └── ImagesTooLargeError        more bytes of pictures in one question than the limit
     ├── OptionError                    an option or argument out of its range
     ├── PromptTooLongError             more tokens than the context holds
     ├── MemoryBudgetError              KV caches larger than was granted
@@ -79,7 +81,9 @@ from edge_et.errors.image import (
     ImageError,
     ImageFileError,
     ImageInputError,
+    ImagesTooLargeError,
     ImageTooLargeError,
+    TooManyImagesError,
 )
 from edge_et.errors.tool import (
     AssetError,
@@ -109,6 +113,7 @@ __all__ = [
     "ImageFileError",
     "ImageInputError",
     "ImageTooLargeError",
+    "ImagesTooLargeError",
     "ManifestSchemaError",
     "ManifestSyntaxError",
     "MemoryBudgetError",
@@ -119,6 +124,7 @@ __all__ = [
     "OptionError",
     "PromptTooLongError",
     "QueueFullError",
+    "TooManyImagesError",
     "ToolError",
     "TuningError",
     "UnreadableFileError",

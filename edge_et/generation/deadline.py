@@ -3,6 +3,7 @@
 In: a clock, and what steps took. Out: whether time is up. What is cut then is not known here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -23,6 +24,10 @@ class Deadline:
         """
         self.clock = clock
         self._end = None if seconds is None else clock() + seconds
+
+    def seconds_left(self) -> float:
+        """Return the time left, negative behind the deadline; infinite where there is none."""
+        return math.inf if self._end is None else self._end - self.clock()
 
     def passed(self, reserve_s: float = 0.0) -> bool:
         """Return whether time is up.

@@ -5,17 +5,30 @@ In: a path, bytes, a PIL image or an array; the bundle's rules; the vision tower
 the only door to onnxruntime.
 """
 
-from edge_et.image.encoder import AnyImage, Encoded, ImageEncoder, PreparedImage
+from edge_et.image.encoder import Encoded, ImageEncoder, PreparedImage
 from edge_et.image.load import ImageSource, load_image
 from edge_et.image.packing import ImagePlan, plan_image
+from edge_et.image.picture_list import (
+    DEFAULT_IMAGE_LIMITS,
+    AnyImage,
+    AnyImages,
+    ImageLimits,
+    list_pictures,
+)
+from edge_et.image.several import CheckAll, EncodedImages, encode_each, prepare_each
 from edge_et.image.tiling import choose_grid, split_tiles, to_pixel_values
 from edge_et.image.vision_tower import DeferredTower, ImageTokens, TileFeatures, Tower, VisionTower
 
 __all__ = [
+    "DEFAULT_IMAGE_LIMITS",
     "AnyImage",
+    "AnyImages",
+    "CheckAll",
     "DeferredTower",
     "Encoded",
+    "EncodedImages",
     "ImageEncoder",
+    "ImageLimits",
     "ImagePlan",
     "ImageSource",
     "ImageTokens",
@@ -24,8 +37,11 @@ __all__ = [
     "Tower",
     "VisionTower",
     "choose_grid",
+    "encode_each",
+    "list_pictures",
     "load_image",
     "plan_image",
+    "prepare_each",
     "split_tiles",
     "to_pixel_values",
 ]

@@ -20,14 +20,12 @@ from edge_et.cancellation import CancelToken
 from edge_et.errors import ImageInputError, OptionError, PromptTooLongError
 from edge_et.image.load import ImageSource, load_image
 from edge_et.image.packing import ImagePlan, pack, plan_image
+from edge_et.image.picture_list import AnyImage
 from edge_et.image.tiling import split_tiles, to_pixel_values
 from edge_et.image.vision_tower import ImageTokenCache, ImageTokens, TileFeatures, Tower
 from edge_et.options import AnswerOptions
 from edge_et.results import PhaseUsage, Progress
 from edge_et.store import Snapshots
-
-AnyImage = ImageSource | ImageTokens
-"""A picture, or what it was encoded to."""
 
 Encoded = tuple[ImageTokens, dict[str, PhaseUsage]]
 """Image tokens, and what the phases ``image`` and ``vision`` took."""
@@ -166,6 +164,10 @@ class ImageEncoder:
                 seconds=seconds, evaluated_tokens=made, reused_tokens=len(tokens.rows) - made
             ),
         }
+
+    def stand_in(self, image: PreparedImage) -> ImageTokens:
+        """Return as many image tokens as a picture will have, in no memory; for a `Check`."""
+        return image.tokens or self._zeros(0 if image.plan is None else image.plan.image_tokens)
 
     def clear(self) -> None:
         """Forget the image tokens."""

@@ -93,6 +93,8 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Ima
         return _from_file(io.BytesIO(_bytes_of(source)), max_pixels)
     if hasattr(source, "read") and not isinstance(source, io.TextIOBase):
         return _from_file(source, max_pixels)
+    if isinstance(source, list | tuple):
+        raise ImageInputError(f"a {type(source).__name__}", "give one picture here")
     raise ImageInputError(f"a {type(source).__name__}")
 
 

@@ -10,7 +10,7 @@ whatever is evaluated behind them is not finite either. So cells are trusted as 
 and where some are to be dropped before any logits were asked for, one token is evaluated to see.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class LlamaKVCache:
             shape: the model's sizes.
             token_count: V, ids that the tokenizer knows.
             settings: length, threads, number type, attention.
-            image_prompt_cache: keeps on disk what is held of images; None: nobody does.
+            image_prompt_cache: keeps elsewhere what is held of images; None: nobody does.
         """
         self.shape, self.kv_type = shape, settings.kv_type
         self._context = LlamaContext(model, settings, _BATCH_POSITIONS)
@@ -234,6 +234,19 @@ class LlamaKVCache:
             return None
         return self._context.copy_state(len(positions))
 
+    def keep_image(self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]]) -> None:
+        """Copy what is held of a prompt's image, if it is; see `edge_et.llm.KVCache.keep_image`."""
+        if self._image_prompt_cache is not None:
+            self._image_prompt_cache.keep(self, segments, beside)
+
+    def missing(self, segments: Sequence[Segment]) -> int:
+        """Return how many positions of a prompt would have to be evaluated, about."""
+        wanted = positions_of(segments)
+        known = common_prefix(self._cached, wanted)
+        if self._image_prompt_cache is not None:
+            known = max(known, self._image_prompt_cache.copied(self, segments))
+        return len(wanted) - known
+
     def restore(self, positions: Sequence[Position], data: NDArray[np.uint8]) -> bool:
         """Hold exactly what was saved.
 
@@ -247,7 +260,8 @@ class LlamaKVCache:
         Raises:
             ClosedError: the cache was closed.
         """
-        self.clear()
+        self._check_open()
+        self._forget()
         self._unchecked = len(positions)
         if not self._context.load_state(data, len(positions)):
             self._forget()
@@ -265,13 +279,15 @@ class LlamaKVCache:
         self._context.obey(cancel)
 
     def clear(self) -> None:
-        """Forget everything.
+        """Forget everything, copies of images as well.
 
         Raises:
             ClosedError: the cache was closed.
         """
         self._check_open()
         self._forget()
+        if self._image_prompt_cache is not None:
+            self._image_prompt_cache.clear()
 
     def close(self) -> None:
         """Free the cache; may be called again."""

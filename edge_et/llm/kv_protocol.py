@@ -1,6 +1,6 @@
 """What the stages need of a KV cache: the seam between them and llama.cpp, or a test's fake."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,6 +85,17 @@ class KVCache(Protocol):
             Tokens that were evaluated, 0 if this one was drafted before.
         """
 
+    def keep_image(self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]]) -> None:
+        """Copy what is held of a prompt's image, so that it comes back when it was displaced.
+
+        Args:
+            segments: the prompt, just evaluated.
+            beside: prompts whose copies must not make room for this one.
+        """
+
+    def missing(self, segments: Sequence[Segment]) -> int:
+        """Return how many positions of a prompt would have to be evaluated, about."""
+
     def rewind(self, positions: int) -> None:
         """Drop what was evaluated behind the first positions, so that something else can come.
 
@@ -101,7 +112,7 @@ class KVCache(Protocol):
         """
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, copies as well."""
 
     def close(self) -> None:
         """Free what is held; may be called again."""

@@ -35,7 +35,7 @@ class LanguageModel:
             adapter: LoRA as a GGUF file, applied with scale 1.
             token_count: ids that the tokenizer knows; rows behind them are padding, and their
                 logits are never shown to anyone.
-            image_prompt_cache: keeps on disk what KV caches hold of images; None: nobody does.
+            image_prompt_cache: keeps what KV caches hold of images; None: nobody does.
 
         Raises:
             ModelFileError: a file cannot be opened, or is not what the manifest says.

@@ -60,23 +60,34 @@ class Plain:
 Part = Trusted | Plain | ImageTokens
 
 
-def fill(template: str, values: Mapping[str, str], image: ImageTokens | None = None) -> list[Part]:
-    """Put texts and an image into a template's places.
+def fill(
+    template: str, values: Mapping[str, str], image: ImageTokens | Iterable[Part] | None = None
+) -> list[Part]:
+    """Put texts and images into a template's places.
 
     Args:
         template: text with the placeholders ``{image}`` and those named in `values`.
         values: text by placeholder.
-        image: what ``{image}`` stands for; needed where the template has it.
+        image: what ``{image}`` stands for, or several parts that do; needed where the template has
+            it.
     """
     parts: list[Part] = []
     for piece in re.split(r"(\{[a-z_]+\})", template):
         name = piece[1:-1]
         if piece == "{image}" and image is not None:
-            parts.append(image)
+            parts += [image] if isinstance(image, ImageTokens) else image
         elif piece.startswith("{") and name in values:
             parts.append(Plain(values[name]))
         else:
             parts.append(Trusted(piece))
+    return parts
+
+
+def in_a_row(images: Iterable[ImageTokens], between: str) -> list[Part]:
+    """Return images one after the other, with trusted text between two of them."""
+    parts: list[Part] = []
+    for image in images:
+        parts += [Trusted(between), image] if parts else [image]
     return parts
 
 

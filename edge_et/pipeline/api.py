@@ -14,10 +14,13 @@ from typing import Any, ParamSpec, Unpack
 from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.deprecation import renamed_keywords
 from edge_et.errors import DecodeError, MemoryBudgetError, ModelFileError
-from edge_et.image import ImageSource, VisionTower
+from edge_et.image import AnyImages, VisionTower
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
+    DEFAULT_IMAGE_KV_BYTES,
+    DEFAULT_MAX_IMAGES,
+    DEFAULT_MAX_IMAGES_BYTES,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_WAITING,
     KvType,
@@ -61,6 +64,9 @@ def load(
     threads: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
+    image_kv_bytes: int = DEFAULT_IMAGE_KV_BYTES,
+    max_images: int = DEFAULT_MAX_IMAGES,
+    max_images_bytes: int = DEFAULT_MAX_IMAGES_BYTES,
     kv_type: KvType | None = None,
     max_kv_bytes: int | None = None,
     contexts: int = 1,
@@ -79,9 +85,16 @@ def load(
             is logged.
         max_pixels: most pixels of a picture, at least 1.
         image_cache_bytes: most bytes of image tokens that are remembered; 0 remembers none.
+        image_kv_bytes: most bytes of memory for copies of what the KV cache held of pictures. Where
+            a question is about several, each displaces the one before; its copy comes back for the
+            next question. Nothing is copied for questions about one picture. 0 copies nothing.
+        max_images: most pictures of one question, at least 1.
+        max_images_bytes: most bytes of the pictures of one question together, where there are
+            several: of files, arrays, and decoded pixels of PIL images.
         kv_type: number type of the KV caches; None: the profile's, else f16.
         max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
-            allocated whole, for the context lengths of the manifest, whatever is asked.
+            allocated whole, for the context lengths of the manifest, whatever is asked. What they
+            leave is the most that `image_kv_bytes` may be.
         contexts: calls that may be under way at once, 1 to 64. They have KV caches of their own
             over one set of weights, and share the CPUs: one computes at a time, and gives way to a
             more urgent one between two steps. So a second one costs memory and speeds nothing up,
@@ -114,6 +127,9 @@ def load(
             "threads": threads,
             "max_pixels": max_pixels,
             "image_cache_bytes": image_cache_bytes,
+            "image_kv_bytes": image_kv_bytes,
+            "max_images": max_images,
+            "max_images_bytes": max_images_bytes,
             "kv_type": kv_type,
             "max_kv_bytes": max_kv_bytes,
             "contexts": contexts,
@@ -165,10 +181,12 @@ aload = _in_thread(load)
 
 def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -> ExtractThink:
     settings = Settings.of(options, profile)
+    image_kv_bytes = options.image_kv_bytes
     if options.max_kv_bytes is not None:
         needed_bytes = kv_cache_bytes(bundle, settings.kv_type, settings.contexts)
         if needed_bytes > options.max_kv_bytes:
             raise MemoryBudgetError(needed_bytes, options.max_kv_bytes)
+        image_kv_bytes = min(image_kv_bytes, options.max_kv_bytes - needed_bytes)
     snapshots = None
     if options.cache_dir is not None:
         try:
@@ -179,7 +197,9 @@ def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -
         bundle,
         settings,
         snapshots=snapshots,
-        open_model=functools.partial(open_model, snapshots=snapshots),
+        open_model=functools.partial(
+            open_model, snapshots=snapshots, image_kv_bytes=image_kv_bytes
+        ),
     )
 
 
@@ -202,19 +222,19 @@ def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapsh
 
 @with_options
 def answer(
-    image: ImageSource,
+    image: AnyImages,
     question: str,
     model: str | os.PathLike[str] | None = None,
     **options: Unpack[OptionValues],
 ) -> Answer:
-    """Answer a question about a picture.
+    """Answer a question about a picture, or about several.
 
     Every model that is asked for is loaded once and kept until the process ends; use `load` to
     decide that yourself. May be called from several threads. A forked child loads its own.
 
     Args:
         image: a path, bytes, a binary file object, a PIL image or a uint8 array
-            of shape [height, width, 3].
+            of shape [height, width, 3]; or a list or tuple of up to 16 of them.
         question: one or more sentences.
         model: as for `load`.
         max_tiles: most tiles of the picture; this and what follows: None is the bundle's default.

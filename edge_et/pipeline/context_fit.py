@@ -4,16 +4,18 @@ In: a bundle's manifest, its models, a request, image tokens of which only the n
 nothing, or a `PromptTooLongError` before anything is evaluated.
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from edge_et.bundle import HintSpec, Manifest
 from edge_et.errors import PromptTooLongError
 from edge_et.generation import ChatModel
 from edge_et.image import ImageTokens
-from edge_et.llm import count_positions
+from edge_et.llm import count_positions, in_a_row
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
+from edge_et.results import FinishReason, PhaseUsage, PictureExtraction
 from edge_et.stages import (
     HINT_PLACEHOLDER,
     Budget,
@@ -22,11 +24,21 @@ from edge_et.stages import (
     hint_prompt,
     image_prompt,
     thinking_prompt,
+    told_conversation,
+    told_together,
 )
+
+LEAST_EXTRACTION_TOKENS = 32
+"""So many tokens an extraction keeps where a bundle's budget is lowered for several pictures: less
+is no sentence."""
 
 
 def check_fits(
-    manifest: Manifest, models: Models, request: Request, image: ImageTokens, rest: int
+    manifest: Manifest,
+    models: Models,
+    request: Request,
+    images: Sequence[ImageTokens],
+    rest: int,
 ) -> None:
     """Refuse a question whose stages may not fit, and tell what would help.
 
@@ -34,7 +46,7 @@ def check_fits(
         manifest: prompts and budgets.
         models: who takes part.
         request: what the caller wants.
-        image: the picture.
+        images: the pictures that share a prompt, as far as they are known.
         rest: positions of stage 2 as the request wants it, from `stage_2_positions`.
 
     Raises:
@@ -42,18 +54,47 @@ def check_fits(
     """
 
     def fits(changed: Request) -> bool:
-        positions = stage_2_positions(models, changed, changed.thinking)
+        positions = stage_2_positions(manifest, models, changed, changed.thinking)
+        changed = with_lower_budget(manifest, models, changed, positions)
         try:
-            _check_stages(manifest, models, changed, image, positions)
+            row = images[: changed.pictures]
+            _check_stages(manifest, models, changed, row, positions)
         except PromptTooLongError:
             return False
         return True
 
     try:
-        _check_stages(manifest, models, request, image, rest)
+        _check_stages(manifest, models, request, images, rest)
     except PromptTooLongError as err:
         helps = _what_helps(request, fits, err)
         raise PromptTooLongError(err.tokens, err.limit, helps=helps) from None
+
+
+def with_lower_budget(manifest: Manifest, models: Models, request: Request, rest: int) -> Request:
+    """Return a request whose extractions fit into stage 2 together, where the caller left it open.
+
+    The bundle's budget is for one picture. Of several that are apart, each gets as much of it as
+    there is room for, and `LEAST_EXTRACTION_TOKENS` at least; where that does not fit, or the
+    caller has said how many tokens there shall be, the request stays as it is.
+
+    Args:
+        manifest: prompts and budgets.
+        models: who takes part.
+        request: what the caller wants.
+        rest: as for `check_fits`.
+    """
+    if not request.are_apart or request.options.max_extraction_tokens is not None:
+        return request
+    budget = request.extraction_tokens
+    # How often stage 2 reads each extraction.
+    times = request.thinking.template.count("{extraction}") + (models.reasoner is None)
+    over = _stage_2_most(manifest, models, request, rest)
+    over -= models.thinking_model.kv_cache.context_length
+    if over <= 0 or times == 0:
+        return request
+    lowered = budget - math.ceil(over / (times * request.pictures))
+    least = min(budget, LEAST_EXTRACTION_TOKENS)
+    return replace(request, extraction_tokens=lowered) if lowered >= least else request
 
 
 def check_fits_at_once(
@@ -92,6 +133,19 @@ def check_fits_at_once(
         raise PromptTooLongError(err.tokens, err.limit, helps=helps) from None
 
 
+def check_alone(models: Models, images: Sequence[ImageTokens]) -> None:
+    """Refuse a picture that fills the context without any question.
+
+    Args:
+        models: who takes part.
+        images: the picture is the last one.
+
+    Raises:
+        PromptTooLongError: it does.
+    """
+    check_length(models.perceiver, len(images[-1].rows) + 1, helps=())
+
+
 def check_length(
     chat_model: ChatModel, positions: int, *, helps: Iterable[str] | None = None
 ) -> None:
@@ -111,7 +165,7 @@ def check_length(
 
 
 def _check_stages(
-    manifest: Manifest, models: Models, request: Request, image: ImageTokens, rest: int
+    manifest: Manifest, models: Models, request: Request, images: Sequence[ImageTokens], rest: int
 ) -> None:
     asked = asks_for_hint(manifest, models, request)
     if asked is not None:
@@ -119,23 +173,55 @@ def _check_stages(
         prompt = hint_prompt(hint_model, spec, manifest.think, request.question)
         check_length(hint_model, count_positions(prompt) + spec.max_hint_tokens)
     hint = "" if asked else given_hint(manifest, request)
-    template, thinking = manifest.extract.prompt, request.thinking
-    prompt = image_prompt(models.perceiver, template, image, request.question, hint)
+    template = manifest.extract.prompt
+    row = in_a_row(images, manifest.extract.between_pictures)
+    prompt = image_prompt(models.perceiver, template, row, request.question, hint)
     first = count_positions(prompt) + request.extraction_tokens
     if asked is not None:
-        first += asked[1].max_hint_tokens * template.count(HINT_PLACEHOLDER)
-    # Tokens of one model; the other may need some more, and is asked again in stage 2.
-    second = max(
-        rest + thinking.budget.thinking,
-        stage_2_positions(models, request, thinking.without_thinking(request.plain_sampling)),
-    )
-    second += thinking.answer_cost(models.thinking_model.tokenizer).positions
-    second += request.extraction_tokens * thinking.template.count("{extraction}")
-    if models.reasoner is None:
+        first += _hint_positions(manifest, asked[1])
+    second = _stage_2_most(manifest, models, request, rest)
+    if models.reasoner is None and not request.are_apart:
         check_length(models.perceiver, first + second)
     else:
         check_length(models.perceiver, first)
-        check_length(models.reasoner, second)
+        check_length(models.thinking_model, second)
+
+
+def _stage_2_most(manifest: Manifest, models: Models, request: Request, rest: int) -> int:
+    """Return the most positions of stage 2, behind stage 1 where it goes on there.
+
+    Tokens of one model; the other may need some more, and is asked again in stage 2.
+    """
+    thinking = request.thinking
+    without_thinking = thinking.without_thinking(request.plain_sampling)
+    second = max(
+        rest + thinking.budget.thinking,
+        stage_2_positions(manifest, models, request, without_thinking),
+    )
+    times = thinking.template.count("{extraction}")
+    if models.reasoner is None and request.are_apart:
+        times += 1  # in the conversation that is told
+    answer = thinking.answer_cost(models.thinking_model.tokenizer).positions
+    return second + answer + times * _told_positions(manifest, models, request)
+
+
+def _told_positions(manifest: Manifest, models: Models, request: Request) -> int:
+    """Return the most positions that the text of all extractions takes."""
+    if not request.are_apart:
+        return request.extraction_tokens
+    tokenizer = models.thinking_model.tokenizer
+
+    def positions(reason: FinishReason) -> int:
+        empty = PictureExtraction(text="", finish_reason=reason, usage=PhaseUsage())
+        text = told_together(manifest.think.pictures, [empty] * request.pictures)
+        return len(tokenizer.encode(text))
+
+    written = positions("stop") + request.pictures * request.extraction_tokens
+    return written if request.options.deadline_s is None else max(written, positions("deadline"))
+
+
+def _hint_positions(manifest: Manifest, spec: HintSpec) -> int:
+    return spec.max_hint_tokens * manifest.extract.prompt.count(HINT_PLACEHOLDER)
 
 
 def _what_helps(
@@ -161,25 +247,40 @@ def _what_helps(
     if budgets is None:
         stages = 1 + request.thinking.template.count("{extraction}")
         budget = request.thinking.budget
-        budgets = stages * request.extraction_tokens + budget.thinking + budget.answer
+        budgets = stages * request.pictures * request.extraction_tokens
+        budgets += budget.thinking + budget.answer
     frugal = replace(request, extraction_tokens=1, thinking=least)
     shorten = "shorten the question" + (" and the hint" if request.hint else "")
     lower = "lower the token budgets"
     helping = [shorten] if fits(with_short_texts(request)) else []
     # A very long text takes long to count once more, and is reason enough.
-    if err.tokens - budgets <= 2 * err.limit and fits(frugal):
+    is_short = err.tokens - budgets <= 2 * err.limit
+    if is_short and fits(frugal):
         helping.append(lower)
+    fewer = (replace(request, pictures=count) for count in range(request.pictures - 1, 0, -1))
+    if is_short and (fitting := next(filter(fits, fewer), None)):
+        helping.append(f"give at most {fitting.pictures} of the {request.pictures} pictures")
     if not helping and fits(with_short_texts(frugal)):
         helping.append(f"{shorten} and {lower}")
     return helping
 
 
-def stage_2_positions(models: Models, request: Request, thinking: Thinking) -> int:
+def stage_2_positions(
+    manifest: Manifest, models: Models, request: Request, thinking: Thinking
+) -> int:
     """Return the positions of stage 2 that have to be read, but for the extraction."""
     chat_model = models.thinking_model
     earlier = () if models.reasoner is None else None
     prompt = thinking_prompt(chat_model, thinking, request.question, "", earlier)
-    return count_positions(prompt) + thinking.closing_positions(chat_model.tokenizer)
+    positions = count_positions(prompt) + thinking.closing_positions(chat_model.tokenizer)
+    if models.reasoner is None and request.are_apart:
+        asked = asks_for_hint(manifest, models, request)
+        hint = "" if asked else given_hint(manifest, request)
+        template = manifest.extract.prompt
+        told = told_conversation(chat_model, template, request.question, hint, "")
+        positions += count_positions(told)
+        positions += 0 if asked is None else _hint_positions(manifest, asked[1])
+    return positions
 
 
 def asks_for_hint(

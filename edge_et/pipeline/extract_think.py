@@ -1,4 +1,4 @@
-"""The pipeline: a picture and a question in, events and an answer out.
+"""The pipeline: pictures and a question in, events and an answer out.
 
 It holds an image encoder and one or more contexts of one or two chat models, and lets calls use
 them. How models are opened is not known here.
@@ -6,6 +6,7 @@ them. How models are opened is not known here.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from time import perf_counter
 from typing import Self, Unpack
 
@@ -13,7 +14,17 @@ from edge_et.bundle import Bundle, Manifest
 from edge_et.cancellation import CancelToken
 from edge_et.errors import OptionError
 from edge_et.generation import Clock, Deadline
-from edge_et.image import AnyImage, Encoded, ImageEncoder, ImageSource, ImageTokens, Tower
+from edge_et.image import (
+    DEFAULT_IMAGE_LIMITS,
+    AnyImage,
+    AnyImages,
+    ImageEncoder,
+    ImageLimits,
+    ImageSource,
+    ImageTokens,
+    Tower,
+    list_pictures,
+)
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -23,19 +34,19 @@ from edge_et.options import (
     with_options,
 )
 from edge_et.pipeline.asynchronous import AsyncStream
-from edge_et.pipeline.context_fit import check_fits_at_once, check_length
+from edge_et.pipeline.context_fit import check_alone
 from edge_et.pipeline.image_cost import Calibration, ImageCost, image_cost
+from edge_et.pipeline.job import Job, to_answer, to_answer_directly, to_extract
 from edge_et.pipeline.model_pool import ModelPool
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.progress import OnProgress
 from edge_et.pipeline.request import Request, check_text
-from edge_et.pipeline.runner import Caller, Job, Runner, Steps
+from edge_et.pipeline.runner import Caller, Runner
 from edge_et.pipeline.scheduler import Scheduler
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.stream import Stream
-from edge_et.pipeline.two_stage_call import TwoStageCall, complete_answer
-from edge_et.results import Answer, Extraction, PhaseUsage, Thought
-from edge_et.stages import Hint
+from edge_et.pipeline.two_stage_call import TwoStageCall
+from edge_et.results import Answer, Extraction, Thought
 from edge_et.store import Snapshots
 
 
@@ -52,6 +63,7 @@ class ExtractThink:
         resources: AbstractContextManager[object] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
+        image_limits: ImageLimits = DEFAULT_IMAGE_LIMITS,
         max_waiting: int = DEFAULT_MAX_WAITING,
         snapshots: Snapshots | None = None,
         clock: Clock = perf_counter,
@@ -66,6 +78,7 @@ class ExtractThink:
             resources: left when the pipeline is closed.
             max_pixels: most pixels of a picture.
             image_cache_bytes: most bytes of image tokens that are remembered.
+            image_limits: for the pictures of one question.
             max_waiting: most calls that wait to get inside.
             snapshots: what is kept on disk; None: nothing is.
             clock: tells the time for deadlines.
@@ -79,7 +92,7 @@ class ExtractThink:
             cache_bytes=image_cache_bytes,
             snapshots=snapshots,
         )
-        self._snapshots = snapshots
+        self._snapshots, self._limits = snapshots, image_limits
         self._models = contexts[0]  # for questions that all contexts answer alike
         self._clock = clock
         self._resources = resources
@@ -95,7 +108,7 @@ class ExtractThink:
     @with_options
     def answer(
         self,
-        image: AnyImage,
+        image: AnyImages,
         question: str,
         *,
         priority: int = 0,
@@ -106,7 +119,7 @@ class ExtractThink:
         """Answer a question about a picture.
 
         Args:
-            image: what `edge_et.image.load_image` takes, or what `encode_image` returned.
+            image: as for `edge_et.answer`; or what `encode_image` returned, also in a list.
             question: one or more sentences.
             priority: calls of a higher one go first, between two steps of this one too where the
                 bundle was loaded with more contexts than one.
@@ -134,7 +147,7 @@ class ExtractThink:
     @with_options
     async def aanswer(
         self,
-        image: AnyImage,
+        image: AnyImages,
         question: str,
         *,
         priority: int = 0,
@@ -157,7 +170,7 @@ class ExtractThink:
     @with_options
     def stream(
         self,
-        image: AnyImage,
+        image: AnyImages,
         question: str,
         *,
         priority: int = 0,
@@ -183,7 +196,7 @@ class ExtractThink:
     @with_options
     def astream(
         self,
-        image: AnyImage,
+        image: AnyImages,
         question: str,
         *,
         priority: int = 0,
@@ -202,9 +215,9 @@ class ExtractThink:
         return self._runner.stream_async(self._new_job(image, question, options), caller)
 
     def session(
-        self, image: AnyImage, *, max_tiles: int | None = None, pooling: int | None = None
+        self, image: AnyImages, *, max_tiles: int | None = None, pooling: int | None = None
     ) -> Session:
-        """Encode a picture for several questions.
+        """Encode a picture, or several, for several questions.
 
         Args:
             image: as for `answer`.
@@ -214,7 +227,7 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `encode_image`.
         """
-        return Session(self, self.encode_image(image, max_tiles=max_tiles, pooling=pooling))
+        return Session(self, self._encode(list_pictures(image, self._limits), max_tiles, pooling))
 
     def encode_image(
         self, image: AnyImage, *, max_tiles: int | None = None, pooling: int | None = None
@@ -222,26 +235,15 @@ class ExtractThink:
         """Turn a picture into image tokens, which can be used instead of it from then on.
 
         Args:
-            image: as for `answer`.
+            image: as for `answer`, but one.
             max_tiles: as for `session`.
             pooling: as for `session`.
 
         Raises:
-            ImageError: the picture cannot be used; a child says why.
-            OptionError: an option is wrong.
             PromptTooLongError: the picture alone fills the context.
-            VisionRunError: the vision tower failed.
-            QueueFullError: too many calls wait already.
-            BusyError: a stream is unfinished, and nobody continues it.
-            ClosedError: the pipeline was closed.
-            ForkedError: the pipeline was opened before this process was forked.
+            EdgeETError: as for `answer`.
         """
-
-        def check(tokens: ImageTokens) -> None:
-            check_length(self._models.perceiver, len(tokens.rows) + 1, helps=())
-
-        options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
-        return self._runner.encode(image, options, check)
+        return self._encode((image,), max_tiles, pooling)[0]
 
     def image_cost(
         self,
@@ -270,7 +272,7 @@ class ExtractThink:
 
     @with_options
     def extract(
-        self, image: AnyImage, question: str, **options: Unpack[OptionValues]
+        self, image: AnyImages, question: str, **options: Unpack[OptionValues]
     ) -> Extraction:
         """Run stage 1 alone: write down what matters for a question.
 
@@ -282,9 +284,9 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        call = self._new_call(question, options)
-        work = TwoStageCall.extract_alone
-        return self._runner.run(Job(image=image, call=call, work=work, check=call.check_fits))
+        pictures = list_pictures(image, self._limits)
+        job = to_extract(pictures, self._new_call(question, options, len(pictures)))
+        return self._runner.run(job)
 
     @with_options
     def think(
@@ -323,9 +325,7 @@ class ExtractThink:
         """
         call = self._new_call(question, options)
         told = call.retell(check_text("extraction", extraction))
-        thought = self._runner.run_without_picture(call, lambda call: call.think(told))
-        usage = {"image": PhaseUsage(), "vision": PhaseUsage()}
-        return complete_answer(usage, Hint(text=told.hint), told, thought)
+        return self._runner.run_without_picture(call, lambda call: call.rethink(told))
 
     @with_options
     def answer_directly(
@@ -336,7 +336,7 @@ class ExtractThink:
         Its usage is told under ``think``.
 
         Args:
-            image: as for `answer`.
+            image: as for `answer`, but one.
             question: as for `answer`.
             options: as for `answer`; the sampling defaults are those of stage 2.
 
@@ -348,15 +348,7 @@ class ExtractThink:
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
         call = self._new_call(question, options, direct=True)
-        budget = call.request.direct_tokens(direct)
-
-        def check(tokens: ImageTokens) -> None:
-            check_fits_at_once(self._models, call.request, tokens, direct.prompt, budget)
-
-        def work(call: TwoStageCall, encoded: Encoded) -> Steps[Answer]:
-            return call.answer_at_once(encoded, direct.prompt, budget)
-
-        return self._runner.run(Job(image=image, call=call, work=work, check=check))
+        return self._runner.run(to_answer_directly(image, call, direct))
 
     def clear(self) -> None:
         """Forget image tokens and the KV caches of contexts that no call has; not what is on disk.
@@ -381,12 +373,20 @@ class ExtractThink:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _new_job(self, image: AnyImage, question: str, options: OptionValues) -> Job[Answer]:
-        call = self._new_call(question, options)
-        return Job(image=image, call=call, work=TwoStageCall.answer, check=call.check_fits)
+    def _encode(
+        self, images: Sequence[AnyImage], max_tiles: int | None, pooling: int | None
+    ) -> tuple[ImageTokens, ...]:
+        options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
+        return self._runner.encode(images, options, partial(check_alone, self._models))
 
-    def _new_call(self, asked: str, options: OptionValues, *, direct: bool = False) -> TwoStageCall:
-        request = Request.of(asked, parse_options(options), self.manifest)
+    def _new_job(self, image: AnyImages, question: str, options: OptionValues) -> Job[Answer]:
+        pictures = list_pictures(image, self._limits)
+        return to_answer(pictures, self._new_call(question, options, len(pictures)))
+
+    def _new_call(
+        self, asked: str, options: OptionValues, pictures: int = 1, *, direct: bool = False
+    ) -> TwoStageCall:
+        request = Request.of(asked, parse_options(options), self.manifest, pictures)
         request.check_form(self._models, self.manifest.direct if direct else None)
         deadline = Deadline(request.options.deadline_s, self._clock)
         return TwoStageCall(self.manifest, self._models, request, deadline)

@@ -50,6 +50,7 @@ def open_model(
     spec: LanguageModelSpec,
     tokenizer: Tokenizer,
     snapshots: Snapshots | None = None,
+    image_kv_bytes: int = 0,
 ) -> LanguageModel:
     """Open a language model of a bundle with llama.cpp.
 
@@ -57,12 +58,13 @@ def open_model(
         bundle: a bundle.
         spec: one of its models.
         tokenizer: the model's.
-        snapshots: keep what its KV caches hold of images; None: nobody does.
+        snapshots: keep on disk what its KV caches hold of images; None: nobody does.
+        image_kv_bytes: most bytes of copies in memory of what they held of images.
 
     Raises:
         ModelFileError: it cannot be used.
     """
-    cache = None if snapshots is None else ImagePromptCache(snapshots, spec)
+    cache = ImagePromptCache(snapshots, spec, image_kv_bytes)
     return open_weights(bundle, spec, tokenizer.size, cache)
 
 
@@ -149,6 +151,7 @@ def open_pipeline(
             resources=resources.pop_all(),
             max_pixels=settings.max_pixels,
             image_cache_bytes=settings.image_cache_bytes,
+            image_limits=settings.image_limits,
             max_waiting=settings.max_waiting,
             snapshots=snapshots,
         )

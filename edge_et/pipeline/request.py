@@ -1,7 +1,7 @@
 """One call: its question, and its options with the bundle's defaults filled in."""
 
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import msgspec
 
@@ -30,6 +30,8 @@ class Request:
         plain_sampling: how tokens are chosen in the one-stage baseline, and in a stage 2 that has
             no time for a marked thought.
         options: what the caller asked for.
+        pictures: how many there are, at least 1.
+        shown: what the bundle does with several.
     """
 
     question: str
@@ -39,15 +41,25 @@ class Request:
     thinking: Thinking
     plain_sampling: Sampling
     options: AnswerOptions
+    pictures: int = 1
+    shown: Literal["apart", "together"] = "apart"
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether there are several pictures, each in a prompt of its own."""
+        return self.pictures > 1 and self.shown == "apart"
 
     @classmethod
-    def of(cls, question: str, options: AnswerOptions, manifest: Manifest) -> Self:
+    def of(
+        cls, question: str, options: AnswerOptions, manifest: Manifest, pictures: int = 1
+    ) -> Self:
         """Check what a caller wrote and fill in the defaults.
 
         Args:
             question: one or more sentences.
             options: checked each for itself.
             manifest: holds the defaults.
+            pictures: how many there are, at least 1.
 
         Raises:
             OptionError: the question is empty or no text, or the bundle cannot do what an option
@@ -66,6 +78,8 @@ class Request:
             thinking=_thinking(manifest.think, options),
             plain_sampling=_sampling(manifest.think.sampling, options),
             options=options,
+            pictures=pictures,
+            shown=manifest.extract.pictures,
         )
 
     def check_form(self, models: Models, direct: DirectSpec | None = None) -> None:

@@ -4,28 +4,36 @@ In: jobs of calls, from any thread. Out: their results, or their events. What th
 known here, nor what a caller said.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from edge_et.cancellation import CancelToken
 from edge_et.errors import OptionError
-from edge_et.image import AnyImage, Encoded, ImageEncoder, ImageTokens, PreparedImage
+from edge_et.image import (
+    AnyImage,
+    CheckAll,
+    ImageEncoder,
+    ImageTokens,
+    PreparedImage,
+    encode_each,
+    prepare_each,
+)
 from edge_et.options import AnswerOptions
 from edge_et.pipeline.access import Access
 from edge_et.pipeline.asynchronous import AsyncStream, run_in_thread
+from edge_et.pipeline.job import Job, Steps
 from edge_et.pipeline.model_pool import ModelPool
 from edge_et.pipeline.progress import OnProgress, check_on_progress, in_loop
 from edge_et.pipeline.scheduler import Scheduler
 from edge_et.pipeline.stream import Stream
 from edge_et.pipeline.two_stage_call import TwoStageCall
-from edge_et.results import Answer, Event, StageEvent
+from edge_et.results import Answer, Event
 from edge_et.store import Snapshots
 
 R = TypeVar("R")
-Steps = Generator[StageEvent, None, R]
 
 MAX_PRIORITY = 1000
 """The highest priority, and of opposite sign the lowest."""
@@ -59,23 +67,6 @@ class Caller:
         if not isinstance(self.cancel, CancelToken | None):
             raise OptionError("cancel", self.cancel, "an `edge_et.CancelToken`")
         check_on_progress(self.on_progress)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job(Generic[R]):
-    """What a call does with a picture.
-
-    Attributes:
-        image: the picture.
-        call: the stages.
-        work: runs them, given the call over models that are its own meanwhile, and the picture.
-        check: see `edge_et.image.ImageEncoder.prepare`.
-    """
-
-    image: AnyImage
-    call: TwoStageCall
-    work: Callable[[TwoStageCall, Encoded], Steps[R]]
-    check: Callable[[ImageTokens], None]
 
 
 class Runner:
@@ -132,19 +123,19 @@ class Runner:
         return AsyncStream(self.stream(job, caller), self._threads)
 
     def encode(
-        self, image: AnyImage, options: AnswerOptions, check: Callable[[ImageTokens], None]
-    ) -> ImageTokens:
-        """Turn a picture into image tokens.
+        self, images: Sequence[AnyImage], options: AnswerOptions, check: CheckAll
+    ) -> tuple[ImageTokens, ...]:
+        """Turn pictures into image tokens.
 
         Args:
-            image: the picture.
+            images: the pictures.
             options: `max_tiles` and `pooling` of them.
             check: as for a `Job`.
         """
         access = self._join()
         with self._admitted(access):
-            prepared = self._encoder.prepare(image, options, check)
-            return access.run(self._encoder.encode(prepared, access.cancel))[0]
+            prepared = prepare_each(self._encoder, images, options, check)
+            return access.run(encode_each(self._encoder, prepared, access.cancel))[0]
 
     def run_without_picture(
         self, call: TwoStageCall, work: Callable[[TwoStageCall], Steps[R]]
@@ -185,12 +176,12 @@ class Runner:
 
     def _run(self, access: Access, job: Job[R], on_progress: OnProgress | None) -> R:
         with self._admitted(access):
-            prepared = self._encoder.prepare(job.image, job.call.request.options, job.check)
+            prepared = self._prepare(job)
             return access.run(self._steps(access, prepared, job), on_progress)
 
     def _events(self, access: Access, job: Job[Answer]) -> Generator[Event, None, None]:
         with self._admitted(access):
-            prepared = self._encoder.prepare(job.image, job.call.request.options, job.check)
+            prepared = self._prepare(job)
             answer = yield from access.lend(self._steps(access, prepared, job))
         yield answer
 
@@ -204,7 +195,11 @@ class Runner:
                 if self._snapshots is not None and access.regain():
                     self._snapshots.settle()
 
-    def _steps(self, access: Access, image: PreparedImage, job: Job[R]) -> Steps[R]:
-        encoded = yield from self._encoder.encode(image, access.cancel)
-        with self._pool.lease(image.digest, access.cancel) as models:
+    def _prepare(self, job: Job[R]) -> tuple[PreparedImage, ...]:
+        return prepare_each(self._encoder, job.images, job.call.request.options, job.check)
+
+    def _steps(self, access: Access, images: Sequence[PreparedImage], job: Job[R]) -> Steps[R]:
+        encoded = yield from encode_each(self._encoder, images, access.cancel)
+        pictures = " ".join(image.digest for image in images)
+        with self._pool.lease(pictures, access.cancel) as models:
             return (yield from job.work(job.call.using(models), encoded))

@@ -1,5 +1,6 @@
-"""Questions about one picture, which is encoded once."""
+"""Questions about one picture, or several, which are encoded once."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Unpack
 
 from edge_et.cancellation import CancelToken
@@ -15,17 +16,26 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Questions about one picture."""
+    """Questions about one picture, or about several together.
 
-    def __init__(self, pipeline: "ExtractThink", image: ImageTokens) -> None:
-        """Keep the picture; `ExtractThink.session` encodes it.
+    Attributes:
+        images: the pictures, encoded.
+    """
+
+    def __init__(self, pipeline: "ExtractThink", images: Iterable[ImageTokens]) -> None:
+        """Keep the pictures; `ExtractThink.session` encodes them.
 
         Args:
             pipeline: answers.
-            image: the picture, encoded by it.
+            images: the pictures, encoded by it, at least one.
         """
-        self.image = image
+        self.images = tuple(images)
         self._pipeline = pipeline
+
+    @property
+    def image(self) -> ImageTokens:
+        """The picture; of several, the first."""
+        return self.images[0]
 
     @with_options
     def answer(
@@ -39,7 +49,7 @@ class Session:
     ) -> Answer:
         """Answer a question; see `ExtractThink.answer`."""
         return self._pipeline.answer(
-            self.image,
+            self.images,
             question,
             priority=priority,
             cancel=cancel,
@@ -59,7 +69,7 @@ class Session:
     ) -> Answer:
         """Answer a question in an asyncio program; see `ExtractThink.aanswer`."""
         return await self._pipeline.aanswer(
-            self.image,
+            self.images,
             question,
             priority=priority,
             cancel=cancel,
@@ -78,7 +88,7 @@ class Session:
     ) -> Stream:
         """Answer a question and tell what happens meanwhile; see `ExtractThink.stream`."""
         return self._pipeline.stream(
-            self.image, question, priority=priority, cancel=cancel, **options
+            self.images, question, priority=priority, cancel=cancel, **options
         )
 
     @with_options
@@ -92,5 +102,5 @@ class Session:
     ) -> AsyncStream:
         """Do as `stream` does in an asyncio program; see `ExtractThink.astream`."""
         return self._pipeline.astream(
-            self.image, question, priority=priority, cancel=cancel, **options
+            self.images, question, priority=priority, cancel=cancel, **options
         )

@@ -7,6 +7,7 @@ nothing is open any more.
 from dataclasses import dataclass, field
 from typing import Self
 
+from edge_et.image import DEFAULT_IMAGE_LIMITS, ImageLimits
 from edge_et.llm import KVCacheSettings
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -30,6 +31,7 @@ class Settings:
         prompt_lookup: whether tokens are drafted; see `edge_et.generation.PromptLookup`.
         max_pixels: most pixels of a picture.
         image_cache_bytes: most bytes of image tokens that are remembered.
+        image_limits: for the pictures of one question.
         contexts: calls that may be under way at once, each with KV caches of its own.
         max_waiting: calls that may wait to begin.
     """
@@ -40,6 +42,7 @@ class Settings:
     prompt_lookup: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES
+    image_limits: ImageLimits = DEFAULT_IMAGE_LIMITS
     contexts: int = 1
     max_waiting: int = DEFAULT_MAX_WAITING
 
@@ -58,6 +61,9 @@ class Settings:
             prompt_lookup=options.prompt_lookup,
             max_pixels=options.max_pixels,
             image_cache_bytes=options.image_cache_bytes,
+            image_limits=ImageLimits(
+                images=options.max_images, size_bytes=options.max_images_bytes
+            ),
             contexts=options.contexts,
             max_waiting=options.max_waiting,
         )

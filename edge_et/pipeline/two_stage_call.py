@@ -5,20 +5,22 @@ Pictures, callers and what is told to them are not known here.
 """
 
 import copy
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
 from edge_et.bundle import Manifest
 from edge_et.generation import Deadline
-from edge_et.image import Encoded, ImageTokens
-from edge_et.llm import ROW_GROUP, count_positions
+from edge_et.image import EncodedImages, ImageTokens
+from edge_et.llm import ROW_GROUP, Segment, count_positions, in_a_row
 from edge_et.pipeline.context_fit import (
     asks_for_hint,
     check_fits,
+    check_fits_at_once,
     check_length,
     given_hint,
     stage_2_positions,
+    with_lower_budget,
 )
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
@@ -30,16 +32,19 @@ from edge_et.results import (
     Thought,
 )
 from edge_et.stages import (
+    RESERVED_EXTRACTION_TOKENS,
     Hint,
     IncrementalPrefill,
     answer_at_once,
     ask_for_hint,
     extract,
+    extract_each,
     fit_hint,
     image_prompt,
     think,
     thinking_prompt,
     timed,
+    told_alone,
     told_conversation,
 )
 
@@ -64,24 +69,38 @@ class TwoStageCall:
         """
         self._manifest = manifest
         self._models = models
-        self.request = request
         self._deadline = deadline
         self._ahead: IncrementalPrefill | None = None
         self._without_thinking = request.thinking.without_thinking(request.plain_sampling)
         self._deadline_hit = False
-        self._rest = stage_2_positions(models, request, request.thinking)
+        self._rest = stage_2_positions(manifest, models, request, request.thinking)
+        self.request = with_lower_budget(manifest, models, request, self._rest)
         self._answer_steps = request.thinking.answer_cost(models.thinking_model.tokenizer).steps
 
-    def check_fits(self, image: ImageTokens) -> None:
+    def check_fits(self, images: Sequence[ImageTokens]) -> None:
         """Refuse the question before anything is evaluated; see `edge_et.pipeline.context_fit`.
 
         Args:
-            image: the picture.
+            images: the picture; of several, those up to the one that is asked about.
 
         Raises:
             PromptTooLongError: a context is too short for the prompts and budgets.
         """
-        check_fits(self._manifest, self._models, self.request, image, self._rest)
+        in_prompt = images[-1:] if self.request.are_apart else images
+        check_fits(self._manifest, self._models, self.request, in_prompt, self._rest)
+
+    def check_fits_at_once(self, image: ImageTokens, template: str, budget: int) -> None:
+        """Refuse the question for the one-stage baseline before anything is evaluated.
+
+        Args:
+            image: the picture.
+            template: the user's turn.
+            budget: most tokens of the answer.
+
+        Raises:
+            PromptTooLongError: prompt and budget do not fit.
+        """
+        check_fits_at_once(self._models, self.request, image, template, budget)
 
     def using(self, models: Models) -> Self:
         """Return the call over models with other KV caches, which are its own from now on.
@@ -93,26 +112,26 @@ class TwoStageCall:
         call._models = models
         return call
 
-    def answer(self, image: Encoded) -> Generator[StageEvent, None, Answer]:
+    def answer(self, images: EncodedImages) -> Generator[StageEvent, None, Answer]:
         """Run all stages, one after the other: hint, extraction, thinking and answer.
 
         Args:
-            image: the picture, and what it took.
+            images: the pictures, and what they took.
         """
-        tokens, usage = image
+        tokens, usage = images
         hint = yield from self.find_hint()
         extraction = yield from self.extract(tokens, hint, read_ahead=True)
         thought = yield from self.think(extraction)
         return complete_answer(usage, hint, extraction, thought)
 
-    def extract_alone(self, image: Encoded) -> Generator[StageEvent, None, Extraction]:
+    def extract_alone(self, images: EncodedImages) -> Generator[StageEvent, None, Extraction]:
         """Run the hint and stage 1.
 
         Args:
-            image: as for `answer`.
+            images: as for `answer`.
         """
         hint = yield from self.find_hint()
-        return (yield from self.extract(image[0], hint, read_ahead=False))
+        return (yield from self.extract(images[0], hint, read_ahead=False))
 
     def find_hint(self) -> Generator[StageEvent, None, Hint]:
         """Return what stage 1 is to pay attention to, asking for it if need be."""
@@ -133,38 +152,78 @@ class TwoStageCall:
         return replace(hint, text=fit_hint(self._manifest.extract.prompt, hint.text))
 
     def extract(
-        self, image: ImageTokens, hint: Hint, *, read_ahead: bool
+        self, images: Sequence[ImageTokens], hint: Hint, *, read_ahead: bool
     ) -> Generator[StageEvent, None, Extraction]:
         """Run stage 1.
 
         Args:
-            image: the picture.
+            images: the pictures.
             hint: from `find_hint`.
             read_ahead: whether a reasoner of its own is to read what is written; stage 2 follows.
         """
         request, models = self.request, self._models
-        template = self._manifest.extract.prompt
-        prompt = image_prompt(models.perceiver, template, image, request.question, hint.text)
-        check_length(models.perceiver, count_positions(prompt) + request.extraction_tokens)
         if read_ahead and models.reasoner is not None:
             self._ahead = IncrementalPrefill(
                 models.reasoner, request.thinking, request.question, self._deadline
             )
+        if request.are_apart:
+            extraction = yield from self._extract_each(images, hint)
+        else:
+            extraction = yield from self._extract_together(images, hint)
+        reasons = extraction.finish_reasons
+        if hint.finish_reason is not None:
+            reasons = {"hint": hint.finish_reason, **reasons}
+        return replace(extraction, hint=hint.text, finish_reasons=reasons)
+
+    def _extract_together(
+        self, images: Sequence[ImageTokens], hint: Hint
+    ) -> Generator[StageEvent, None, Extraction]:
         extraction = yield from timed(
             extract(
-                models.perceiver,
-                prompt,
-                request.extraction_tokens,
-                request.extract_sampling,
+                self._models.perceiver,
+                self._stage_1_prompt(images, hint),
+                self.request.extraction_tokens,
+                self.request.extract_sampling,
                 deadline=self._deadline,
                 should_stop=self._should_stop,
                 ahead=self._ahead,
             )
         )
-        reasons = extraction.finish_reasons
-        if hint.finish_reason is not None:
-            reasons = {"hint": hint.finish_reason, **reasons}
-        return replace(extraction, hint=hint.text, finish_reasons=reasons)
+        usage = replace(extraction.usage, pictures=len(images))
+        extraction = replace(extraction, usage=usage)
+        return replace(extraction, extractions=(told_alone(extraction),))
+
+    def _extract_each(
+        self, images: Sequence[ImageTokens], hint: Hint
+    ) -> Generator[StageEvent, None, Extraction]:
+        extraction = yield from extract_each(
+            self._models.perceiver,
+            [self._stage_1_prompt([image], hint) for image in images],
+            self.request.extraction_tokens,
+            self.request.extract_sampling,
+            self._manifest.think.pictures,
+            deadline=self._deadline,
+            seconds_left=lambda: self._deadline.seconds_left() - self._stage_2_s(),
+            should_stop=self._should_stop,
+            ahead=self._ahead,
+        )
+        return replace(extraction, conversation=self._told(extraction.text, hint.text))
+
+    def _stage_1_prompt(self, images: Sequence[ImageTokens], hint: Hint) -> tuple[Segment, ...]:
+        chat_model, spec = self._models.perceiver, self._manifest.extract
+        row = in_a_row(images, spec.between_pictures)
+        prompt = image_prompt(chat_model, spec.prompt, row, self.request.question, hint.text)
+        check_length(chat_model, count_positions(prompt) + self.request.extraction_tokens)
+        return prompt
+
+    def _told(self, text: str, hint: str) -> tuple[Segment, ...]:
+        """Return a conversation without pictures that holds an extraction; none where none is."""
+        if self._models.reasoner is not None:
+            return ()
+        template = self._manifest.extract.prompt
+        return told_conversation(
+            self._models.perceiver, template, self.request.question, hint, text
+        )
 
     def retell(self, text: str) -> Extraction:
         """Return an extraction from elsewhere as if stage 1 had written it, but for the picture.
@@ -172,16 +231,8 @@ class TwoStageCall:
         Args:
             text: without white space around it.
         """
-        if self._models.reasoner is not None:
-            return Extraction(text=text, tokens=(), conversation=(), usage=PhaseUsage())
-        hint = given_hint(self._manifest, self.request)
-        conversation = told_conversation(
-            self._models.perceiver,
-            self._manifest.extract.prompt,
-            self.request.question,
-            hint,
-            text,
-        )
+        hint = "" if self._models.reasoner else given_hint(self._manifest, self.request)
+        conversation = self._told(text, hint)
         return Extraction(
             text=text, tokens=(), conversation=conversation, usage=PhaseUsage(), hint=hint
         )
@@ -218,18 +269,28 @@ class TwoStageCall:
         )
         return replace(thought, usage=usage)
 
+    def rethink(self, extraction: Extraction) -> Generator[StageEvent, None, Answer]:
+        """Run stage 2 on an extraction from elsewhere.
+
+        Args:
+            extraction: from `retell`.
+        """
+        thought = yield from self.think(extraction)
+        usage = {"image": PhaseUsage(), "vision": PhaseUsage()}
+        return complete_answer(usage, Hint(text=extraction.hint), extraction, thought)
+
     def answer_at_once(
-        self, image: Encoded, template: str, budget: int
+        self, images: EncodedImages, template: str, budget: int
     ) -> Generator[StageEvent, None, Answer]:
         """Run the one-stage baseline.
 
         Args:
-            image: as for `answer`.
+            images: as for `answer`; one picture.
             template: the user's turn.
             budget: most tokens of the answer.
         """
         chat_model, request = self._models.perceiver, self.request
-        prompt = image_prompt(chat_model, template, image[0], request.question)
+        prompt = image_prompt(chat_model, template, images[0], request.question)
         thought = yield from timed(
             answer_at_once(
                 chat_model,
@@ -241,20 +302,30 @@ class TwoStageCall:
             )
         )
         nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
-        return complete_answer(image[1], Hint(text=""), nothing, thought)
+        return complete_answer(images[1], Hint(text=""), nothing, thought)
 
-    def _should_stop(self) -> bool:
+    def _should_stop(self, kept_s: float = 0.0) -> bool:
         """Return whether stage 2 has to begin now if it is to end in time.
 
-        Time is kept to read the prompt of stage 2 but for the extraction, most of which was read
-        ahead, and what closes thoughts, and to write some of the answer.
+        Args:
+            kept_s: seconds that are kept for what else comes before stage 2.
+        """
+        stage_2_s = self._stage_2_s()
+        self._deadline_hit |= self._deadline.passed(stage_2_s)
+        return self._deadline.passed(stage_2_s + kept_s)
+
+    def _stage_2_s(self) -> float:
+        """Return the seconds that are kept for stage 2.
+
+        They are to read its prompt but for the extraction, most of which was read ahead, and what
+        closes thoughts, and to write some of the answer. What is told anew of several pictures is
+        taken to be as long as the time that is kept for each allows, and as much around it.
         """
         positions = self._rest + 2 * ROW_GROUP
-        should_stop = self._deadline.passed(
-            self._models.thinking_model.throughput.seconds_for(positions, self._answer_steps)
-        )
-        self._deadline_hit |= should_stop
-        return should_stop
+        if self.request.are_apart and self._models.reasoner is None:
+            each = min(self.request.extraction_tokens, RESERVED_EXTRACTION_TOKENS)
+            positions += 2 * each * self.request.pictures
+        return self._models.thinking_model.throughput.seconds_for(positions, self._answer_steps)
 
 
 def complete_answer(
@@ -277,6 +348,7 @@ def complete_answer(
         usage={**usage, "extract": extraction.usage, "think": thought.usage},
         hint=extraction.hint,
         finish_reasons={**extraction.finish_reasons, **thought.finish_reasons},
+        extractions=extraction.extractions,
         value=thought.value,
         shares=thought.shares,
     )

@@ -11,12 +11,19 @@ from edge_et.stages.extraction import extract, image_prompt, told_conversation
 from edge_et.stages.hints import HINT_PLACEHOLDER, Hint, ask_for_hint, fit_hint, hint_prompt
 from edge_et.stages.incremental_prefill import IncrementalPrefill
 from edge_et.stages.numbers import NumberForm
+from edge_et.stages.several_pictures import (
+    RESERVED_EXTRACTION_TOKENS,
+    extract_each,
+    told_alone,
+    told_together,
+)
 from edge_et.stages.thinking import RESERVED_ANSWER_TOKENS, Budget, Thinking, think, thinking_prompt
 from edge_et.stages.timing import drain, timed
 
 __all__ = [
     "HINT_PLACEHOLDER",
     "RESERVED_ANSWER_TOKENS",
+    "RESERVED_EXTRACTION_TOKENS",
     "AnswerCost",
     "AnswerForm",
     "Budget",
@@ -30,11 +37,14 @@ __all__ = [
     "ask_for_hint",
     "drain",
     "extract",
+    "extract_each",
     "fit_hint",
     "hint_prompt",
     "image_prompt",
     "think",
     "thinking_prompt",
     "timed",
+    "told_alone",
     "told_conversation",
+    "told_together",
 ]

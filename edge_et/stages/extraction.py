@@ -4,12 +4,13 @@ In: a chat model, image tokens, texts and budgets. Out: text as it is written, a
 as the generator's return value. What becomes of it is not known here.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 
 from edge_et.bundle import Sampling
 from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, new_sampler
 from edge_et.image import ImageTokens
 from edge_et.llm import (
+    Part,
     Plain,
     Segment,
     TextStream,
@@ -24,14 +25,18 @@ from edge_et.stages.incremental_prefill import IncrementalPrefill
 
 
 def image_prompt(
-    chat_model: ChatModel, template: str, image: ImageTokens, question: str, hint: str = ""
+    chat_model: ChatModel,
+    template: str,
+    image: ImageTokens | Iterable[Part],
+    question: str,
+    hint: str = "",
 ) -> tuple[Segment, ...]:
     """Build the prompt of stage 1, or of the one-stage baseline.
 
     Args:
         chat_model: the perceiver.
         template: the user's turn.
-        image: what ``{image}`` stands for.
+        image: what ``{image}`` stands for: a picture, or several in a row.
         question: what ``{question}`` stands for.
         hint: what ``{hint}`` stands for.
     """

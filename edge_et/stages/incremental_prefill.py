@@ -35,6 +35,7 @@ class IncrementalPrefill:
 
     Attributes:
         evaluated: positions that went through the reasoner so far.
+        text_before: stands before what is followed: of several pictures, those before this one.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class IncrementalPrefill:
         """
         head, placed, _ = thinking.template.partition("{extraction}")
         self.evaluated = 0
+        self.text_before = ""
         self._reasoner = reasoner
         self._clock = deadline.clock
         self._has_place = bool(placed)
@@ -75,7 +77,7 @@ class IncrementalPrefill:
         self._missing -= 1
         if self._missing > 0 or not self._has_place:
             return
-        parts = [*self._parts, Plain(extraction.lstrip())]
+        parts = [*self._parts, Plain(self.text_before + extraction.lstrip())]
         segments = to_segments(parts, self._reasoner.tokenizer, growing=True)
         wanted = count_positions(segments) // ROW_GROUP * ROW_GROUP
         steps = self._reasoner.kv_cache.prefill_growing(segments)

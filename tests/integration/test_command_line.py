@@ -212,7 +212,7 @@ def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):
     assert whole.returncode == 0
     document = json.loads(whole.stdout)
     assert document["verified"] is True
-    assert document["manifest"]["format_version"] == 3
+    assert document["manifest"]["format_version"] == 4
     assert "perceiver.weights" in run("info", tiny_bundle, "--verify").stdout
     quick = json.loads(run("info", tiny_bundle, "--no-verify", "--json").stdout)
     assert quick == document | {"verified": False}

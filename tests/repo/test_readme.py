@@ -61,7 +61,8 @@ def run(code: str, *, folder: Path, given: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    Image.open(EXAMPLES / "cat.png").convert("RGB").save(tmp_path / "photo.jpg")
+    for name, picture in (("photo.jpg", "cat.png"), ("other.jpg", "coffee.png")):
+        Image.open(EXAMPLES / picture).convert("RGB").save(tmp_path / name)
     return tmp_path
 
 
@@ -96,7 +97,7 @@ def test_commands_print_what_is_shown() -> None:
 
 def without_seconds(document: str) -> Any:
     values = json.loads(document)
-    for usage in values["usage"].values():
+    for usage in (*values["usage"].values(), *(one["usage"] for one in values["extractions"])):
         del usage["seconds"]
     return values
 

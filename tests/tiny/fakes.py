@@ -86,6 +86,7 @@ class ForcedKVCache:
         self.batches: list[int] = []
         self.appended: list[int] = []
         self.cached: list[Position] = []
+        self.copies: list[list[Position]] = []
         self.cancel = CancelToken()
         self.fail = False
         self._tokenizer = tokenizer
@@ -122,6 +123,9 @@ class ForcedKVCache:
             self._text += self._tokenizer.encode(piece) if isinstance(piece, str) else [piece]
         self._script = list(self._text)
         wanted = positions_of(segments)
+        for copy in self.copies:
+            if wanted[: len(copy)] == copy and common_prefix(self.cached, wanted) < len(copy):
+                self.cached = list(copy)
         yield from self._read(segments, min(common_prefix(self.cached, wanted), len(wanted) - 1))
 
     def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
@@ -158,9 +162,20 @@ class ForcedKVCache:
     def obey(self, cancel: CancelToken) -> None:
         self.cancel = cancel
 
+    def keep_image(self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]]) -> None:
+        prefix = positions_of(segments[:2])  # what stands before the image, and the image
+        if self.cached[: len(prefix)] == prefix and prefix not in self.copies:
+            self.copies.append(prefix)
+
+    def missing(self, segments: Sequence[Segment]) -> int:
+        wanted = positions_of(segments)
+        held = [common_prefix(known, wanted) for known in (self.cached, *self.copies)]
+        return len(wanted) - max(held)
+
     def clear(self) -> None:
         self._script = []
         self.cached = []
+        self.copies = []
 
     def close(self) -> None:
         self.clear()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edge_et.results import Answer, Cut, Extraction, PhaseUsage, Thought
+from edge_et.results import Answer, Cut, Extraction, PhaseUsage, PictureExtraction, Thought
 
 REASONS: dict[Any, Any] = {
     "hint": "length",
@@ -14,7 +14,12 @@ REASONS: dict[Any, Any] = {
 }
 CUTS = (Cut("hint", "tokens"), Cut("extract", "deadline"), Cut("think", "repetition"))
 USAGE = PhaseUsage(
-    seconds=1.5, evaluated_tokens=2, reused_tokens=3, generated_tokens=4, overlapped_tokens=1
+    seconds=1.5,
+    evaluated_tokens=2,
+    reused_tokens=3,
+    generated_tokens=4,
+    overlapped_tokens=1,
+    pictures=5,
 )
 ANSWER = Answer(
     text="red",
@@ -23,6 +28,7 @@ ANSWER = Answer(
     usage={"vision": PhaseUsage(), "think": USAGE},
     hint="the ball",
     finish_reasons=REASONS,
+    extractions=(PictureExtraction(text="a ball", finish_reason="deadline", usage=USAGE),),
 )
 EXTRACTION = Extraction(text="a", tokens=(1,), conversation=(), usage=USAGE, finish_reasons=REASONS)
 THOUGHT = Thought(answer="a", reasoning="", tokens=(1,), usage=USAGE, finish_reasons=REASONS)
@@ -41,6 +47,24 @@ def test_a_document_tells_what_every_phase_took() -> None:
     assert list(usage) == ["vision", "think"]
     assert usage["think"] == asdict(USAGE)
     assert set(usage["think"]) == {field.name for field in fields(PhaseUsage)}
+
+
+def test_a_document_tells_what_was_written_of_every_picture() -> None:
+    (extraction,) = ANSWER.to_dict()["extractions"]
+    usage = asdict(USAGE)
+    assert extraction == {"text": "a ball", "finish_reason": "deadline", "usage": usage}
+
+
+def test_what_phases_took_is_added_up() -> None:
+    assert USAGE + PhaseUsage() == USAGE
+    assert PhaseUsage(seconds=1.0, pictures=1) + USAGE == PhaseUsage(
+        seconds=2.5,
+        evaluated_tokens=2,
+        reused_tokens=3,
+        generated_tokens=4,
+        overlapped_tokens=1,
+        pictures=6,
+    )
 
 
 def test_a_document_is_a_copy() -> None:

@@ -9,6 +9,7 @@ from edge_et.bundle import (
     ExtractSpec,
     FileRef,
     HintSpec,
+    PicturesSpec,
     Processing,
     Sampling,
     ThinkSpec,
@@ -55,6 +56,7 @@ VALID: dict[type[Any], dict[str, Any]] = {
         "sampling": {},
     },
     DirectSpec: {"prompt": "{image}{question}", "max_answer_tokens": 1},
+    PicturesSpec: {},
     VisionSpec: {
         "graph": FILE | {"path": "a/vision.onnx"},
         "embedding_width": 8,
@@ -75,6 +77,12 @@ def test_what_has_a_default_may_be_left_out() -> None:
     assert read(ThinkSpec).sees == "conversation"
     assert (read(ThinkSpec).thoughts, read(ExtractSpec).hint) == (None, None)
     assert (read(ThoughtSpec).start_suffix, read(ThoughtSpec).blocked_words) == ("", ())
+    assert (read(ExtractSpec).pictures, read(ExtractSpec).between_pictures) == ("apart", "")
+    assert read(ThinkSpec).pictures == PicturesSpec(
+        item="Picture {number}: {extraction}",
+        separator="\n",
+        unseen="Picture {number}: not looked at, there was no time.",
+    )
     assert read(ChatSpec).assistant_start_suffix == ""
     assert (read(VisionSpec).arrangement, read(VisionSpec).pooling) == ("flat", 1)
     assert (read(Processing).tiling, read(Processing).pad_color) == (None, (0, 0, 0))
@@ -91,6 +99,7 @@ def test_what_has_a_default_may_be_left_out() -> None:
         (ThinkSpec, "prompt", "{extraction}{question}"),
         (ThoughtSpec, "prompt", "{extraction}{question}"),
         (DirectSpec, "prompt", "{question}{image}"),
+        (PicturesSpec, "item", "{number} {extraction} ({number})"),
     ],
 )
 def test_places_that_a_template_may_have(kind: type[Any], field: str, text: str) -> None:
@@ -118,6 +127,14 @@ def test_places_that_a_template_may_have(kind: type[Any], field: str, text: str)
         (DirectSpec, "prompt", "{question}", "{image} is missing"),
         (DirectSpec, "prompt", "{question}{image}{image}", "more than once"),
         (DirectSpec, "prompt", "{question}{image}{hint}", "unknown placeholder {hint}"),
+        (ExtractSpec, "between_pictures", "{image}", "unknown placeholder {image}"),
+        (PicturesSpec, "item", "{extraction}", "{number} is missing"),
+        (PicturesSpec, "item", "{number}", "{extraction} is missing"),
+        (PicturesSpec, "item", "{number}{extraction}{extraction}", "more than once"),
+        (PicturesSpec, "item", "{number}{extraction}{question}", "unknown placeholder {question}"),
+        (PicturesSpec, "separator", "{number}", "unknown placeholder {number}"),
+        (PicturesSpec, "unseen", "none", "{number} is missing"),
+        (PicturesSpec, "unseen", "{number}{extraction}", "unknown placeholder {extraction}"),
     ],
 )
 def test_places_that_a_template_may_not_have_are_named(

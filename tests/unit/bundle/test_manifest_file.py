@@ -88,7 +88,7 @@ def test_a_manifest_that_is_no_object(folder: Path) -> None:
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("edit", [{"format_version": 4}, {"format": "other"}])
+@pytest.mark.parametrize("edit", [{"format_version": 5}, {"format": "other"}])
 def test_other_formats_and_versions(folder: Path, edit: dict[str, Any]) -> None:
     change(folder, lambda c: c.update(edit, new_field=1))
     with pytest.raises(BundleVersionError):
@@ -102,8 +102,8 @@ def test_a_manifest_of_version_1_lacks_the_newer_fields(folder: Path) -> None:
         content["format_version"] = 1
         for part, names in {
             "vision": ("arrangement", "pooling", "weights"),
-            "extract": ("hint",),
-            "think": ("thoughts", "sees"),
+            "extract": ("hint", "pictures", "between_pictures"),
+            "think": ("thoughts", "sees", "pictures"),
         }.items():
             for name in names:
                 del content[part][name]

@@ -50,6 +50,14 @@ def test_a_terminal_sees_stages_under_titles_and_notes_behind_them(
     )
 
 
+def test_each_of_several_pictures_has_a_title_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    events = [ExtractionToken("a "), ExtractionToken("cat"), ExtractionToken(" a cup", 1), ANSWER]
+    _print_as_it_comes(iter(events), ProgressLine(), True, several=True)
+    assert capsys.readouterr().out.startswith("Extraction 1: a cat\nExtraction 2: a cup\n")
+
+
 def test_a_stage_of_white_space_has_no_title(capsys: pytest.CaptureFixture[str]) -> None:
     events = [ExtractionToken(" \n"), AnswerToken("red"), ANSWER]
     assert shown(capsys, events, True).startswith("Answer: red\n")

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from tiny.fakes import FakeClock
 
@@ -10,6 +12,7 @@ def test_time_is_counted_from_the_start() -> None:
     assert not deadline.passed()
     assert deadline.passed(reserve_s=2.0)
     clock.now_s += 1.5
+    assert deadline.seconds_left() == 0.5
     assert not deadline.passed(reserve_s=0.4)
     assert deadline.passed(reserve_s=0.6)
     clock.now_s += 0.5
@@ -21,6 +24,7 @@ def test_without_seconds_there_is_no_hurry() -> None:
     deadline = Deadline(None, clock)
     clock.now_s += 1e9
     assert not deadline.passed(reserve_s=1e9)
+    assert deadline.seconds_left() == math.inf
 
 
 def test_nothing_is_needed_before_anything_was_measured() -> None:

@@ -38,10 +38,12 @@ class FakeCache:
     def save(self, positions: Sequence[Position]) -> NDArray[np.uint8] | None:
         if common_prefix(self.held, positions) < len(positions):
             return None
-        return np.array([len(positions)], np.uint8)
+        size_bytes = self.shape.kv_bytes(len(positions), self.kv_type)
+        return np.full(size_bytes, len(positions), np.uint8)
 
     def restore(self, positions: Sequence[Position], data: NDArray[np.uint8]) -> bool:
-        assert data.tolist() == [len(positions)]
+        assert data.nbytes == self.shape.kv_bytes(len(positions), self.kv_type)
+        assert set(data.tolist()) == {len(positions)}
         self.held = [] if self.refuses else list(positions)
         return not self.refuses
 
@@ -165,3 +167,71 @@ def test_what_the_cache_refuses_is_made_again(
     assert list(tmp_path.iterdir()) == []
     snapshots.close()
     assert evaluate(prefixes, FakeCache(), [BEFORE, image()]) == 7
+
+
+def take_turns(prefixes: ImagePromptCache, cache: FakeCache, prompts: list[list[Segment]]) -> int:
+    """Evaluate prompts one after the other and have their images kept; count what was found."""
+    found = 0
+    for prompt in prompts:
+        found += evaluate(prefixes, cache, prompt)
+        prefixes.keep(cache, prompt, prompts)
+    return found
+
+
+def several(count: int) -> list[list[Segment]]:
+    return [[BEFORE, image(digest=str(number)), BEHIND] for number in range(count)]
+
+
+def test_pictures_that_take_turns_come_back_from_memory(spec: LanguageModelSpec) -> None:
+    prefixes, cache = ImagePromptCache(None, spec, 10**6), FakeCache()
+    first = take_turns(prefixes, cache, several(3))
+    assert first == 2 * len(BEFORE)
+    assert prefixes.copied(cache, several(3)[0]) == 7
+    assert take_turns(prefixes, cache, several(3)) == 3 * 7
+    assert take_turns(prefixes, FakeCache(context_length=65), several(1)) == 0
+    prefixes.clear()
+    assert prefixes.copied(cache, several(3)[0]) == 0
+    assert evaluate(prefixes, FakeCache(), several(3)[0]) == 0
+
+
+def test_more_pictures_than_there_is_room_for_do_not_drive_out_each_other(
+    spec: LanguageModelSpec,
+) -> None:
+    row_bytes = FakeCache.shape.kv_bytes(1, "f16")
+    prefixes, cache = ImagePromptCache(None, spec, 7 * row_bytes + 1), FakeCache()
+    take_turns(prefixes, cache, several(3))
+    for _ in range(2):
+        cache.held = []
+        # One copy, and of the others the three positions before the image, which stay.
+        assert take_turns(prefixes, cache, several(3)) == 7 + 2 * len(BEFORE)
+    others = [[BEFORE, image(digest="new"), BEHIND]]
+    take_turns(prefixes, cache, others)  # nobody wants the former ones any more
+    cache.held = []
+    assert take_turns(prefixes, cache, others) == 7
+
+
+def test_one_picture_at_a_time_is_not_copied(spec: LanguageModelSpec) -> None:
+    prefixes, cache = ImagePromptCache(None, spec, 10**6), FakeCache()
+    for prompt in several(2) * 2:
+        assert evaluate(prefixes, cache, prompt) <= len(BEFORE)
+    assert evaluate(prefixes, FakeCache(), several(1)[0]) == 0
+
+
+def test_snapshots_are_written_of_pictures_that_made_room_for_others(
+    snapshots: Snapshots, spec: LanguageModelSpec
+) -> None:
+    prefixes, cache = ImagePromptCache(snapshots, spec, 10**6), FakeCache()
+    take_turns(prefixes, cache, several(3))
+    cache.held = []
+    snapshots.close()
+    anew = ImagePromptCache(snapshots, spec)
+    assert [evaluate(anew, FakeCache(), prompt) for prompt in several(3)] == [7, 7, 7]
+
+
+def test_a_copy_that_the_cache_refuses_is_forgotten(spec: LanguageModelSpec) -> None:
+    prefixes, cache = ImagePromptCache(None, spec, 10**6), FakeCache()
+    take_turns(prefixes, cache, several(2))
+    cache.refuses = True
+    assert evaluate(prefixes, cache, several(2)[0]) == 0
+    cache.refuses, cache.held = False, []
+    assert evaluate(prefixes, cache, several(2)[0]) == 0

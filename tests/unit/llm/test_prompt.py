@@ -17,6 +17,7 @@ from edge_et.llm import (
     count_positions,
     end_turn,
     fill,
+    in_a_row,
     system_turn,
     to_segments,
     user_turn,
@@ -39,6 +40,18 @@ def test_templates_take_texts_and_the_image() -> None:
         Plain("{image}?"),
         Trusted("."),
     ]
+
+
+def test_several_images_stand_in_a_row() -> None:
+    other = ImageTokens(np.ones((2, 4), np.float32), "other")
+    parts = fill("{image}{question}", {"question": "A?"}, in_a_row([IMAGE, other], "\n"))
+    assert [part for part in parts if part != Trusted("")] == [
+        IMAGE,
+        Trusted("\n"),
+        other,
+        Plain("A?"),
+    ]
+    assert in_a_row([IMAGE], "\n") == [IMAGE]
 
 
 def test_other_braces_are_text() -> None:

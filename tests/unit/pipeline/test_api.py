@@ -9,8 +9,10 @@ from tiny.profiles import write_profile
 import edge_et
 from edge_et.bundle import Bundle, file_ref, load_bundle
 from edge_et.errors import OptionError
-from edge_et.options import AnswerOptions
+from edge_et.image import ImageLimits
+from edge_et.options import DEFAULT_IMAGE_KV_BYTES, AnswerOptions
 from edge_et.pipeline import Settings, api, device_profile, profile_folder
+from edge_et.pipeline.factory import kv_cache_bytes
 from edge_et.threads import available_cpus
 
 EVERY = {name: number for number, name in enumerate(AnswerOptions.__struct_fields__, start=1)}
@@ -74,7 +76,8 @@ def test_a_bundle_is_opened_as_it_is_where_nobody_says_otherwise(
     assert opened.bundle == load_bundle(tiny_bundle)
     assert opened.settings == Settings()
     assert opened.snapshots is None
-    assert opened.open_model.keywords == {"snapshots": None}
+    keywords = {"snapshots": None, "image_kv_bytes": DEFAULT_IMAGE_KV_BYTES}
+    assert opened.open_model.keywords == keywords
 
 
 @pytest.mark.usefixtures("many_cpus")
@@ -93,6 +96,23 @@ def test_every_option_of_a_bundle_is_passed_on(
 ) -> None:
     edge_et.load(tiny_bundle, **{option: value})
     assert opened.settings == Settings(**{option: value})
+
+
+def test_limits_of_pictures_are_passed_on(tiny_bundle: Path, opened: Opened) -> None:
+    edge_et.load(tiny_bundle, max_images=3, max_images_bytes=4)
+    assert opened.settings.image_limits == ImageLimits(images=3, size_bytes=4)
+
+
+def test_copies_of_kv_caches_get_what_these_leave(tiny_bundle: Path, opened: Opened) -> None:
+    def copies(**options: int) -> int:
+        edge_et.load(tiny_bundle, **options)  # type: ignore[arg-type]
+        return int(opened.open_model.keywords["image_kv_bytes"])
+
+    needed = kv_cache_bytes(load_bundle(tiny_bundle), "f16", 1)
+    assert copies(image_kv_bytes=7) == 7
+    assert copies(image_kv_bytes=7, max_kv_bytes=needed + 5) == 5
+    assert copies(image_kv_bytes=7, max_kv_bytes=needed) == 0
+    assert copies(max_kv_bytes=2 * needed) == needed
 
 
 @pytest.mark.usefixtures("many_cpus")
@@ -167,7 +187,7 @@ def test_snapshots_lie_where_the_caller_wants_them_for_models_and_tower_alike(
     monkeypatch.chdir(tmp_path)
     edge_et.load(tiny_bundle, cache_dir="kept", cache_bytes=2**20)
     assert opened.snapshots is not None
-    assert opened.open_model.keywords == {"snapshots": opened.snapshots}
+    assert opened.open_model.keywords["snapshots"] is opened.snapshots
     assert not (tmp_path / "kept").exists()  # nothing is touched before it is needed
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -63,6 +63,8 @@ def told(answer: Answer) -> dict[str, Any]:
     document = answer.to_dict()
     for usage in document["usage"].values():
         del usage["seconds"]
+    for extraction in document["extractions"]:
+        del extraction["usage"]["seconds"]
     return document
 
 

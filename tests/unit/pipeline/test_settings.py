@@ -26,13 +26,17 @@ SAID = {
     "prompt_lookup": True,
     "max_pixels": 1234,
     "image_cache_bytes": 0,
+    "max_images": 3,
+    "max_images_bytes": 4,
     "contexts": 2,
     "max_waiting": 3,
 }
 
 
 def values(settings: Settings) -> dict[str, Any]:
-    return {field.name: getattr(settings, field.name) for field in fields(settings)}
+    found = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    limits = found.pop("image_limits")
+    return {**found, "max_images": limits.images, "max_images_bytes": limits.size_bytes}
 
 
 def test_where_nobody_says_anything_there_are_defaults() -> None:
@@ -57,7 +61,7 @@ def test_a_profile_goes_before_the_defaults() -> None:
 def test_the_caller_goes_before_everything(profile: DeviceProfile | None) -> None:
     settings = Settings.of(LoadOptions(**SAID), profile)  # type: ignore[arg-type]
     assert values(settings) == {**SAID, "flash_attention": profile is not None}
-    assert all(SAID[name] != getattr(Settings(), name) for name in SAID)
+    assert all(SAID[name] != values(Settings())[name] for name in SAID)
 
 
 def test_threads_are_checked() -> None:
