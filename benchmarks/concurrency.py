@@ -5,11 +5,11 @@ a cancelled call has ended, and the throughput of two contexts beside one. It ru
 what is measured are moments within calls, not loads or memory.
 """
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -25,8 +25,8 @@ from edge_et.benchmarks.picture import draw_picture
 from edge_et.benchmarks.sensors import describe_machine
 from edge_et.bundle import Bundle
 from edge_et.cancellation import CancelToken
-from edge_et.errors import CancelledError
-from edge_et.options import OptionValues
+from edge_et.errors import BenchError, CancelledError
+from edge_et.keywords import OptionValues
 from edge_et.pipeline import ExtractThink, load
 from edge_et.results import Progress
 
@@ -41,6 +41,7 @@ MOMENTS = {
 _QUESTION = "How many red things are there, and where?"
 _URGENT = "Is somebody at the door?"
 _PATIENCE_S = 600.0
+_LEAST_WAIT_S = 1e-6
 _WORK: OptionValues = {
     "max_extraction_tokens": 32,
     "max_thinking_tokens": 48,
@@ -136,6 +137,7 @@ class _Beside:
     def __init__(self, pipe: ExtractThink, picture: Path, moment: str) -> None:
         self.cancel = CancelToken()
         self.ended_at = 0.0
+        self.was_cancelled = False
         self._moment = MOMENTS[moment]
         self._reached = threading.Event()
         self._thread = threading.Thread(target=self._ask, args=(pipe, picture))
@@ -150,8 +152,10 @@ class _Beside:
         self._thread.join(_PATIENCE_S)
 
     def _ask(self, pipe: ExtractThink, picture: Path) -> None:
-        with suppress(CancelledError):
+        try:
             pipe.answer(picture, _QUESTION, cancel=self.cancel, on_progress=self._note, **_WORK)
+        except CancelledError:
+            self.was_cancelled = True
         self.ended_at = time.perf_counter()
 
     def _note(self, progress: Progress) -> None:
@@ -184,16 +188,24 @@ def _urgent(pipe: ExtractThink, moment: str, pictures: Sequence[Path], samples: 
 
 def _cancelled(pipe: ExtractThink, moment: str, pictures: Sequence[Path], samples: int) -> Samples:
     """Measure how long a call goes on after it was cancelled."""
-    seconds = []
-    for number in range(samples):
+    seconds: list[float] = []
+    wait_s = 0.02
+    for picture in itertools.cycle(pictures[:samples]):
         pipe.clear()
-        beside = _Beside(pipe, pictures[number], moment)
+        beside = _Beside(pipe, picture, moment)
         beside.wait_for_moment()
-        time.sleep(0.01 + 0.01 * number / samples)
+        time.sleep(wait_s)
         cancelled_at = time.perf_counter()
         beside.cancel.cancel()
         beside.end()
-        seconds.append(beside.ended_at - cancelled_at)
+        if beside.was_cancelled:
+            seconds.append(beside.ended_at - cancelled_at)
+        else:  # it was over already
+            wait_s /= 2
+        if len(seconds) == samples:
+            break
+        if wait_s < _LEAST_WAIT_S:
+            raise BenchError(f"calls end before they can be cancelled during {moment}")
     return Samples(measure="a cancelled call has ended", moment=moment, seconds=tuple(seconds))
 
 

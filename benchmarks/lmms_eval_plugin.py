@@ -15,7 +15,7 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from edge_et.benchmarks.quality.modes import EXTRACTION, MODES, Asking
 from edge_et.deprecation import warn_renamed
 from edge_et.errors import BenchError, OptionError, PromptTooLongError
-from edge_et.options import OptionValues
+from edge_et.keywords import OptionValues
 from edge_et.pipeline import load
 
 _log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from edge_et.pipeline import (
     open_pipeline,
     open_snapshots,
 )
-from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
+from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, Progress, ReasoningToken
 from edge_et.stages import HINT_PLACEHOLDER
 
 
@@ -87,6 +87,8 @@ class Runtime:
         ):
             if isinstance(event, Answer):
                 break
+            if isinstance(event, Progress):
+                continue
             times[type(event)].append(perf_counter())
             extracted = len(times[ExtractionToken]) == work.extraction_tokens
             if isinstance(event, ExtractionToken) and extracted and not self._job.reuse:

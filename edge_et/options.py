@@ -5,7 +5,6 @@ What the options do is not known here. docs/api.md and the command line are made
 """
 
 import functools
-import inspect
 import itertools
 import math
 import numbers
@@ -17,10 +16,8 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    TypedDict,
     TypeVar,
     Union,
-    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -58,29 +55,6 @@ MAX_CHOICES = 256
 """Each takes a step of the model or more."""
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class QuestionValues(TypedDict, total=False):
-    """The keyword arguments of a question about a picture that is encoded."""
-
-    max_extraction_tokens: int | None
-    max_thinking_tokens: int | None
-    max_answer_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    seed: int | None
-    hint: str | None
-    thinking: bool | None
-    deadline_s: float | None
-    choices: Sequence[str] | None
-    kind: AnswerKind | None
-
-
-class OptionValues(QuestionValues, total=False):
-    """The keyword arguments of a call; see `AnswerOptions` for what they mean."""
-
-    max_tiles: int | None
-    pooling: int | None
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True):
@@ -139,6 +113,13 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
     kind: Annotated[
         AnswerKind | None,
         Meta(description="The answer is of this kind, and `Answer.value` a bool or a number."),
+    ] = None
+    schema: Annotated[
+        Any,
+        Meta(
+            description="The answer is JSON that fits this JSON schema, or class in Python, and "
+            "`Answer.value` the object."
+        ),
     ] = None
 
 
@@ -274,44 +255,6 @@ def check_path(name: str, value: object) -> str:
     if not isinstance(path, str):
         raise OptionError(name, value, "a str or an os.PathLike of str")
     return path
-
-
-def with_options(function: F) -> F:
-    """Let `help()` show the options of a call one by one, and others be refused as Python does.
-
-    Args:
-        function: its last parameter is ``**options``, keywords of `AnswerOptions`; of a session,
-            those of `QuestionValues`.
-    """
-    signature = inspect.signature(function)
-    *parameters, rest = signature.parameters.values()
-    (values,) = get_args(rest.annotation)
-    hints = get_type_hints(AnswerOptions)
-    keywords = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
-        for name, hint in hints.items()
-        if name in get_type_hints(values)
-    ]
-    shown = signature.replace(parameters=[*parameters, *keywords])
-
-    def check(options: Mapping[str, object]) -> None:
-        for name in options.keys() - shown.parameters.keys():
-            told = f"{function.__qualname__}() got an unexpected keyword argument {name!r}"
-            raise TypeError(told)
-
-    @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
-        check(options)
-        return function(*args, **options)
-
-    @functools.wraps(function)
-    async def call_async(*args: Any, **options: Any) -> Any:
-        check(options)
-        return await function(*args, **options)
-
-    wrapper: Any = call_async if inspect.iscoroutinefunction(function) else call
-    wrapper.__signature__ = shown
-    return cast(F, wrapper)
 
 
 S = TypeVar("S", AnswerOptions, LoadOptions)

@@ -1,7 +1,9 @@
 """What the pipeline gives back: events while it works, and an answer with its measurements."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import NoneType
 from typing import Any, Literal
 
 from edge_et.deprecation import warn_renamed
@@ -217,7 +219,8 @@ class Answer:
         extractions: what stage 1 wrote of each picture, in their order; of pictures that are shown
             together one; none where no picture was looked at in stage 1.
         value: the answer for a program: with `choices` the chosen text, with ``kind="yes/no"`` a
-            bool, with ``kind="number"`` an int, or a float where it has a decimal point; else None.
+            bool, with ``kind="number"`` an int, or a float where it has a decimal point, with
+            `schema` the object that the JSON in `text` stands for; else None.
         shares: with `choices` and ``kind="yes/no"`` the share of each text, 0 to 1 and 1 together:
             how probable the model finds it as the whole answer, among these texts. Else empty.
     """
@@ -249,13 +252,16 @@ class Answer:
             "extractions": [asdict(extraction) for extraction in self.extractions],
             "reasoning": self.reasoning,
             "hint": self.hint,
-            "value": self.value,
+            "value": self.value if type(self.value) in _PLAIN else json.loads(self.text),
             "shares": dict(self.shares),
             "finish_reasons": dict(self.finish_reasons),
             "cuts": [asdict(cut) for cut in _cuts(self.finish_reasons)],
             "usage": {phase: asdict(usage) for phase, usage in self.usage.items()},
         }
 
+
+_PLAIN = (NoneType, bool, int, float, str)
+"""Types of values that JSON has; all others come of a schema, whose answer is JSON itself."""
 
 StageEvent = Progress | ExtractionToken | ReasoningToken | AnswerToken
 """What a stage tells while it runs."""

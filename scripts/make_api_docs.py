@@ -29,10 +29,12 @@ does not name may change at any time.
 **Types** are in the package (`py.typed`).
 
 **Threads.** Any thread may use a pipeline, and go on with a stream that another one began, or close
-it. As many calls as the pipeline has `contexts` are under way at once. Others wait, those of a
-higher `priority` first, then in the order in which they came; with `max_waiting` of them there is a
-`QueueFullError`. One call computes at a time, the first in the same order, and gives way between
-two steps of its models. A stream has its context until it is exhausted, closed or forgotten.
+it. At most as many calls as the pipeline has `contexts` are under way at once. Others wait, those
+of a higher `priority` first, then in the order in which they came; with `max_waiting` of them there
+is a `QueueFullError`. One call computes at a time, the first in the same order, and gives way
+between two steps of its models. A second context is for calls of a higher priority, and for others
+while a stream's caller is slow. A stream has its context until it is exhausted, closed or
+forgotten.
 Whoever waits for streams that nobody continues gets a `BusyError`: after 30 seconds, after 5 if the
 same thread ran them so far, and at once in a program of one thread. The models use `threads`
 threads of their own, one model after the other.

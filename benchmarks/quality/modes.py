@@ -19,7 +19,7 @@ from edge_et.tuning.mini.recipe import CAPTION_PROMPT
 
 if TYPE_CHECKING:
     from edge_et.image import ImageTokens
-    from edge_et.options import OptionValues
+    from edge_et.keywords import OptionValues
     from edge_et.pipeline import ExtractThink
     from edge_et.results import Extraction
 

@@ -1,17 +1,20 @@
 """Options of the library on the command line: the same names, values and defaults.
 
 In: the structs of `edge_et.options`. Out: a command's options, one for each field: ``max_tiles`` is
-``--max-tiles``, a yes or no is ``--thinking`` and ``--no-thinking``, and ``--choices`` may be given
-several times, once for each text.
+``--max-tiles``, a yes or no is ``--thinking`` and ``--no-thinking``, ``--choices`` may be given
+several times, once for each text, and ``--schema`` is a file of JSON.
 """
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
 from msgspec import Meta
 
+from edge_et.errors import OptionError
 from edge_et.options import AnswerOptions, LoadOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,12 +43,14 @@ def add_options(
             value_type, description = read_field(hints[name])
             is_switch = value_type is bool
             is_list = value_type is list
+            is_json = value_type is object
             command = click.option(
                 f"--{flag}/--no-{flag}" if is_switch else f"--{flag}",
-                type=None if is_switch else str if is_list else value_type,
+                type=None if is_switch else str if is_list or is_json else value_type,
                 default=getattr(defaults, name),
                 multiple=is_list,
-                callback=_list_or_none if is_list else None,
+                callback=_list_or_none if is_list else _json_of_file if is_json else None,
+                metavar="FILE" if is_json else None,
                 help=description + (" Repeatable." if is_list else ""),
             )(command)
         return command
@@ -68,6 +73,8 @@ def read_field(hint: Any) -> tuple[type, str]:
             return type(arguments[0]), description
         elif origin is tuple:
             return list, description
+        elif hint is Any:
+            return object, description
         else:
             return hint, description
 
@@ -76,3 +83,18 @@ def _list_or_none(
     context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
 ) -> tuple[str, ...] | None:
     return value or None
+
+
+def _json_of_file(context: click.Context, parameter: click.Parameter, path: str | None) -> Any:
+    """Return what a file holds.
+
+    Raises:
+        OptionError: it cannot be read, or is not JSON.
+    """
+    if path is None:
+        return None
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as err:
+        reason = err.strerror if isinstance(err, OSError) else str(err)
+        raise OptionError(str(parameter.name), path, f"a file of JSON: {reason}") from err

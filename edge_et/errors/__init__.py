@@ -28,6 +28,7 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
     │   ├── TooManyImagesError         more pictures in one question than the limit
     │   └── ImagesTooLargeError        more bytes of pictures in one question than the limit
     ├── OptionError                    an option or argument out of its range
+    ├── AnswerValueError               an answer fits its schema, and its class refuses it
     ├── PromptTooLongError             more tokens than the context holds
     ├── MemoryBudgetError              KV caches larger than was granted
     ├── VisionRunError                 the vision tower failed on an image
@@ -64,6 +65,7 @@ from edge_et.errors.bundle import (
     WidthMismatchError,
 )
 from edge_et.errors.call import (
+    AnswerValueError,
     BusyError,
     CacheFolderError,
     CancelledError,
@@ -94,6 +96,7 @@ from edge_et.errors.tool import (
 )
 
 __all__ = [
+    "AnswerValueError",
     "AssetError",
     "BenchError",
     "BundleError",

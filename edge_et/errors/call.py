@@ -20,6 +20,21 @@ class OptionError(EdgeETError):
         super().__init__(f"{name}={shown}: expected {expected}")
 
 
+class AnswerValueError(EdgeETError):
+    """An answer fits its schema, and the class that was given checks more and refuses it.
+
+    `text` is the answer as JSON.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        self.text = text
+        self.reason = " ".join(reason.split())
+        super().__init__(
+            f"the answer {reprlib.repr(text)} fits the schema, and its class refuses it: "
+            f"{self.reason}; ask again, or put into the schema what the class checks"
+        )
+
+
 class PromptTooLongError(EdgeETError):
     """A prompt, with the tokens still to be generated, does not fit into the context.
 

@@ -15,6 +15,7 @@ from edge_et.bundle import Bundle, find_bundle, load_bundle
 from edge_et.deprecation import renamed_keywords
 from edge_et.errors import DecodeError, MemoryBudgetError, ModelFileError
 from edge_et.image import AnyImages, VisionTower
+from edge_et.keywords import OptionValues, with_options
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -25,10 +26,8 @@ from edge_et.options import (
     DEFAULT_MAX_WAITING,
     KvType,
     LoadOptions,
-    OptionValues,
     check_path,
     parse_load_options,
-    with_options,
 )
 from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_fingerprint
 from edge_et.pipeline.extract_think import ExtractThink
@@ -99,7 +98,8 @@ def load(
             over one set of weights, and share the CPUs: one computes at a time, and gives way to a
             more urgent one between two steps. So a second one costs memory and speeds nothing up,
             but nobody waits for a whole answer before something urgent begins.
-        max_waiting: calls that may wait to begin, at least 0; more get a `QueueFullError` at once.
+        max_waiting: calls that may wait to begin, beside one for each context, at least 0; more
+            get a `QueueFullError` at once.
         use_profile: whether to use what `edge-et autotune` found for this bundle on this machine.
         prompt_lookup: whether to draft tokens from what was read and written before and to decode
             some at once, where that is faster. A batch rounds differently from single steps, and
@@ -252,6 +252,10 @@ def answer(
             probable as a whole, behind its reasoning. `Answer.shares` tells of the others.
         kind: ``"yes/no"``: the answer is yes or no, and `Answer.value` a bool. ``"number"``: it is
             a number in digits, and the value an int or a float.
+        schema: the answer is JSON that fits it, in any case, and `Answer.value` the object. A JSON
+            schema as a dict, or a class: a dataclass, a TypedDict, a `msgspec.Struct` or a pydantic
+            model. Needs the extra ``schema``; a `MissingExtraError` says so. What a class checks
+            beyond its schema raises an `AnswerValueError`.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.

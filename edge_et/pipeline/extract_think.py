@@ -25,13 +25,12 @@ from edge_et.image import (
     Tower,
     list_pictures,
 )
+from edge_et.keywords import OptionValues, with_options
 from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_WAITING,
-    OptionValues,
     parse_options,
-    with_options,
 )
 from edge_et.pipeline.asynchronous import AsyncStream
 from edge_et.pipeline.context_fit import check_alone

@@ -8,8 +8,17 @@ import msgspec
 from edge_et.bundle import DirectSpec, Manifest, Sampling, ThinkSpec, ThoughtSpec
 from edge_et.errors import OptionError
 from edge_et.options import AnswerOptions
+from edge_et.pipeline.answer_schema import read_schema
 from edge_et.pipeline.models import Models
-from edge_et.stages import HINT_PLACEHOLDER, AnswerForm, Budget, ChoiceForm, NumberForm, Thinking
+from edge_et.stages import (
+    HINT_PLACEHOLDER,
+    AnswerForm,
+    Budget,
+    ChoiceForm,
+    JsonForm,
+    NumberForm,
+    Thinking,
+)
 
 V = TypeVar("V")
 
@@ -159,6 +168,12 @@ def _form(options: AnswerOptions) -> AnswerForm | None:
     """Return the form of the answer; None: free text."""
     if options.kind is not None and options.choices is not None:
         raise OptionError("kind", options.kind, "no kind where there are `choices`")
+    if options.schema is not None:
+        if options.kind is not None or options.choices is not None:
+            raise OptionError("schema", options.schema, "none where there is `choices` or `kind`")
+        asked = read_schema(options.schema)
+        has_budget = options.max_answer_tokens is not None
+        return JsonForm(asked.schema, asked.decode, has_budget=has_budget)
     if options.kind == "number":
         return NumberForm()
     if options.kind == "yes/no":

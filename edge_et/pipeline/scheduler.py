@@ -1,10 +1,11 @@
 """Who is let in, and who computes: calls of several threads over one pipeline.
 
-As many calls are inside as there are contexts; the others wait, those of a higher priority first,
-then in the order in which they came. Of those inside one computes at a time, since one alone uses
-all cores: the first by the same order that wants to. It has the turn until it is done. Between two
-steps of its models it gives way to a call that goes before it; and while a stream's caller has an
-event, the next one may step in.
+At most as many calls are inside as there are contexts; the others wait, those of a higher priority
+first, then in the order in which they came. Of those inside one computes at a time, since one alone
+uses all cores: the first by the same order that wants to. It has the turn until it is done. Between
+two steps of its models it gives way to a call that goes before it; and while a stream's caller has
+an event, the next one may step in. Whoever would be inside only to wait for the turn stays outside:
+the context is there for a call that goes before both.
 
 Access is referred to weakly here: what a signal handler's exception cut off between two steps is
 forgotten with the call.
@@ -95,9 +96,9 @@ class Scheduler:
             is_nested = any(other.thread == this for other in known)
             rank = (-math.inf if is_nested else -priority, next(self._numbers))
             access = Access(self, rank, cancel, cancel_of_caller)
-            has_room = len(_alive(self._inside)) + len(waiting) < self._contexts
-            if len(waiting) >= self._max_waiting and not has_room:
-                raise QueueFullError(len(waiting), self._max_waiting)
+            without_context = len(waiting) + len(_alive(self._inside)) - self._contexts
+            if without_context >= self._max_waiting:
+                raise QueueFullError(without_context, self._max_waiting)
             self._waiting.append(weakref.ref(access))
             self._waiting.sort(key=_rank)
         return access
@@ -161,7 +162,7 @@ class Scheduler:
         """Let no thread be inside; the call keeps its place, and the turn if nobody wants it."""
         with self._changed:
             access.thread, access.left_at = None, monotonic()
-            if self._closed or self._wanting:
+            if self._closed or self._wanting or self._has_room_for_waiting():
                 self._changed.notify_all()
         self._free_if_asked()
 
@@ -229,7 +230,20 @@ class Scheduler:
             self._changed.notify_all()
 
     def _is_next(self, access: Access) -> bool:
-        return len(_alive(self._inside)) < self._contexts and _alive(self._waiting)[0] is access
+        """Return whether a call is the first of those who wait, and its context would be used."""
+        inside = _alive(self._inside)
+        if len(inside) == self._contexts or _alive(self._waiting)[0] is not access:
+            return False
+        return not any(self._goes_on_before(other, access) for other in inside)
+
+    def _goes_on_before(self, other: Access, access: Access) -> bool:
+        """Return whether one that is inside computes, or will soon, before a call would."""
+        if other.rank > access.rank or other.thread == access.thread:
+            return False
+        return other.thread is not None or monotonic() < other.left_at + _GRACE_S
+
+    def _has_room_for_waiting(self) -> bool:
+        return bool(self._waiting) and len(_alive(self._inside)) < self._contexts
 
     def _give_back(self, access: Access) -> None:
         own = weakref.ref(access)
@@ -268,9 +282,13 @@ class Scheduler:
         """
         this = threading.get_ident()
         hopeful = []
+        wait_s = _LOOK_AGAIN_S
         inside = _alive(self._inside)
         for other in inside:
             if other.thread is None:
+                grace_s = other.left_at + _GRACE_S - monotonic()
+                if grace_s > 0 and len(inside) < self._contexts:
+                    wait_s = min(wait_s, grace_s)
                 own = other.threads == {this}
                 patience = _OWN_PATIENCE_S if own else _PATIENCE_S
                 left = other.left_at + patience - monotonic()
@@ -280,7 +298,7 @@ class Scheduler:
                 hopeful.append(_LOOK_AGAIN_S)
         if len(inside) == self._contexts and not hopeful:
             raise BusyError
-        return min([*hopeful, _LOOK_AGAIN_S])
+        return min([*hopeful, wait_s])
 
     def _is_own_process(self) -> bool:
         """Return whether the lock may be touched: in a fork, a thread that is lost may hold it."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from edge_et.cancellation import CancelToken
 from edge_et.image import ImageTokens
-from edge_et.options import QuestionValues, with_options
+from edge_et.keywords import QuestionValues, with_options
 from edge_et.pipeline.asynchronous import AsyncStream
 from edge_et.pipeline.progress import OnProgress
 from edge_et.pipeline.stream import Stream

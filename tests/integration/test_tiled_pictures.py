@@ -86,9 +86,9 @@ def test_a_picture_that_does_not_fit_is_refused_before_the_tower_runs(tmp_path: 
         runs: list[object] = []
         encode = pipeline._encoder._tower.encode
 
-        def watched(tiles: Any) -> Any:
-            runs.append(tiles)
-            return encode(tiles)
+        def watched(*arguments: Any) -> Any:
+            runs.append(arguments)
+            return encode(*arguments)
 
         pipeline._encoder._tower.encode = watched  # type: ignore[method-assign]
         budget = 256 - 130  # what stays is enough for the prompts, not for the picture too
@@ -101,7 +101,8 @@ def test_a_picture_that_does_not_fit_is_refused_before_the_tower_runs(tmp_path: 
         assert caught.value.fitting
         for options in caught.value.fitting:
             assert pipeline.answer(PICTURE, QUESTION, max_thinking_tokens=budget, **options).text
-        assert len(runs) == len(caught.value.fitting)
+            assert len(runs) == pipeline.image_cost(PICTURE, **options).tiles
+            runs.clear()
 
 
 def test_a_picture_that_fills_the_context_alone(tmp_path: Path) -> None:

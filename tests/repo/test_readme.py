@@ -12,22 +12,16 @@ from typing import Any
 import click
 import pytest
 from PIL import Image
+from tiny.pages import EMBEDDING, ON_ONE_CPU, PROGRAMS, blocks, examples, programs
 from tiny.places import EXAMPLES, ROOT
 
 from edge_et.cli.app import app
 
 README = ROOT / "README.md"
-EMBEDDING = ROOT / "docs" / "embedding.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CARD = ROOT / "models" / "mini" / "README.md"
 MAX_LINES = 150
 
-# Threads of llama.cpp wait for one another: on a busy machine two take many times as long as one.
-ON_ONE_CPU = """
-import os, sys
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-"""
 RUN_EXAMPLES = f"{ON_ONE_CPU}exec(compile(sys.stdin.read(), 'examples', 'exec'))"
 RUN_COMMANDS = f"""{ON_ONE_CPU}
 import json
@@ -44,11 +38,6 @@ for sys.argv in json.load(sys.stdin):
 
 def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a language; an empty one means blocks without."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def run(code: str, *, folder: Path, given: str) -> str:
@@ -72,9 +61,14 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", [README, EMBEDDING], ids=name_of)
 def test_examples_run_in_order(page: Path, folder: Path) -> None:
-    examples = blocks(page, "python")
-    assert len(examples) >= 2
-    assert "cat" in run(RUN_EXAMPLES, folder=folder, given="\n".join(examples))
+    shown = examples(page)
+    assert len(shown) >= 2
+    assert "cat" in run(RUN_EXAMPLES, folder=folder, given="\n".join(shown))
+
+
+def test_whole_programs_stand_on_one_page() -> None:
+    assert set(programs(EMBEDDING)) == PROGRAMS
+    assert programs(README) == {}
 
 
 def shown_commands(page: Path) -> Iterator[tuple[str, str]]:

@@ -26,6 +26,7 @@ GROUND = (
     "native_handle",
     "native_libraries",
     "options",
+    "keywords",
     "threads",
     "results",
 )
@@ -33,6 +34,7 @@ ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", 
 DOORS = {
     "onnxruntime": "image/vision_tower.py",
     "llama_cpp": "llm/llama_cpp.py",
+    "llguidance": "generation/json_grammar.py",
     "pillow_heif": "image/heif.py",
 }
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edge_et.errors import OptionError
+from edge_et.keywords import OptionValues
 from edge_et.options import (
     AnswerOptions,
     LoadOptions,
-    OptionValues,
     check_at_least,
     parse_load_options,
     parse_options,

@@ -1,12 +1,17 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
+from tiny.places import ROOT
 
 from edge_et.cli.options import OF_PROGRAMS, add_options
+from edge_et.errors import EdgeETError, OptionError
 from edge_et.options import AnswerOptions, LoadOptions
 
+SCHEMA_FILE = ROOT / "docs" / "bundle.schema.json"
 # A value of each field that is not its default, as it is written and as it arrives.
 GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object]]] = {
     AnswerOptions: {
@@ -23,6 +28,7 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "deadline_s": ("2", 2.0),
         "choices": ("cat, dog", ("cat, dog",)),
         "kind": ("number", "number"),
+        "schema": (str(SCHEMA_FILE), json.loads(SCHEMA_FILE.read_bytes())),
     },
     LoadOptions: {
         "threads": ("3", 3),
@@ -53,6 +59,8 @@ def arrived(kind: Kind, *arguments: str, only: tuple[str, ...] | None = None) ->
         got.update(options)
 
     result = CliRunner().invoke(command, arguments)
+    if isinstance(result.exception, EdgeETError):
+        raise result.exception
     if result.exit_code:
         raise SystemExit(result.output)
     return got
@@ -103,6 +111,17 @@ def test_a_switch_is_a_yes_a_no_or_neither() -> None:
 def test_a_list_is_given_one_by_one() -> None:
     got = arrived(AnswerOptions, "--choices", "a", "--choices", "b c", "--choices", "--seed")
     assert (got["choices"], got["seed"]) == (("a", "b c", "--seed"), None)
+
+
+def test_a_schema_is_a_file_of_json(tmp_path: Path) -> None:
+    file = tmp_path / "schema.json"
+    for content, said in ((b"{", "a file of JSON: Expecting"), (b"\xff", "a file of JSON: ")):
+        file.write_bytes(content)
+        with pytest.raises(OptionError, match=said) as caught:
+            arrived(AnswerOptions, "--schema", str(file))
+        assert (caught.value.name, caught.value.value) == ("schema", str(file))
+    with pytest.raises(OptionError, match="No such file"):
+        arrived(AnswerOptions, "--schema", str(tmp_path / "none.json"))
 
 
 def test_values_out_of_range_are_left_to_the_library() -> None:

@@ -225,8 +225,10 @@ def test_calls_come_in_as_they_came() -> None:
     lock = new_lock()
     served: list[int] = []
     end = threading.Event()
+    begin = threading.Barrier(3)
 
     def work(number: int) -> None:
+        begin.wait(PATIENCE_S)
         while not end.is_set():
             with inside(lock):
                 served.append(number)
@@ -379,12 +381,30 @@ def test_of_equal_calls_the_first_runs_to_its_end() -> None:
     first = Caller(lock, log, "first ")
     until(lambda: log)
     second = Caller(lock, log, "second ")
-    until(lambda: lock._wanting)
+    until(lambda: lock._waiting)
     first.step(3)
     second.step(3)
     first.join()
     second.join()
     assert log == [f"{name} {number}" for name in ("first", "second") for number in range(3)]
+
+
+def test_an_urgent_call_finds_a_context_however_many_others_wait() -> None:
+    lock, log = new_lock(contexts=2), []
+    first = Caller(lock, log, "first ")
+    until(lambda: log)
+    second = Caller(lock, log, "second ")
+    until(lambda: lock._waiting)
+    urgent = Caller(lock, log, "urgent ", priority=1)
+    until(lambda: lock._wanting)
+    first.step()
+    urgent.step(3)
+    first.step(2)
+    second.step(3)
+    for caller in (urgent, first, second):
+        caller.join()
+    names = [name for name in log if name.endswith(("0", "2"))]
+    assert names == ["first 0", "urgent 0", "urgent 2", "first 2", "second 0", "second 2"]
 
 
 def test_calls_get_in_by_priority_and_then_as_they_came() -> None:
@@ -450,7 +470,7 @@ def test_a_call_that_waits_for_its_turn_is_cancelled() -> None:
     lock, log = new_lock(contexts=2), []
     slow = Caller(lock, log, "slow ")
     until(lambda: log)
-    other = Caller(lock, log, "other ")
+    other = Caller(lock, log, "other ", priority=1)
     until(lambda: lock._wanting)
     other.cancel.cancel()
     other.join()
@@ -506,14 +526,18 @@ def test_a_listener_that_asks_gets_another_context_or_an_error() -> None:
 
 def test_closing_waits_for_all_that_are_inside() -> None:
     lock, log = new_lock(contexts=2), []
-    callers = [Caller(lock, log, "a"), Caller(lock, log, "b")]
-    until(lambda: log and lock._wanting)
+    callers = [Caller(lock, log, "a")]
+    until(lambda: log)
+    callers.append(Caller(lock, log, "b", priority=1))
+    until(lambda: lock._wanting)
     freed: list[str] = []
     closing = elsewhere(lambda: lock.close(lambda: freed.append("freed")))
     until(lambda: lock._closed)
     assert freed == []
-    for caller in sorted(callers, key=lambda caller: caller.name not in log[0]):
-        caller.step(3)
+    callers[0].step()
+    callers[1].step(3)
+    callers[0].step(2)
+    for caller in callers:
         caller.join()
     closing.join(PATIENCE_S)
     assert freed == ["freed"]

@@ -29,9 +29,11 @@ EVERY = {
     "deadline_s": 1e6,
     "choices": ("no", "on"),
     "kind": "number",
+    "schema": {"type": "string", "maxLength": 8},
 }
-# Of the two last only one can be asked for at a time.
-TOGETHER = [{**EVERY, "kind": None}, {**EVERY, "choices": None}]
+# Of the three last only one can be asked for at a time.
+FORMS = ("choices", "kind", "schema")
+TOGETHER = [{**EVERY, **dict.fromkeys({*FORMS} - {form})} for form in FORMS]
 
 
 class Parts:
@@ -72,7 +74,7 @@ def test_every_option_but_those_of_the_picture_is_here() -> None:
     assert set(EVERY) == set(AnswerOptions.__struct_fields__) - {"max_tiles", "pooling"}
 
 
-@pytest.mark.parametrize("options", TOGETHER, ids=["choices", "kind"])
+@pytest.mark.parametrize("options", TOGETHER, ids=FORMS)
 def test_options_are_passed_on(tmp_path: Path, options: dict[str, Any]) -> None:
     endless = ("on the table and on ",)
     plain = Parts(tmp_path, *endless, endless=True)
