@@ -44,7 +44,7 @@ def choice_figures(
         here = place == index
         share, found = (float(of[here].mean()) if here.any() else None for of in (shares, right))
         if share is not None and found is not None:
-            error += here.mean() * abs(share - found)
+            error += float(here.mean()) * abs(share - found)
         bins.append(
             ShareBin(below=(index + 1) / _BINS, asked=int(here.sum()), share=share, right=found)
         )

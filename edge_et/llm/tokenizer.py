@@ -38,6 +38,7 @@ class Tokenizer:
         self._native, added, silent, self.size = _read(path)
         trim_heap()
         self._added = added
+        self._added_ids = frozenset(added.values())
         self._added_text = {number: text for text, number in added.items() if number not in silent}
         self._silent = silent
         self._of_alphabet: dict[bytes, dict[int, bytes]] = {}
@@ -47,6 +48,10 @@ class Tokenizer:
     def special_id(self, text: str) -> int | None:
         """Return the id of an added token; None where there is no such token."""
         return self._added.get(text)
+
+    def is_added(self, token: int) -> bool:
+        """Return whether a token is an added one, which no text is encoded to."""
+        return token in self._added_ids
 
     def split_special(self, text: str) -> list[str | int]:
         """Split trusted text at its added tokens.
@@ -122,12 +127,11 @@ class Tokenizer:
             alphabet: the bytes.
         """
         if alphabet not in self._of_alphabet:
-            added = self._added.values()
             letters = {letter for letter, byte in _BYTE_OF.items() if byte in alphabet}
             self._of_alphabet[alphabet] = {
                 token: self.token_bytes(token)
                 for piece, token in self._native.get_vocab(with_added_tokens=False).items()
-                if letters.issuperset(piece) and token not in added
+                if letters.issuperset(piece) and not self.is_added(token)
             }
         return self._of_alphabet[alphabet]
 

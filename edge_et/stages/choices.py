@@ -5,12 +5,18 @@ is sampled, and no choice is a guess from its first token: what is compared is t
 the model writes just this choice and then ends, token by token, from its own logits. One choice may
 be the beginning of another.
 
-Choices are tokenized as they follow the marker. Their tokens make a tree, of which every node is
-evaluated once: as a single row, as when the model writes, so that a choice gets the same bits alone
-or among others.
+Choices are tokenized as they follow the marker. A model may spell a word otherwise: the mini writes
+words that it reads letter by letter, and finds their usual tokens improbable. So a choice that the
+model wrote before, in its extraction or its reasoning, is scored in the tokens that it used there
+too, and the probabilities are added.
+
+All these tokens make a tree, of which every node is evaluated once: as a single row, as when the
+model writes, so that a choice gets the same bits alone or among others.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +25,7 @@ from numpy.typing import NDArray
 
 from edge_et.errors import DecodeError, OptionError
 from edge_et.generation import Deadline, Generation, Sampler
-from edge_et.llm import Tokenizer
+from edge_et.llm import Segment, Tokenizer, TokenSegment
 from edge_et.results import AnswerToken, Progress
 from edge_et.stages.answer_forms import AnswerCost, FormedAnswer
 
@@ -55,9 +61,12 @@ class ChoiceForm:
             found[tokens] = choice
 
     def cost(self, tokenizer: Tokenizer, marker: str, budget: int) -> AnswerCost:
-        """Return the length of the longest choice and the size of the tree."""
-        tree = _grow(tokenizer, marker, self.values)
-        return AnswerCost(positions=tree.height, steps=tree.size)
+        """Return room for the longest choice byte by byte, and time for all and one of those."""
+        spelled = [choice_tokens(tokenizer, marker, choice) for choice in self.values]
+        longest = max(len(_behind(marker, choice).encode()) for choice in self.values)
+        positions = max(min(budget, longest), *map(len, spelled))
+        size = _grow([tokens] for tokens in spelled).size
+        return AnswerCost(positions=positions, steps=size + positions)
 
     def write(
         self,
@@ -80,7 +89,9 @@ class ChoiceForm:
         yield from generation.prefill()
         choices = list(self.values)
         tokenizer = generation.chat_model.tokenizer
-        tree = _grow(tokenizer, marker, choices)
+        tree = _grow(
+            [spellings(tokenizer, marker, text, generation.segments, budget) for text in choices]
+        )
         scores = np.full(len(choices), -np.inf)
         yield from _score(generation, tree, scores, deadline)
         best = int(np.argmax(scores))
@@ -107,13 +118,48 @@ def choice_tokens(tokenizer: Tokenizer, marker: str, choice: str) -> tuple[int, 
         marker: text before the answer, or nothing.
         choice: white space around it is left out.
     """
-    lead = " " if marker and not marker[-1].isspace() else ""
-    text = lead + choice.strip()
+    text = _behind(marker, choice)
     before = tokenizer.encode(marker)
     both = tokenizer.encode(marker + text)
     if both[: len(before)] == before:
         return tuple(both[len(before) :])
     return tuple(tokenizer.encode(text))
+
+
+def spellings(
+    tokenizer: Tokenizer, marker: str, choice: str, segments: Iterable[Segment], budget: int
+) -> list[tuple[int, ...]]:
+    """Return the tokens in which a choice is scored: its own, and those that the model used.
+
+    Args:
+        tokenizer: as for `choice_tokens`.
+        marker: as for `choice_tokens`.
+        choice: as for `choice_tokens`.
+        segments: what stands before the answer; looked at is what the model wrote.
+        budget: most tokens.
+    """
+    text = _behind(marker, choice).encode()
+    found = {choice_tokens(tokenizer, marker, choice): None}
+    for segment in segments:
+        if not isinstance(segment, TokenSegment) or not segment.generated:
+            continue
+        pieces = [tokenizer.token_bytes(token) for token in segment.ids]
+        ends = [0, *itertools.accumulate(map(len, pieces))]
+        written = b"".join(pieces)
+        place = written.find(text)
+        while place >= 0:
+            first, last = bisect_right(ends, place) - 1, bisect_left(ends, place + len(text))
+            tokens = segment.ids[first:last]
+            fits = ends[first] == place and ends[last] == place + len(text)
+            if fits and len(tokens) <= budget and not any(map(tokenizer.is_added, tokens)):
+                found[tokens] = None
+            place = written.find(text, place + 1)
+    return list(found)
+
+
+def _behind(marker: str, choice: str) -> str:
+    """Return the text of a choice as it follows the marker."""
+    return (" " if marker and not marker[-1].isspace() else "") + choice.strip()
 
 
 @dataclass(slots=True)
@@ -140,25 +186,24 @@ class _Tree:
     Attributes:
         root: before the first token.
         size: nodes, the root not counted.
-        height: tokens of the longest choice.
     """
 
     root: _Node
     size: int = 0
-    height: int = 0
 
 
-def _grow(tokenizer: Tokenizer, marker: str, choices: Sequence[str] | Mapping[str, Any]) -> _Tree:
+def _grow(choices: Iterable[Iterable[tuple[int, ...]]]) -> _Tree:
+    """Make a tree of the spellings of each choice."""
     tree = _Tree(_Node())
-    for number, choice in enumerate(choices):
-        node = tree.root
-        for token in choice_tokens(tokenizer, marker, choice):
-            if token not in node.children:
-                node.children[token] = _Node(token, node.depth + 1)
-                tree.size += 1
-            node = node.children[token]
-        node.choice = number
-        tree.height = max(tree.height, node.depth)
+    for number, spelled in enumerate(choices):
+        for tokens in spelled:
+            node = tree.root
+            for token in tokens:
+                if token not in node.children:
+                    node.children[token] = _Node(token, node.depth + 1)
+                    tree.size += 1
+                node = node.children[token]
+            node.choice = number
     return tree
 
 
@@ -170,8 +215,8 @@ def _score(
     Args:
         generation: was just read, and has logits behind its last position.
         tree: what to evaluate.
-        scores: float64 [choices], to be filled with the log-probability of each choice and of the
-            end behind it.
+        scores: float64 [choices] minus infinity, to be filled with the log-probability of each
+            choice and of the end behind it, all spellings together.
         deadline: lends its clock.
 
     Yields:
@@ -194,7 +239,8 @@ def _score(
         logits = kv_cache.logits.astype(np.float64)
         total = _log_sum(logits)
         if node.choice is not None:
-            scores[node.choice] = score + (_log_sum(logits[stop_ids]) - total)
+            whole = score + (_log_sum(logits[stop_ids]) - total)
+            scores[node.choice] = np.logaddexp(scores[node.choice], whole)
         stack += (
             (child, score + (float(logits[child.token]) - total))
             for child in reversed(node.children.values())

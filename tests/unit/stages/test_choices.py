@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from tiny.fakes import FakeClock, ForcedKVCache, collect, new_chat_model, new_tokenizer
@@ -7,7 +9,7 @@ from edge_et.generation import Deadline, Generation, greedy
 from edge_et.llm import Tokenizer, TokenSegment
 from edge_et.results import AnswerToken, Progress
 from edge_et.stages import AnswerCost, ChoiceForm, FormedAnswer
-from edge_et.stages.choices import choice_tokens
+from edge_et.stages.choices import choice_tokens, spellings
 
 PROMPT = (TokenSegment(tuple(range(20, 60))),)
 MARKER = "Answer:"
@@ -68,8 +70,34 @@ def test_common_beginnings_are_evaluated_once(tokenizer: Tokenizer) -> None:
     tokens = [choice_tokens(tokenizer, MARKER, choice) for choice in choices]
     beginnings = {found[:size] for found in tokens for size in range(1, len(found) + 1)}
     assert len(chosen.cache.appended) == len(beginnings) < sum(map(len, tokens))
+    longest = len(" red cat and dog")
     cost = form(*choices).cost(tokenizer, MARKER, 50)
-    assert cost == AnswerCost(positions=max(map(len, tokens)), steps=len(beginnings))
+    assert cost == AnswerCost(positions=longest, steps=len(beginnings) + longest)
+    assert form(*choices).cost(tokenizer, MARKER, 12).positions == 12
+
+
+def test_a_choice_that_was_written_before_is_scored_in_the_tokens_that_were_used(
+    tokenizer: Tokenizer,
+) -> None:
+    usual = choice_tokens(tokenizer, MARKER, "ball")
+    letters = tuple(token for letter in " ball" for token in tokenizer.encode(letter))
+    assert letters != usual
+    written = TokenSegment((40, *letters, 41), generated=True)
+
+    def found(*segments: TokenSegment, choice: str = "ball", budget: int = 9) -> list[Any]:
+        return spellings(tokenizer, MARKER, choice, segments, budget)
+
+    assert found(*PROMPT, written) == [usual, letters]
+    assert found(*PROMPT, written, written) == [usual, letters]
+    assert found(*PROMPT, TokenSegment(usual, generated=True)) == [usual]
+    assert found(TokenSegment(written.ids)) == [usual]  # which was read
+    assert found(written, budget=len(letters) - 1) == [usual]
+    assert found(written, choice="bal")[1:] == [letters[:-1]]
+    assert found(written, choice="a")[1:] == []
+    end = tokenizer.special_id("</think>")
+    assert end is not None
+    closing = TokenSegment((*tokenizer.encode(" "), end), generated=True)
+    assert found(closing, choice="</think>") == [choice_tokens(tokenizer, MARKER, "</think>")]
 
 
 def test_the_cache_is_as_it_was(tokenizer: Tokenizer) -> None:
@@ -95,7 +123,7 @@ def test_progress_is_told_before_every_step_and_what_is_left_there_is_no_harm(
     tokenizer: Tokenizer,
 ) -> None:
     asked = form("red cat", "dog", "red dog")
-    size = asked.cost(tokenizer, MARKER, 50).steps
+    size = asked.cost(tokenizer, MARKER, 50).steps - len(" red cat")
     cache = ForcedKVCache(tokenizer, " dog<|im_end|>", certainty=30.0)
     generation = Generation(new_chat_model(tokenizer, cache), PROMPT, Deadline(), "think")
     stage = asked.write(generation, greedy, 50, Deadline(), marker=MARKER, special_ids=frozenset())
@@ -119,6 +147,30 @@ def test_a_choice_may_stand_for_something(tokenizer: Tokenizer) -> None:
     chosen = Chosen(tokenizer, " no<|im_end|>", ChoiceForm({"yes": True, "no": False}))
     assert chosen.answer.value is False
     assert (chosen.answer.text, list(chosen.answer.shares)) == ("no", ["yes", "no"])
+
+
+def test_spellings_of_a_choice_count_together(tokenizer: Tokenizer) -> None:
+    letters = tuple(token for letter in " ball" for token in tokenizer.encode(letter))
+    cache = ForcedKVCache(tokenizer, "x", certainty=30.0)
+    generation = Generation(
+        new_chat_model(tokenizer, cache),
+        (*PROMPT, TokenSegment(letters, generated=True)),
+        Deadline(),
+    )
+    stage = form("ball", "cube").write(
+        generation, greedy, 50, Deadline(), marker=MARKER, special_ids=frozenset()
+    )
+    cache._texts = ["<|im_end|>"]
+    prefill_steps = cache.prefill_steps
+
+    def spell(segments: Any) -> Any:
+        yield from prefill_steps(segments)
+        cache._script[:0] = letters
+
+    cache.prefill_steps = spell  # type: ignore[method-assign]
+    _, answer = collect(stage)
+    assert answer.text == "ball"
+    assert answer.shares["ball"] > 0.99
 
 
 def test_white_space_around_a_choice_is_not_scored_but_given_back(tokenizer: Tokenizer) -> None:

@@ -334,6 +334,7 @@ def test_shares_are_compared_with_what_is_right_and_lengths_with_what_is_offered
     assert bias is not None
     assert (bias.wrong, bias.picked_longer, bias.picked_shorter) == (2, 0.5, 0.5)
     assert (bias.offered_longer, bias.offered_shorter) == pytest.approx((2 / 3, 1 / 3))
+    assert json.loads(msgspec.json.encode(found))["length_bias"]["wrong"] == 2
     assert choice_figures(questions[4:], said[4:]) is None
     assert choice_figures(questions[:2], said[:2]).length_bias is None  # type: ignore[union-attr]
 
