@@ -49,7 +49,7 @@ class Pipe:
 
     def think(self, question: str, extraction: object, **options: object) -> SimpleNamespace:
         usage = SimpleNamespace(seconds=0.25, generated_tokens=2)
-        return SimpleNamespace(answer=self.text, reasoning="I think.", usage=usage)
+        return SimpleNamespace(answer=self.text, reasoning="I think.", usage=usage, shares={})
 
     def answer(self, image: object, question: str) -> SimpleNamespace:
         return SimpleNamespace(text=self.text)
