@@ -1,13 +1,14 @@
-"""Threads for native work that this thread cannot do: forked children, and signals.
+"""Threads for native work: parallel regions, forked children, and signals.
 
-A forked child has the memory of its parent, and of its threads the forking one alone. libgomp keeps
-the threads of a parallel region with the thread that began it: in the child the forking thread
-waits for ever for threads that are gone, while every thread made after the fork gets new ones. The
-thread pools of ONNX Runtime belong to a session, and are lost with it.
+libgomp keeps the threads of a parallel region with the thread that began it. Where several threads
+of a program begin such regions, it counts more threads than CPUs, lets all of them sleep at every
+barrier, and models take 1.4 times as long. And a forked child has of its parent's threads the
+forking one alone, which waits for ever for those of its region. So regions are begun by threads
+made for that, by the same one as long as one is enough; a child makes its own.
 
 Python runs signal handlers in the main thread, also where a library calls back from there: what a
 handler raises then is lost. In other threads no handler runs. While the main thread is in native
-code, none runs at all: so what takes long is done by another thread, and the main one waits for it.
+code, none runs at all: so it waits for another thread instead.
 """
 
 import os
@@ -21,19 +22,18 @@ R = TypeVar("R")
 THREAD_PREFIX = "edge-et "
 """How the names of our own threads begin."""
 
-_forking_thread: int | None = None  # of the parent, and the first one of this process
 _is_ending = False
-_computing: "queue.SimpleQueue[_Job[Any]] | None" = None  # what the thread that computes takes
+_idle: "list[_ComputeThread]" = []  # the one used last is last
 
 
-def compute(work: Callable[..., R], *args: object, stop: Callable[[], object] | None = None) -> R:
-    """Call what begins a parallel region, in a thread where its threads are alive.
+def compute(work: Callable[[], R], stop: Callable[[], object] | None = None) -> R:
+    """Call what begins a parallel region or takes long, in a thread made for that.
 
     Args:
-        work: a function of a native library.
-        args: its arguments.
+        work: calls a native library, and holds what nobody else may use meanwhile: where a signal
+            handler raises at the wrong moment, this thread goes on before the work has ended.
         stop: lets the work end early, and is called where a signal handler raises meanwhile; None:
-            the work is short, and handlers run behind it.
+            the work is short, and is waited for.
 
     Returns:
         What it returns.
@@ -41,23 +41,17 @@ def compute(work: Callable[..., R], *args: object, stop: Callable[[], object] | 
     Raises:
         BaseException: what a signal handler raised, or else what the work did.
     """
-    global _computing
-    is_main = not _is_ending and threading.current_thread() is threading.main_thread()
-    is_forked = threading.get_ident() == _forking_thread
-    if not is_forked and not (is_main and stop):
+    if _is_ending and threading.current_thread() is threading.main_thread():
         return work()
-    if _computing is None:
-        # One for all calls, so that libgomp has its threads at hand.
-        jobs: queue.SimpleQueue[_Job[Any]] = queue.SimpleQueue()
+    try:
+        thread = _idle.pop()
+    except IndexError:
         try:
-            _start("compute", _take_jobs, jobs)
+            thread = _ComputeThread()
         except RuntimeError:  # the interpreter is about to end, and gives no threads
-            if is_forked:
-                raise
             return work()
-        _computing = jobs
     job = _Job(work)
-    _computing.put(job)
+    thread.jobs.put(job)
     return job.result(stop)
 
 
@@ -95,18 +89,27 @@ class _Job(Generic[R]):
 
     def __init__(self, work: Callable[[], R]) -> None:
         self._work = work
-        self._is_done = threading.Event()
+        self._is_done = False
+        self._running = threading.Lock()  # which is waited for faster than an event
+        self._running.acquire()
         self._error: BaseException | None = None
         self._result: R
 
-    def do(self) -> None:
-        """Do it; called once."""
+    def do(self, at_end: Callable[[], object] | None = None) -> None:
+        """Do it; called once.
+
+        Args:
+            at_end: is called before whoever waits goes on.
+        """
         try:
             self._result = self._work()
         except BaseException as err:
             self._error = err
         finally:
-            self._is_done.set()
+            if at_end is not None:
+                at_end()
+            self._is_done = True
+            self._running.release()
 
     def result(self, stop: Callable[[], object] | None = None) -> R:
         """Wait for the end, also when a signal handler raises meanwhile, as a native call would.
@@ -115,9 +118,10 @@ class _Job(Generic[R]):
             stop: is called then.
         """
         raised: BaseException | None = None
-        while not self._is_done.is_set():
+        while not self._is_done:
             try:
-                self._is_done.wait()
+                with self._running:
+                    pass
             except BaseException as err:
                 raised = raised or err
                 if stop is not None:
@@ -133,9 +137,24 @@ class _Job(Generic[R]):
         return self._result
 
 
-def _take_jobs(jobs: "queue.SimpleQueue[_Job[Any]]") -> None:
-    while True:
-        jobs.get().do()
+class _ComputeThread:
+    """A thread that computes one thing after the other, and waits among the idle ones.
+
+    Attributes:
+        jobs: what it takes.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[_Job[Any]] = queue.SimpleQueue()
+        _start("compute", self._take_jobs)
+
+    def _take_jobs(self) -> None:
+        while True:
+            self._take_one()
+
+    def _take_one(self) -> None:  # so that nothing refers to a job that is done
+        job = self.jobs.get()
+        job.do(at_end=lambda: _idle.append(self))  # for whoever waits may need it again at once
 
 
 def _start(name: str, target: Callable[..., None], *args: object) -> None:
@@ -143,8 +162,7 @@ def _start(name: str, target: Callable[..., None], *args: object) -> None:
 
 
 def _after_fork() -> None:
-    global _forking_thread, _computing
-    _forking_thread, _computing = threading.get_ident(), None
+    _idle.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -247,7 +247,7 @@ class LlamaContext:
                 status: int = self._library.llama_decode(self._handle.value, batch)
                 return status
 
-        status = compute(evaluate, stop=cancel.cancel if count > 1 else None)
+        status = compute(evaluate, stop=cancel.cancel)
         if status == _ABORTED:
             raise CancelledError
         if status != 0:

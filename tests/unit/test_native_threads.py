@@ -6,37 +6,49 @@ from edge_et import native_threads
 from edge_et.native_handle import NativeHandle
 
 
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_threads, "_forking_thread", threading.get_ident())
-    monkeypatch.setattr(native_threads, "_computing", None)
+@pytest.fixture(autouse=True)
+def no_threads_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_threads, "_idle", [])
 
 
-def test_a_process_that_is_no_fork_computes_where_it_is() -> None:
+def test_one_thread_computes_for_all_as_long_as_it_is_enough() -> None:
+    found: list[int] = []
+
+    def work() -> None:
+        found.append(native_threads.compute(threading.get_ident))
+
+    for _ in range(3):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    found.append(native_threads.compute(threading.get_ident))
+    assert len(set(found)) == 1
+    assert threading.get_ident() not in found
+
+
+def test_another_one_is_made_where_two_compute_at_once() -> None:
+    together = threading.Barrier(2)
+
+    def work() -> int:
+        together.wait(20)
+        return threading.get_ident()
+
+    found: list[int] = []
+    other = threading.Thread(target=lambda: found.append(native_threads.compute(work)))
+    other.start()
+    found.append(native_threads.compute(work))
+    other.join()
+    assert len(set(found)) == 2
+    assert len(native_threads._idle) == 2
+
+
+def test_the_main_thread_computes_itself_when_the_program_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native_threads, "_is_ending", True)
     assert native_threads.compute(threading.get_ident) == threading.get_ident()
 
 
-@pytest.mark.usefixtures("forked")
-def test_the_forking_thread_computes_in_another_one() -> None:
-    idents = {native_threads.compute(threading.get_ident) for _ in range(3)}
-    assert len(idents) == 1
-    assert idents != {threading.get_ident()}
-
-
-@pytest.mark.usefixtures("forked")
-def test_a_thread_made_after_the_fork_computes_where_it_is() -> None:
-    found: list[bool] = []
-
-    def work() -> None:
-        found.append(native_threads.compute(threading.get_ident) == threading.get_ident())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert found == [True]
-
-
-@pytest.mark.usefixtures("forked")
 def test_errors_and_results_come_through() -> None:
     assert native_threads.compute(lambda: divmod(7, 4)) == (1, 3)
     with pytest.raises(ZeroDivisionError):
