@@ -155,8 +155,8 @@ class ExtractThink:
     ) -> Answer:
         """Answer a question about a picture in an asyncio program, whose loop goes on meanwhile.
 
-        A task that is cancelled ends the call. `on_progress` is called by the loop's thread. All
-        else is as for `answer`.
+        A task that is cancelled ends the call. `on_progress` is called by the loop's thread, and
+        what it raises is told to the loop. All else is as for `answer`.
 
         Raises:
             EdgeETError: as for `answer`.
