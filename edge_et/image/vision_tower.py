@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import VisionSpec
 from edge_et.cancellation import CancelToken
-from edge_et.errors import CancelledError, ClosedError, ModelFileError, VisionRunError
+from edge_et.errors import (
+    CancelledError,
+    ClosedError,
+    EdgeETError,
+    ModelFileError,
+    VisionRunError,
+)
 from edge_et.foreign_errors import raised_by
 from edge_et.native_handle import NativeHandle
 from edge_et.native_libraries import import_library
@@ -178,6 +184,8 @@ class VisionTower:
         with cancel.watch(stop):
             try:
                 values = compute(run, stop=cancel.cancel)
+            except EdgeETError:  # it was closed
+                raise
             except Exception as err:  # as in __init__
                 if not raised_by(err, "onnxruntime"):
                     raise
