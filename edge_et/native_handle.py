@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from edge_et.errors import ClosedError, ForkedError
-from edge_et.native_threads import call_undisturbed, keep_to_main_thread
+from edge_et.native_threads import call_undisturbed, compute, keep_to_main_thread
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ class NativeHandle(Generic[T]):
     def _close(self) -> None:
         if self._value is not None:
             self._value = None
-            self._free()
+            compute(self._free)
 
     def _is_own(self) -> bool:
         """Return whether this process opened it; in a fork, a lost thread may hold the lock."""

@@ -177,10 +177,14 @@ class LlamaContext:
         if model.adapter is not None:
             adapters = (library.llama_adapter_lora_p_ctypes * 1)(model.adapter)
             scales = (ctypes.c_float * 1)(1.0)
-            with self._handle.lock:
-                context = self._handle.value
-                status = library.llama_set_adapters_lora(context, adapters, 1, scales)
-            if status != 0:
+
+            def apply_adapter() -> int:
+                with self._handle.lock:
+                    context = self._handle.value
+                    status: int = library.llama_set_adapters_lora(context, adapters, 1, scales)
+                    return status
+
+            if call_undisturbed(apply_adapter) != 0:
                 self.close()
                 raise DecodeError(f"the adapter cannot be applied{native_log.last_errors()}")
 
@@ -195,16 +199,19 @@ class LlamaContext:
         Args:
             cancel: takes the place of the one before.
         """
-        if not self._handle.is_open:
-            return
-        with self._handle.lock:
-            before, self._cancel = self._cancel, cancel  # neither goes while its byte is read
-            self._library.llama_set_abort_callback(
-                self._handle.value,
-                ctypes.cast(native_callback(), self._library.ggml_abort_callback),
-                cancel.address,
-            )
-            del before
+
+        def set_callback() -> None:
+            with self._handle.lock:
+                before, self._cancel = self._cancel, cancel  # neither goes while its byte is read
+                self._library.llama_set_abort_callback(
+                    self._handle.value,
+                    ctypes.cast(native_callback(), self._library.ggml_abort_callback),
+                    cancel.address,
+                )
+                del before
+
+        if self._handle.is_open:
+            compute(set_callback)  # which llama.cpp logs
 
     def decode(
         self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int

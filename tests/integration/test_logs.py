@@ -79,3 +79,15 @@ def test_pillow_tells_a_program_what_the_program_itself_reads(
     log.clear()
     Image.open(io.BytesIO(shown)).getexif()
     assert SHOWN in "\n".join(messages(log, "PIL"))
+
+
+def test_llama_cpp_logs_in_no_thread_that_runs_signal_handlers(
+    tiny_pair: Path, log: pytest.LogCaptureFixture
+) -> None:
+    edge_et.load(tiny_pair).close()  # opens the library itself
+    log.clear()
+    with edge_et.load(tiny_pair) as pipe:
+        pipe.answer(picture("PNG"), f"{ASKED}?")
+    records = [record for record in log.records if record.name.endswith("native_log")]
+    assert len(records) > 10
+    assert "MainThread" not in {record.threadName for record in records}

@@ -125,29 +125,29 @@ import signal, time
 class OfHandlerError(Exception):
     pass
 
-fired = 0
+fired = []
 
-def handler(*_):
-    global fired
-    fired += 1
+def handler(_, frame):
+    fired.append(frame.f_code.co_filename)
     raise OfHandlerError
 
 signal.signal(signal.SIGALRM, handler)
 start = time.perf_counter()
 edge_et.load(PATH, threads=2).close()
 seconds = time.perf_counter() - start
-lost = 0
+lost = []
 for number in range(60):
-    before = fired
+    before = len(fired)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds * (number + 1) / 60)
         edge_et.load(PATH, threads=2).close()
         signal.setitimer(signal.ITIMER_REAL, 0)
-        lost += fired - before
+        # Finalizers of the standard library and msgspec's look-up of types lose it, too.
+        lost += [name for name in fired[before:] if "edge_et" in name]
     except OfHandlerError:
         pass
-assert fired > 20, fired
-assert lost == 0, lost
+assert len(fired) > 20, fired
+assert not lost, lost
 print("done")
 """
 
