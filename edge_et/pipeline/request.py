@@ -1,6 +1,6 @@
 """One call: its question, and its options with the bundle's defaults filled in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeVar
 
 import msgspec
@@ -91,6 +91,10 @@ class Request:
             pictures=pictures,
             shown=manifest.extract.pictures,
         )
+
+    def without_picture(self) -> Self:
+        """Return the request as one about no picture, which the reasoner alone answers."""
+        return replace(self, thinking=self.thinking.as_chat())
 
     def check_form(self, models: Models, direct: DirectSpec | None = None) -> None:
         """Refuse a form of the answer that cannot be written, or not within the budget.
