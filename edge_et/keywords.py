@@ -28,6 +28,7 @@ class TextValues(TypedDict, total=False):
     kind: AnswerKind | None
     schema: Any
     history: Sequence[Mapping[str, str]] | None
+    stop: Sequence[str] | None
 
 
 class QuestionValues(TextValues, total=False):

@@ -15,6 +15,7 @@ from edge_et.stages import (
     AnswerForm,
     Budget,
     ChoiceForm,
+    FreeText,
     History,
     JsonForm,
     NumberForm,
@@ -171,7 +172,18 @@ def _thinking(spec: ThinkSpec, options: AnswerOptions) -> Thinking:
         sampling=_sampling((chosen if budget.thinking else spec).sampling, options),
         form=_form(options),
         history=_history(options),
+        free=_free_text(options),
     )
+
+
+def _free_text(options: AnswerOptions) -> FreeText:
+    has_form = (options.choices, options.kind, options.schema) != (None, None, None)
+    if options.stop and has_form:
+        expected = "none where there is `choices`, `kind` or `schema`"
+        raise OptionError("stop", options.stop, expected)
+    for text in options.stop or ():
+        check_text("stop", text)
+    return FreeText(stop=options.stop or ())
 
 
 def _history(options: AnswerOptions) -> History:

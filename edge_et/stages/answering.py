@@ -5,10 +5,22 @@ all of it as the generator's return value. What stands before it is not known he
 """
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
-from edge_et.generation import Deadline, Generation, Sampler
+from edge_et.generation import Deadline, Generation, Sampler, StopTexts
 from edge_et.llm import TextStream
 from edge_et.results import AnswerToken, Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeText:
+    """What a caller says of an answer in free text.
+
+    Attributes:
+        stop: texts before the first of which it ends; see `StopTexts`.
+    """
+
+    stop: tuple[str, ...] = ()
 
 
 def write_answer(
@@ -20,6 +32,7 @@ def write_answer(
     begun: str = "",
     stream: TextStream | None = None,
     special_ids: frozenset[int] = frozenset(),
+    free: FreeText = FreeText(),
 ) -> Generator[AnswerToken | Progress, None, str]:
     """Read what is not read yet, and write the answer.
 
@@ -35,9 +48,11 @@ def write_answer(
         begun: text of the answer that was written already.
         stream: what goes on making text of tokens; None: nothing is held back in one.
         special_ids: tokens that an answer cannot hold.
+        free: what the caller says of it.
 
     Yields:
-        Text as it is written, and progress before every step.
+        Text as it is written, and progress before every step. What may be the beginning of a stop
+        text waits for what comes behind it.
 
     Returns:
         The text, not stripped; more than white space.
@@ -45,19 +60,26 @@ def write_answer(
     generation.stage = "answer"
     yield from generation.prefill()
     stream = stream or TextStream(generation.chat_model.tokenizer)
-    if begun:
-        yield AnswerToken(begun)
+    stops = StopTexts(free.stop)
     beginning = _Beginning(generation, budget, deadline, special_ids)
-    text = beginning.text = begun
+    beginning.text = begun
+    if text := stops.push(begun):
+        yield AnswerToken(text)
+    if stops.found:
+        return text
     for token in generation.generate(sampler, budget, beginning.is_out_of_time, beginning.refuses):
         beginning.written += 1
-        if piece := stream.push(token):
-            text = beginning.text = text + piece
-            yield AnswerToken(piece)
+        piece = stream.push(token)
+        beginning.text += piece
+        if told := stops.push(piece):
+            text += told
+            yield AnswerToken(told)
+        if stops.found:
+            return text
         yield generation.decode_progress(beginning.written, budget)
-    if piece := stream.finish():
-        text += piece
-        yield AnswerToken(piece)
+    if told := stops.finish(stream.finish()):
+        text += told
+        yield AnswerToken(told)
     return text
 
 

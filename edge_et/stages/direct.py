@@ -11,7 +11,7 @@ from edge_et.generation import ChatModel, Deadline, Generation, new_sampler
 from edge_et.llm import Segment
 from edge_et.results import AnswerToken, Progress, Thought
 from edge_et.stages.answer_forms import AnswerForm, FormedAnswer
-from edge_et.stages.answering import write_answer
+from edge_et.stages.answering import FreeText, write_answer
 
 
 def answer_at_once(
@@ -21,6 +21,7 @@ def answer_at_once(
     sampling: Sampling,
     deadline: Deadline,
     form: AnswerForm | None = None,
+    free: FreeText | None = None,
 ) -> Generator[AnswerToken | Progress, None, Thought]:
     """Run the one-stage baseline.
 
@@ -31,6 +32,7 @@ def answer_at_once(
         sampling: how to choose them.
         deadline: ends the answer once it has text.
         form: how the answer is written; None: as free text.
+        free: what the caller says of that; None: nothing.
 
     Yields:
         Text as it is written, and progress before every step.
@@ -41,7 +43,9 @@ def answer_at_once(
     generation = Generation(chat_model, prompt, deadline)
     sampler = new_sampler(sampling)
     if form is None:
-        text = yield from write_answer(generation, sampler, budget, deadline)
+        text = yield from write_answer(
+            generation, sampler, budget, deadline, free=free or FreeText()
+        )
         answer = FormedAnswer(text=text.strip(), value=None)
     else:
         answer = yield from form.write(

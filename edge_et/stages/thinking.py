@@ -47,7 +47,7 @@ from edge_et.llm import (
 )
 from edge_et.results import AnswerToken, FinishReason, Progress, ReasoningToken, Stage, Thought
 from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
-from edge_et.stages.answering import write_answer
+from edge_et.stages.answering import FreeText, write_answer
 from edge_et.stages.history import History
 
 RESERVED_ANSWER_TOKENS = 32
@@ -78,6 +78,7 @@ class Thinking:
         sampling: how to choose them.
         form: how the answer is written; None: as free text.
         history: what was said before the question.
+        free: what the caller says of an answer in free text.
     """
 
     spec: ThinkSpec
@@ -86,6 +87,7 @@ class Thinking:
     sampling: Sampling
     form: AnswerForm | None = None
     history: History = field(default_factory=History)
+    free: FreeText = field(default_factory=FreeText)
 
     @property
     def template(self) -> str:
@@ -227,6 +229,7 @@ def think(
             begun=begun,
             stream=stream,
             special_ids=special_ids,
+            free=thinking.free,
         )
         answer = FormedAnswer(text=text.strip(), value=None)
     else:

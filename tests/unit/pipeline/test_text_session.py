@@ -36,6 +36,7 @@ EVERY: dict[str, Any] = {
     "kind": "number",
     "schema": {"type": "string", "maxLength": 8},
     "history": HISTORY,
+    "stop": ("on",),
 }
 
 

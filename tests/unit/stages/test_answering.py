@@ -6,7 +6,7 @@ from tiny.fakes import FakeClock, ForcedKVCache, collect, new_chat_model, new_to
 from edge_et.generation import Deadline, Generation, greedy
 from edge_et.llm import TextStream, Tokenizer, TokenSegment
 from edge_et.results import AnswerToken
-from edge_et.stages.answering import write_answer
+from edge_et.stages.answering import FreeText, write_answer
 
 PROMPT = (TokenSegment(tuple(range(20, 60))),)
 
@@ -152,3 +152,36 @@ def test_marks_cannot_be_written_anywhere(tokenizer: Tokenizer) -> None:
     assert "<think>" not in marked.text
     first = Written(tokenizer, "<think>", 1, special_ids=frozenset({mark}))
     assert mark not in first.tokens
+
+
+def test_an_answer_ends_before_a_stop_text(tokenizer: Tokenizer) -> None:
+    free = FreeText(stop=("ball", "cube"))
+    written = Written(tokenizer, "a red ball on the table, ", 20, free=free)
+    assert written.text == text_of(written.events, AnswerToken) == "a red "
+    assert written.finish_reason == "stop"
+    assert len(written.tokens) < 20
+
+
+def test_nothing_of_a_stop_text_is_told_on_the_way(tokenizer: Tokenizer) -> None:
+    written = Written(tokenizer, "red b a l l<|im_end|>", 20, free=FreeText(stop=("b a l x",)))
+    assert written.text == text_of(written.events, AnswerToken) == "red b a l l"
+    told = [event.text for event in written.events if isinstance(event, AnswerToken)]
+    assert not any(text.endswith(("b", "b ", "b a", "a l ")) for text in told)
+
+
+def test_an_answer_is_not_empty_for_a_stop_text_that_comes_first(tokenizer: Tokenizer) -> None:
+    written = Written(tokenizer, "\nred ball\nred", 20, free=FreeText(stop=("\n", "red")))
+    assert written.text == "\nred ball"
+    begun = Written(tokenizer, "d ball\nred", 20, free=FreeText(stop=("red", "\n")), begun=" re")
+    assert begun.text == text_of(begun.events, AnswerToken) == " red ball"
+    ended = Written(tokenizer, "never", 20, free=FreeText(stop=("ll",)), begun=" ball")
+    assert (ended.text, ended.tokens, ended.finish_reason) == (" ba", [], "stop")
+    for stop in ("<|im_end|>", " ", "a"):
+        blank = Written(tokenizer, "<|im_end|>", 6, free=FreeText(stop=(stop,)))
+        assert blank.text.strip()
+
+
+def test_what_may_begin_a_stop_text_is_told_when_the_budget_ends(tokenizer: Tokenizer) -> None:
+    written = Written(tokenizer, "a red ball", 3, free=FreeText(stop=("ball and", "red ball,")))
+    assert written.text == text_of(written.events, AnswerToken) == tokenizer.decode(written.tokens)
+    assert written.finish_reason == "length"
