@@ -29,6 +29,7 @@ class TextValues(TypedDict, total=False):
     schema: Any
     history: Sequence[Mapping[str, str]] | None
     stop: Sequence[str] | None
+    top_logprobs: int | None
 
 
 class QuestionValues(TextValues, total=False):

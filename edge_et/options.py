@@ -57,6 +57,7 @@ MAX_CHOICES = 256
 MAX_MESSAGES = 1000
 MAX_STOP_TEXTS = 16
 MAX_STOP_CHARACTERS = 256
+MAX_TOP_LOGPROBS = 20
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -146,6 +147,13 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
         ]
         | None,
         Meta(description="The answer, in free text, ends before the first of these texts."),
+    ] = None
+    top_logprobs: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None,
+        Meta(
+            description="Tell how probable each token of the answer was, and so many of the most "
+            "probable ones; None: tell nothing."
+        ),
     ] = None
 
 

@@ -118,6 +118,33 @@ class AnswerToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """How probable the model found a token of the answer.
+
+    Attributes:
+        text: its text; part of a character is U+FFFD.
+        logprob: natural logarithm of its probability: of the softmax of the model's logits,
+            whatever the temperature.
+        token_bytes: its bytes, which make UTF-8 with those of the tokens around it.
+        top: text and `logprob` of the most probable tokens at this place, the first most.
+    """
+
+    text: str
+    logprob: float
+    token_bytes: bytes
+    top: tuple[tuple[str, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, ready for JSON."""
+        return {
+            "text": self.text,
+            "logprob": self.logprob,
+            "bytes": list(self.token_bytes),
+            "top": [{"text": text, "logprob": logprob} for text, logprob in self.top],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PictureExtraction:
     """What stage 1 wrote of one picture.
 
@@ -177,6 +204,7 @@ class Thought:
         finish_reasons: why thinking and answer ended.
         value: as for `Answer`.
         shares: as for `Answer`.
+        logprobs: as for `Answer`.
     """
 
     answer: str
@@ -186,6 +214,7 @@ class Thought:
     finish_reasons: FinishReasons = field(default_factory=dict)
     value: Any = None
     shares: Mapping[str, float] = field(default_factory=dict)
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def text(self) -> str:
@@ -223,6 +252,9 @@ class Answer:
             `schema` the object that the JSON in `text` stands for; else None.
         shares: with `choices` and ``kind="yes/no"`` the share of each text, 0 to 1 and 1 together:
             how probable the model finds it as the whole answer, among these texts. Else empty.
+        logprobs: with `top_logprobs` how probable the model found each token of the answer, those
+            that begin before its end. Left out is what came in one token with the answer marker,
+            and the token that ended the answer. Else empty.
     """
 
     text: str
@@ -234,6 +266,7 @@ class Answer:
     extractions: tuple[PictureExtraction, ...] = ()
     value: Any = None
     shares: Mapping[str, float] = field(default_factory=dict)
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -254,6 +287,7 @@ class Answer:
             "hint": self.hint,
             "value": self.value if type(self.value) in _PLAIN else json.loads(self.text),
             "shares": dict(self.shares),
+            "logprobs": [token.to_dict() for token in self.logprobs],
             "finish_reasons": dict(self.finish_reasons),
             "cuts": [asdict(cut) for cut in _cuts(self.finish_reasons)],
             "usage": {phase: asdict(usage) for phase, usage in self.usage.items()},

@@ -60,6 +60,7 @@ EVENTS = (results.ExtractionToken, results.ReasoningToken, results.AnswerToken)
 VALUES = (
     results.Answer,
     results.PictureExtraction,
+    results.TokenLogprob,
     results.PhaseUsage,
     results.Extraction,
     results.Thought,

@@ -16,6 +16,7 @@ from edge_et.generation.json_writer import JsonWriter
 from edge_et.generation.prompt_lookup import MAX_DRAFT_TOKENS, PromptLookup
 from edge_et.generation.sampling import Sampler, greedy, new_sampler
 from edge_et.generation.stop_texts import StopTexts
+from edge_et.generation.token_logprobs import token_logprob
 
 __all__ = [
     "MAX_DRAFT_TOKENS",
@@ -41,4 +42,5 @@ __all__ = [
     "new_sampler",
     "prefill_progress",
     "prepare_schema",
+    "token_logprob",
 ]

@@ -178,12 +178,14 @@ def _thinking(spec: ThinkSpec, options: AnswerOptions) -> Thinking:
 
 def _free_text(options: AnswerOptions) -> FreeText:
     has_form = (options.choices, options.kind, options.schema) != (None, None, None)
+    expected = "none where there is `choices`, `kind` or `schema`"
     if options.stop and has_form:
-        expected = "none where there is `choices`, `kind` or `schema`"
         raise OptionError("stop", options.stop, expected)
+    if options.top_logprobs is not None and has_form:
+        raise OptionError("top_logprobs", options.top_logprobs, expected)
     for text in options.stop or ():
         check_text("stop", text)
-    return FreeText(stop=options.stop or ())
+    return FreeText(stop=options.stop or (), top_logprobs=options.top_logprobs)
 
 
 def _history(options: AnswerOptions) -> History:

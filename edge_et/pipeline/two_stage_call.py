@@ -352,4 +352,5 @@ def complete_answer(
         extractions=extraction.extractions,
         value=thought.value,
         shares=thought.shares,
+        logprobs=thought.logprobs,
     )

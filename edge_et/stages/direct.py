@@ -10,7 +10,7 @@ from edge_et.bundle import Sampling
 from edge_et.generation import ChatModel, Deadline, Generation, new_sampler
 from edge_et.llm import Segment
 from edge_et.results import AnswerToken, Progress, Thought
-from edge_et.stages.answer_forms import AnswerForm, FormedAnswer
+from edge_et.stages.answer_forms import AnswerForm
 from edge_et.stages.answering import FreeText, write_answer
 
 
@@ -43,10 +43,9 @@ def answer_at_once(
     generation = Generation(chat_model, prompt, deadline)
     sampler = new_sampler(sampling)
     if form is None:
-        text = yield from write_answer(
+        answer = yield from write_answer(
             generation, sampler, budget, deadline, free=free or FreeText()
         )
-        answer = FormedAnswer(text=text.strip(), value=None)
     else:
         answer = yield from form.write(
             generation, sampler, budget, deadline, marker="", special_ids=frozenset()
@@ -59,4 +58,5 @@ def answer_at_once(
         finish_reasons={"answer": generation.finish_reason},
         value=answer.value,
         shares=answer.shares,
+        logprobs=answer.logprobs,
     )

@@ -46,7 +46,7 @@ from edge_et.llm import (
     to_segments,
 )
 from edge_et.results import AnswerToken, FinishReason, Progress, ReasoningToken, Stage, Thought
-from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
+from edge_et.stages.answer_forms import AnswerCost, AnswerForm
 from edge_et.stages.answering import FreeText, write_answer
 from edge_et.stages.history import History
 
@@ -221,7 +221,7 @@ def think(
     elif tail:
         generation.append(Trusted(tail))
     if thinking.form is None:
-        text = yield from write_answer(
+        answer = yield from write_answer(
             generation,
             sampler,
             thinking.budget.answer,
@@ -231,7 +231,6 @@ def think(
             special_ids=special_ids,
             free=thinking.free,
         )
-        answer = FormedAnswer(text=text.strip(), value=None)
     else:
         if behind := begun + stream.finish():
             _drop_behind_marker(generation, behind)
@@ -252,6 +251,7 @@ def think(
         finish_reasons=reasons | {"answer": generation.finish_reason},
         value=answer.value,
         shares=answer.shares,
+        logprobs=answer.logprobs,
     )
 
 

@@ -1,6 +1,7 @@
 """Questions without a picture over real llama.cpp."""
 
 import asyncio
+import math
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,11 @@ def test_the_same_question_is_answered_the_same_whatever_was_read_before(
             return answer
 
         assert said(asyncio.run(stream())) == fresh[0]
+        told = chat.answer("Why?", thinking=False, top_logprobs=3, temperature=2.0, seed=1).logprobs
+        assert told
+        for token in told:
+            assert token.logprob <= token.top[0][1] < 0
+            assert sum(math.exp(logprob) for _, logprob in token.top) < 1
         shares = chat.answer("Why?", choices=["red", "green"]).shares
         assert sum(shares.values()) == pytest.approx(1)
         assert chat.answer("Why?", schema={"type": "boolean"}).value in (True, False)

@@ -1,5 +1,6 @@
 """What a caller says of an answer in free text, through fakes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,39 @@ def test_stop_texts_that_are_none(pipeline: ExtractThink, stop: Any) -> None:
     with pytest.raises(OptionError, match="stop") as caught:
         pipeline.answer(IMAGE, "Which?", stop=stop)
     assert "surrogates" in caught.value.expected or "of 1 to 256" in caught.value.expected
+
+
+def test_tokens_of_the_answer_are_told_with_their_logarithms(pipeline: ExtractThink) -> None:
+    answer = pipeline.answer(IMAGE, "Which?", top_logprobs=2)
+    assert "".join(token.text for token in answer.logprobs).strip() == "a red ball"
+    for token in answer.logprobs:
+        (first, logprob), second = token.top
+        assert (first, logprob) == (token.text, token.logprob)
+        assert 0 > logprob > second[1]
+        assert token.token_bytes.decode() == token.text
+    document = json.loads(json.dumps(answer.to_dict()))["logprobs"]
+    assert [token["text"] for token in document] == [token.text for token in answer.logprobs]
+
+
+def test_tokens_behind_a_stop_text_are_not_told(pipeline: ExtractThink) -> None:
+    answer = pipeline.answer(IMAGE, "Which?", top_logprobs=0, stop=[" ball"])
+    assert "".join(token.text for token in answer.logprobs).strip() == answer.text == "a red"
+    assert all(token.top == () for token in answer.logprobs)
+
+
+def test_nothing_is_told_where_nobody_asked(tmp_path: Path) -> None:
+    pipeline = new_pipeline(tmp_path, *TURNS, *["a red ball<|im_end|>"] * 2)
+    assert pipeline.answer(IMAGE, "Which?").logprobs == ()
+    assert len(pipeline.answer_directly(IMAGE, "Which?", top_logprobs=1).logprobs) > 1
+    assert len(pipeline.text_session().answer("Which?", top_logprobs=1).logprobs) > 1
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: next(iter(form)))
+def test_an_answer_in_a_form_tells_no_logarithms(
+    pipeline: ExtractThink, form: dict[str, Any]
+) -> None:
+    with pytest.raises(OptionError, match="top_logprobs"):
+        pipeline.answer(IMAGE, "Which?", top_logprobs=0, **form)
+    for wrong in (-1, 21, 1.5, True):
+        with pytest.raises(OptionError, match="top_logprobs"):
+            pipeline.answer(IMAGE, "Which?", top_logprobs=wrong)  # type: ignore[arg-type]

@@ -32,9 +32,10 @@ EVERY = {
     "schema": {"type": "string", "maxLength": 8},
     "history": [{"role": "system", "content": "Be brief."}],
     "stop": ("table", "on"),
+    "top_logprobs": 2,
 }
 # Of these only one can be asked for at a time.
-FORMS = ("choices", "kind", "schema", "stop")
+FORMS = ("choices", "kind", "schema", "stop", "top_logprobs")
 TOGETHER = [{**EVERY, **dict.fromkeys({*FORMS} - {form})} for form in FORMS]
 
 

@@ -37,6 +37,7 @@ EVERY: dict[str, Any] = {
     "schema": {"type": "string", "maxLength": 8},
     "history": HISTORY,
     "stop": ("on",),
+    "top_logprobs": 2,
 }
 
 
