@@ -32,6 +32,8 @@ class PhaseUsage:
         overlapped_tokens: think: those of `evaluated_tokens` that a reasoner of its own read while
             the perceiver was still writing; the time that took counts as the extraction's.
         pictures: image, vision, extract: how many pictures the phase was about.
+        answer_tokens: think: those of `generated_tokens` that are the answer's; the others are the
+            reasoning's, the answer marker among them.
     """
 
     seconds: float = 0.0
@@ -40,6 +42,7 @@ class PhaseUsage:
     generated_tokens: int = 0
     overlapped_tokens: int = 0
     pictures: int = 0
+    answer_tokens: int = 0
 
     def __add__(self, other: "PhaseUsage") -> "PhaseUsage":
         """Return what both took together."""

@@ -5,6 +5,7 @@ reasoning as the generator's return value.
 """
 
 from collections.abc import Generator
+from dataclasses import replace
 
 from edge_et.bundle import Sampling
 from edge_et.generation import ChatModel, Deadline, Generation, new_sampler
@@ -54,7 +55,7 @@ def answer_at_once(
         answer=answer.text,
         reasoning="",
         tokens=tuple(generation.tokens),
-        usage=generation.usage,
+        usage=replace(generation.usage, answer_tokens=len(generation.tokens)),
         finish_reasons={"answer": generation.finish_reason},
         value=answer.value,
         shares=answer.shares,

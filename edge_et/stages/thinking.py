@@ -220,6 +220,7 @@ def think(
         reason = generation.finish_reason if reason == "stop" else reason
     elif tail:
         generation.append(Trusted(tail))
+    before = len(generation.tokens)
     if thinking.form is None:
         answer = yield from write_answer(
             generation,
@@ -234,6 +235,7 @@ def think(
     else:
         if behind := begun + stream.finish():
             _drop_behind_marker(generation, behind)
+            before -= 1
         answer = yield from thinking.form.write(
             generation,
             sampler,
@@ -247,7 +249,7 @@ def think(
         answer=answer.text,
         reasoning=(reasoning + prose).strip(),
         tokens=tuple(generation.tokens),
-        usage=generation.usage,
+        usage=replace(generation.usage, answer_tokens=len(generation.tokens) - before),
         finish_reasons=reasons | {"answer": generation.finish_reason},
         value=answer.value,
         shares=answer.shares,

@@ -106,3 +106,26 @@ def test_an_answer_in_a_form_tells_no_logarithms(
     for wrong in (-1, 21, 1.5, True):
         with pytest.raises(OptionError, match="top_logprobs"):
             pipeline.answer(IMAGE, "Which?", top_logprobs=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", [{}, *FORMS], ids=lambda form: next(iter(form), "free"))
+def test_tokens_of_the_answer_are_counted_apart(tmp_path: Path, form: dict[str, Any]) -> None:
+    pipeline = new_pipeline(tmp_path, *TURNS[:2], *[" 2 red<|im_end|>"] * 9)
+    tokenizer = Tokenizer(tmp_path / "tokenizer.json")
+    answer = pipeline.answer(IMAGE, "Which?", **form)
+    usage = answer.usage["think"]
+    assert usage.generated_tokens - usage.answer_tokens == len(tokenizer.encode(TURNS[1]))
+    assert usage.answer_tokens >= 1
+    if not form:
+        assert usage.answer_tokens == len(tokenizer.encode(" 2 red"))
+    assert answer.usage["extract"].answer_tokens == 0
+
+
+def test_all_tokens_are_the_answers_where_nothing_is_reasoned(tmp_path: Path) -> None:
+    pipeline = new_pipeline(tmp_path, *["a red ball<|im_end|>"] * 2)
+    for answer in (
+        pipeline.answer_directly(IMAGE, "Which?"),
+        pipeline.text_session().answer("Which?"),
+    ):
+        usage = answer.usage["think"]
+        assert usage.answer_tokens == usage.generated_tokens > 1

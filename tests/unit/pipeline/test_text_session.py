@@ -135,7 +135,8 @@ def test_a_thought_is_closed_at_its_budget(tmp_path: Path) -> None:
     answer = parts.session.answer("Why?", thinking=True, max_thinking_tokens=4)
     assert parts.cache.prompts[1].endswith(f"{THOUGHTS.closing}</think>\n\n")
     assert answer.finish_reasons == {"think": "length", "answer": "stop"}
-    assert answer.usage["think"].generated_tokens == 4 + len(parts.tokenizer.encode("red"))
+    usage, red = answer.usage["think"], len(parts.tokenizer.encode("red"))
+    assert (usage.generated_tokens, usage.answer_tokens) == (4 + red, red)
 
 
 def test_a_bundle_may_think_by_default(tmp_path: Path) -> None:
