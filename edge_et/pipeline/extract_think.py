@@ -80,7 +80,6 @@ class ExtractThink:
             snapshots: what is kept on disk; None: nothing is.
             clock: tells the time for deadlines.
         """
-        self.manifest = manifest
         self.bundle = bundle
         self._encoder = ImageEncoder(
             manifest.vision,
@@ -100,6 +99,15 @@ class ExtractThink:
             ModelPool(contexts),
             snapshots,
         )
+
+    @property
+    def manifest(self) -> Manifest:
+        """Prompts and budgets; calls that begin later go by another one that is set."""
+        return self._jobs.manifest
+
+    @manifest.setter
+    def manifest(self, manifest: Manifest) -> None:
+        self._jobs.manifest = manifest
 
     @with_options
     def answer(

@@ -52,6 +52,9 @@ class Jobs:
     """Makes the jobs over one loaded bundle.
 
     All of its methods raise an `OptionError` for what a caller may not say.
+
+    Attributes:
+        manifest: prompts and budgets; jobs that are made later go by another one that is set.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Jobs:
             limits: for the pictures of one question.
             clock: tells the time for deadlines.
         """
-        self._manifest = manifest
+        self.manifest = manifest
         self._models = models
         self._limits = limits
         self._clock = clock
@@ -113,7 +116,7 @@ class Jobs:
 
     def answer_directly(self, image: AnyImage, question: str, options: OptionValues) -> Job[Answer]:
         """Run the one-stage baseline."""
-        direct = self._manifest.direct
+        direct = self.manifest.direct
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
         call = self._new_call(question, options, direct=True)
@@ -146,11 +149,11 @@ class Jobs:
         self, asked: str, options: OptionValues, pictures: int = 1, *, direct: bool = False
     ) -> TwoStageCall:
         request, deadline = self._read(asked, options, pictures)
-        request.check_form(self._models, self._manifest.direct if direct else None)
-        return TwoStageCall(self._manifest, self._models, request, deadline)
+        request.check_form(self._models, self.manifest.direct if direct else None)
+        return TwoStageCall(self.manifest, self._models, request, deadline)
 
     def _read(
         self, asked: str, options: OptionValues, pictures: int = 1
     ) -> tuple[Request, Deadline]:
-        request = Request.of(asked, parse_options(options), self._manifest, pictures)
+        request = Request.of(asked, parse_options(options), self.manifest, pictures)
         return request, Deadline(request.options.deadline_s, self._clock)

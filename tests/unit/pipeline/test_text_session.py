@@ -261,3 +261,14 @@ def test_a_picture_is_asked_about_as_ever_afterwards(tmp_path: Path) -> None:
     assert (after.text, after.extraction, after.reasoning) == ("red", "a ball", "It is red.")
     assert before.text == after.text
     assert parts.cache.prompts[:3] == parts.cache.prompts[4:]
+
+
+def test_another_manifest_holds_for_calls_that_begin_later(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, " ".join(map(str, range(90))), endless=True)
+    plain = parts.pipeline.manifest
+    think = replace(plain.think, max_answer_tokens=3)
+    extract = replace(plain.extract, prompt="{image}Other words.")
+    parts.pipeline.manifest = replace(plain, think=think, extract=extract)
+    assert parts.session.answer("Why?").usage["think"].answer_tokens == 3
+    parts.pipeline.extract(IMAGE, "Why?")
+    assert "[image]Other words." in parts.cache.prompts[-1]
