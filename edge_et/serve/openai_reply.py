@@ -10,17 +10,11 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_et.results import (
-    Answer,
-    AnswerToken,
-    Event,
-    ExtractionToken,
-    ReasoningToken,
-    TokenLogprob,
-)
+from edge_et.results import Answer, Event, TokenLogprob
 from edge_et.serve.errors import RequestError
 from edge_et.serve.openai_request import Completion
 from edge_et.serve.usage import usage_of
+from edge_et.serve.written import reasoning_of, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +49,15 @@ class Reply:
     async def chunks(self, events: AsyncIterator[Event]) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of a completion as its text is written."""
         yield self._chunk({"role": "assistant", "content": ""})
-        before: type[Event] | None = None
-        async for event in events:
-            if isinstance(event, Answer):
-                yield self._chunk({}, _finish_reason(event), self._logprobs(event))
+        async for piece in written(events):
+            if isinstance(piece, Answer):
+                yield self._chunk({}, _finish_reason(piece), self._logprobs(piece))
                 if self.wanted.includes_usage:
-                    yield {**self._chunk({}), "choices": [], "usage": usage_body(event)}
-            elif isinstance(event, AnswerToken):
-                yield self._chunk({"content": event.text})
-            elif isinstance(event, ExtractionToken | ReasoningToken):
-                if self.wanted.chat.shows_reasoning:
-                    between = "\n" if before not in (None, type(event)) else ""
-                    yield self._chunk({"reasoning_content": between + event.text})
-                before = type(event)
+                    yield {**self._chunk({}), "choices": [], "usage": usage_body(piece)}
+            elif piece.kind == "answer":
+                yield self._chunk({"content": piece.text})
+            elif self.wanted.chat.shows_reasoning:
+                yield self._chunk({"reasoning_content": piece.text})
 
     def _chunk(
         self,
@@ -90,11 +80,6 @@ class Reply:
         if self.wanted.chat.top_logprobs is None or not answer.logprobs:
             return None
         return {"content": [_logprob(token) for token in answer.logprobs], "refusal": None}
-
-
-def reasoning_of(answer: Answer) -> str:
-    """Return what stands before the answer: extraction and reasoning, a line each."""
-    return "\n".join(filter(None, (answer.extraction, answer.reasoning)))
 
 
 def usage_body(answer: Answer) -> dict[str, Any]:
