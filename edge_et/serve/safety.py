@@ -7,6 +7,7 @@ its own host; so names are accepted that the server was told, beside addresses a
 
 import hmac
 import ipaddress
+import re
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -16,6 +17,8 @@ from edge_et.serve.errors import RequestError
 from edge_et.serve.metrics import Metrics
 from edge_et.serve.openai_reply import error_body
 from edge_et.serve.settings import ServeSettings
+
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]@/]+))(?::\d+)?")
 
 _OPEN_PATHS = ("/health", "/v1/health")
 """For whoever watches the process; they tell nothing."""
@@ -71,12 +74,10 @@ class Guard:
         return RequestError(401, "invalid_api_key", message, {"WWW-Authenticate": "Bearer"})
 
     def _is_known(self, host: str) -> bool:
-        name = host.lower()
-        if name.startswith("["):
-            name = name[1:].partition("]")[0]
-        elif name.count(":") == 1:
-            name = name.partition(":")[0]
-        name = name.rstrip(".")
+        found = _HOST.fullmatch(host.lower())
+        if found is None:
+            return False
+        name = (found["address"] or found["name"]).rstrip(".")
         return name == "localhost" or name in self._hosts or _is_address(name)
 
 

@@ -53,8 +53,19 @@ def test_other_hosts_are_not_asked(url: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.0.1", "100.64.0.1", "0.0.0.0", "224.0.0.1"]
-    + ["::1", "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1"],
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "192.168.1.1",
+        "169.254.0.1",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "::1",
+        "fe80::1%eth0",
+        "fd00::1",
+        "::ffff:10.0.0.1",
+    ],
 )
 def test_an_allowed_host_may_not_lead_home(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = resolve_to(monkeypatch, "8.8.8.8", address)
