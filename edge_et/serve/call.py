@@ -36,6 +36,7 @@ class Call(AsyncIterator[Event]):
         self._error: RequestError | None = None
         self.task = asyncio.create_task(self._run(work))
         self._watching = asyncio.create_task(self._watch(http))
+        self.task.add_done_callback(self._finish)
 
     async def has_begun(self, timeout_s: float) -> None:
         """Wait until there is an event.
@@ -91,17 +92,17 @@ class Call(AsyncIterator[Event]):
     ) -> None:
         try:
             await work(self._tell)
-        except asyncio.CancelledError:
-            self._error = RequestError(503, "cancelled", "the request was cancelled")
-            raise
         except Exception as err:
             self._error = to_request_error(err)
             if self._error.status >= 500:
                 logger.exception("a request failed")
-        finally:
-            self._watching.cancel()
-            self._has_begun.set()
-            self._events.put_nowait(None)
+
+    def _finish(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled():
+            self._error = RequestError(503, "cancelled", "the request was cancelled")
+        self._watching.cancel()
+        self._has_begun.set()
+        self._events.put_nowait(None)
 
     def _tell(self, event: Event) -> None:
         self._events.put_nowait(event)

@@ -19,6 +19,7 @@ from edge_et.serve.models import ServedModel
 from edge_et.serve.openai_reply import Reply, error_body
 from edge_et.serve.openai_request import read_completion
 from edge_et.serve.server import Server
+from edge_et.serve.settings import GRACE_S
 
 IGNORED_HEADER = "x-edge-et-ignored"
 """Tells what a client asked for and did not get."""
@@ -42,7 +43,13 @@ def openai_routes(server: Server) -> list[Route]:
             return JSONResponse(reply.whole(answer), headers=headers)
         call = server.events(wanted.chat, http)
         await call.has_begun(_HEADERS_AFTER_S)
-        return EventSourceResponse(_events(reply, call), headers=headers, ping=_PING_S, sep="\n")
+        return EventSourceResponse(
+            _events(reply, call),
+            headers=headers,
+            ping=_PING_S,
+            sep="\n",
+            shutdown_grace_period=GRACE_S,  # or a stream would end at once with SIGTERM
+        )
 
     async def models(http: Request) -> Response:
         data = [_model_body(model) for model in server.models.all()]

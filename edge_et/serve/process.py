@@ -12,12 +12,9 @@ import uvicorn
 
 from edge_et.errors import OptionError
 from edge_et.serve.app import create_app
-from edge_et.serve.settings import ServeSettings
+from edge_et.serve.settings import GRACE_S, ServeSettings
 
 logger = logging.getLogger(__name__)
-
-_GRACE_S = 30
-"""What is under way may end within that time after a signal."""
 
 _BACKLOG = 128
 
@@ -38,7 +35,7 @@ def serve(settings: ServeSettings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=GRACE_S,
         proxy_headers=False,
     )
     with _listen(settings) as listener:

@@ -6,6 +6,9 @@ from pathlib import Path
 MAX_BODY_BYTES = 64 * 2**20
 """Sixteen camera pictures of 3 MB, as base64."""
 
+GRACE_S = 30
+"""What is under way when the server is stopped may end within that time, seconds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:

@@ -25,8 +25,8 @@ ASKED = {"role": "user", "content": [{"type": "text", "text": QUESTION}, PICTURE
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with serving() as address:
-        yield address
+    with serving() as served:
+        yield served.address
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +296,20 @@ def test_a_client_that_hangs_up_ends_its_call(server: str, answer: edge_et.Answe
     assert told["choices"][0]["message"]["content"] == answer.text
     metrics = httpx.get(f"{server}/metrics").text
     assert "edge_et_requests_under_way 0.0" in metrics
+
+
+def test_a_stream_ends_well_where_the_server_is_stopped(answer: edge_et.Answer) -> None:
+    with serving() as served:
+        url = f"{served.address}/v1/chat/completions"
+        body = {"messages": [ASKED], "stream": True}
+        with httpx.stream("POST", url, json=body, timeout=60) as reply:
+            lines = reply.iter_lines()
+            first = next(lines)
+            served.process.terminate()
+            told = [line.removeprefix("data: ") for line in [first, *lines] if line]
+    assert told[-1] == "[DONE]"
+    deltas = [json.loads(line)["choices"][0]["delta"] for line in told[:-1]]
+    assert "".join(delta.get("content", "") for delta in deltas) == answer.text
 
 
 def as_new(message: dict[str, Any], number: int) -> dict[str, Any]:

@@ -6,19 +6,30 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 _ADDRESS = re.compile(r"http://[^\s]+")
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that runs.
+
+    Attributes:
+        address: as ``http://127.0.0.1:PORT``.
+        process: of it.
+    """
+
+    address: str
+    process: "subprocess.Popen[str]"
+
+
 @contextmanager
-def serving(*arguments: str) -> Iterator[str]:
+def serving(*arguments: str) -> Iterator[Served]:
     """Serve while the block runs; the process has to end well.
 
     Args:
         arguments: of `edge-et serve`, but for the port.
-
-    Yields:
-        Where it listens, as ``http://127.0.0.1:PORT``.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "edge_et", "serve", "--port", "0", *arguments],
@@ -37,7 +48,7 @@ def serving(*arguments: str) -> Iterator[str]:
         # What else it writes must not fill the pipe.
         reader = threading.Thread(target=lambda: lines.extend(process.stderr or []))
         reader.start()
-        yield found.group()
+        yield Served(found.group(), process)
         process.terminate()
         process.wait(timeout=60)
         reader.join()
