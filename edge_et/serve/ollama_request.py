@@ -35,7 +35,7 @@ _LEVELS = ("low", "medium", "high", "max")
 
 _MOST_KEEP_ALIVE_S = 100 * 365 * 86_400.0
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _MOST_DURATION_LETTERS = 40
 
 # Ollama puts the images of a message in the place of these; Frigate writes them.
