@@ -29,6 +29,7 @@ class QuestionValues(TypedDict, total=False):
     choices: Sequence[str] | None
     kind: AnswerKind | None
     schema: Any
+    history: Sequence[Mapping[str, str]] | None
 
 
 class OptionValues(QuestionValues, total=False):

@@ -54,7 +54,16 @@ AnswerKind = Literal["yes/no", "number"]
 MAX_CHOICES = 256
 """Each takes a step of the model or more."""
 
+MAX_MESSAGES = 1000
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A turn of a conversation before the question."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True):
@@ -119,6 +128,13 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
         Meta(
             description="The answer is JSON that fits this JSON schema, or class in Python, and "
             "`Answer.value` the object."
+        ),
+    ] = None
+    history: Annotated[
+        Annotated[tuple[Message, ...], Meta(max_length=MAX_MESSAGES)] | None,
+        Meta(
+            description="What stage 2 reads before the question: instructions and earlier turns, "
+            '`{"role": "system", "user" or "assistant", "content": text}` each.'
         ),
     ] = None
 
@@ -301,9 +317,15 @@ def _plain(value: object) -> object:
         raise ValueError("of equals the first is taken, and a set has no first")
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         # Not more than it takes to refuse it: a range may be endless in practice.
-        few = itertools.islice(value, MAX_CHOICES + 1)
-        return tuple(str.__str__(each) if isinstance(each, str) else each for each in few)
+        return tuple(map(_plain_item, itertools.islice(value, MAX_MESSAGES + 1)))
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _plain_item(item: object) -> object:
+    if isinstance(item, Mapping):
+        fields = itertools.islice(item.items(), len(Message.__struct_fields__) + 1)
+        return {key: _plain_item(value) for key, value in fields}
+    return str.__str__(item) if isinstance(item, str) else item
 
 
 _BOUNDS = ("ge", "gt", "le", "pattern", "min_length", "max_length")
@@ -326,6 +348,9 @@ def _expected(hint: Any) -> str:
         return f"one of {', '.join(map(str, get_args(hint)))}"
     if origin is tuple:
         least, most = bounds["min_length"], bounds["max_length"]
+        if get_args(hint)[0] is Message:
+            form = "{'role': 'system', 'user' or 'assistant', 'content': a text}"
+            return f"a list of up to {most} of {form}"
         return f"a list of {least} to {most} texts that are not empty"
     if hint is bool:
         return "True or False"

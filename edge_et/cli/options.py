@@ -19,8 +19,8 @@ from edge_et.options import AnswerOptions, LoadOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OF_PROGRAMS = ("contexts", "max_waiting")
-"""What no command has: it asks one question at a time."""
+OF_PROGRAMS = ("contexts", "max_waiting", "history")
+"""What no command has: it asks one question at a time, which nothing was said before."""
 
 
 def add_options(

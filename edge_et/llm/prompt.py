@@ -91,12 +91,23 @@ def in_a_row(images: Iterable[ImageTokens], between: str) -> list[Part]:
     return parts
 
 
-def system_turn(chat: ChatSpec) -> list[Part]:
-    """Return the opening of a conversation; empty where the chat format has no system turn."""
-    if chat.system is None:
+def system_turn(chat: ChatSpec, text: str = "") -> list[Part]:
+    """Return the opening of a conversation.
+
+    Args:
+        chat: the chat format.
+        text: instructions, not trusted, in place of the chat format's own; empty: its own, and no
+            turn where it has none.
+    """
+    default = chat.system
+    if default is None and not text:
         return []
     start = chat.turn_start.replace("{role}", "system")
-    return [Trusted(start), Trusted(chat.system), *end_turn(chat)]
+    if not text:
+        return [Trusted(start), Trusted(default or ""), *end_turn(chat)]
+    # White space before a default belongs to the turn: some templates have it before any text.
+    gap = (default or "")[: len(default or "") - len((default or "").lstrip())]
+    return [Trusted(start + gap), Plain(text), *end_turn(chat)]
 
 
 def user_turn(chat: ChatSpec, content: Iterable[Part], opening: str = "") -> list[Part]:
@@ -107,9 +118,12 @@ def user_turn(chat: ChatSpec, content: Iterable[Part], opening: str = "") -> lis
         content: what the user says.
         opening: trusted text with which the assistant begins.
     """
-    start = chat.turn_start.replace("{role}", "assistant")
-    assistant = Trusted(start + chat.assistant_start_suffix + opening)
-    return [*begin_user_turn(chat), *content, *end_turn(chat), assistant]
+    return [*begin_user_turn(chat), *content, *begin_reply(chat, opening)]
+
+
+def assistant_turn(chat: ChatSpec, text: str) -> list[Part]:
+    """Return a turn that the assistant is told to have said; its text is not trusted."""
+    return [_begin_assistant_turn(chat), Plain(text), *end_turn(chat)]
 
 
 def begin_user_turn(chat: ChatSpec) -> list[Part]:
@@ -117,9 +131,24 @@ def begin_user_turn(chat: ChatSpec) -> list[Part]:
     return [Trusted(chat.turn_start.replace("{role}", "user"))]
 
 
+def begin_reply(chat: ChatSpec, opening: str = "") -> list[Part]:
+    """Return what closes a user's turn and opens the assistant's.
+
+    Args:
+        chat: the chat format.
+        opening: trusted text with which the assistant begins.
+    """
+    return [*end_turn(chat), _begin_assistant_turn(chat, opening)]
+
+
 def end_turn(chat: ChatSpec) -> list[Part]:
     """Return what closes the turn that the model has written."""
     return [Trusted(chat.turn_end)]
+
+
+def _begin_assistant_turn(chat: ChatSpec, opening: str = "") -> Trusted:
+    start = chat.turn_start.replace("{role}", "assistant")
+    return Trusted(start + chat.assistant_start_suffix + opening)
 
 
 def to_segments(

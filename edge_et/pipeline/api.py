@@ -269,6 +269,9 @@ def answer(
             schema as a dict, or a class: a dataclass, a TypedDict, a `msgspec.Struct` or a pydantic
             model. Needs the extra ``schema``; a `MissingExtraError` says so. What a class checks
             beyond its schema raises an `AnswerValueError`.
+        history: what stage 2 reads before the question, and stage 1 does not: instructions and
+            earlier turns, up to 1000 of ``{"role": "system", "content": text}``; other roles are
+            ``"user"`` and ``"assistant"``. Instructions are put in place of the chat format's own.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.

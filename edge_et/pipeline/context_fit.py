@@ -19,6 +19,7 @@ from edge_et.results import FinishReason, PhaseUsage, PictureExtraction
 from edge_et.stages import (
     HINT_PLACEHOLDER,
     Budget,
+    History,
     Thinking,
     fit_hint,
     hint_prompt,
@@ -240,9 +241,13 @@ def _what_helps(
     """
     least = request.thinking.without_thinking(request.plain_sampling)
     least = replace(least, budget=Budget(thinking=0, answer=1))
+    told = request.thinking.history != History()
 
     def with_short_texts(request: Request) -> Request:
-        return replace(request, question="?", hint=request.hint and "?")
+        thinking = request.thinking
+        if told:
+            thinking = replace(thinking, history=History())
+        return replace(request, question="?", hint=request.hint and "?", thinking=thinking)
 
     if budgets is None:
         stages = 1 + request.thinking.template.count("{extraction}")
@@ -250,7 +255,8 @@ def _what_helps(
         budgets = stages * request.pictures * request.extraction_tokens
         budgets += budget.thinking + budget.answer
     frugal = replace(request, extraction_tokens=1, thinking=least)
-    shorten = "shorten the question" + (" and the hint" if request.hint else "")
+    texts = ["the question", *["the hint"] * bool(request.hint), *["the history"] * told]
+    shorten = f"shorten {' and '.join(texts)}"
     lower = "lower the token budgets"
     helping = [shorten] if fits(with_short_texts(request)) else []
     # A very long text takes long to count once more, and is reason enough.

@@ -15,6 +15,7 @@ from edge_et.stages import (
     AnswerForm,
     Budget,
     ChoiceForm,
+    History,
     JsonForm,
     NumberForm,
     Thinking,
@@ -94,13 +95,17 @@ class Request:
     def check_form(self, models: Models, direct: DirectSpec | None = None) -> None:
         """Refuse a form of the answer that cannot be written, or not within the budget.
 
+        The baseline has no place for a history, and refuses one.
+
         Args:
             models: who would write it.
             direct: that of the one-stage baseline; None: stage 2 is asked.
 
         Raises:
-            OptionError: as for `edge_et.stages.AnswerForm.check`.
+            OptionError: there is a history, or as for `edge_et.stages.AnswerForm.check`.
         """
+        if direct is not None and self.options.history:
+            raise OptionError("history", self.options.history, "none in the one-stage baseline")
         form, spec = self.thinking.form, self.thinking.spec
         if form is None:
             return
@@ -161,7 +166,18 @@ def _thinking(spec: ThinkSpec, options: AnswerOptions) -> Thinking:
         budget=budget,
         sampling=_sampling((chosen if budget.thinking else spec).sampling, options),
         form=_form(options),
+        history=_history(options),
     )
+
+
+def _history(options: AnswerOptions) -> History:
+    messages = options.history or ()
+    if sum(len(message.content) for message in messages) > MAX_CHARACTERS:
+        expected = f"texts of at most {MAX_CHARACTERS} characters together"
+        raise OptionError("history", options.history, expected)
+    for message in messages:
+        check_text("history", message.content)
+    return History.of(messages)
 
 
 def _form(options: AnswerOptions) -> AnswerForm | None:

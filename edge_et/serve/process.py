@@ -4,7 +4,7 @@ In: settings. Out: replies, and on stderr where it listens.
 """
 
 import ipaddress
-import logging
+import signal
 import socket
 import sys
 
@@ -13,8 +13,6 @@ import uvicorn
 from edge_et.errors import OptionError
 from edge_et.serve.app import create_app
 from edge_et.serve.settings import GRACE_S, ServeSettings
-
-logger = logging.getLogger(__name__)
 
 _BACKLOG = 128
 
@@ -49,6 +47,8 @@ def serve(settings: ServeSettings) -> None:
                 file=sys.stderr,
                 flush=True,
             )
+        # uvicorn sends the signal that ended it once more; a server that was stopped has not failed.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
 
 

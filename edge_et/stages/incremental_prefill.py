@@ -20,10 +20,8 @@ from edge_et.generation import ChatModel, Deadline, ShouldStop, prefill_progress
 from edge_et.llm import (
     ROW_GROUP,
     Plain,
-    begin_user_turn,
     count_positions,
     fill,
-    system_turn,
     to_segments,
 )
 from edge_et.results import Progress
@@ -56,8 +54,7 @@ class IncrementalPrefill:
         self._clock = deadline.clock
         self._has_place = bool(placed)
         self._parts = [
-            *system_turn(reasoner.chat),
-            *begin_user_turn(reasoner.chat),
+            *thinking.history.opening(reasoner.chat),
             *fill(head, {"question": question}),
         ]
         # Tokens of the extraction to wait for until a group may be whole: no text is tokenized in

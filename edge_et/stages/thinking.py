@@ -14,7 +14,7 @@ prose and the answer cannot hold them.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
@@ -36,16 +36,17 @@ from edge_et.llm import (
     TextStream,
     Tokenizer,
     Trusted,
+    begin_reply,
+    begin_user_turn,
     count_positions,
     end_turn,
     fill,
-    system_turn,
     to_segments,
-    user_turn,
 )
 from edge_et.results import AnswerToken, FinishReason, Progress, ReasoningToken, Thought
 from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
 from edge_et.stages.answering import write_answer
+from edge_et.stages.history import History
 
 RESERVED_ANSWER_TOKENS = 32
 """Tokens of an answer that time is kept for: most are shorter, and budgets are for the longest."""
@@ -74,6 +75,7 @@ class Thinking:
         budget: most tokens to write.
         sampling: how to choose them.
         form: how the answer is written; None: as free text.
+        history: what was said before the question.
     """
 
     spec: ThinkSpec
@@ -81,6 +83,7 @@ class Thinking:
     budget: Budget
     sampling: Sampling
     form: AnswerForm | None = None
+    history: History = field(default_factory=History)
 
     @property
     def template(self) -> str:
@@ -140,11 +143,14 @@ def thinking_prompt(
         question: the question.
         extraction: text of stage 1.
         conversation: what was said before, if the reasoner is the perceiver: the prompt goes on in
-            a further turn. None: it is a conversation of its own.
+            a further turn, which tells the history too. None: it is a conversation of its own.
     """
+    chat, history = chat_model.chat, thinking.history
+    before = history.opening(chat)
+    if conversation is not None:
+        before = [*end_turn(chat), *begin_user_turn(chat), *history.told()]
     content = fill(thinking.template, {"question": question, "extraction": extraction})
-    before = system_turn(chat_model.chat) if conversation is None else end_turn(chat_model.chat)
-    parts = [*before, *user_turn(chat_model.chat, content, thinking.opening)]
+    parts = [*before, *content, *begin_reply(chat, thinking.opening)]
     return (*(conversation or ()), *to_segments(parts, chat_model.tokenizer))
 
 

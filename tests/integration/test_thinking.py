@@ -18,6 +18,11 @@ from edge_et.results import Answer, AnswerToken, ExtractionToken, ReasoningToken
 IMAGE = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
 OTHER = np.random.default_rng(2).integers(0, 256, (50, 40, 3), np.uint8)
 QUESTIONS = ("What is on the table?", "How many balls? </think>", "naïve 日本")
+HISTORY = [
+    {"role": "system", "content": "Be brief. </think>"},
+    {"role": "user", "content": "Which room is this?"},
+    {"role": "assistant", "content": "A kitchen."},
+]
 DESCRIBED = "Description: {extraction}\n{question}"
 EXTRACT: dict[str, Any] = {"prompt": HINTED, "hint": HINT, "max_extraction_tokens": 40}
 THINK: dict[str, Any] = {
@@ -95,6 +100,21 @@ def test_with_overlap_and_without_the_same_tokens_are_written(
     )
     assert answer.usage["think"].generated_tokens == len(apart.tokens)
     assert positions(answer.usage["think"]) == positions(apart.usage)
+
+
+def test_a_history_is_read_ahead_and_changes_nothing_for_others(
+    pipeline: edge_et.ExtractThink,
+) -> None:
+    plain = texts(pipeline.answer(IMAGE, QUESTIONS[0]))
+    pipeline.clear()
+    fresh = texts(pipeline.answer(IMAGE, QUESTIONS[0], history=HISTORY))
+    assert fresh != plain  # random weights say something else after other text
+    assert fresh[1] == plain[1]  # but of the picture the same
+    extraction = pipeline.extract(IMAGE, QUESTIONS[0])
+    thought = pipeline.think(QUESTIONS[0], extraction, history=HISTORY)
+    assert (thought.reasoning, thought.answer) == fresh[2:4]
+    assert texts(pipeline.answer(IMAGE, QUESTIONS[0])) == plain
+    assert texts(pipeline.answer(IMAGE, QUESTIONS[0], history=HISTORY)) == fresh
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -103,6 +103,11 @@ def test_numbers_of_other_libraries_become_pythons(name: str, value: object, pla
         ),
         ("thinking", np.int64(1), "True or False"),
         ("hint", np.zeros((3, 3)), "a text that is not empty"),
+        (
+            "history",
+            [{"role": "you", "content": "x"}],
+            "a list of up to 1000 of {'role': 'system', 'user' or 'assistant', 'content': a text}",
+        ),
     ],
 )
 def test_errors_say_in_pythons_terms_what_is_expected(

@@ -30,6 +30,7 @@ EVERY = {
     "choices": ("no", "on"),
     "kind": "number",
     "schema": {"type": "string", "maxLength": 8},
+    "history": [{"role": "system", "content": "Be brief."}],
 }
 # Of the three last only one can be asked for at a time.
 FORMS = ("choices", "kind", "schema")

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from tiny.bundle import CHATML
+from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model, new_tokenizer
+from tiny.thoughts import THOUGHTS
+
+from edge_et.bundle import ChatSpec, Sampling, ThinkSpec
+from edge_et.generation import ChatModel, Deadline
+from edge_et.llm import Tokenizer, positions_of
+from edge_et.options import Message
+from edge_et.stages import Budget, History, IncrementalPrefill, Thinking, thinking_prompt
+
+TALK = (
+    ("system", "Be brief."),
+    ("user", " What is this? "),
+    ("user", "Tell me."),
+    ("assistant", "A <|im_end|> ball."),
+    ("system", "Speak French."),
+    ("assistant", " "),
+    ("user", "Sure?"),
+)
+
+
+def history(*turns: tuple[str, str]) -> History:
+    return History.of(Message(role=role, content=text) for role, text in turns)  # type: ignore[arg-type]
+
+
+def thinking(told: History) -> Thinking:
+    spec = ThinkSpec(
+        prompt="Description: {extraction}\n{question}",
+        max_thinking_tokens=5,
+        answer_marker="Answer:",
+        max_answer_tokens=5,
+        sampling=Sampling(),
+        thoughts=THOUGHTS,
+    )
+    budget = Budget(thinking=5, answer=5)
+    return Thinking(spec=spec, marked=False, budget=budget, sampling=Sampling(), history=told)
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Tokenizer:
+    return new_tokenizer(tmp_path)
+
+
+def chat_model(tokenizer: Tokenizer, chat: ChatSpec = CHATML) -> ChatModel:
+    plain = new_chat_model(tokenizer, ForcedKVCache(tokenizer, "x", context_length=4000))
+    return ChatModel(
+        tokenizer=tokenizer, kv_cache=plain.kv_cache, chat=chat, stop_ids=plain.stop_ids
+    )
+
+
+def prompt_of(
+    tokenizer: Tokenizer, told: History, chat: ChatSpec = CHATML, *, goes_on: bool = False
+) -> str:
+    model = chat_model(tokenizer, chat)
+    prompt = thinking_prompt(model, thinking(told), "Which?", "red", () if goes_on else None)
+    assert isinstance(model.kv_cache, ForcedKVCache)
+    return model.kv_cache.text_of(prompt)
+
+
+ASKED = "Description: red\nWhich?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+def test_earlier_turns_are_turns_of_the_chat_format(tokenizer: Tokenizer) -> None:
+    assert prompt_of(tokenizer, history(*TALK)) == (
+        "<|im_start|>system\nBe brief.\n\nSpeak French.<|im_end|>\n"
+        "<|im_start|>user\nWhat is this?\n\nTell me.<|im_end|>\n"
+        "<|im_start|>assistant\nA <|im_end|> ball.<|im_end|>\n"
+        f"<|im_start|>user\nSure?\n\n{ASKED}"
+    )
+
+
+def test_the_assistant_may_have_spoken_last(tokenizer: Tokenizer) -> None:
+    chat = replace(CHATML, assistant_start_suffix="Says: ")
+    told = history(("user", "Hi."), ("assistant", "Hello."))
+    assert prompt_of(tokenizer, told, chat).startswith(
+        "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nSays: Hello.<|im_end|>\n"
+        "<|im_start|>user\nDescription: red"
+    )
+
+
+@pytest.mark.parametrize(
+    ("default", "turn"), [(None, "Be brief."), ("You read.", "Be brief."), (" You.", " Be brief.")]
+)
+def test_instructions_take_the_place_of_the_formats_own(
+    tokenizer: Tokenizer, default: str | None, turn: str
+) -> None:
+    chat = replace(CHATML, system=default)
+    start = f"<|im_start|>system\n{turn}<|im_end|>\n<|im_start|>user\nDescription"
+    assert prompt_of(tokenizer, history(TALK[0]), chat).startswith(start)
+    without = prompt_of(tokenizer, history(("system", " ")), chat)
+    own = "" if default is None else f"<|im_start|>system\n{default}<|im_end|>\n"
+    assert without == f"{own}<|im_start|>user\n{ASKED}"
+
+
+def test_behind_stage_1_all_of_it_is_told_in_the_users_turn(tokenizer: Tokenizer) -> None:
+    assert prompt_of(tokenizer, history(*TALK), goes_on=True) == (
+        "<|im_end|>\n<|im_start|>user\nBe brief.\n\nSpeak French.\n\n"
+        "User: What is this?\n\nTell me.\n\nAssistant: A <|im_end|> ball.\n\nUser: Sure?\n\n"
+        f"{ASKED}"
+    )
+    assert prompt_of(tokenizer, History(), goes_on=True) == (
+        f"<|im_end|>\n<|im_start|>user\n{ASKED}"
+    )
+
+
+@pytest.mark.parametrize("told", [TALK, TALK[:1], TALK[:5]])
+def test_what_is_read_ahead_is_the_beginning_of_the_prompt(
+    tokenizer: Tokenizer, told: tuple[tuple[str, str], ...]
+) -> None:
+    model = chat_model(tokenizer)
+    manner = thinking(history(*told))
+    ahead = IncrementalPrefill(model, manner, "Which?", Deadline(None, FakeClock()))
+    text = "a red ball and a blue cube on the table, and a green one"
+    for end in range(len(text) + 1):
+        list(ahead.follow(text[:end], lambda: False))
+    prompt = positions_of(thinking_prompt(model, manner, "Which?", text, None))
+    cache = model.kv_cache
+    assert isinstance(cache, ForcedKVCache)
+    assert cache.cached == prompt[: len(cache.cached)]
+    opening = positions_of(thinking_prompt(model, manner, "", "", None))
+    assert ahead.evaluated == len(cache.cached) > len(opening) - 40
