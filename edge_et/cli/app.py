@@ -11,6 +11,7 @@ from edge_et.cli.export import export
 from edge_et.cli.info import info
 from edge_et.cli.quantize import quantize
 from edge_et.cli.renamed import group_with_old_names
+from edge_et.cli.serve import serve
 from edge_et.cli.train import train
 
 
@@ -23,5 +24,5 @@ def app() -> None:
     """Answer questions about images on a small CPU: extract first, then think."""
 
 
-for command in (answer, info, doctor, build, bench, autotune, export, quantize, train):
+for command in (answer, serve, info, doctor, build, bench, autotune, export, quantize, train):
     app.add_command(command)

@@ -16,7 +16,7 @@ from edge_et.pipeline.device_profile import (
     profile_folder,
 )
 from edge_et.pipeline.extract_think import ExtractThink
-from edge_et.pipeline.factory import Model, OpenModel, open_model, open_pipeline
+from edge_et.pipeline.factory import Model, OpenModel, kv_cache_bytes, open_model, open_pipeline
 from edge_et.pipeline.image_cost import image_cost
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
@@ -41,6 +41,7 @@ __all__ = [
     "apply_profile",
     "device_name",
     "image_cost",
+    "kv_cache_bytes",
     "library_versions",
     "load",
     "manifest_sha256",

@@ -30,7 +30,7 @@ GROUND = (
     "threads",
     "results",
 )
-ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "cli")
+ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "serve", "cli")
 DOORS = {
     "onnxruntime": "image/vision_tower.py",
     "llama_cpp": "llm/llama_cpp.py",
