@@ -14,22 +14,29 @@ from edge_et.options import AnswerKind, AnswerOptions
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class QuestionValues(TypedDict, total=False):
-    """The keyword arguments of a question about a picture that is encoded."""
+class TextValues(TypedDict, total=False):
+    """The keyword arguments of a question without a picture."""
 
-    max_extraction_tokens: int | None
     max_thinking_tokens: int | None
     max_answer_tokens: int | None
     temperature: float | None
     top_p: float | None
     seed: int | None
-    hint: str | None
     thinking: bool | None
     deadline_s: float | None
     choices: Sequence[str] | None
     kind: AnswerKind | None
     schema: Any
     history: Sequence[Mapping[str, str]] | None
+    stop: Sequence[str] | None
+    top_logprobs: int | None
+
+
+class QuestionValues(TextValues, total=False):
+    """The keyword arguments of a question about a picture that is encoded."""
+
+    max_extraction_tokens: int | None
+    hint: str | None
 
 
 class OptionValues(QuestionValues, total=False):
@@ -44,7 +51,7 @@ def with_options(function: F) -> F:
 
     Args:
         function: its last parameter is ``**options``, keywords of `AnswerOptions`; of a session,
-            those of `QuestionValues`.
+            those of `QuestionValues` or `TextValues`.
     """
     signature = inspect.signature(function)
     *parameters, rest = signature.parameters.values()

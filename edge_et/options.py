@@ -55,6 +55,9 @@ MAX_CHOICES = 256
 """Each takes a step of the model or more."""
 
 MAX_MESSAGES = 1000
+MAX_STOP_TEXTS = 16
+MAX_STOP_CHARACTERS = 256
+MAX_TOP_LOGPROBS = 20
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -135,6 +138,21 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
         Meta(
             description="What stage 2 reads before the question: instructions and earlier turns, "
             '`{"role": "system", "user" or "assistant", "content": text}` each.'
+        ),
+    ] = None
+    stop: Annotated[
+        Annotated[
+            tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)], ...],
+            Meta(max_length=MAX_STOP_TEXTS),
+        ]
+        | None,
+        Meta(description="The answer, in free text, ends before the first of these texts."),
+    ] = None
+    top_logprobs: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None,
+        Meta(
+            description="Tell how probable each token of the answer was, and so many of the most "
+            "probable ones; None: tell nothing."
         ),
     ] = None
 
@@ -351,7 +369,9 @@ def _expected(hint: Any) -> str:
         if get_args(hint)[0] is Message:
             form = "{'role': 'system', 'user' or 'assistant', 'content': a text}"
             return f"a list of up to {most} of {form}"
-        return f"a list of {least} to {most} texts that are not empty"
+        longest = get_args(get_args(hint)[0])[1].max_length
+        form = f"of 1 to {longest} characters" if longest else "that are not empty"
+        return f"a list of {least or 0} to {most} texts {form}"
     if hint is bool:
         return "True or False"
     if hint is str:

@@ -32,6 +32,8 @@ class PhaseUsage:
         overlapped_tokens: think: those of `evaluated_tokens` that a reasoner of its own read while
             the perceiver was still writing; the time that took counts as the extraction's.
         pictures: image, vision, extract: how many pictures the phase was about.
+        answer_tokens: think: those of `generated_tokens` that are the answer's; the others are the
+            reasoning's, the answer marker among them.
     """
 
     seconds: float = 0.0
@@ -40,6 +42,7 @@ class PhaseUsage:
     generated_tokens: int = 0
     overlapped_tokens: int = 0
     pictures: int = 0
+    answer_tokens: int = 0
 
     def __add__(self, other: "PhaseUsage") -> "PhaseUsage":
         """Return what both took together."""
@@ -118,6 +121,33 @@ class AnswerToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """How probable the model found a token of the answer.
+
+    Attributes:
+        text: its text; part of a character is U+FFFD.
+        logprob: natural logarithm of its probability: of the softmax of the model's logits,
+            whatever the temperature.
+        token_bytes: its bytes, which make UTF-8 with those of the tokens around it.
+        top: text and `logprob` of the most probable tokens at this place, the first most.
+    """
+
+    text: str
+    logprob: float
+    token_bytes: bytes
+    top: tuple[tuple[str, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, ready for JSON."""
+        return {
+            "text": self.text,
+            "logprob": self.logprob,
+            "bytes": list(self.token_bytes),
+            "top": [{"text": text, "logprob": logprob} for text, logprob in self.top],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PictureExtraction:
     """What stage 1 wrote of one picture.
 
@@ -177,6 +207,7 @@ class Thought:
         finish_reasons: why thinking and answer ended.
         value: as for `Answer`.
         shares: as for `Answer`.
+        logprobs: as for `Answer`.
     """
 
     answer: str
@@ -186,6 +217,7 @@ class Thought:
     finish_reasons: FinishReasons = field(default_factory=dict)
     value: Any = None
     shares: Mapping[str, float] = field(default_factory=dict)
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def text(self) -> str:
@@ -223,6 +255,9 @@ class Answer:
             `schema` the object that the JSON in `text` stands for; else None.
         shares: with `choices` and ``kind="yes/no"`` the share of each text, 0 to 1 and 1 together:
             how probable the model finds it as the whole answer, among these texts. Else empty.
+        logprobs: with `top_logprobs` how probable the model found each token of the answer, those
+            that begin before its end. Left out is what came in one token with the answer marker,
+            and the token that ended the answer. Else empty.
     """
 
     text: str
@@ -234,6 +269,7 @@ class Answer:
     extractions: tuple[PictureExtraction, ...] = ()
     value: Any = None
     shares: Mapping[str, float] = field(default_factory=dict)
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -254,6 +290,7 @@ class Answer:
             "hint": self.hint,
             "value": self.value if type(self.value) in _PLAIN else json.loads(self.text),
             "shares": dict(self.shares),
+            "logprobs": [token.to_dict() for token in self.logprobs],
             "finish_reasons": dict(self.finish_reasons),
             "cuts": [asdict(cut) for cut in _cuts(self.finish_reasons)],
             "usage": {phase: asdict(usage) for phase, usage in self.usage.items()},

@@ -13,6 +13,7 @@ import edge_et
 from edge_et import errors, results
 from edge_et.cli.options import read_field
 from edge_et.options import AnswerOptions, LoadOptions
+from edge_et.pipeline import TextSession
 
 INTRODUCTION = """\
 # The Python interface
@@ -59,6 +60,7 @@ EVENTS = (results.ExtractionToken, results.ReasoningToken, results.AnswerToken)
 VALUES = (
     results.Answer,
     results.PictureExtraction,
+    results.TokenLogprob,
     results.PhaseUsage,
     results.Extraction,
     results.Thought,
@@ -81,6 +83,10 @@ def main() -> None:
     print_methods(edge_et.ExtractThink)
     print("## edge_et.Session\n\nQuestions about a picture; `ExtractThink.session` returns one.\n")
     print_methods(edge_et.Session)
+    print(
+        "## TextSession\n\nQuestions without a picture; `ExtractThink.text_session` returns one.\n"
+    )
+    print_methods(TextSession)
     print("## edge_et.CancelToken\n\nEnds the calls that it was given to; any thread may use it.\n")
     print_methods(edge_et.CancelToken)
     print("## Events of a stream\n")

@@ -15,6 +15,8 @@ from edge_et.generation.json_schema import Schema, prepare_schema
 from edge_et.generation.json_writer import JsonWriter
 from edge_et.generation.prompt_lookup import MAX_DRAFT_TOKENS, PromptLookup
 from edge_et.generation.sampling import Sampler, greedy, new_sampler
+from edge_et.generation.stop_texts import StopTexts
+from edge_et.generation.token_logprobs import token_logprob
 
 __all__ = [
     "MAX_DRAFT_TOKENS",
@@ -32,6 +34,7 @@ __all__ = [
     "Sampler",
     "Schema",
     "ShouldStop",
+    "StopTexts",
     "Throughput",
     "bare_value",
     "forced_marker",
@@ -39,4 +42,5 @@ __all__ = [
     "new_sampler",
     "prefill_progress",
     "prepare_schema",
+    "token_logprob",
 ]

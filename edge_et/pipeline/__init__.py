@@ -22,6 +22,7 @@ from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.settings import Settings
 from edge_et.pipeline.stream import Stream
+from edge_et.pipeline.text_session import TextSession
 
 __all__ = [
     "PROFILE_NAME",
@@ -34,6 +35,7 @@ __all__ = [
     "Session",
     "Settings",
     "Stream",
+    "TextSession",
     "aload",
     "answer",
     "apply_profile",

@@ -272,6 +272,10 @@ def answer(
         history: what stage 2 reads before the question, and stage 1 does not: instructions and
             earlier turns, up to 1000 of ``{"role": "system", "content": text}``; other roles are
             ``"user"`` and ``"assistant"``. Instructions are put in place of the chat format's own.
+        stop: up to 16 texts of up to 256 characters; the answer ends before the first one that has
+            other text before it. Not for answers in a form: `choices`, `kind`, `schema`.
+        top_logprobs: 0 to 20: `Answer.logprobs` tells how probable each token of the answer was,
+            and so many of the most probable ones. Not for answers in a form either.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.

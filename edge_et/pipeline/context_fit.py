@@ -134,6 +134,39 @@ def check_fits_at_once(
         raise PromptTooLongError(err.tokens, err.limit, helps=helps) from None
 
 
+def check_text_fits(models: Models, request: Request) -> None:
+    """Refuse a question without a picture that may not fit, and tell what would help.
+
+    Args:
+        models: who takes part.
+        request: what the caller wants, without a picture.
+
+    Raises:
+        PromptTooLongError: prompt and budgets do not fit.
+    """
+    chat_model = models.thinking_model
+
+    def check(asked: Request) -> None:
+        thinking = asked.thinking
+        prompt = thinking_prompt(chat_model, thinking, asked.question, "", None)
+        needed = count_positions(prompt) + thinking.positions(chat_model.tokenizer)
+        check_length(chat_model, needed)
+
+    def fits(changed: Request) -> bool:
+        try:
+            check(changed)
+        except PromptTooLongError:
+            return False
+        return True
+
+    try:
+        check(request)
+    except PromptTooLongError as err:
+        budget = request.thinking.budget
+        helps = _what_helps(request, fits, err, budget.thinking + budget.answer)
+        raise PromptTooLongError(err.tokens, err.limit, helps=helps) from None
+
+
 def check_alone(models: Models, images: Sequence[ImageTokens]) -> None:
     """Refuse a picture that fills the context without any question.
 

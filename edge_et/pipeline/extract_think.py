@@ -12,8 +12,7 @@ from typing import Self, Unpack
 
 from edge_et.bundle import Bundle, Manifest
 from edge_et.cancellation import CancelToken
-from edge_et.errors import OptionError
-from edge_et.generation import Clock, Deadline
+from edge_et.generation import Clock
 from edge_et.image import (
     DEFAULT_IMAGE_LIMITS,
     AnyImage,
@@ -35,16 +34,15 @@ from edge_et.options import (
 from edge_et.pipeline.asynchronous import AsyncStream
 from edge_et.pipeline.context_fit import check_alone
 from edge_et.pipeline.image_cost import Calibration, ImageCost, image_cost
-from edge_et.pipeline.job import Job, to_answer, to_answer_directly, to_extract
+from edge_et.pipeline.job import Jobs
 from edge_et.pipeline.model_pool import ModelPool
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.progress import OnProgress
-from edge_et.pipeline.request import Request, check_text
 from edge_et.pipeline.runner import Caller, Runner
 from edge_et.pipeline.scheduler import Scheduler
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.stream import Stream
-from edge_et.pipeline.two_stage_call import TwoStageCall
+from edge_et.pipeline.text_session import TextSession
 from edge_et.results import Answer, Extraction, Thought
 from edge_et.store import Snapshots
 
@@ -93,7 +91,7 @@ class ExtractThink:
         )
         self._snapshots, self._limits = snapshots, image_limits
         self._models = contexts[0]  # for questions that all contexts answer alike
-        self._clock = clock
+        self._jobs = Jobs(manifest, contexts[0], image_limits, clock)
         self._resources = resources
         self._scheduler = Scheduler(len(contexts), max_waiting)
         self._runner = Runner(
@@ -140,7 +138,7 @@ class ExtractThink:
             ForkedError: the pipeline was opened before this process was forked.
         """
         caller = Caller(priority=priority, cancel=cancel, on_progress=on_progress)
-        return self._runner.run(self._new_job(image, question, options), caller)
+        return self._runner.run(self._jobs.answer(image, question, options), caller)
 
     @with_options
     async def aanswer(
@@ -163,7 +161,7 @@ class ExtractThink:
             asyncio.CancelledError: the task was cancelled.
         """
         caller = Caller(priority=priority, cancel=cancel, on_progress=on_progress)
-        return await self._runner.run_async(self._new_job(image, question, options), caller)
+        return await self._runner.run_async(self._jobs.answer(image, question, options), caller)
 
     @with_options
     def stream(
@@ -189,7 +187,7 @@ class ExtractThink:
             EdgeETError: as for `answer`; those about arguments come at once, others on the way.
         """
         caller = Caller(priority=priority, cancel=cancel)
-        return self._runner.stream(self._new_job(image, question, options), caller)
+        return self._runner.stream(self._jobs.answer(image, question, options), caller)
 
     @with_options
     def astream(
@@ -210,7 +208,7 @@ class ExtractThink:
             EdgeETError: as for `stream`.
         """
         caller = Caller(priority=priority, cancel=cancel)
-        return self._runner.stream_async(self._new_job(image, question, options), caller)
+        return self._runner.stream_async(self._jobs.answer(image, question, options), caller)
 
     def session(
         self, image: AnyImages, *, max_tiles: int | None = None, pooling: int | None = None
@@ -226,6 +224,13 @@ class ExtractThink:
             EdgeETError: as for `encode_image`.
         """
         return Session(self, self._encode(list_pictures(image, self._limits), max_tiles, pooling))
+
+    def text_session(self) -> TextSession:
+        """Return what answers questions without a picture; nothing is read for that yet.
+
+        Where one model does both stages in one cache, such a question takes the picture's place.
+        """
+        return TextSession(self._runner, self._jobs)
 
     def encode_image(
         self, image: AnyImage, *, max_tiles: int | None = None, pooling: int | None = None
@@ -282,9 +287,7 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        pictures = list_pictures(image, self._limits)
-        job = to_extract(pictures, self._new_call(question, options, len(pictures)))
-        return self._runner.run(job)
+        return self._runner.run(self._jobs.extract(image, question, options))
 
     @with_options
     def think(
@@ -300,10 +303,7 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        if not isinstance(extraction, Extraction):
-            raise OptionError("extraction", extraction, "what `extract` returned; see `rethink`")
-        call = self._new_call(question, options)
-        return self._runner.run_without_picture(call, lambda call: call.think(extraction))
+        return self._runner.run(self._jobs.think(question, extraction, options))
 
     @with_options
     def rethink(self, question: str, extraction: str, **options: Unpack[OptionValues]) -> Answer:
@@ -321,9 +321,7 @@ class ExtractThink:
         Raises:
             EdgeETError: as for `answer`.
         """
-        call = self._new_call(question, options)
-        told = call.retell(check_text("extraction", extraction))
-        return self._runner.run_without_picture(call, lambda call: call.rethink(told))
+        return self._runner.run(self._jobs.rethink(question, extraction, options))
 
     @with_options
     def answer_directly(
@@ -342,11 +340,7 @@ class ExtractThink:
             OptionError: the bundle has no prompt for it; otherwise as for `answer`.
             EdgeETError: as for `answer`.
         """
-        direct = self.manifest.direct
-        if direct is None:
-            raise OptionError("direct", None, "a bundle whose manifest has `direct`")
-        call = self._new_call(question, options, direct=True)
-        return self._runner.run(to_answer_directly(image, call, direct))
+        return self._runner.run(self._jobs.answer_directly(image, question, options))
 
     def clear(self) -> None:
         """Forget image tokens and the KV caches of contexts that no call has; not what is on disk.
@@ -376,18 +370,6 @@ class ExtractThink:
     ) -> tuple[ImageTokens, ...]:
         options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
         return self._runner.encode(images, options, partial(check_alone, self._models))
-
-    def _new_job(self, image: AnyImages, question: str, options: OptionValues) -> Job[Answer]:
-        pictures = list_pictures(image, self._limits)
-        return to_answer(pictures, self._new_call(question, options, len(pictures)))
-
-    def _new_call(
-        self, asked: str, options: OptionValues, pictures: int = 1, *, direct: bool = False
-    ) -> TwoStageCall:
-        request = Request.of(asked, parse_options(options), self.manifest, pictures)
-        request.check_form(self._models, self.manifest.direct if direct else None)
-        deadline = Deadline(request.options.deadline_s, self._clock)
-        return TwoStageCall(self.manifest, self._models, request, deadline)
 
     def _free(self) -> None:
         self._encoder.clear()

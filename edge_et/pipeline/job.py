@@ -1,16 +1,31 @@
-"""What calls do with pictures: both stages, the first alone, or the baseline of one stage.
+"""What callers ask of a bundle, as work for the runner.
 
-In: a call and its pictures. Out: a `Job` for the runner. Who runs it is not known here.
+In: a question, pictures or none, options. Out: a `Job`. Who runs it is not known here.
 """
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from edge_et.bundle import DirectSpec
-from edge_et.image import AnyImage, CheckAll, EncodedImages, ImageTokens
+from edge_et.bundle import Manifest
+from edge_et.errors import OptionError
+from edge_et.generation import Clock, Deadline
+from edge_et.image import (
+    AnyImage,
+    AnyImages,
+    CheckAll,
+    EncodedImages,
+    ImageLimits,
+    ImageTokens,
+    list_pictures,
+)
+from edge_et.keywords import OptionValues
+from edge_et.options import AnswerOptions, parse_options
+from edge_et.pipeline.models import Models
+from edge_et.pipeline.request import Request, check_text
+from edge_et.pipeline.text_call import TextCall
 from edge_et.pipeline.two_stage_call import TwoStageCall
-from edge_et.results import Answer, Extraction, StageEvent
+from edge_et.results import Answer, Extraction, StageEvent, Thought
 
 R = TypeVar("R")
 Steps = Generator[StageEvent, None, R]
@@ -18,39 +33,124 @@ Steps = Generator[StageEvent, None, R]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Generic[R]):
-    """What a call does with one or more pictures.
+    """What a call does.
 
     Attributes:
-        images: the pictures, at least one.
-        call: the stages.
-        work: runs them, given the call over models that are its own meanwhile, and the pictures.
-        check: see `edge_et.image.prepare_each`.
+        options: `max_tiles` and `pooling` of its pictures.
+        work: does it, given models that are the call's own meanwhile, and its pictures.
+        images: the pictures; none where none is looked at.
+        check: see `edge_et.image.prepare_each`; called once where there are no pictures.
     """
 
-    images: Sequence[AnyImage]
-    call: TwoStageCall
-    work: Callable[[TwoStageCall, EncodedImages], Steps[R]]
-    check: CheckAll
+    options: AnswerOptions
+    work: Callable[[Models, EncodedImages], Steps[R]]
+    images: Sequence[AnyImage] = ()
+    check: CheckAll = lambda images: None
 
 
-def to_answer(images: Sequence[AnyImage], call: TwoStageCall) -> Job[Answer]:
-    """Run both stages."""
-    return Job(images=images, call=call, work=TwoStageCall.answer, check=call.check_fits)
+class Jobs:
+    """Makes the jobs over one loaded bundle.
 
+    All of its methods raise an `OptionError` for what a caller may not say.
+    """
 
-def to_extract(images: Sequence[AnyImage], call: TwoStageCall) -> Job[Extraction]:
-    """Run stage 1 alone."""
-    return Job(images=images, call=call, work=TwoStageCall.extract_alone, check=call.check_fits)
+    def __init__(
+        self, manifest: Manifest, models: Models, limits: ImageLimits, clock: Clock
+    ) -> None:
+        """Keep what questions are checked by.
 
+        Args:
+            manifest: prompts and budgets.
+            models: those of any context.
+            limits: for the pictures of one question.
+            clock: tells the time for deadlines.
+        """
+        self._manifest = manifest
+        self._models = models
+        self._limits = limits
+        self._clock = clock
 
-def to_answer_directly(image: AnyImage, call: TwoStageCall, direct: DirectSpec) -> Job[Answer]:
-    """Run the one-stage baseline."""
-    budget = call.request.direct_tokens(direct)
+    def answer(self, image: AnyImages, question: str, options: OptionValues) -> Job[Answer]:
+        """Run both stages."""
+        pictures = list_pictures(image, self._limits)
+        call = self._new_call(question, options, len(pictures))
+        return Job(
+            images=pictures,
+            options=call.request.options,
+            work=lambda models, encoded: call.using(models).answer(encoded),
+            check=call.check_fits,
+        )
 
-    def check(images: Sequence[ImageTokens]) -> None:
-        call.check_fits_at_once(images[0], direct.prompt, budget)
+    def extract(self, image: AnyImages, question: str, options: OptionValues) -> Job[Extraction]:
+        """Run stage 1 alone."""
+        pictures = list_pictures(image, self._limits)
+        call = self._new_call(question, options, len(pictures))
+        return Job(
+            images=pictures,
+            options=call.request.options,
+            work=lambda models, encoded: call.using(models).extract_alone(encoded),
+            check=call.check_fits,
+        )
 
-    def work(call: TwoStageCall, encoded: EncodedImages) -> Steps[Answer]:
-        return call.answer_at_once(encoded, direct.prompt, budget)
+    def think(self, question: str, extraction: Extraction, options: OptionValues) -> Job[Thought]:
+        """Run stage 2 alone, on what stage 1 wrote."""
+        if not isinstance(extraction, Extraction):
+            raise OptionError("extraction", extraction, "what `extract` returned; see `rethink`")
+        call = self._new_call(question, options)
+        return Job(
+            options=call.request.options,
+            work=lambda models, _: call.using(models).think(extraction),
+        )
 
-    return Job(images=(image,), call=call, work=work, check=check)
+    def rethink(self, question: str, extraction: str, options: OptionValues) -> Job[Answer]:
+        """Run stage 2 alone, on a text from elsewhere."""
+        call = self._new_call(question, options)
+        told = call.retell(check_text("extraction", extraction))
+        return Job(
+            options=call.request.options,
+            work=lambda models, _: call.using(models).rethink(told),
+        )
+
+    def answer_directly(self, image: AnyImage, question: str, options: OptionValues) -> Job[Answer]:
+        """Run the one-stage baseline."""
+        direct = self._manifest.direct
+        if direct is None:
+            raise OptionError("direct", None, "a bundle whose manifest has `direct`")
+        call = self._new_call(question, options, direct=True)
+        budget = call.request.direct_tokens(direct)
+
+        def check(images: Sequence[ImageTokens]) -> None:
+            call.check_fits_at_once(images[0], direct.prompt, budget)
+
+        return Job(
+            images=(image,),
+            options=call.request.options,
+            work=lambda models, encoded: call.using(models).answer_at_once(
+                encoded, direct.prompt, budget
+            ),
+            check=check,
+        )
+
+    def answer_text(self, question: str, options: OptionValues) -> Job[Answer]:
+        """Answer a question without a picture."""
+        request, deadline = self._read(question, options)
+        call = TextCall(request.without_picture(), deadline)
+        call.request.check_form(self._models)
+        return Job(
+            options=request.options,
+            work=lambda models, _: call.answer(models),
+            check=lambda _: call.check_fits(self._models),
+        )
+
+    def _new_call(
+        self, asked: str, options: OptionValues, pictures: int = 1, *, direct: bool = False
+    ) -> TwoStageCall:
+        request, deadline = self._read(asked, options, pictures)
+        request.check_form(self._models, self._manifest.direct if direct else None)
+        return TwoStageCall(self._manifest, self._models, request, deadline)
+
+    def _read(
+        self, asked: str, options: OptionValues, pictures: int = 1
+    ) -> tuple[Request, Deadline]:
+        request = Request.of(asked, parse_options(options), self._manifest, pictures)
+        return request, Deadline(request.options.deadline_s, self._clock)

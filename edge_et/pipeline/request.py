@@ -1,6 +1,6 @@
 """One call: its question, and its options with the bundle's defaults filled in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from edge_et.stages import (
     AnswerForm,
     Budget,
     ChoiceForm,
+    FreeText,
     History,
     JsonForm,
     NumberForm,
@@ -92,6 +93,10 @@ class Request:
             shown=manifest.extract.pictures,
         )
 
+    def without_picture(self) -> Self:
+        """Return the request as one about no picture, which the reasoner alone answers."""
+        return replace(self, thinking=self.thinking.as_chat())
+
     def check_form(self, models: Models, direct: DirectSpec | None = None) -> None:
         """Refuse a form of the answer that cannot be written, or not within the budget.
 
@@ -167,7 +172,20 @@ def _thinking(spec: ThinkSpec, options: AnswerOptions) -> Thinking:
         sampling=_sampling((chosen if budget.thinking else spec).sampling, options),
         form=_form(options),
         history=_history(options),
+        free=_free_text(options),
     )
+
+
+def _free_text(options: AnswerOptions) -> FreeText:
+    has_form = (options.choices, options.kind, options.schema) != (None, None, None)
+    expected = "none where there is `choices`, `kind` or `schema`"
+    if options.stop and has_form:
+        raise OptionError("stop", options.stop, expected)
+    if options.top_logprobs is not None and has_form:
+        raise OptionError("top_logprobs", options.top_logprobs, expected)
+    for text in options.stop or ():
+        check_text("stop", text)
+    return FreeText(stop=options.stop or (), top_logprobs=options.top_logprobs)
 
 
 def _history(options: AnswerOptions) -> History:

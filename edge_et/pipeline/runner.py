@@ -4,7 +4,7 @@ In: jobs of calls, from any thread. Out: their results, or their events. What th
 known here, nor what a caller said.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,7 +28,6 @@ from edge_et.pipeline.model_pool import ModelPool
 from edge_et.pipeline.progress import OnProgress, check_on_progress, in_loop
 from edge_et.pipeline.scheduler import Scheduler
 from edge_et.pipeline.stream import Stream
-from edge_et.pipeline.two_stage_call import TwoStageCall
 from edge_et.results import Answer, Event
 from edge_et.store import Snapshots
 
@@ -135,24 +134,6 @@ class Runner:
             prepared = prepare_each(self._encoder, images, options, check)
             return access.run(encode_each(self._encoder, prepared, access.cancel))[0]
 
-    def run_without_picture(
-        self, call: TwoStageCall, work: Callable[[TwoStageCall], Steps[R]]
-    ) -> R:
-        """Run a call that no picture is looked at for.
-
-        Args:
-            call: the stages.
-            work: runs them.
-        """
-        access = self._join()
-
-        def steps() -> Steps[R]:
-            with self._pool.lease(None, access) as models:
-                return (yield from work(call.using(models)))
-
-        with self._admitted(access):
-            return access.run(steps())
-
     def clear(self) -> None:
         """Forget image tokens, and the KV caches of contexts that no call has."""
         access = self._join()
@@ -190,10 +171,12 @@ class Runner:
                     self._snapshots.settle()
 
     def _prepare(self, job: Job[R]) -> tuple[PreparedImage, ...]:
-        return prepare_each(self._encoder, job.images, job.call.request.options, job.check)
+        if not job.images:
+            job.check(())
+        return prepare_each(self._encoder, job.images, job.options, job.check)
 
     def _steps(self, access: Access, images: Sequence[PreparedImage], job: Job[R]) -> Steps[R]:
         encoded = yield from encode_each(self._encoder, images, access.cancel)
-        pictures = " ".join(image.digest for image in images)
+        pictures = " ".join(image.digest for image in images) or None
         with self._pool.lease(pictures, access) as models:
-            return (yield from job.work(job.call.using(models), encoded))
+            return (yield from job.work(models, encoded))

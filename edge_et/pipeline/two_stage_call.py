@@ -299,6 +299,7 @@ class TwoStageCall:
                 request.plain_sampling,
                 self._deadline,
                 request.thinking.form,
+                request.thinking.free,
             )
         )
         nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
@@ -351,4 +352,5 @@ def complete_answer(
         extractions=extraction.extractions,
         value=thought.value,
         shares=thought.shares,
+        logprobs=thought.logprobs,
     )

@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from edge_et.serve.error_replies import error_reply
 from edge_et.serve.errors import RequestError, to_request_error
-from edge_et.serve.openai_reply import error_body
+from edge_et.serve.ollama_routes import ollama_routes
 from edge_et.serve.openai_routes import openai_routes
 from edge_et.serve.safety import Guard
 from edge_et.serve.server import Server
@@ -64,6 +65,7 @@ def create_app(settings: ServeSettings) -> Starlette:
     return Starlette(
         routes=[
             *openai_routes(server),
+            *ollama_routes(server),
             Route("/health", health),
             Route("/v1/health", health),
             Route("/metrics", metrics),
@@ -79,8 +81,7 @@ def create_app(settings: ServeSettings) -> Starlette:
 
 
 async def _tell(http: Request, err: Exception) -> Response:
-    told = to_request_error(err)
-    return JSONResponse(error_body(told), told.status, headers=told.headers)
+    return error_reply(to_request_error(err), http.url.path)
 
 
 async def _tell_http(http: Request, err: Exception) -> Response:

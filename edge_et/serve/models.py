@@ -129,13 +129,13 @@ class ModelShelf:
 
         Args:
             model: which.
-            keep_alive_s: from now on; None: as before.
+            keep_alive_s: until the next request says otherwise; None: the server's default.
 
         Raises:
             EdgeETError: it cannot be loaded.
         """
-        if keep_alive_s is not None:
-            model.keep_alive_s = keep_alive_s
+        # The next request without one must not find that of a client that wanted it unloaded.
+        model.keep_alive_s = self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s
         model.users += 1
         try:
             if model.unloading is not None:

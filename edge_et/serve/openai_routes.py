@@ -24,7 +24,7 @@ from edge_et.serve.settings import GRACE_S
 IGNORED_HEADER = "x-edge-et-ignored"
 """Tells what a client asked for and did not get."""
 
-_HEADERS_AFTER_S = 1.0
+HEADERS_AFTER_S = 1.0
 """A stream begins that long after its request at the latest, so that no client gives up waiting;
 what is refused later is told in it."""
 
@@ -42,7 +42,7 @@ def openai_routes(server: Server) -> list[Route]:
             answer = await server.answer(wanted.chat, http)
             return JSONResponse(reply.whole(answer), headers=headers)
         call = server.events(wanted.chat, http)
-        await call.has_begun(_HEADERS_AFTER_S)
+        await call.has_begun(HEADERS_AFTER_S)
         return EventSourceResponse(
             _events(reply, call),
             headers=headers,

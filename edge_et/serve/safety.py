@@ -10,12 +10,11 @@ import ipaddress
 import re
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edge_et.serve.error_replies import error_reply
 from edge_et.serve.errors import RequestError
 from edge_et.serve.metrics import Metrics
-from edge_et.serve.openai_reply import error_body
 from edge_et.serve.settings import ServeSettings
 
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]@/]+))(?::\d+)?")
@@ -56,8 +55,7 @@ class Guard:
         if refusal is None:
             await self._app(scope, receive, count)
             return
-        response = JSONResponse(error_body(refusal), refusal.status, headers=refusal.headers)
-        await response(scope, receive, count)
+        await error_reply(refusal, scope["path"])(scope, receive, count)
 
     def _refusal(self, headers: Headers, path: str, method: str) -> RequestError | None:
         if not self._is_known(headers.get("host", "")):

@@ -5,6 +5,7 @@ generator's return value. Callers, options and pictures are not known here.
 """
 
 from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
+from edge_et.stages.answering import FreeText
 from edge_et.stages.choices import ChoiceForm
 from edge_et.stages.direct import answer_at_once
 from edge_et.stages.extraction import extract, image_prompt, told_conversation
@@ -31,6 +32,7 @@ __all__ = [
     "Budget",
     "ChoiceForm",
     "FormedAnswer",
+    "FreeText",
     "Hint",
     "History",
     "IncrementalPrefill",

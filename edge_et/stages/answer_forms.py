@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from edge_et.generation import Deadline, Generation, Sampler
 from edge_et.llm import Tokenizer
-from edge_et.results import AnswerToken, Progress
+from edge_et.results import AnswerToken, Progress, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +37,13 @@ class FormedAnswer:
         text: the answer as text; never empty.
         value: the same for a program.
         shares: share of each choice, 0 to 1; empty where there are none.
+        logprobs: as for `edge_et.Answer`; of free text alone.
     """
 
     text: str
     value: Any
     shares: Mapping[str, float] = field(default_factory=dict)
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class AnswerForm(Protocol):

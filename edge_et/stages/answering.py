@@ -5,10 +5,26 @@ all of it as the generator's return value. What stands before it is not known he
 """
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
-from edge_et.generation import Deadline, Generation, Sampler
+from edge_et.generation import Deadline, Generation, Sampler, StopTexts, token_logprob
 from edge_et.llm import TextStream
-from edge_et.results import AnswerToken, Progress
+from edge_et.results import AnswerToken, Progress, TokenLogprob
+from edge_et.stages.answer_forms import FormedAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeText:
+    """What a caller says of an answer in free text.
+
+    Attributes:
+        stop: texts before the first of which it ends; see `StopTexts`.
+        top_logprobs: how many of the most probable tokens are told beside each of the answer's;
+            None: nothing is told of any.
+    """
+
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
 
 
 def write_answer(
@@ -20,7 +36,8 @@ def write_answer(
     begun: str = "",
     stream: TextStream | None = None,
     special_ids: frozenset[int] = frozenset(),
-) -> Generator[AnswerToken | Progress, None, str]:
+    free: FreeText = FreeText(),
+) -> Generator[AnswerToken | Progress, None, FormedAnswer]:
     """Read what is not read yet, and write the answer.
 
     Before the answer has text, a token that stops cannot be chosen, and one of white space only as
@@ -35,30 +52,44 @@ def write_answer(
         begun: text of the answer that was written already.
         stream: what goes on making text of tokens; None: nothing is held back in one.
         special_ids: tokens that an answer cannot hold.
+        free: what the caller says of it.
 
     Yields:
-        Text as it is written, and progress before every step.
+        Text as it is written, and progress before every step. What may be the beginning of a stop
+        text waits for what comes behind it.
 
     Returns:
-        The text, not stripped; more than white space.
+        The answer; there is more than white space in its text.
     """
     generation.stage = "answer"
     yield from generation.prefill()
-    stream = stream or TextStream(generation.chat_model.tokenizer)
-    if begun:
-        yield AnswerToken(begun)
+    kv_cache, tokenizer = generation.chat_model.kv_cache, generation.chat_model.tokenizer
+    stream = stream or TextStream(tokenizer)
+    stops = StopTexts(free.stop)
     beginning = _Beginning(generation, budget, deadline, special_ids)
-    text = beginning.text = begun
-    for token in generation.generate(sampler, budget, beginning.is_out_of_time, beginning.refuses):
+    beginning.text = begun
+    if text := stops.push(begun):
+        yield AnswerToken(text)
+    tokens: list[tuple[int, TokenLogprob]] = []  # and where their text begins
+    left = 0 if stops.found else budget
+    for token in generation.generate(sampler, left, beginning.is_out_of_time, beginning.refuses):
         beginning.written += 1
-        if piece := stream.push(token):
-            text = beginning.text = text + piece
-            yield AnswerToken(piece)
+        if free.top_logprobs is not None:
+            told_of = token_logprob(kv_cache.logits, token, free.top_logprobs, tokenizer)
+            tokens.append((len(beginning.text), told_of))
+        piece = stream.push(token)
+        beginning.text += piece
+        if told := stops.push(piece):
+            text += told
+            yield AnswerToken(told)
+        if stops.found:
+            break
         yield generation.decode_progress(beginning.written, budget)
-    if piece := stream.finish():
-        text += piece
-        yield AnswerToken(piece)
-    return text
+    if not stops.found and (told := stops.finish(stream.finish())):
+        text += told
+        yield AnswerToken(told)
+    logprobs = tuple(told_of for begin, told_of in tokens if begin < len(text))
+    return FormedAnswer(text=text.strip(), value=None, logprobs=logprobs)
 
 
 class _Beginning:

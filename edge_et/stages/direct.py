@@ -5,13 +5,14 @@ reasoning as the generator's return value.
 """
 
 from collections.abc import Generator
+from dataclasses import replace
 
 from edge_et.bundle import Sampling
 from edge_et.generation import ChatModel, Deadline, Generation, new_sampler
 from edge_et.llm import Segment
 from edge_et.results import AnswerToken, Progress, Thought
-from edge_et.stages.answer_forms import AnswerForm, FormedAnswer
-from edge_et.stages.answering import write_answer
+from edge_et.stages.answer_forms import AnswerForm
+from edge_et.stages.answering import FreeText, write_answer
 
 
 def answer_at_once(
@@ -21,6 +22,7 @@ def answer_at_once(
     sampling: Sampling,
     deadline: Deadline,
     form: AnswerForm | None = None,
+    free: FreeText | None = None,
 ) -> Generator[AnswerToken | Progress, None, Thought]:
     """Run the one-stage baseline.
 
@@ -31,6 +33,7 @@ def answer_at_once(
         sampling: how to choose them.
         deadline: ends the answer once it has text.
         form: how the answer is written; None: as free text.
+        free: what the caller says of that; None: nothing.
 
     Yields:
         Text as it is written, and progress before every step.
@@ -41,8 +44,9 @@ def answer_at_once(
     generation = Generation(chat_model, prompt, deadline)
     sampler = new_sampler(sampling)
     if form is None:
-        text = yield from write_answer(generation, sampler, budget, deadline)
-        answer = FormedAnswer(text=text.strip(), value=None)
+        answer = yield from write_answer(
+            generation, sampler, budget, deadline, free=free or FreeText()
+        )
     else:
         answer = yield from form.write(
             generation, sampler, budget, deadline, marker="", special_ids=frozenset()
@@ -51,8 +55,9 @@ def answer_at_once(
         answer=answer.text,
         reasoning="",
         tokens=tuple(generation.tokens),
-        usage=generation.usage,
+        usage=replace(generation.usage, answer_tokens=len(generation.tokens)),
         finish_reasons={"answer": generation.finish_reason},
         value=answer.value,
         shares=answer.shares,
+        logprobs=answer.logprobs,
     )

@@ -17,6 +17,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+import msgspec
+
 from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
 from edge_et.generation import (
     BlockedWords,
@@ -43,9 +45,9 @@ from edge_et.llm import (
     fill,
     to_segments,
 )
-from edge_et.results import AnswerToken, FinishReason, Progress, ReasoningToken, Thought
-from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
-from edge_et.stages.answering import write_answer
+from edge_et.results import AnswerToken, FinishReason, Progress, ReasoningToken, Stage, Thought
+from edge_et.stages.answer_forms import AnswerCost, AnswerForm
+from edge_et.stages.answering import FreeText, write_answer
 from edge_et.stages.history import History
 
 RESERVED_ANSWER_TOKENS = 32
@@ -76,6 +78,7 @@ class Thinking:
         sampling: how to choose them.
         form: how the answer is written; None: as free text.
         history: what was said before the question.
+        free: what the caller says of an answer in free text.
     """
 
     spec: ThinkSpec
@@ -84,6 +87,7 @@ class Thinking:
     sampling: Sampling
     form: AnswerForm | None = None
     history: History = field(default_factory=History)
+    free: FreeText = field(default_factory=FreeText)
 
     @property
     def template(self) -> str:
@@ -108,6 +112,17 @@ class Thinking:
         budget = replace(self.budget, thinking=0)
         return replace(self, marked=False, budget=budget, sampling=sampling)
 
+    def as_chat(self) -> Self:
+        """Return the way to the answer of a chat: the question alone, no marker and no prose."""
+        thoughts = self.spec.thoughts
+        if thoughts is not None:
+            thoughts = msgspec.structs.replace(thoughts, prompt="{question}")
+        spec = msgspec.structs.replace(
+            self.spec, prompt="{question}", answer_marker="", thoughts=thoughts
+        )
+        budget = self.budget if self.marked else replace(self.budget, thinking=0)
+        return replace(self, spec=spec, budget=budget)
+
     def answer_cost(self, tokenizer: Tokenizer) -> AnswerCost:
         """Return what the answer takes at most, and what time is kept for."""
         budget = self.budget.answer
@@ -117,7 +132,8 @@ class Thinking:
 
     def closing_positions(self, tokenizer: Tokenizer) -> int:
         """Return the most positions that are put in before the answer."""
-        parts: list[Part] = [Plain(forced_marker(self.spec.answer_marker, "prose"))]
+        marker = self.spec.answer_marker
+        parts: list[Part] = [Plain(forced_marker(marker, "prose"))] if marker else []
         if self.marked and (thoughts := self.spec.thoughts):
             parts[:0] = [*_end_of_thought(thoughts, cut=True), Trusted(_tail(thoughts))]
         return count_positions(to_segments(parts, tokenizer))
@@ -163,7 +179,7 @@ def think(
     it repeats itself. If the model stops, or its budget ends, before it has written the answer
     marker, the marker is put in as text, on a line of its own. The answer is never empty; see
     `write_answer`. In a form it begins right behind the marker: what the model wrote in one token
-    with the marker's end is left out.
+    with the marker's end is left out. Where there is no marker, there is no prose either.
 
     Args:
         chat_model: the reasoner.
@@ -195,18 +211,18 @@ def think(
         reason = generation.finish_reason
         left = 0 if reason in ("length", "deadline") else left - len(generation.tokens)
         tail = _tail(thoughts)
-    prose, begun, stream = yield from _write_prose(
-        generation,
-        sampler,
-        thinking.spec.answer_marker,
-        left,
-        should_stop,
-        special_ids=special_ids,
-        tail=tail,
-    )
-    reason = generation.finish_reason if reason == "stop" else reason
+    marker = thinking.spec.answer_marker
+    prose, begun, stream = "", "", TextStream(chat_model.tokenizer)
+    if marker:
+        prose, begun, stream = yield from _write_prose(
+            generation, sampler, marker, left, should_stop, special_ids=special_ids, tail=tail
+        )
+        reason = generation.finish_reason if reason == "stop" else reason
+    elif tail:
+        generation.append(Trusted(tail))
+    before = len(generation.tokens)
     if thinking.form is None:
-        text = yield from write_answer(
+        answer = yield from write_answer(
             generation,
             sampler,
             thinking.budget.answer,
@@ -214,27 +230,30 @@ def think(
             begun=begun,
             stream=stream,
             special_ids=special_ids,
+            free=thinking.free,
         )
-        answer = FormedAnswer(text=text.strip(), value=None)
     else:
         if behind := begun + stream.finish():
             _drop_behind_marker(generation, behind)
+            before -= 1
         answer = yield from thinking.form.write(
             generation,
             sampler,
             thinking.budget.answer,
             deadline,
-            marker=thinking.spec.answer_marker,
+            marker=marker,
             special_ids=special_ids,
         )
+    reasons: dict[Stage, FinishReason] = {"think": reason} if marker or thinking.marked else {}
     return Thought(
         answer=answer.text,
         reasoning=(reasoning + prose).strip(),
         tokens=tuple(generation.tokens),
-        usage=generation.usage,
-        finish_reasons={"think": reason, "answer": generation.finish_reason},
+        usage=replace(generation.usage, answer_tokens=len(generation.tokens) - before),
+        finish_reasons=reasons | {"answer": generation.finish_reason},
         value=answer.value,
         shares=answer.shares,
+        logprobs=answer.logprobs,
     )
 
 

@@ -1,6 +1,7 @@
 """The public surface: what programs are written against."""
 
 import inspect
+import itertools
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import edge_et
 from edge_et.cli.answer import answer as answer_command
 from edge_et.cli.options import OF_PROGRAMS
 from edge_et.options import AnswerOptions, LoadOptions
+from edge_et.pipeline import TextSession
 
 HEAVY = ("numpy", "PIL", "msgspec", "tokenizers", "onnxruntime", "llama_cpp", "rich", "click")
 
@@ -72,7 +74,8 @@ def check_keywords(
 OF_CALLER = ("priority", "cancel", "on_progress")
 CALL = AnswerOptions.__struct_fields__
 PICTURE = ("max_tiles", "pooling")
-PIPE, SESSION = edge_et.ExtractThink, edge_et.Session
+OF_TEXT = tuple(x for x in CALL[2:] if x not in ("max_extraction_tokens", "hint"))
+PIPE, SESSION, TEXT = edge_et.ExtractThink, edge_et.Session, TextSession
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,10 @@ PIPE, SESSION = edge_et.ExtractThink, edge_et.Session
         (SESSION.aanswer, ["self", "question"], CALL[2:]),
         (SESSION.stream, ["self", "question"], CALL[2:]),
         (SESSION.astream, ["self", "question"], CALL[2:]),
+        (TEXT.answer, ["self", "question"], OF_TEXT),
+        (TEXT.aanswer, ["self", "question"], OF_TEXT),
+        (TEXT.stream, ["self", "question"], OF_TEXT),
+        (TEXT.astream, ["self", "question"], OF_TEXT),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
@@ -103,10 +110,10 @@ def test_every_option_of_a_call_is_seen(
 
 
 def test_whoever_answers_is_told_who_asks() -> None:
-    for function in (PIPE.answer, PIPE.aanswer, SESSION.answer, SESSION.aanswer):
-        assert set(OF_CALLER) <= parameters(function).keys()
-    for function in (PIPE.stream, PIPE.astream, SESSION.stream, SESSION.astream):
-        assert set(OF_CALLER[:2]) <= parameters(function).keys()
+    for kind, function in itertools.product((PIPE, SESSION, TEXT), ("answer", "aanswer")):
+        assert set(OF_CALLER) <= parameters(getattr(kind, function)).keys()
+    for kind, function in itertools.product((PIPE, SESSION, TEXT), ("stream", "astream")):
+        assert set(OF_CALLER[:2]) <= parameters(getattr(kind, function)).keys()
 
 
 def test_other_keywords_are_refused_as_python_does() -> None:

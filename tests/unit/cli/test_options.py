@@ -29,6 +29,8 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "choices": ("cat, dog", ("cat, dog",)),
         "kind": ("number", "number"),
         "schema": (str(SCHEMA_FILE), json.loads(SCHEMA_FILE.read_bytes())),
+        "stop": ("\n", ("\n",)),
+        "top_logprobs": ("3", 3),
     },
     LoadOptions: {
         "threads": ("3", 3),

@@ -31,9 +31,11 @@ EVERY = {
     "kind": "number",
     "schema": {"type": "string", "maxLength": 8},
     "history": [{"role": "system", "content": "Be brief."}],
+    "stop": ("table", "on"),
+    "top_logprobs": 2,
 }
-# Of the three last only one can be asked for at a time.
-FORMS = ("choices", "kind", "schema")
+# Of these only one can be asked for at a time.
+FORMS = ("choices", "kind", "schema", "stop", "top_logprobs")
 TOGETHER = [{**EVERY, **dict.fromkeys({*FORMS} - {form})} for form in FORMS]
 
 

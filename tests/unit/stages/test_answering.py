@@ -6,7 +6,7 @@ from tiny.fakes import FakeClock, ForcedKVCache, collect, new_chat_model, new_to
 from edge_et.generation import Deadline, Generation, greedy
 from edge_et.llm import TextStream, Tokenizer, TokenSegment
 from edge_et.results import AnswerToken
-from edge_et.stages.answering import write_answer
+from edge_et.stages.answering import FreeText, write_answer
 
 PROMPT = (TokenSegment(tuple(range(20, 60))),)
 
@@ -37,7 +37,9 @@ class Written:
         model = new_chat_model(tokenizer, self.cache)
         self.generation = Generation(model, PROMPT, deadline)
         stage = write_answer(self.generation, greedy, budget, deadline, **options)
-        self.events, self.text = collect(stage)
+        self.events, self.answer = collect(stage)
+        self.text = text_of(self.events, AnswerToken)
+        assert self.answer.text == self.text.strip()
         self.tokens = self.generation.tokens
         self.finish_reason = self.generation.finish_reason
 
@@ -45,7 +47,7 @@ class Written:
 def test_what_is_not_read_yet_is_read_first(tokenizer: Tokenizer) -> None:
     written = Written(tokenizer, "a red ball<|im_end|>", 20)
     assert written.cache.batches == [40]
-    assert written.text == text_of(written.events, AnswerToken) == "a red ball"
+    assert written.text == "a red ball"
     assert written.finish_reason == "stop"
 
 
@@ -131,15 +133,15 @@ def test_a_character_that_was_begun_elsewhere_is_ended(tokenizer: Tokenizer) -> 
         pushed = stream.push(token)
     assert pushed == "日"
     stream.push(first)
-    _, text = collect(write_answer(generation, greedy, 6, Deadline(), stream=stream))
-    assert text == "\N{REPLACEMENT CHARACTER}a"  # half a character stood in the stream
+    _, answer = collect(write_answer(generation, greedy, 6, Deadline(), stream=stream))
+    assert answer.text == "\N{REPLACEMENT CHARACTER}a"  # half a character stood in the stream
 
 
 def test_half_a_character_at_the_end_is_told(tokenizer: Tokenizer) -> None:
     wants = "a日"
     budget = len(tokenizer.encode("a")) + 1
     written = Written(tokenizer, wants, budget)
-    assert written.text == text_of(written.events, AnswerToken) == "a\N{REPLACEMENT CHARACTER}"
+    assert written.text == "a\N{REPLACEMENT CHARACTER}"
 
 
 def test_marks_cannot_be_written_anywhere(tokenizer: Tokenizer) -> None:
@@ -152,3 +154,36 @@ def test_marks_cannot_be_written_anywhere(tokenizer: Tokenizer) -> None:
     assert "<think>" not in marked.text
     first = Written(tokenizer, "<think>", 1, special_ids=frozenset({mark}))
     assert mark not in first.tokens
+
+
+def test_an_answer_ends_before_a_stop_text(tokenizer: Tokenizer) -> None:
+    free = FreeText(stop=("ball", "cube"))
+    written = Written(tokenizer, "a red ball on the table, ", 20, free=free)
+    assert written.text == "a red "
+    assert written.finish_reason == "stop"
+    assert len(written.tokens) < 20
+
+
+def test_nothing_of_a_stop_text_is_told_on_the_way(tokenizer: Tokenizer) -> None:
+    written = Written(tokenizer, "red b a l l<|im_end|>", 20, free=FreeText(stop=("b a l x",)))
+    assert written.text == "red b a l l"
+    told = [event.text for event in written.events if isinstance(event, AnswerToken)]
+    assert not any(text.endswith(("b", "b ", "b a", "a l ")) for text in told)
+
+
+def test_an_answer_is_not_empty_for_a_stop_text_that_comes_first(tokenizer: Tokenizer) -> None:
+    written = Written(tokenizer, "\nred ball\nred", 20, free=FreeText(stop=("\n", "red")))
+    assert written.text == "\nred ball"
+    begun = Written(tokenizer, "d ball\nred", 20, free=FreeText(stop=("red", "\n")), begun=" re")
+    assert begun.text == text_of(begun.events, AnswerToken) == " red ball"
+    ended = Written(tokenizer, "never", 20, free=FreeText(stop=("ll",)), begun=" ball")
+    assert (ended.text, ended.tokens, ended.finish_reason) == (" ba", [], "stop")
+    for stop in ("<|im_end|>", " ", "a"):
+        blank = Written(tokenizer, "<|im_end|>", 6, free=FreeText(stop=(stop,)))
+        assert blank.text.strip()
+
+
+def test_what_may_begin_a_stop_text_is_told_when_the_budget_ends(tokenizer: Tokenizer) -> None:
+    written = Written(tokenizer, "a red ball", 3, free=FreeText(stop=("ball and", "red ball,")))
+    assert written.text == tokenizer.decode(written.tokens)
+    assert written.finish_reason == "length"
