@@ -19,6 +19,7 @@ from edge_et.cli.app import app
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "deploy").rglob("*.md"))
 CARD = ROOT / "models" / "mini" / "README.md"
 MAX_LINES = 150
 
