@@ -47,7 +47,7 @@ def serve(settings: ServeSettings) -> None:
                 file=sys.stderr,
                 flush=True,
             )
-        # uvicorn sends the signal that ended it once more; a server that was stopped has not failed.
+        # uvicorn sends the signal that ended it once more; to be stopped is no failure.
         signal.signal(signal.SIGTERM, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
 
