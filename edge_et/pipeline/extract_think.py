@@ -102,12 +102,16 @@ class ExtractThink:
 
     @property
     def manifest(self) -> Manifest:
-        """Prompts and budgets; calls that begin later go by another one that is set."""
+        """Prompts and budgets.
+
+        Calls of this object that begin later go by another one that is set; a copy of it (`copy`)
+        may have one of its own.
+        """
         return self._jobs.manifest
 
     @manifest.setter
     def manifest(self, manifest: Manifest) -> None:
-        self._jobs.manifest = manifest
+        self._jobs = self._jobs.going_by(manifest)
 
     @with_options
     def answer(

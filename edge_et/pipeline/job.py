@@ -54,7 +54,7 @@ class Jobs:
     All of its methods raise an `OptionError` for what a caller may not say.
 
     Attributes:
-        manifest: prompts and budgets; jobs that are made later go by another one that is set.
+        manifest: prompts and budgets.
     """
 
     def __init__(
@@ -72,6 +72,10 @@ class Jobs:
         self._models = models
         self._limits = limits
         self._clock = clock
+
+    def going_by(self, manifest: Manifest) -> "Jobs":
+        """Return what makes jobs that go by another manifest."""
+        return Jobs(manifest, self._models, self._limits, self._clock)
 
     def answer(self, image: AnyImages, question: str, options: OptionValues) -> Job[Answer]:
         """Run both stages."""

@@ -1,6 +1,7 @@
 """Questions without a picture, through fakes."""
 
 import asyncio
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -268,7 +269,11 @@ def test_another_manifest_holds_for_calls_that_begin_later(tmp_path: Path) -> No
     plain = parts.pipeline.manifest
     think = replace(plain.think, max_answer_tokens=3)
     extract = replace(plain.extract, prompt="{image}Other words.")
-    parts.pipeline.manifest = replace(plain, think=think, extract=extract)
-    assert parts.session.answer("Why?").usage["think"].answer_tokens == 3
-    parts.pipeline.extract(IMAGE, "Why?")
+    other = copy.copy(parts.pipeline)
+    other.manifest = replace(plain, think=think, extract=extract)
+    assert other.text_session().answer("Why?").usage["think"].answer_tokens == 3
+    other.extract(IMAGE, "Why?")
     assert "[image]Other words." in parts.cache.prompts[-1]
+    parts.pipeline.extract(IMAGE, "Why?")
+    assert "[image]Other words." not in parts.cache.prompts[-1]
+    assert parts.session.answer("Why?").usage["think"].answer_tokens == 8
