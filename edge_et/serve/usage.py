@@ -42,7 +42,7 @@ def usage_of(answer: Answer) -> TokenUsage:
         prompt_tokens=first.evaluated_tokens + first.reused_tokens,
         completion_tokens=written,
         cached_tokens=first.reused_tokens,
-        reasoning_tokens=extract.generated_tokens,
+        reasoning_tokens=written - think.answer_tokens,
         image_tokens=vision.evaluated_tokens + vision.reused_tokens,
         pictures=vision.pictures,
         prompt_s=vision.seconds,
