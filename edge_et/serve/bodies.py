@@ -65,10 +65,11 @@ def number_of(
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise bad_request(f"{name} is no number")
-    if not least <= value <= most:
-        raise bad_request(f"{name} is {value}: expected {least:g} to {most:g}")
+    # A whole number may be larger than any float.
+    if not least <= value <= most or value in (math.inf, -math.inf):
+        raise bad_request(f"{name} is out of its range: expected {least:g} to {most:g}")
     return value
 
 
@@ -120,6 +121,17 @@ def list_of(body: Mapping[str, Any], name: str) -> list[Any]:
     if not isinstance(value, list):
         raise bad_request(f"{name} is no list")
     return value
+
+
+def top_p_of(body: Mapping[str, Any]) -> float | None:
+    """Return ``top_p``; 0 is what some clients send for the default."""
+    return number_of(body, "top_p", 0, 1) or None
+
+
+def seed_of(body: Mapping[str, Any]) -> int | None:
+    """Return ``seed``; one below 0 is none."""
+    seed = whole_number_of(body, "seed", -(2**63))
+    return None if seed is None or seed < 0 else seed
 
 
 def stops_of(body: Mapping[str, Any], name: str = "stop") -> tuple[str, ...]:

@@ -15,8 +15,10 @@ from edge_et.serve.bodies import (
     list_of,
     number_of,
     object_of,
+    seed_of,
     stops_of,
     text_of,
+    top_p_of,
     whole_number_of,
 )
 from edge_et.serve.chat_request import ChatRequest, Role, Turn
@@ -121,8 +123,8 @@ def _request_of(
         turns=(*([Turn(role="system", text=system)] if system else []), *turns),
         max_tokens=_max_tokens_of(options, settings),
         temperature=number_of(options, "temperature", 0, 10),
-        top_p=number_of(options, "top_p", 0, 1) or None,  # 0 is what some send for the default
-        seed=_seed_of(options),
+        top_p=top_p_of(options),
+        seed=seed_of(options),
         stop=stops_of(options),
         schema=_schema_of(body),
         thinking=bool(thinking),
@@ -173,11 +175,6 @@ def _max_tokens_of(options: Mapping[str, Any], settings: ServeSettings) -> int |
     """Return the budget; all that is not above 0 means none, so that the server's cap holds."""
     limit = whole_number_of(options, "num_predict", -(2**63))
     return settings.max_tokens if limit is not None and limit <= 0 else limit
-
-
-def _seed_of(options: Mapping[str, Any]) -> int | None:
-    seed = whole_number_of(options, "seed", -(2**63))
-    return None if seed is None or seed < 0 else seed
 
 
 def _schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -14,8 +14,10 @@ from edge_et.serve.bodies import (
     list_of,
     number_of,
     object_of,
+    seed_of,
     stops_of,
     text_of,
+    top_p_of,
     whole_number_of,
 )
 from edge_et.serve.chat_request import ChatRequest, Role, Turn
@@ -76,8 +78,8 @@ async def read_completion(body: Mapping[str, Any], settings: ServeSettings) -> C
         ),
         max_tokens=_max_tokens_of(body),
         temperature=number_of(body, "temperature", 0, 10),
-        top_p=_top_p_of(body),
-        seed=_seed_of(body),
+        top_p=top_p_of(body),
+        seed=seed_of(body),
         stop=stops_of(body),
         schema=_schema_of(body),
         thinking=bool(thinking),
@@ -96,15 +98,6 @@ def _max_tokens_of(body: Mapping[str, Any]) -> int | None:
     """Return the budget; 0 and -1 mean none in some clients."""
     limits = [whole_number_of(body, name, -1) for name in ("max_completion_tokens", "max_tokens")]
     return next((limit for limit in limits if limit is not None and limit > 0), None)
-
-
-def _top_p_of(body: Mapping[str, Any]) -> float | None:
-    return number_of(body, "top_p", 0, 1) or None  # 0 is the most probable token alone for some
-
-
-def _seed_of(body: Mapping[str, Any]) -> int | None:
-    seed = whole_number_of(body, "seed", -(2**63))
-    return None if seed is None or seed < 0 else seed
 
 
 def _top_logprobs_of(body: Mapping[str, Any]) -> int | None:

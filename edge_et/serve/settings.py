@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_et.options import DEFAULT_MAX_IMAGES, DEFAULT_MAX_PIXELS
+
 MAX_BODY_BYTES = 64 * 2**20
 """Sixteen camera pictures of 3 MB, as base64."""
 
@@ -44,8 +46,8 @@ class ServeSettings:
     threads: int | None = None
     max_tokens: int = 1024
     max_body_bytes: int = MAX_BODY_BYTES
-    max_images: int = 16
-    max_pixels: int = 50_000_000
+    max_images: int = DEFAULT_MAX_IMAGES
+    max_pixels: int = DEFAULT_MAX_PIXELS
     allowed_hosts: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()

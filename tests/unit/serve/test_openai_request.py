@@ -103,6 +103,8 @@ def test_fields_that_nobody_knows_are_ignored() -> None:
         {"temperature": -1},
         {"temperature": True},
         {"top_p": 2},
+        {"seed": 10**400},
+        {"temperature": 10**400},
         {"max_tokens": 1.5},
         {"stop": 7},
         {"stop": ["a"] * 17},
