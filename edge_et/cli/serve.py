@@ -1,10 +1,12 @@
 """`edge-et serve`: a server for programs that speak the OpenAI or the Ollama protocol."""
 
+import os
 from pathlib import Path
 
 import click
 
 from edge_et.errors import MissingExtraError, OptionError
+from edge_et.options import DEFAULT_MAX_IMAGES, DEFAULT_MAX_PIXELS
 
 
 @click.command()
@@ -48,10 +50,16 @@ from edge_et.errors import MissingExtraError, OptionError
     help="Most bytes of a request.",
 )
 @click.option(
-    "--max-images", default=16, type=click.IntRange(1), help="Most pictures of a request."
+    "--max-images",
+    default=DEFAULT_MAX_IMAGES,
+    type=click.IntRange(1),
+    help="Most pictures of a request.",
 )
 @click.option(
-    "--max-pixels", default=50_000_000, type=click.IntRange(1), help="Most pixels of a picture."
+    "--max-pixels",
+    default=DEFAULT_MAX_PIXELS,
+    type=click.IntRange(1),
+    help="Most pixels of a picture.",
 )
 @click.option(
     "--allow-host",
@@ -133,8 +141,6 @@ def _read_key(path: str | None) -> str | None:
     Raises:
         OptionError: the file cannot be read, or holds none.
     """
-    import os
-
     if path is None:
         return os.environ.get("EDGE_ET_API_KEY") or None
     try:

@@ -5,7 +5,6 @@ with it is not known here.
 """
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from time import monotonic
 
 from edge_et.bundle import MANIFEST_NAME, Bundle, Manifest, find_bundle, load_bundle
 from edge_et.errors import OptionError
-from edge_et.pipeline import ExtractThink, aload, kv_cache_bytes
+from edge_et.pipeline import ExtractThink, aload, kv_cache_bytes, manifest_sha256
 from edge_et.serve.errors import RequestError
 from edge_et.serve.memory import available_bytes
 from edge_et.serve.settings import ServeSettings
@@ -77,7 +76,7 @@ class ServedModel:
         return self.manifest.think.thoughts is not None
 
 
-class ModelShelf:
+class ModelRegistry:
     """The bundles of a server, each loaded at most once."""
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -211,7 +210,7 @@ def _read(name: str, settings: ServeSettings) -> ServedModel:
         bundle=bundle,
         size_bytes=sum({file.path: file.ref.size_bytes for file in bundle.files}.values()),
         modified=datetime.fromtimestamp(manifest_path.stat().st_mtime, UTC),
-        digest=hashlib.sha256(manifest_path.read_bytes()).hexdigest(),
+        digest=manifest_sha256(bundle),
         keep_alive_s=settings.keep_alive_s,
         loading=asyncio.Lock(),
     )

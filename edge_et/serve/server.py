@@ -18,7 +18,7 @@ from edge_et.serve.chat_request import ChatRequest
 from edge_et.serve.conversation import Conversation
 from edge_et.serve.errors import RequestError
 from edge_et.serve.metrics import Metrics
-from edge_et.serve.models import ModelShelf
+from edge_et.serve.models import ModelRegistry
 from edge_et.serve.settings import ServeSettings
 
 MAX_PRIORITY = 100
@@ -50,7 +50,7 @@ class Server:
             OptionError: a setting is wrong.
         """
         self.settings = settings
-        self.models = ModelShelf(settings)
+        self.models = ModelRegistry(settings)
         self.metrics = Metrics()
         self._calls: set[Call] = set()
         self._usual_s = 1.0
