@@ -33,6 +33,8 @@ _ROLES: Mapping[str, Role] = {
     "function": "user",
 }
 
+_PICTURES = ("image", "image_url", "input_image")
+
 _NO_THINKING = ("none", "minimal")
 
 _ANY_OBJECT = {"type": "object"}
@@ -73,9 +75,7 @@ async def read_completion(body: Mapping[str, Any], settings: ServeSettings) -> C
     thinking = _thinking_of(body)
     chat = ChatRequest(
         model=text_of(body, "model"),
-        turns=tuple(
-            [await _turn_of(message, index, settings) for index, message in enumerate(messages)]
-        ),
+        turns=await _turns_of(messages, settings),
         max_tokens=_max_tokens_of(body),
         temperature=number_of(body, "temperature", 0, 10),
         top_p=top_p_of(body),
@@ -147,8 +147,16 @@ def _ignored_of(body: Mapping[str, Any]) -> tuple[str, ...]:
     return ("tools",)
 
 
-async def _turn_of(message: Any, index: int, settings: ServeSettings) -> Turn:
-    where = f"messages[{index}]"
+async def _turns_of(messages: list[Any], settings: ServeSettings) -> tuple[Turn, ...]:
+    turns: list[Turn] = []
+    left = settings.max_images
+    for index, message in enumerate(messages):
+        turns.append(await _turn_of(message, f"messages[{index}]", settings, left))
+        left -= len(turns[-1].pictures)
+    return tuple(turns)
+
+
+async def _turn_of(message: Any, where: str, settings: ServeSettings, most_pictures: int) -> Turn:
     if not isinstance(message, dict):
         raise bad_request(f"{where} is no object")
     role = _ROLES.get(text_of(message, "role"))
@@ -159,7 +167,8 @@ async def _turn_of(message: Any, index: int, settings: ServeSettings) -> Turn:
         return Turn(role=role, text=content or "")
     if not isinstance(content, list):
         raise bad_request(f"{where}.content is neither a text nor a list")
-    texts, pictures = [], []
+    texts: list[str] = []
+    pictures: list[bytes] = []
     for number, part in enumerate(content):
         place = f"{where}.content[{number}]"
         if isinstance(part, str):
@@ -170,10 +179,17 @@ async def _turn_of(message: Any, index: int, settings: ServeSettings) -> Turn:
         kind = text_of(part, "type", "text")
         if kind in ("text", "input_text", "output_text", "refusal"):
             texts.append(text_of(part, "text") or text_of(part, "refusal"))
-        elif kind in ("image_url", "input_image"):
-            pictures.append(await _picture_of(part, settings))
+        elif kind in _PICTURES and len(pictures) == most_pictures:
+            # Told here, before more of them are fetched.
+            raise bad_request(
+                f"there are more than {settings.max_images} pictures: send fewer, or start the "
+                "server with a larger --max-images",
+                "invalid_image",
+            )
         elif kind == "image":
             pictures.append(from_base64(part.get("image") or part.get("data")))
+        elif kind in _PICTURES:
+            pictures.append(await _picture_of(part, settings))
         else:
             raise bad_request(f"{place}.type: this server reads texts and images alone")
     return Turn(role=role, text="\n".join(filter(None, texts)), pictures=tuple(pictures))

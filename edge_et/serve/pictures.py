@@ -66,7 +66,10 @@ def _from_data_url(url: str) -> bytes:
         raise _unusable("an image's data URL says that it is no image")
     if "base64" in (parameter.strip() for parameter in parameters):
         return from_base64(data.replace("%2B", "+").replace("%2F", "/").replace("%3D", "="))
-    decoded = unquote_to_bytes(data)
+    try:
+        decoded = unquote_to_bytes(data)
+    except UnicodeEncodeError as err:
+        raise _unusable("an image's data URL holds lone surrogates") from err
     if not decoded:
         raise _unusable("an image is empty")
     return decoded

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from edge_et.serve import pictures
 from edge_et.serve.chat_request import Turn
 from edge_et.serve.errors import RequestError
 from edge_et.serve.openai_request import Completion, read_completion
@@ -129,6 +130,7 @@ def test_what_is_wrong_is_refused(fields: dict[str, Any]) -> None:
         "data:image/png;base64,#",
         "data:text/html;base64,AAAA",
         "data:image/png",
+        "data:image/png,\ud800",
         "file:///etc/hostname",
         "/etc/hostname",
         "http://example.com/a.png",
@@ -143,6 +145,26 @@ def test_a_picture_that_cannot_be_had_is_refused(url: object) -> None:
     with pytest.raises(RequestError) as raised:
         read({"messages": [{"role": "user", "content": [part]}]})
     assert (raised.value.status, raised.value.code) == (400, "invalid_image")
+
+
+def test_no_more_pictures_are_fetched_than_a_request_may_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fetched: list[str] = []
+
+    async def fetch(url: str, settings: ServeSettings) -> bytes:
+        fetched.append(url)
+        return b"picture"
+
+    monkeypatch.setattr(pictures, "fetch_picture", fetch)
+    urls = [f"http://pictures.example/{number}.png" for number in range(4)]
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    messages = [{"role": "user", "content": parts[:1]}, {"role": "user", "content": parts[1:]}]
+    settings = ServeSettings(max_images=2)
+    with pytest.raises(RequestError, match="more than 2 pictures") as raised:
+        asyncio.run(read_completion({"messages": messages}, settings))
+    assert (raised.value.status, raised.value.code) == (400, "invalid_image")
+    assert fetched == urls[:2]
 
 
 def test_data_urls_in_the_forms_that_clients_send() -> None:

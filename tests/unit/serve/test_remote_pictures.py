@@ -1,5 +1,7 @@
 import asyncio
+import http.server
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -77,3 +79,25 @@ def test_what_was_resolved_is_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
     asked = resolve_to(monkeypatch, "8.8.8.8", "8.8.4.4")
     fetch("https://pictures.example/a.png")
     assert asked == ["8.8.8.8"]
+
+
+def test_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Redirects(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/other.png")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(remote_pictures, "_public_address", lambda host, port: "127.0.0.1")
+    with http.server.HTTPServer(("127.0.0.1", 0), Redirects) as host:
+        threading.Thread(target=host.serve_forever, args=(0.02,), daemon=True).start()
+        fetch(f"http://pictures.example:{host.server_port}/a.png")
+        host.shutdown()
+    assert asked == ["/a.png"]
