@@ -1,8 +1,10 @@
-"""Who may ask: the Host header, and the key.
+"""Who may ask: the Host and the Origin header, and the key.
 
 In: a request's headers. Out: the request, or a refusal before its body is read. A page on the
-internet that makes a browser send requests to this machine (DNS rebinding) comes with the name of
-its own host; so names are accepted that the server was told, beside addresses and localhost.
+internet that makes a browser send requests to this machine comes with the name of its own host:
+in Host, where that name leads here (DNS rebinding), or else in Origin. So hosts are accepted that
+the server was told, beside addresses and localhost, and of origins the server's own and those that
+it was told. Programs that are no browser send no Origin.
 """
 
 import hmac
@@ -31,11 +33,12 @@ class Guard:
 
         Args:
             app: the application.
-            settings: name the hosts and the key.
+            settings: name the hosts, the origins and the key.
             metrics: count the requests.
         """
         self._app = app
         self._hosts = {host.lower() for host in (*settings.allowed_hosts, settings.host)}
+        self._origins = settings.cors_origins
         self._key = None if settings.api_key is None else settings.api_key.encode()
         self._metrics = metrics
 
@@ -61,6 +64,9 @@ class Guard:
         if not self._is_known(headers.get("host", "")):
             message = "the Host header names another host; start the server with --allow-host"
             return RequestError(421, "unknown_host", message)
+        if not self._is_accepted(headers):
+            message = "the Origin header names another page; start the server with --cors-origin"
+            return RequestError(403, "unknown_origin", message)
         if self._key is None or path in _OPEN_PATHS or method == "OPTIONS":
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -70,6 +76,12 @@ class Guard:
             return None
         message = "the API key is missing or wrong: send it as Authorization: Bearer KEY"
         return RequestError(401, "invalid_api_key", message, {"WWW-Authenticate": "Bearer"})
+
+    def _is_accepted(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is None or origin in self._origins or "*" in self._origins:
+            return True
+        return origin.partition("://")[2].lower() == headers["host"].lower()
 
     def _is_known(self, host: str) -> bool:
         found = _HOST.fullmatch(host.lower())

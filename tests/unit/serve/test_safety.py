@@ -62,6 +62,28 @@ def test_a_page_of_another_host_gets_nothing(host: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("origins", "headers", "expected"),
+    [
+        ((), {"origin": "http://localhost"}, 200),
+        ((), {"origin": "http://127.0.0.1:8890", "host": "127.0.0.1:8890"}, 200),
+        ((), {"origin": "https://NAS.local", "host": "nas.local"}, 200),
+        ((), {"origin": "http://localhost:3000"}, 403),
+        ((), {"origin": "https://other.example", "host": "127.0.0.1:8890"}, 403),
+        ((), {"origin": "null"}, 403),
+        ((), {"origin": ""}, 403),
+        (("https://other.example",), {"origin": "https://other.example"}, 200),
+        (("https://other.example",), {"origin": "https://another.example"}, 403),
+        (("*",), {"origin": "https://another.example"}, 200),
+    ],
+)
+def test_pages_that_may_ask(
+    origins: tuple[str, ...], headers: dict[str, str], expected: int
+) -> None:
+    settings = ServeSettings(allowed_hosts=("nas.local",), cors_origins=origins)
+    assert status(settings, headers) == expected
+
+
+@pytest.mark.parametrize(
     ("headers", "expected"),
     [
         ({"authorization": "Bearer secret"}, 200),
