@@ -174,6 +174,20 @@ def test_every_setting_has_a_digest_of_its_own() -> None:
     assert digests == {name: tokens.digest for name, tokens in variants()}
 
 
+def test_pictures_of_the_same_bytes_are_told_apart() -> None:
+    """In vLLM they were not (CVE-2025-46722): a picture got the answer of another one."""
+    data = bytes(range(0, 256, 8))
+    coloured = Image.frombytes("P", (8, 4), data)
+    coloured.putpalette(range(255, -1, -1))
+    pictures = [
+        Image.frombytes("L", (8, 4), data),
+        Image.frombytes("L", (4, 8), data),
+        Image.frombytes("LA", (4, 4), data),
+        coloured,
+    ]
+    assert len({encoded(picture=picture).digest for picture in pictures}) == len(pictures)
+
+
 def test_whether_it_fits_is_asked_before_the_tower_runs() -> None:
     used, tower = encoder()
     asked: list[int] = []

@@ -82,6 +82,7 @@ def test_what_was_resolved_is_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They led llama-server to hosts that nobody had looked at (llama.cpp#25002)."""
     asked: list[str] = []
 
     class Redirects(http.server.BaseHTTPRequestHandler):
