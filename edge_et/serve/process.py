@@ -30,6 +30,7 @@ def serve(settings: ServeSettings) -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http="h11",  # httptools, which uvicorn takes where it is installed, bounds no header
         log_level="warning",
         access_log=False,
         server_header=False,
