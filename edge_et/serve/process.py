@@ -37,7 +37,7 @@ def serve(settings: ServeSettings) -> None:
         timeout_graceful_shutdown=GRACE_S,
         proxy_headers=False,
     )
-    with _listen(settings) as listener:
+    with listen(settings) as listener:
         host, port = listener.getsockname()[:2]
         where = f"[{host}]" if ":" in host else host
         print(f"edge-et serves on http://{where}:{port}", file=sys.stderr, flush=True)
@@ -53,13 +53,25 @@ def serve(settings: ServeSettings) -> None:
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listen(settings: ServeSettings) -> socket.socket:
+def listen(settings: ServeSettings) -> socket.socket:
+    """Return a socket that listens where the settings say.
+
+    Args:
+        settings: of the server.
+
+    Raises:
+        OptionError: the address cannot be listened on.
+    """
     try:
         found = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, *_, address = found[0]
-        return socket.create_server(address, family=family, backlog=_BACKLOG)
+        listener = socket.create_server(address, family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as err:
         expected = f"an address of this machine with a free port ({err})"
         raise OptionError("host", f"{settings.host}:{settings.port}", expected) from err
+    # asyncio sets it for sockets alone that name their protocol. Without it each reply, and each
+    # part of a stream, waits up to 40 ms for the client's system to acknowledge the one before.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
