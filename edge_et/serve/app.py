@@ -10,7 +10,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -50,10 +49,7 @@ def create_app(settings: ServeSettings) -> Starlette:
         finally:
             await server.close()
 
-    middleware = [
-        Middleware(Guard, settings=settings, metrics=server.metrics),
-        Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes),
-    ]
+    middleware = [Middleware(Guard, settings=settings, metrics=server.metrics)]
     if settings.cors_origins:
         cors = Middleware(
             CORSMiddleware,

@@ -14,19 +14,43 @@ from starlette.requests import Request
 from edge_et.serve.errors import RequestError
 
 
-async def read_json(http: Request) -> dict[str, Any]:
+async def read_json(http: Request, max_bytes: int) -> dict[str, Any]:
     """Return the body of a request.
 
+    Args:
+        http: the request.
+        max_bytes: most of its body; one that says that it is longer is not read.
+
     Raises:
-        RequestError: it is no JSON object.
+        RequestError: it is no JSON object, or too long.
     """
+    data = await _read(http, max_bytes)
     try:
-        body = json.loads(await http.body(), parse_constant=_refuse_constant)
+        body = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as err:
         raise bad_request(f"the body is no JSON: {err}") from err
     if not isinstance(body, dict):
         raise bad_request("the body is no JSON object")
     return body
+
+
+async def _read(http: Request, max_bytes: int) -> bytearray:
+    told = http.headers.get("content-length", "")
+    size = int(told) if told.isdecimal() else 0
+    data = bytearray()
+    if size <= max_bytes:
+        async for chunk in http.stream():
+            size = len(data) + len(chunk)
+            if size > max_bytes:
+                break
+            data += chunk
+    if size > max_bytes:
+        message = (
+            f"the body is larger than {max_bytes} bytes: send fewer or smaller pictures, or start "
+            "the server with a larger --max-body-bytes"
+        )
+        raise RequestError(413, "request_too_large", message)
+    return data
 
 
 def bad_request(message: str, code: str = "invalid_request") -> RequestError:

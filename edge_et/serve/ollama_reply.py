@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_et.results import Answer, Event
 from edge_et.serve.usage import usage_of
-from edge_et.serve.written import Piece, reasoning_of, written
+from edge_et.serve.written import Piece, finish_reason_of, reasoning_of, written
 
 QUIET_S = 10.0
 """A stream has a part, be it without text, that long after the one before: many clients give up
@@ -94,7 +94,7 @@ class OllamaReply:
         call_s = sum(phase.seconds for phase in answer.usage.values())
         return {
             "done": True,
-            "done_reason": _done_reason(answer),
+            "done_reason": finish_reason_of(answer),
             "total_duration": int(total_s * _NS),
             "load_duration": int(max(0.0, total_s - call_s) * _NS),
             "prompt_eval_count": usage.prompt_tokens,
@@ -107,10 +107,3 @@ class OllamaReply:
 def timestamp(moment: datetime) -> str:
     """Return a moment in UTC as JSON of Ollama has it."""
     return moment.isoformat().replace("+00:00", "Z")
-
-
-def _done_reason(answer: Answer) -> str:
-    """Return ``length`` where the answer's budget, or the deadline at any stage, cut something."""
-    reasons = answer.finish_reasons
-    was_cut = reasons.get("answer", "stop") != "stop" or "deadline" in reasons.values()
-    return "length" if was_cut else "stop"

@@ -54,11 +54,12 @@ def ollama_routes(server: Server) -> list[Route]:
         return JSONResponse({"models": [_running_body(model) for model in loaded]})
 
     async def show(http: Request) -> Response:
-        model = server.models.find(model_name_of(await read_json(http)))
+        body = await read_json(http, server.settings.max_body_bytes)
+        model = server.models.find(model_name_of(body))
         return JSONResponse(_shown_body(model))
 
     async def pull(http: Request) -> Response:
-        body = await read_json(http)
+        body = await read_json(http, server.settings.max_body_bytes)
         streams = flag_of(body, "stream") is not False
         try:
             server.models.find(model_name_of(body))
@@ -99,7 +100,8 @@ def ollama_routes(server: Server) -> list[Route]:
 
 
 async def _answer(server: Server, http: Request, read: _Reader) -> Response:
-    wanted = read(await read_json(http), server.settings)
+    body = await read_json(http, server.settings.max_body_bytes)
+    wanted = read(body, server.settings)
     model = server.models.find(wanted.model)
     reply = OllamaReply(
         model=wanted.model or _tagged(model),

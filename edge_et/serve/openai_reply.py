@@ -14,7 +14,7 @@ from edge_et.results import Answer, Event, TokenLogprob
 from edge_et.serve.errors import RequestError
 from edge_et.serve.openai_request import Completion
 from edge_et.serve.usage import usage_of
-from edge_et.serve.written import reasoning_of, written
+from edge_et.serve.written import finish_reason_of, reasoning_of, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Reply:
             "index": 0,
             "message": message,
             "logprobs": self._logprobs(answer),
-            "finish_reason": _finish_reason(answer),
+            "finish_reason": finish_reason_of(answer),
         }
         return {**self._head("chat.completion"), "choices": [choice], "usage": usage_body(answer)}
 
@@ -51,7 +51,7 @@ class Reply:
         yield self._chunk({"role": "assistant", "content": ""})
         async for piece in written(events):
             if isinstance(piece, Answer):
-                yield self._chunk({}, _finish_reason(piece), self._logprobs(piece))
+                yield self._chunk({}, finish_reason_of(piece), self._logprobs(piece))
                 if self.wanted.includes_usage:
                     yield {**self._chunk({}), "choices": [], "usage": usage_body(piece)}
             elif piece.kind == "answer":
@@ -102,11 +102,6 @@ def error_body(err: RequestError) -> dict[str, Any]:
     """Return an error as clients of the protocol read it."""
     kind = "invalid_request_error" if err.status < 500 else "server_error"
     return {"error": {"message": err.message, "type": kind, "code": err.code, "param": None}}
-
-
-def _finish_reason(answer: Answer) -> str:
-    """Return ``length`` for an answer that its budget or the deadline cut."""
-    return "stop" if answer.finish_reasons.get("answer", "stop") == "stop" else "length"
 
 
 def _logprob(token: TokenLogprob) -> dict[str, Any]:

@@ -4,6 +4,7 @@ In: the body of ``POST /v1/chat/completions``. Out: a `ChatRequest`, and how the
 Fields that nobody knows are ignored, as clients send many.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,9 @@ _PICTURES = ("image", "image_url", "input_image")
 _NO_THINKING = ("none", "minimal")
 
 _ANY_OBJECT = {"type": "object"}
+
+# Home Assistant's llama.cpp integration sends a PDF so; in base64 each begins with JVBERi0.
+_PDF_AS_TEXT = re.compile(r"\[File: [^\n]*\]\nContent: JVBERi0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +182,10 @@ async def _turn_of(message: Any, where: str, settings: ServeSettings, most_pictu
             raise bad_request(f"{place} is no object")
         kind = text_of(part, "type", "text")
         if kind in ("text", "input_text", "output_text", "refusal"):
-            texts.append(text_of(part, "text") or text_of(part, "refusal"))
+            text = text_of(part, "text") or text_of(part, "refusal")
+            if _PDF_AS_TEXT.match(text):
+                raise bad_request(f"{place} is a PDF: send its pages as images", "invalid_image")
+            texts.append(text)
         elif kind in _PICTURES and len(pictures) == most_pictures:
             # Told here, before more of them are fetched.
             raise bad_request(

@@ -35,7 +35,8 @@ def openai_routes(server: Server) -> list[Route]:
     """Return the routes of a server."""
 
     async def complete(http: Request) -> Response:
-        wanted = await read_completion(await read_json(http), server.settings)
+        body = await read_json(http, server.settings.max_body_bytes)
+        wanted = await read_completion(body, server.settings)
         reply = Reply(server.models.find(wanted.chat.model).name, wanted)
         headers = {IGNORED_HEADER: ", ".join(wanted.ignored)} if wanted.ignored else {}
         if not wanted.streams:

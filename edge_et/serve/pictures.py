@@ -62,8 +62,9 @@ def _from_data_url(url: str) -> bytes:
     kind, *parameters = head[len("data:") :].lower().split(";")
     if not comma:
         raise _unusable("an image's data URL has no comma")
-    if kind and not kind.strip().startswith("image/") and kind.strip() not in _NEUTRAL_KINDS:
-        raise _unusable("an image's data URL says that it is no image")
+    kind = kind.strip()
+    if kind and not kind.startswith("image/") and kind not in _NEUTRAL_KINDS:
+        raise _unusable(f"an image's data URL says that it is no image, but {kind[:60]!r}")
     if "base64" in (parameter.strip() for parameter in parameters):
         return from_base64(data.replace("%2B", "+").replace("%2F", "/").replace("%3D", "="))
     try:

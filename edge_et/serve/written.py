@@ -1,4 +1,4 @@
-"""The text of a call as protocols tell it: what stands before the answer, and the answer.
+"""The text of a call as protocols tell it: what stands before the answer, the answer, and its end.
 
 In: events of a call. Out: pieces of text, which together are those of the whole `Answer`.
 """
@@ -59,3 +59,13 @@ async def written(events: AsyncIterator[Event]) -> AsyncIterator[Piece | Answer]
 def reasoning_of(answer: Answer) -> str:
     """Return what stands before an answer: extraction and reasoning, on lines of their own."""
     return "\n".join(filter(None, (answer.extraction, answer.reasoning)))
+
+
+def finish_reason_of(answer: Answer) -> Literal["stop", "length"]:
+    """Return ``length`` where the answer's budget or the deadline cut the answer itself.
+
+    Earlier stages do not count, as clients take ``length`` for a text that breaks off, and some
+    refuse such an answer.
+    """
+    was_cut = answer.finish_reasons.get("answer") in ("length", "deadline")
+    return "length" if was_cut else "stop"

@@ -136,7 +136,15 @@ def test_models_are_told_and_none_is_added(client: ollama.Client) -> None:
         assert caught.value.error.count(" ") > 3  # a sentence
 
 
-@pytest.mark.parametrize("image", ["no base64!", base64.b64encode(b"no picture").decode(), ""])
+@pytest.mark.parametrize(
+    "image",
+    [
+        "no base64!",
+        base64.b64encode(b"no picture").decode(),
+        base64.b64encode(b"%PDF-1.7\n" + bytes(3000)).decode(),
+        "",
+    ],
+)
 def test_what_is_no_picture_is_never_answered_without_it(server: str, image: str) -> None:
     message = {"role": "user", "content": QUESTION, "images": [IMAGE, image]}
     for streams in (True, False):
@@ -149,7 +157,19 @@ def test_what_is_no_picture_is_never_answered_without_it(server: str, image: str
             assert "image" in reply.json()["error"] or "picture" in reply.json()["error"]
 
 
-def test_home_assistant(server: str) -> None:
+HOME_ASSISTANT_TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "HassTurnOn",
+            "parameters": {"type": "object", "properties": {"name": {"type": "string"}}},
+        },
+    }
+]
+
+
+@pytest.mark.parametrize("tools", [None, HOME_ASSISTANT_TOOLS], ids=["no tools", "tools"])
+def test_home_assistant(server: str, tools: Any) -> None:
     async def ask() -> tuple[str, list[str]]:
         client = ollama.AsyncClient(host=server)
         model = (await client.list())["models"][0]["model"]
@@ -159,18 +179,7 @@ def test_home_assistant(server: str) -> None:
                 ollama.Message(role="system", content="You are a voice assistant."),
                 ollama.Message(role="user", content=QUESTION, images=[ollama.Image(value=CAT)]),
             ],
-            tools=[
-                {
-                    "type": "function",
-                    "function": {
-                        "name": "HassTurnOn",
-                        "parameters": {
-                            "type": "object",
-                            "properties": {"name": {"type": "string"}},
-                        },
-                    },
-                }
-            ],
+            tools=tools,
             stream=True,
             keep_alive=-1,
             options={"num_ctx": 8192},
@@ -189,6 +198,25 @@ def test_home_assistant(server: str) -> None:
     text, roles = asyncio.run(ask())
     assert json.loads(text) == {"seen": "cat"}
     assert set(roles) == {"assistant"}
+
+
+def test_home_assistant_talks(client: ollama.Client) -> None:
+    stream = client.chat(
+        model="mini",
+        messages=[
+            ollama.Message(role="system", content="You are a voice assistant."),
+            ollama.Message(role="user", content="Turn on the light."),
+        ],
+        tools=HOME_ASSISTANT_TOOLS,
+        stream=True,
+        keep_alive="60s",
+        options={"num_ctx": 8192},
+        think=None,
+        format=None,
+    )
+    messages = [response["message"] for response in stream]
+    assert all(message.get("tool_calls") is None for message in messages)
+    assert "".join(message.get("content") for message in messages)
 
 
 def test_llm_vision(server: str) -> None:

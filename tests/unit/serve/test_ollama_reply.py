@@ -92,22 +92,6 @@ def test_what_an_answer_took() -> None:
     assert created.utcoffset() == timedelta()
 
 
-@pytest.mark.parametrize(
-    ("reasons", "expected"),
-    [
-        ({"answer": "stop"}, "stop"),
-        ({"answer": "length"}, "length"),
-        ({"answer": "deadline"}, "length"),
-        ({"extract": "length", "think": "length", "answer": "stop"}, "stop"),
-        ({"extract": "deadline", "answer": "stop"}, "length"),
-        ({}, "stop"),
-    ],
-)
-def test_why_an_answer_ended(reasons: Any, expected: str) -> None:
-    answer = Answer(text="a", extraction="", reasoning="", usage={}, finish_reasons=reasons)
-    assert OllamaReply(model="mini", is_chat=True).whole(answer)["done_reason"] == expected
-
-
 def test_a_long_silence_is_broken_without_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ollama_reply, "QUIET_S", 0.02)
     reply = OllamaReply(model="mini", is_chat=True, shows_reasoning=False)

@@ -181,3 +181,9 @@ def test_data_urls_in_the_forms_that_clients_send() -> None:
         part = {"type": "image_url", "image_url": url}
         (turn,) = read({"messages": [{"role": "user", "content": [part]}]}).chat.turns
         assert turn.pictures == (b"picture?>",), url
+
+
+def test_a_text_about_a_pdf_is_a_text() -> None:
+    text = "[File: bill.pdf]\nContent: is what the letter begins with"
+    (turn,) = read({"messages": [{"role": "user", "content": [{"text": text}]}]}).chat.turns
+    assert turn.text == text
