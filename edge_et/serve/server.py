@@ -11,6 +11,7 @@ from time import monotonic
 
 from starlette.requests import Request
 
+from edge_et.llm import trim_heap
 from edge_et.results import Answer, Event
 from edge_et.serve.bodies import bad_request
 from edge_et.serve.call import Call
@@ -25,6 +26,9 @@ MAX_PRIORITY = 100
 PRIORITY_HEADER = "x-edge-et-priority"
 
 _MOST_WAIT_S = 600
+
+_TRIM_AFTER_S = 10
+"""Bodies with pictures leave holes in the heap, and a call that follows at once would fill them."""
 
 _LEAST_TIME_S = 0.5
 """What a call gets whose deadline passed while its bundle was loaded."""
@@ -54,6 +58,7 @@ class Server:
         self.metrics = Metrics()
         self._calls: set[Call] = set()
         self._usual_s = 1.0
+        self._will_trim = False
 
     def events(self, chat: ChatRequest, http: Request) -> Call:
         """Begin to answer.
@@ -117,6 +122,13 @@ class Server:
         self.metrics.under_way.set(len(self._calls))
         # Some of it was waiting, so that it is long under load.
         self._usual_s += 0.2 * (seconds / (len(self._calls) + 1) - self._usual_s)
+        if not self._will_trim:
+            self._will_trim = True
+            asyncio.get_running_loop().call_later(_TRIM_AFTER_S, self._trim)
+
+    def _trim(self) -> None:
+        self._will_trim = False
+        trim_heap()
 
 
 def _priority_of(http: Request) -> int:
