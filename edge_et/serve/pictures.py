@@ -6,7 +6,7 @@ that, within its limits. A picture that cannot be had is an error, never left ou
 
 import base64
 import binascii
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from edge_et.serve.bodies import bad_request
 from edge_et.serve.errors import RequestError
@@ -66,7 +66,7 @@ def _from_data_url(url: str) -> bytes:
     if kind and not kind.startswith("image/") and kind not in _NEUTRAL_KINDS:
         raise _unusable(f"an image's data URL says that it is no image, but {kind[:60]!r}")
     if "base64" in (parameter.strip() for parameter in parameters):
-        return from_base64(data.replace("%2B", "+").replace("%2F", "/").replace("%3D", "="))
+        return from_base64(unquote(data) if "%" in data else data)
     try:
         decoded = unquote_to_bytes(data)
     except UnicodeEncodeError as err:
