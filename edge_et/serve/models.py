@@ -95,7 +95,8 @@ class ModelRegistry:
         for name in settings.bundles:
             model = _read(name, settings)
             if model.name in self._models:
-                raise OptionError("bundles", name, "each bundle's name once")
+                expected = f"another `name` than {model.name!r} in its bundle.json: that is taken"
+                raise OptionError("bundles", name, expected)
             self._models[model.name] = model
 
     def all(self) -> tuple[ServedModel, ...]:

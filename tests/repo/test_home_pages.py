@@ -57,7 +57,7 @@ def test_automations_have_fields_that_home_assistant_knows(number: int) -> None:
 
 def test_all_configurations_are_looked_at() -> None:
     assert len(configurations(HOME_ASSISTANT)) == 2
-    assert len(configurations(FRIGATE)) == 4
+    assert len(configurations(FRIGATE)) == 5
 
 
 def test_a_camera_is_an_attachment_of_an_ai_task() -> None:
@@ -69,7 +69,7 @@ def test_a_camera_is_an_attachment_of_an_ai_task() -> None:
 
 
 def test_frigate_has_one_provider_of_each_kind() -> None:
-    *given, _ = configurations(FRIGATE)
+    given = configurations(FRIGATE)[:3]
     providers = [provider for one in given for provider in one["genai"].values()]
     assert [one["provider"] for one in providers] == ["openai", "llamacpp", "ollama"]
     for one in providers:
@@ -85,9 +85,16 @@ def test_frigate_has_one_provider_of_each_kind() -> None:
 
 
 def test_frigate_sends_one_picture_of_an_object() -> None:
-    config = configurations(FRIGATE)[-1]
+    config = configurations(FRIGATE)[3]
+    assert config["snapshots"]["enabled"]
     objects = config["objects"]["genai"]
     assert set(objects) <= OBJECTS
     assert objects["enabled"]
     assert objects["use_snapshot"]
     assert not config["review"]["genai"]["enabled"]
+
+
+def test_frigate_before_0_18_is_told_the_address_where_it_reads_it() -> None:
+    (config,) = configurations(FRIGATE)[4:]
+    assert set(config["genai"]) <= PROVIDER - {"base_url", "roles"}
+    assert set(config["genai"]["provider_options"]) == {"base_url"}
