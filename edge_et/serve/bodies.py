@@ -4,27 +4,38 @@ In: what a client sent. Out: values of the expected types, or a `RequestError` t
 Fields that nobody asks for are not looked at.
 """
 
+import asyncio
 import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from edge_et.serve.errors import RequestError
 
+_IDLE_S = 30.0
+"""So long may a client send nothing of its body."""
 
-async def read_json(http: Request, max_bytes: int) -> dict[str, Any]:
+
+async def read_json(http: Request, max_bytes: int, idle_s: float = _IDLE_S) -> dict[str, Any]:
     """Return the body of a request.
 
     Args:
         http: the request.
         max_bytes: most of its body; one that says that it is longer is not read.
+        idle_s: seconds without a byte after which it is given up.
 
     Raises:
-        RequestError: it is no JSON object, or too long.
+        RequestError: it is no JSON object, or too long, or does not come to its end.
     """
-    data = await _read(http, max_bytes)
+    try:
+        data = await _read(http, max_bytes, idle_s)
+    except TimeoutError as err:
+        message = f"the body stopped before its end: nothing came for {idle_s:g} seconds"
+        raise RequestError(408, "request_timeout", message, {"Connection": "close"}) from err
+    except ClientDisconnect as err:
+        raise bad_request("the client hung up before the end of the body") from err
     try:
         body = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as err:
@@ -34,16 +45,18 @@ async def read_json(http: Request, max_bytes: int) -> dict[str, Any]:
     return body
 
 
-async def _read(http: Request, max_bytes: int) -> bytearray:
+async def _read(http: Request, max_bytes: int, idle_s: float) -> bytearray:
     told = http.headers.get("content-length", "")
     size = int(told) if told.isdecimal() else 0
     data = bytearray()
     if size <= max_bytes:
-        async for chunk in http.stream():
-            size = len(data) + len(chunk)
-            if size > max_bytes:
-                break
-            data += chunk
+        async with asyncio.timeout(idle_s) as limit:
+            async for chunk in http.stream():
+                size = len(data) + len(chunk)
+                if size > max_bytes:
+                    break
+                data += chunk
+                limit.reschedule(asyncio.get_running_loop().time() + idle_s)
     if size > max_bytes:
         message = (
             f"the body is larger than {max_bytes} bytes: send fewer or smaller pictures, or start "

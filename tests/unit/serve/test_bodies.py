@@ -1,10 +1,16 @@
+import asyncio
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from edge_et.serve.app import create_app
+from edge_et.serve.bodies import read_json
+from edge_et.serve.errors import RequestError
 from edge_et.serve.settings import ServeSettings
 
 LIMIT = 200
@@ -43,3 +49,36 @@ def test_a_body_beyond_the_limit_is_told_of_it_by_the_protocol(
 @pytest.mark.parametrize("path", PATHS)
 def test_a_body_of_the_limit_is_read(client: TestClient, path: str) -> None:
     assert client.post(path, content=body_of(LIMIT)).status_code == 404
+
+
+def read(*messages: Message, idle_s: float) -> dict[str, Any]:
+    """Read the body of a client that sends messages, and then nothing."""
+
+    async def read_all() -> dict[str, Any]:
+        sent: asyncio.Queue[Message] = asyncio.Queue()
+        for message in messages:
+            sent.put_nowait(message)
+        return await read_json(Request({"type": "http", "headers": []}, sent.get), LIMIT, idle_s)
+
+    return asyncio.run(read_all())
+
+
+def part(data: bytes, more_body: bool = True) -> Message:
+    return {"type": "http.request", "body": data, "more_body": more_body}
+
+
+def test_a_body_comes_in_parts() -> None:
+    assert read(part(b'{"a"'), part(b": 1}", more_body=False), idle_s=60) == {"a": 1}
+
+
+def test_a_body_that_stops_is_given_up() -> None:
+    with pytest.raises(RequestError, match=r"nothing came for 0.01 seconds") as caught:
+        read(part(b'{"a"'), idle_s=0.01)
+    assert (caught.value.status, caught.value.code) == (408, "request_timeout")
+    assert caught.value.headers["Connection"] == "close"
+
+
+def test_a_client_that_hangs_up_in_its_body_is_no_fault_of_the_server() -> None:
+    with pytest.raises(RequestError, match="hung up") as caught:
+        read(part(b'{"a"'), {"type": "http.disconnect"}, idle_s=60)
+    assert caught.value.status == 400
