@@ -19,7 +19,7 @@ from edge_et.serve.models import ServedModel
 from edge_et.serve.openai_reply import Reply, error_body
 from edge_et.serve.openai_request import read_completion
 from edge_et.serve.server import Server
-from edge_et.serve.settings import GRACE_S
+from edge_et.serve.settings import GRACE_S, LAST_WORDS_S
 
 IGNORED_HEADER = "x-edge-et-ignored"
 """Tells what a client asked for and did not get."""
@@ -49,7 +49,8 @@ def openai_routes(server: Server) -> list[Route]:
             headers=headers,
             ping=_PING_S,
             sep="\n",
-            shutdown_grace_period=GRACE_S,  # or a stream would end at once with SIGTERM
+            # Or a stream would end with SIGTERM; what ends it later is the end of its call.
+            shutdown_grace_period=GRACE_S + LAST_WORDS_S,
         )
 
     async def models(http: Request) -> Response:

@@ -3,38 +3,42 @@
 In: settings. Out: replies, and on stderr where it listens.
 """
 
+import asyncio
 import ipaddress
-import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 
 from edge_et.errors import OptionError
 from edge_et.serve.app import create_app
-from edge_et.serve.settings import GRACE_S, ServeSettings
+from edge_et.serve.ending import Ending
+from edge_et.serve.settings import GRACE_S, LAST_WORDS_S, ServeSettings
 
 _BACKLOG = 128
 
+_POLL_S = 0.1
 
-def serve(settings: ServeSettings) -> None:
+
+def serve(settings: ServeSettings, *, grace_s: float = GRACE_S) -> None:
     """Serve until SIGTERM or SIGINT; what is under way then is answered first.
 
     Args:
         settings: of the server.
+        grace_s: seconds after which it is ended; a second signal ends it at once.
 
     Raises:
         BundleError: a bundle cannot be used.
         OptionError: a setting is wrong, or the address cannot be listened on.
     """
-    app = create_app(settings)
+    ending = Ending(create_app(settings))
     config = uvicorn.Config(
-        app,
+        ending,
         http="h11",  # httptools, which uvicorn takes where it is installed, bounds no header
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
         proxy_headers=False,
     )
     with listen(settings) as listener:
@@ -48,9 +52,44 @@ def serve(settings: ServeSettings) -> None:
                 file=sys.stderr,
                 flush=True,
             )
-        # uvicorn sends the signal that ended it once more; to be stopped is no failure.
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, ending, grace_s).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends calls by replies of their own protocol, where uvicorn only cancels them."""
+
+    def __init__(self, config: uvicorn.Config, ending: Ending, grace_s: float) -> None:
+        super().__init__(config)
+        self._ending = ending
+        self._grace_s = grace_s
+        self._is_hurried = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the end, or at the second signal hurry it.
+
+        uvicorn's own sends itself the signal once more at the end; to be stopped is no failure.
+        """
+        self._is_hurried = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests end, then end them; a client that reads nothing is left."""
+        closing = asyncio.create_task(super().shutdown(sockets))
+        ending = asyncio.create_task(self._end())
+        done, left = await asyncio.wait([closing, ending], return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        for task in done:
+            task.result()
+
+    async def _end(self) -> None:
+        self._ending.begin()
+        until = asyncio.get_running_loop().time() + self._grace_s
+        while not self._is_hurried and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(_POLL_S)
+        self._ending.end_waiting()
+        await self.lifespan.shutdown()
+        await asyncio.sleep(LAST_WORDS_S)
 
 
 def listen(settings: ServeSettings) -> socket.socket:

@@ -11,6 +11,9 @@ MAX_BODY_BYTES = 64 * 2**20
 GRACE_S = 30
 """What is under way when the server is stopped may end within that time, seconds."""
 
+LAST_WORDS_S = 2
+"""What was ended then may tell its client within that time, seconds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:

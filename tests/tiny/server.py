@@ -18,10 +18,12 @@ class Served:
     Attributes:
         address: as ``http://127.0.0.1:PORT``.
         process: of it.
+        log: what it wrote so far, lines.
     """
 
     address: str
     process: "subprocess.Popen[str]"
+    log: list[str]
 
 
 @contextmanager
@@ -31,8 +33,19 @@ def serving(*arguments: str) -> Iterator[Served]:
     Args:
         arguments: of `edge-et serve`, but for the port.
     """
+    with running("-m", "edge_et", "serve", "--port", "0", *arguments) as served:
+        yield served
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Served]:
+    """Run a Python program that serves while the block runs; the process has to end well.
+
+    Args:
+        arguments: of the interpreter.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "edge_et", "serve", "--port", "0", *arguments],
+        [sys.executable, *arguments],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -48,7 +61,7 @@ def serving(*arguments: str) -> Iterator[Served]:
         # What else it writes must not fill the pipe.
         reader = threading.Thread(target=lambda: lines.extend(process.stderr or []))
         reader.start()
-        yield Served(found.group(), process)
+        yield Served(found.group(), process, lines)
         process.terminate()
         process.wait(timeout=60)
         reader.join()
