@@ -142,7 +142,8 @@ def _read_key(path: str | None) -> str | None:
         OptionError: the file cannot be read, or holds none.
     """
     if path is None:
-        return os.environ.get("EDGE_ET_API_KEY") or None
+        key = os.environ.get("EDGE_ET_API_KEY")
+        return key.strip() if key else None
     try:
         key = Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as err:

@@ -107,7 +107,7 @@ def listen(settings: ServeSettings) -> socket.socket:
         )
         family, *_, address = found[0]
         listener = socket.create_server(address, family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as err:
+    except (OSError, OverflowError, ValueError) as err:  # a name may be none that DNS can have
         expected = f"an address of this machine with a free port ({err})"
         raise OptionError("host", f"{settings.host}:{settings.port}", expected) from err
     # asyncio sets it for sockets alone that name their protocol. Without it each reply, and each

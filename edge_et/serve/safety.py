@@ -37,7 +37,7 @@ class Guard:
             metrics: count the requests.
         """
         self._app = app
-        self._hosts = {host.lower() for host in (*settings.allowed_hosts, settings.host)}
+        self._hosts = {*settings.allowed_hosts, settings.host.lower()}
         self._origins = settings.cors_origins
         self._key = None if settings.api_key is None else settings.api_key.encode()
         self._metrics = metrics

@@ -1,8 +1,11 @@
 """What whoever starts the server decides."""
 
+import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_et.errors import OptionError
 from edge_et.options import DEFAULT_MAX_IMAGES, DEFAULT_MAX_PIXELS
 
 MAX_BODY_BYTES = 64 * 2**20
@@ -14,10 +17,18 @@ GRACE_S = 30
 LAST_WORDS_S = 2
 """What was ended then may tell its client within that time, seconds."""
 
+_LONGEST_S = 365 * 24 * 3600
+"""Timers and dates hold no time that is much longer."""
+
+_HOST_NAME = re.compile(r"[a-z0-9._-]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d+)?")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
     """Settings of a server.
+
+    Hosts and origins are kept in the form in which clients send them.
 
     Attributes:
         bundles: names or folders of bundles; the first one answers where no model is named.
@@ -56,3 +67,50 @@ class ServeSettings:
     cors_origins: tuple[str, ...] = ()
     keep_alive_s: float = -1.0
     cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would start a server that nobody can use.
+
+        Raises:
+            OptionError: a setting is wrong.
+        """
+        if not 1 <= self.deadline_s <= _LONGEST_S:
+            raise OptionError("deadline_s", self.deadline_s, f"1 to {_LONGEST_S} seconds")
+        if not self.keep_alive_s <= _LONGEST_S:
+            expected = f"up to {_LONGEST_S} seconds, or a number below 0 for ever"
+            raise OptionError("keep_alive_s", self.keep_alive_s, expected)
+        if self.api_key is not None and not _is_key(self.api_key):
+            expected = "a key of printable ASCII characters, without space at its ends"
+            raise OptionError("api_key", "...", expected)
+        for name in ("allowed_hosts", "image_hosts"):
+            hosts = tuple(_host_of(name, host) for host in getattr(self, name))
+            object.__setattr__(self, name, hosts)
+        origins = tuple(_origin_of(origin) for origin in self.cors_origins)
+        object.__setattr__(self, "cors_origins", origins)
+
+
+def _is_key(text: str) -> bool:
+    """Return whether all clients can send a text in a header, and send it as the same bytes."""
+    return text != "" and text.isascii() and text.isprintable() and text == text.strip()
+
+
+def _host_of(name: str, given: str) -> str:
+    host = given.lower().rstrip(".")
+    if _HOST_NAME.fullmatch(host):
+        return host
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError as err:
+        expected = "a host's name alone, without scheme, port or path: nas.local"
+        raise OptionError(name, given, expected) from err
+
+
+def _origin_of(given: str) -> str:
+    origin = given.lower()
+    if origin in ("*", "null"):
+        return origin
+    if _ORIGIN.fullmatch(origin):
+        # Browsers leave out a scheme's own port.
+        return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
+    expected = "an origin, which has a scheme and no path: http://nas.local:3000; or *"
+    raise OptionError("cors_origins", given, expected)
