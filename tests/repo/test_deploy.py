@@ -72,6 +72,21 @@ def test_the_unit_lets_answers_end_and_bounds_the_memory() -> None:
     assert lines["DynamicUser"] == ["yes"]
 
 
+def test_the_unit_gives_up_where_no_start_can_succeed() -> None:
+    lines = unit_lines()
+    assert lines["RestartPreventExitStatus"] == [str(click.UsageError.exit_code)]
+    limits = dict(re.findall(r"^(StartLimit\w+)=(\d+)$", UNIT.read_text(), re.MULTILINE))
+    begins_s = int(lines["RestartSec"][0]) + 5  # a start that fails takes less than these
+    assert int(limits["StartLimitBurst"]) * begins_s <= int(limits["StartLimitIntervalSec"])
+
+
+def test_the_unit_has_threads_for_all_who_may_wait() -> None:
+    serve = app.commands["serve"]
+    defaults = {option.name: option.default for option in serve.params}
+    calls = defaults["max_waiting"] + defaults["contexts"]
+    assert int(unit_lines()["TasksMax"][0]) >= 4 * calls  # cores have threads, too
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
