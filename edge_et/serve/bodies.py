@@ -13,6 +13,8 @@ from starlette.requests import Request
 
 from edge_et.serve.errors import RequestError
 
+_MOST_VALUES = 500_000
+
 
 async def read_json(http: Request, max_bytes: int) -> dict[str, Any]:
     """Return the body of a request.
@@ -25,6 +27,9 @@ async def read_json(http: Request, max_bytes: int) -> dict[str, Any]:
         RequestError: it is no JSON object, or too long.
     """
     data = await _read(http, max_bytes)
+    # Each takes a hundred bytes of memory and more; a picture is one.
+    if sum(map(data.count, b",[{:")) > _MOST_VALUES:
+        raise bad_request(f"the body has more than {_MOST_VALUES} values or marks between them")
     try:
         body = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as err:
