@@ -27,12 +27,12 @@ from edge_et.bundle.manifest import (
     Source,
     ThinkSpec,
     ThoughtSpec,
-    Tiling,
     VisionSpec,
     manifest_schema,
 )
 from edge_et.bundle.manifest_file import MANIFEST_NAME, read_manifest, save_manifest
 from edge_et.bundle.pictures_spec import PicturesSpec
+from edge_et.bundle.tiling_spec import MarkupSpec, Tiling
 from edge_et.bundle.verify import file_ref, resolve
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "HintSpec",
     "LanguageModelSpec",
     "Manifest",
+    "MarkupSpec",
     "PicturesSpec",
     "Processing",
     "Sampling",

@@ -42,14 +42,15 @@ def most_image_tokens(spec: VisionSpec) -> int:
     if spec.pooling > 1:
         tile = math.ceil(math.isqrt(tile) / spec.pooling) ** 2
     newline = spec.arrangement == "unpadded"
-    most = tile + newline
+    markup = spec.markup
+    most = tile + newline + (0 if markup is None else markup.count(0, 0))
     if (tiling := spec.processing.tiling) is None:
         return most
-    for columns, rows in tiling.grids:
+    for columns, rows in tiling.possible_grids:
         tiles = columns * rows
         if tiling.max_tiles is not None and tiles + 1 > tiling.max_tiles:
             continue
-        grid = tiles * tile
+        grid = tiles * tile + (0 if markup is None else markup.count(columns, rows))
         if newline and tiling.shrink_over_tiles is not None:
             # A map is left as it is up to 1.1 times the side of the largest.
             grid = min(grid, int(1.21 * tiling.shrink_over_tiles * tile))
