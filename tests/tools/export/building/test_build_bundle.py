@@ -386,13 +386,15 @@ def test_from_the_hub_with_one_document_on_stdout_or_an_error(
     assert (done.returncode, done.stdout) == (1, "")
     assert "hf:paper/Missing is not on http" in done.stderr
     assert not (tmp_path / "b").exists()
-    done = run(command, "--json")
+    done = run(command, "--json", "--paper-protocol")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["bundle"] == str(tmp_path / "b" / "tiny")
     assert {step["name"] for step in document["steps"]} >= {"perceiver prompt tokens", "bundle"}
     assert [context["role"] for context in document["contexts"]] == ["perceiver", "reasoner"]
     manifest = manifest_of(tmp_path / "b" / "tiny")
+    assert "option's letter" in manifest.think.prompt
+    assert manifest.think.max_answer_tokens == 1024
     perceiver, _ = manifest.sources
     assert (perceiver.name, perceiver.version) == ("paper/Perceiver-Tiny", COMMIT)
     assert perceiver.license == "apache-2.0"
