@@ -4,6 +4,7 @@ In: the name of an installed bundle, or a folder. Out: a `Bundle`, whose manifes
 and whose files are there, complete and unchanged. No model is opened here.
 """
 
+from edge_et.bundle.choices_spec import ChoicesSpec
 from edge_et.bundle.gguf_head import check_gguf
 from edge_et.bundle.loading import (
     HASH_AT_LOAD_BYTES,
@@ -42,6 +43,7 @@ __all__ = [
     "BundleFile",
     "ChatSpec",
     "Check",
+    "ChoicesSpec",
     "DirectSpec",
     "ExtractSpec",
     "FileHead",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from edge_et.bundle.choices_spec import ChoicesSpec
 from edge_et.bundle.pictures_spec import PicturesSpec
 from edge_et.bundle.placeholders import check_placeholders
 from edge_et.bundle.tiling_spec import MarkupSpec, Tiling
@@ -292,6 +293,10 @@ class ThinkSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pictures: Annotated[
         PicturesSpec, Meta(description="What {extraction} is, of several pictures that are apart.")
     ] = PicturesSpec()
+    choices: Annotated[
+        ChoicesSpec | None,
+        Meta(description="How choices are told with letters; null: they are not told, but scored."),
+    ] = None
 
     def __post_init__(self) -> None:
         check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})

@@ -123,12 +123,20 @@ def check_reasoner_tokens(folder: Path, model: StageModel, think: ThinkSpec) -> 
         ParityError: a prompt differs.
     """
     watch = Stopwatch()
-    differing = []
+    told = think.choices
+    silent = [think.prompt, *([told.prompt] if told else [])]
+    thoughtful = []
     if think.thoughts is not None:
-        differing += llm_prompts_that_differ(
-            folder, model.chat, think.thoughts.prompt, thoughts=model.thoughts, thinks=True
+        thoughtful = [think.thoughts.prompt]
+        thoughtful += [told.thoughts_prompt] if told and told.thoughts_prompt else []
+    differing = [
+        question
+        for thinks, prompts in ((True, thoughtful), (False, silent))
+        for prompt in prompts
+        for question in llm_prompts_that_differ(
+            folder, model.chat, prompt, thoughts=model.thoughts, thinks=thinks
         )
-    differing += llm_prompts_that_differ(folder, model.chat, think.prompt, thoughts=model.thoughts)
+    ]
     return require_equal_prompts(folder, differing, "prompts that differ", watch)
 
 

@@ -115,7 +115,7 @@ def test_a_manifest_of_version_1_lacks_the_newer_fields(folder: Path) -> None:
         for part, names in {
             "vision": ("arrangement", "markup", "pooling", "weights"),
             "extract": ("hint", "pictures", "between_pictures"),
-            "think": ("thoughts", "sees", "pictures"),
+            "think": ("thoughts", "sees", "pictures", "choices"),
         }.items():
             for name in names:
                 del content[part][name]
