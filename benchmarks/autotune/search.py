@@ -32,6 +32,7 @@ from edge_et.llm import LanguageModel, LlamaKVCache, TokenSegment, count_positio
 from edge_et.pipeline import (
     PROFILE_NAME,
     DeviceProfile,
+    ModelSpeed,
     Settings,
     device_name,
     library_versions,
@@ -123,6 +124,7 @@ def autotune(bundle: Bundle, pictures: Sequence[ImageSource], progress: Progress
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".trial-") as name:
             chosen: dict[Role, FileRef | None] = {}
+            speeds: dict[Role, ModelSpeed | None] = {}
             trials: list[Trial] = []
             for role, spec in models:
                 search = _Search(role, spec, dialogues[role], answers, Path(name), progress)
@@ -137,6 +139,7 @@ def autotune(bundle: Bundle, pictures: Sequence[ImageSource], progress: Progress
                     best = search.threads(search.attention(best))
                     settings = best.settings
                 trials += search.trials
+                speeds[role] = search.speed
                 chosen[role] = _keep(best.weights, folder, Path(name))
             profile = DeviceProfile(
                 bundle_sha256=manifest_sha256(bundle),
@@ -147,6 +150,8 @@ def autotune(bundle: Bundle, pictures: Sequence[ImageSource], progress: Progress
                 flash_attention=settings.flash_attention,
                 perceiver=chosen["perceiver"],
                 reasoner=chosen.get("reasoner"),
+                perceiver_speed=speeds["perceiver"],
+                reasoner_speed=speeds.get("reasoner"),
             )
             _write(profile, folder)
     except OSError as err:
@@ -155,7 +160,12 @@ def autotune(bundle: Bundle, pictures: Sequence[ImageSource], progress: Progress
 
 
 class _Search:
-    """Trials of one model, the best one so far in hand."""
+    """Trials of one model, the best one so far in hand.
+
+    Attributes:
+        trials: in their order.
+        speed: with the best settings so far; None: nothing could be measured.
+    """
 
     def __init__(
         self,
@@ -167,6 +177,7 @@ class _Search:
         progress: Progress,
     ) -> None:
         self.trials: list[Trial] = []
+        self.speed: ModelSpeed | None = None
         self._role: Role = role
         self._spec = spec
         self._dialogues = dialogues
@@ -240,6 +251,11 @@ class _Search:
                 verdict = "not faster"
             else:
                 self._best_s = speed.answer_s
+                self.speed = ModelSpeed(
+                    prompt_tokens=self._read,
+                    prompt_seconds=self._read / speed.prefill_per_s,
+                    token_seconds=1 / speed.decode_per_s,
+                )
         trial = Trial(
             role=self._role,
             setting=setting,

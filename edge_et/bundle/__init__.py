@@ -4,6 +4,7 @@ In: the name of an installed bundle, or a folder. Out: a `Bundle`, whose manifes
 and whose files are there, complete and unchanged. No model is opened here.
 """
 
+from edge_et.bundle.choices_spec import ChoicesSpec
 from edge_et.bundle.gguf_head import check_gguf
 from edge_et.bundle.loading import (
     HASH_AT_LOAD_BYTES,
@@ -27,12 +28,12 @@ from edge_et.bundle.manifest import (
     Source,
     ThinkSpec,
     ThoughtSpec,
-    Tiling,
     VisionSpec,
     manifest_schema,
 )
 from edge_et.bundle.manifest_file import MANIFEST_NAME, read_manifest, save_manifest
 from edge_et.bundle.pictures_spec import PicturesSpec
+from edge_et.bundle.tiling_spec import MarkupSpec, Tiling
 from edge_et.bundle.verify import file_ref, resolve
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "BundleFile",
     "ChatSpec",
     "Check",
+    "ChoicesSpec",
     "DirectSpec",
     "ExtractSpec",
     "FileHead",
@@ -49,6 +51,7 @@ __all__ = [
     "HintSpec",
     "LanguageModelSpec",
     "Manifest",
+    "MarkupSpec",
     "PicturesSpec",
     "Processing",
     "Sampling",

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from edge_et.bundle.choices_spec import ChoicesSpec
 from edge_et.bundle.pictures_spec import PicturesSpec
 from edge_et.bundle.placeholders import check_placeholders
+from edge_et.bundle.tiling_spec import MarkupSpec, Tiling
 
 FORMAT: Final = "edge-et-bundle"
 FORMAT_VERSION: Final = 4
@@ -24,7 +26,6 @@ _MAX_GRID_PIXELS: Final = 2**27  # as a picture in memory: 0.5 GB
 Text = Annotated[str, Meta(min_length=1)]
 Tokens = Annotated[int, Meta(ge=1, le=2**24)]
 Width = Annotated[int, Meta(ge=1, le=2**20)]
-GridSide = Annotated[int, Meta(ge=1, le=64)]
 
 
 class FileHead(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,26 +47,6 @@ class FileRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omi
     ] = None
     head: Annotated[
         FileHead | None, Meta(description="Of a GGUF, all that stands before its tensors.")
-    ] = None
-
-
-class Tiling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Any-resolution: a picture becomes one tile of all of it, and a grid of tiles behind that.
-
-    Source: "anyres" of LLaVA-NeXT.
-    """
-
-    grids: Annotated[
-        tuple[tuple[GridSide, GridSide], ...],
-        Meta(min_length=1, description="Columns and rows to choose from; of equals the first."),
-    ]
-    shrink_over_tiles: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Tiles whose tokens the grid may have before they are interpolated."),
-    ] = None
-    max_tiles: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Most tiles of a picture, that of all of it included; null: any number."),
     ] = None
 
 
@@ -108,7 +89,7 @@ class Processing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             return
         if self.fit != "squash":
             raise ValueError(f'`tiling` squashes the tile of the whole picture, not "{self.fit}"')
-        tiles = max(columns * rows for columns, rows in self.tiling.grids)
+        tiles = max(columns * rows for columns, rows in self.tiling.possible_grids)
         if tiles * self.height * self.width > _MAX_GRID_PIXELS:
             raise ValueError(f"a grid of {tiles} tiles has more than {_MAX_GRID_PIXELS} pixels")
 
@@ -137,6 +118,9 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pooling: Annotated[
         Literal[1, 2], Meta(description="Side of the blocks of tokens that are averaged.")
     ] = 1
+    markup: Annotated[
+        MarkupSpec | None, Meta(description="null: nothing stands between image tokens.")
+    ] = None
 
     @property
     def files(self) -> tuple[FileRef, ...]:
@@ -154,6 +138,16 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise ValueError("`weights` must lie beside `graph`, where ONNX Runtime looks for them")
         if self.arrangement != "flat" and self.processing.height != self.processing.width:
             raise ValueError(f'arrangement "{self.arrangement}" needs tiles that are square')
+        if self.arrangement != "flat" and self.markup is not None:
+            raise ValueError(f'`markup` needs the arrangement "flat", not "{self.arrangement}"')
+        if (tiling := self.processing.tiling) is None:
+            return
+        if self.arrangement != "flat" and (tiling.rule, tiling.whole) != ("area", "first"):
+            raise ValueError(
+                f'arrangement "{self.arrangement}" needs the rule "area", and `whole` "first"'
+            )
+        if self.markup is not None:
+            self.markup.check_grids(tiling.possible_grids)
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -299,6 +293,10 @@ class ThinkSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pictures: Annotated[
         PicturesSpec, Meta(description="What {extraction} is, of several pictures that are apart.")
     ] = PicturesSpec()
+    choices: Annotated[
+        ChoicesSpec | None,
+        Meta(description="How choices are told with letters; null: they are not told, but scored."),
+    ] = None
 
     def __post_init__(self) -> None:
         check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})

@@ -25,6 +25,11 @@ PATH = click.Path(path_type=Path)
 @click.option("--importance", is_flag=True, help="Round weights by what matters for the prompts.")
 @click.option("--context-length", type=int, help="Most tokens of a KV cache.")
 @click.option("--max-tiles", type=int, help="Most tiles of a picture, all of it included.")
+@click.option(
+    "--paper-protocol",
+    is_flag=True,
+    help="Ask for an option's letter always, and think for up to 4096 tokens.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def build(
     perceiver: str,
@@ -36,6 +41,7 @@ def build(
     importance: bool,
     context_length: int | None,
     max_tiles: int | None,
+    paper_protocol: bool,
     as_json: bool,
 ) -> None:
     """Make a bundle of a vision-language model and a reasoner.
@@ -58,6 +64,7 @@ def build(
                 importance=importance,
                 context_length=context_length,
                 max_tiles=max_tiles,
+                paper_protocol=paper_protocol,
             ),
             progress=progress,
         )

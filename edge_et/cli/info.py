@@ -1,4 +1,4 @@
-"""`edge-et info`: what a bundle is, whether its files are whole, what a picture would cost."""
+"""`edge-et info`: what a bundle is, whether its files are whole, what an answer would cost."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +32,8 @@ def info(
 
     MODEL is a bundle's name or folder; the installed mini if omitted. With --no-verify only what a
     load checks is checked. With --image, one tile and a short prompt are run on this machine, and
-    what the picture would take is estimated from them.
+    what the picture would take is estimated from them. Where `edge-et autotune` has measured this
+    machine, it is told how long an answer takes at most.
     """
     if image is None and (max_tiles, pooling) != (None, None):
         raise click.UsageError("--max-tiles and --pooling say what happens to the --image")
@@ -49,8 +50,10 @@ def info(
             bundle.verify(progress)
     manifest = bundle.manifest
     picture = None if image is None else _picture(bundle, image, max_tiles, pooling)
+    answer = _longest_answer(bundle, picture)
     if as_json:
         document = {"folder": str(bundle.folder), "verified": verify, "manifest": manifest}
+        document["longest_answer"] = answer
         if picture is not None:
             document["image"] = picture
         print(msgspec.json.encode(document).decode())
@@ -78,6 +81,7 @@ def info(
         console.print(table)
     if picture is not None:
         console.print(_told(picture), markup=False, highlight=False)
+    console.print(_told_answer(answer), markup=False, highlight=False)
 
 
 def _picture(
@@ -117,4 +121,38 @@ def _told(picture: dict[str, Any]) -> str:
         f"Estimated from one tile ({measured['tile_seconds']:.2f} s) and a prompt of "
         f"{measured['prefill_positions']} tokens ({measured['prefill_seconds']:.2f} s), "
         "run on this machine just now."
+    )
+
+
+def _longest_answer(
+    bundle: "Bundle", picture: dict[str, Any] | None
+) -> dict[str, float | None] | None:
+    """Return what an answer takes at most on this machine; None: nobody measured it."""
+    from edge_et.pipeline import apply_profile, longest_answer
+
+    tuned, profile = apply_profile(bundle)
+    image_tokens = None if picture is None else picture["image_tokens"]
+    found = None if profile is None else longest_answer(tuned, profile, image_tokens)
+    if found is None:
+        return None
+    picture_s = None if picture is None else picture["seconds"]
+    total = found.seconds + (picture_s or 0)
+    return {"seconds": total, "picture_s": picture_s, **asdict(found)}
+
+
+def _told_answer(answer: dict[str, float | None] | None) -> str:
+    """Write what an answer takes at most for people."""
+    if answer is None:
+        return "How long an answer takes on this machine: `edge-et autotune` measures it."
+    stages = ("picture", "hint", "extract", "think", "answer")
+    words = ("the picture", "the hint", "the extraction", "the thought", "the answer")
+    parts = [
+        f"{word} {seconds:.1f} s"
+        for stage, word in zip(stages, words, strict=True)
+        if (seconds := answer[f"{stage}_s"])
+    ]
+    behind = ", once the picture is read" if answer["picture_s"] is None else ""
+    return (
+        f"An answer that uses up all budgets: about {answer['seconds']:.1f} s on this machine"
+        f"{behind} ({', '.join(parts)}).\nEstimated from what `edge-et autotune` measured."
     )

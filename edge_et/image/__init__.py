@@ -6,6 +6,7 @@ the only door to onnxruntime.
 """
 
 from edge_et.image.encoder import Encoded, ImageEncoder, PreparedImage
+from edge_et.image.grids import choose_grid
 from edge_et.image.load import ImageSource, load_image
 from edge_et.image.packing import ImagePlan, plan_image
 from edge_et.image.picture_list import (
@@ -16,7 +17,7 @@ from edge_et.image.picture_list import (
     list_pictures,
 )
 from edge_et.image.several import CheckAll, EncodedImages, encode_each, prepare_each
-from edge_et.image.tiling import choose_grid, split_tiles, to_pixel_values
+from edge_et.image.tiling import split_tiles, to_pixel_values
 from edge_et.image.vision_tower import DeferredTower, ImageTokens, TileFeatures, Tower, VisionTower
 
 __all__ = [

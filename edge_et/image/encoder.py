@@ -8,7 +8,7 @@ language models are not known here.
 import hashlib
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from edge_et.bundle import VisionSpec
 from edge_et.cancellation import CancelToken
 from edge_et.errors import ImageInputError, OptionError, PromptTooLongError
+from edge_et.image.grids import tile_counts
 from edge_et.image.load import ImageSource, load_image
 from edge_et.image.packing import ImagePlan, pack, plan_image
 from edge_et.image.picture_list import AnyImage
@@ -150,7 +151,7 @@ class ImageEncoder:
                 features, tile_s = yield from self._run_tower(image, cancel)
                 start = perf_counter()
                 seconds += tile_s
-                rows = pack(features.features, features.newline, image.plan)
+                rows = pack(features, image.plan)
                 made = len(rows)
                 self._keep(image.digest, rows)
             rows.setflags(write=False)
@@ -189,7 +190,7 @@ class ImageEncoder:
             self._tile_s = perf_counter() - start
             seconds += self._tile_s
         features = np.concatenate([one.features for one in made])
-        return TileFeatures(features, made[0].newline), seconds
+        return replace(made[0], features=features), seconds
 
     def _recall(self, digest: str, plan: ImagePlan) -> NDArray[np.float32] | None:
         """Return the rows of a digest from the disk, or None where they are not kept."""
@@ -294,9 +295,7 @@ class ImageEncoder:
         Yields:
             The most tiles that fit with the same pooling, and the most that do with more of it.
         """
-        tiling = self._spec.processing.tiling
-        grids = () if tiling is None else tiling.grids
-        counts = sorted({1, *(columns * rows + 1 for columns, rows in grids)}, reverse=True)
+        counts = tile_counts(self._spec.processing)
         for pooling in range(plan.pooling, 3):
             for most in (count for count in counts if count <= plan.tiles):
                 try:

@@ -6,15 +6,17 @@ here.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.bundle import VisionSpec
+from edge_et.bundle import MarkupSpec, Tiling, VisionSpec
 from edge_et.errors import OptionError
-from edge_et.image.tiling import Grid, Size, choose_grid
+from edge_et.image.grids import Grid, Size, choose_grid
+from edge_et.image.vision_tower import TileFeatures
 
 # Maps that exceed `shrink_over_tiles` by less are left as they are (LLaVA-NeXT, `anyres_max`).
 _SHRINK_TOLERANCE = 1.1
@@ -33,6 +35,8 @@ class ImagePlan:
         kept: of the grid's token map the first row and column that are packed, and the number of
             rows and columns; None where the order is flat or there is no grid.
         resized: rows and columns that these are interpolated to; None as for `kept`.
+        markup: which rows of the markup's embeddings stand before each tile, and behind the last;
+            empty where the bundle has none.
     """
 
     size: Size
@@ -42,6 +46,7 @@ class ImagePlan:
     arrangement: Literal["flat", "grid", "unpadded"]
     kept: tuple[int, int, int, int] | None = None
     resized: tuple[int, int] | None = None
+    markup: tuple[tuple[int, ...], ...] = ()
 
     @property
     def tiles(self) -> int:
@@ -55,7 +60,7 @@ class ImagePlan:
         if self.resized is not None:
             rows, columns = self.resized
             return self.tile_tokens + rows * (columns + newline)
-        return self.tiles * self.tile_tokens + newline
+        return self.tiles * self.tile_tokens + newline + sum(map(len, self.markup))
 
 
 def plan_image(
@@ -104,25 +109,26 @@ def plan_image(
         arrangement=spec.arrangement,
         kept=kept,
         resized=resized,
+        markup=() if spec.markup is None else _markup(spec.markup, grid, tiling),
     )
 
 
-def pack(
-    features: NDArray[np.float32], newline: NDArray[np.float32] | None, plan: ImagePlan
-) -> NDArray[np.float32]:
+def pack(made: TileFeatures, plan: ImagePlan) -> NDArray[np.float32]:
     """Arrange the tiles' features as the language model reads them.
 
     Args:
-        features: [N,S,D] float32, of the whole picture's tile first, then of the grid's row by row.
-        newline: [D] float32, the vector behind each row; needed for the arrangement `unpadded`.
+        made: by the tower, of the tiles in their order.
         plan: from `plan_image`, of the picture.
 
     Returns:
         image_tokens [T,D] float32, C-contiguous.
     """
+    features, newline = made.features, made.newline
     if plan.pooling > 1:
         features = _pooled(features, plan.pooling)
     width = features.shape[2]
+    if plan.markup:
+        return _marked(features, made.markup, plan.markup)
     if plan.grid is None or plan.kept is None or plan.resized is None:
         rows = features.reshape(-1, width)
     else:
@@ -136,6 +142,46 @@ def pack(
     if plan.arrangement == "unpadded" and plan.grid is None:
         rows = np.concatenate([rows, _checked(newline)[None]])
     return np.ascontiguousarray(rows, np.float32)
+
+
+def _markup(
+    spec: MarkupSpec, grid: Grid | None, tiling: Tiling | None
+) -> tuple[tuple[int, ...], ...]:
+    """Return which rows of the markup stand before each tile, and behind the last one."""
+
+    def rows_of(marks: Iterable[str], **place: int) -> tuple[int, ...]:
+        return tuple(spec.row_of(mark, **place) for mark in marks)
+
+    whole, end = rows_of(spec.whole), rows_of(spec.end)
+    if grid is None or tiling is None:
+        return whole, end
+    columns, rows = grid
+    before = [
+        rows_of(spec.tile, row=row, column=column)
+        for row in range(1, rows + 1)
+        for column in range(1, columns + 1)
+    ]
+    behind: list[tuple[int, ...]] = [()] * len(before)
+    behind[columns - 1 :: columns] = [rows_of(spec.row_end)] * rows
+    behind[-1] = rows_of(spec.grid_end)
+    if tiling.whole == "last":
+        before, behind = [*before, whole], [*behind, end]
+    else:
+        before, behind = [whole, *before], [(), *behind[:-1], behind[-1] + end]
+    return (before[0], *(a + b for a, b in zip(behind, before[1:], strict=False)), behind[-1])
+
+
+def _marked(
+    features: NDArray[np.float32],
+    embeddings: NDArray[np.float32] | None,
+    markup: tuple[tuple[int, ...], ...],
+) -> NDArray[np.float32]:
+    """Put the markup's embeddings, [M,D], between the tiles' features, [N,S,D]."""
+    assert embeddings is not None  # the tower refuses a graph without them
+    pieces = [embeddings[list(markup[0])]]
+    for tile, behind in zip(features, markup[1:], strict=True):
+        pieces += [tile, embeddings[list(behind)]]
+    return np.concatenate(pieces)
 
 
 def _without_borders(size: Size, rows: int, columns: int) -> tuple[int, int, int, int]:

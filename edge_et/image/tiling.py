@@ -1,8 +1,8 @@
 """Tiles: from an upright picture to the pictures of the tower's size that stand for it.
 
 In: a picture of mode RGB and the bundle's rules. Out: tiles, and their pixel values as float32.
-Which grid a picture gets follows from its size alone. What becomes of the tiles' tokens is not
-known here: see `edge_et.image.packing`.
+Which grid a picture gets is decided in `edge_et.image.grids`. What becomes of the tiles' tokens is
+not known here: see `edge_et.image.packing`.
 """
 
 import math
@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_et.bundle import Processing
-
-Size = tuple[int, int]
-"""Width and height, pixels."""
-
-Grid = tuple[int, int]
-"""Columns and rows of tiles."""
+from edge_et.image.grids import Grid, Size, canvas_size, edge_sizes
 
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -36,40 +31,6 @@ _MAX_SQUARE_SIDE = 16_384
 _BAND_ROWS = 256
 
 
-def choose_grid(size: Size, processing: Processing, max_tiles: int | None) -> Grid | None:
-    """Choose the grid of tiles on which a picture is shown.
-
-    Of the grids allowed, the one on which the most pixels of the picture survive; of those the one
-    with the least border; of those the first.
-
-    Args:
-        size: the picture's.
-        processing: the bundle's rules.
-        max_tiles: most tiles, that of the whole picture included; None: any number.
-
-    Returns:
-        The grid behind the tile of the whole picture; None: that tile is all there is.
-
-    Source: `select_best_resolution` of LLaVA-NeXT, to the last rounding.
-    """
-    if processing.tiling is None:
-        return None
-    width, height = size
-
-    def worth(grid: Grid) -> tuple[int, int]:
-        canvas_width, canvas_height = _canvas_size(grid, processing)
-        scale = min(canvas_width / width, canvas_height / height)
-        shown = min(int(width * scale) * int(height * scale), width * height)
-        return shown, shown - canvas_width * canvas_height
-
-    allowed = [
-        (columns, rows)
-        for columns, rows in processing.tiling.grids
-        if max_tiles is None or columns * rows + 1 <= max_tiles
-    ]
-    return max(allowed, key=worth, default=None)
-
-
 def split_tiles(image: Image.Image, processing: Processing, grid: Grid | None) -> list[Image.Image]:
     """Cut a picture into tiles of the tower's size.
 
@@ -79,19 +40,28 @@ def split_tiles(image: Image.Image, processing: Processing, grid: Grid | None) -
         grid: from `choose_grid`.
 
     Returns:
-        Tiles of mode RGB, W pixels wide and H high: the whole picture, then the grid's row by row.
+        Tiles of mode RGB, W pixels wide and H high: the grid's row by row, and before or behind
+        them the whole picture, as the bundle says.
     """
-    tiles = [_whole(image, processing)]
-    if grid is not None:
-        columns, rows = grid
-        width, height = processing.width, processing.height
-        canvas = _canvas(image, processing, _canvas_size(grid, processing))
-        tiles += (
-            canvas.crop((x * width, y * height, (x + 1) * width, (y + 1) * height))
-            for y in range(rows)
-            for x in range(columns)
-        )
-    return tiles
+    tiling = processing.tiling
+    if tiling is not None and tiling.rule == "edge":
+        image = _scaled_to_edge(image, processing, grid)
+    whole = _whole(image, processing)
+    if tiling is None or grid is None:
+        return [whole]
+    columns, rows = grid
+    width, height = processing.width, processing.height
+    size = canvas_size(grid, processing)
+    if tiling.rule == "area":
+        image = _canvas(image, processing, size)
+    elif tiling.rule == "ratio":
+        image = _squashed(image, processing, size)
+    tiles = [
+        image.crop((x * width, y * height, (x + 1) * width, (y + 1) * height))
+        for y in range(rows)
+        for x in range(columns)
+    ]
+    return [*tiles, whole] if tiling.whole == "last" else [whole, *tiles]
 
 
 def to_pixel_values(tile: Image.Image, processing: Processing) -> NDArray[np.float32]:
@@ -128,13 +98,25 @@ def _whole(image: Image.Image, processing: Processing) -> Image.Image:
         return _centred(scaled, processing, size)
     if processing.fit == "expand":
         return _expanded(image, processing)
+    return _squashed(image, processing, size)
+
+
+def _squashed(image: Image.Image, processing: Processing, size: Size) -> Image.Image:
+    resample = _RESAMPLE[processing.resample]
     if image.height > _MAX_HEIGHT:
         image = image.resize((image.width, _MAX_HEIGHT), resample)
     return image.resize(size, resample)
 
 
-def _canvas_size(grid: Grid, processing: Processing) -> Size:
-    return grid[0] * processing.width, grid[1] * processing.height
+def _scaled_to_edge(image: Image.Image, processing: Processing, grid: Grid | None) -> Image.Image:
+    """Scale a picture to its longest edge, then to whole tiles; it is cut and shown whole so.
+
+    Source: `Idefics3ImageProcessor`, which rounds to 8 bits in between.
+    """
+    edge = 1 if grid is None else max(grid)
+    for size in edge_sizes(image.size, processing, edge):
+        image = _squashed(image, processing, size)
+    return image
 
 
 def _canvas(image: Image.Image, processing: Processing, size: Size) -> Image.Image:

@@ -30,6 +30,7 @@ from edge_et.native_threads import compute
 _INPUT = "pixel_values"
 _OUTPUT = "image_tokens"
 _NEWLINE = "image_newline"
+_MARKUP = "image_markup"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,10 +55,12 @@ class TileFeatures:
         features: [N,S,D] float32, C-contiguous.
         newline: [D] float32, the vector behind each row of image tokens; None where the bundle's
             arrangement has none.
+        markup: [M,D] float32, the embeddings of the bundle's markup; None where it has none.
     """
 
     features: NDArray[np.float32]
     newline: NDArray[np.float32] | None = None
+    markup: NDArray[np.float32] | None = None
 
 
 class Tower(Protocol):
@@ -99,6 +102,8 @@ class VisionTower:
         }
         if spec.arrangement == "unpadded":
             self._shapes[_NEWLINE] = (spec.embedding_width,)
+        if spec.markup is not None:
+            self._shapes[_MARKUP] = (len(spec.markup.tokens), spec.embedding_width)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -122,13 +127,12 @@ class VisionTower:
             inputs, outputs = session.get_inputs(), session.get_outputs()
         _check_port(path, "input", inputs, _INPUT, (None, *self._input_shape))
         _check_port(path, "output", outputs, _OUTPUT, (None, *self._shapes[_OUTPUT][1:]))
-        if _NEWLINE in self._shapes:
-            _check_port(path, "output", outputs, _NEWLINE, self._shapes[_NEWLINE])
-        elif any(port.name == _NEWLINE for port in outputs):
-            raise ModelFileError(
-                path,
-                f'it makes {_NEWLINE}, which arrangement "{spec.arrangement}" has no place for',
-            )
+        for constant in (_NEWLINE, _MARKUP):
+            if constant in self._shapes:
+                _check_port(path, "output", outputs, constant, self._shapes[constant])
+            elif any(port.name == constant for port in outputs):
+                what = "markup" if constant == _MARKUP else f'arrangement "{spec.arrangement}"'
+                raise ModelFileError(path, f"it makes {constant}, which {what} has no place for")
         self._new_run_options = onnxruntime.RunOptions
 
     def encode(
@@ -153,7 +157,9 @@ class VisionTower:
         if not made:
             raise VisionRunError("there are no tiles")
         return TileFeatures(
-            np.concatenate([outputs[_OUTPUT] for outputs in made]), made[0].get(_NEWLINE)
+            np.concatenate([outputs[_OUTPUT] for outputs in made]),
+            newline=made[0].get(_NEWLINE),
+            markup=made[0].get(_MARKUP),
         )
 
     def _run(

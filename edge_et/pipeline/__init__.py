@@ -4,11 +4,13 @@ In: a bundle, a picture, a question, options. Out: events and an `Answer`. How a
 server tells them is not known here.
 """
 
+from edge_et.pipeline.answer_time import longest_answer
 from edge_et.pipeline.api import aload, answer, load, measure, open_snapshots
 from edge_et.pipeline.asynchronous import AsyncStream
 from edge_et.pipeline.device_profile import (
     PROFILE_NAME,
     DeviceProfile,
+    ModelSpeed,
     apply_profile,
     device_name,
     library_versions,
@@ -30,6 +32,7 @@ __all__ = [
     "DeviceProfile",
     "ExtractThink",
     "Model",
+    "ModelSpeed",
     "OpenModel",
     "Request",
     "Session",
@@ -44,6 +47,7 @@ __all__ = [
     "kv_cache_bytes",
     "library_versions",
     "load",
+    "longest_answer",
     "manifest_sha256",
     "measure",
     "open_model",

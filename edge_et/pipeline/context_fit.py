@@ -116,7 +116,7 @@ def check_fits_at_once(
 
     def check(asked: Request, tokens: int) -> None:
         prompt = image_prompt(models.perceiver, template, image, asked.question)
-        if (form := asked.thinking.form) is not None:
+        if (form := asked.form) is not None:
             tokens = form.cost(models.perceiver.tokenizer, "", tokens).positions
         check_length(models.perceiver, count_positions(prompt) + tokens)
 

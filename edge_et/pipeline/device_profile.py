@@ -44,6 +44,14 @@ _LIBRARIES = ("llama-cpp-python", "onnxruntime")
 logger = logging.getLogger(__name__)
 
 
+class ModelSpeed(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How fast one language model is with a profile's weights and settings."""
+
+    prompt_tokens: Annotated[int, Meta(ge=1, description="Positions of a prompt that was read.")]
+    prompt_seconds: Annotated[float, Meta(gt=0, description="What that took.")]
+    token_seconds: Annotated[float, Meta(gt=0, description="Each token written behind it.")]
+
+
 class DeviceProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How to open one bundle on one machine; docs/autotune.md explains the fields."""
 
@@ -59,6 +67,12 @@ class DeviceProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reasoner: Annotated[
         FileRef | None, Meta(description="As perceiver, for a reasoner of its own.")
     ]
+    perceiver_speed: Annotated[
+        ModelSpeed | None, Meta(description="null: not measured when the profile was made.")
+    ] = None
+    reasoner_speed: Annotated[
+        ModelSpeed | None, Meta(description="As perceiver_speed, of a reasoner of its own.")
+    ] = None
     format: Literal["edge-et-profile"] = FORMAT
     format_version: Literal[1] = FORMAT_VERSION
 

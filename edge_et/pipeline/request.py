@@ -20,6 +20,7 @@ from edge_et.stages import (
     JsonForm,
     NumberForm,
     Thinking,
+    tell_choices,
 )
 
 V = TypeVar("V")
@@ -41,6 +42,8 @@ class Request:
         plain_sampling: how tokens are chosen in the one-stage baseline, and in a stage 2 that has
             no time for a marked thought.
         options: what the caller asked for.
+        form: how the answer is written by a model that is told no choices with letters, while
+            `thinking` has that of stage 2; None: as free text.
         pictures: how many there are, at least 1.
         shown: what the bundle does with several.
     """
@@ -52,6 +55,7 @@ class Request:
     thinking: Thinking
     plain_sampling: Sampling
     options: AnswerOptions
+    form: AnswerForm | None = None
     pictures: int = 1
     shown: Literal["apart", "together"] = "apart"
 
@@ -79,6 +83,7 @@ class Request:
         hint = None if options.hint is None else _checked("hint", options.hint)
         if hint is not None and HINT_PLACEHOLDER not in manifest.extract.prompt:
             raise OptionError("hint", hint, f"a bundle with {HINT_PLACEHOLDER} in its first prompt")
+        form = _form(options)
         return cls(
             question=_checked("question", question),
             hint=hint,
@@ -86,16 +91,17 @@ class Request:
                 options.max_extraction_tokens, manifest.extract.max_extraction_tokens
             ),
             extract_sampling=_sampling(manifest.extract.sampling, options),
-            thinking=_thinking(manifest.think, options),
+            thinking=_thinking(manifest.think, options, form),
             plain_sampling=_sampling(manifest.think.sampling, options),
             options=options,
+            form=form,
             pictures=pictures,
             shown=manifest.extract.pictures,
         )
 
     def without_picture(self) -> Self:
         """Return the request as one about no picture, which the reasoner alone answers."""
-        return replace(self, thinking=self.thinking.as_chat())
+        return replace(self, thinking=replace(self.thinking.as_chat(), form=self.form))
 
     def check_form(self, models: Models, direct: DirectSpec | None = None) -> None:
         """Refuse a form of the answer that cannot be written, or not within the budget.
@@ -111,14 +117,12 @@ class Request:
         """
         if direct is not None and self.options.history:
             raise OptionError("history", self.options.history, "none in the one-stage baseline")
-        form, spec = self.thinking.form, self.thinking.spec
-        if form is None:
-            return
-        if direct is None:
+        thinking = self.thinking
+        if direct is not None and self.form is not None:
+            self.form.check(models.perceiver.tokenizer, "", self.direct_tokens(direct))
+        elif direct is None and thinking.form is not None:
             tokenizer = models.thinking_model.tokenizer
-            form.check(tokenizer, spec.answer_marker, self.thinking.budget.answer)
-        else:
-            form.check(models.perceiver.tokenizer, "", self.direct_tokens(direct))
+            thinking.form.check(tokenizer, thinking.spec.answer_marker, thinking.budget.answer)
 
     def direct_tokens(self, direct: DirectSpec) -> int:
         """Return the budget of the one-stage baseline."""
@@ -153,7 +157,11 @@ def _checked(name: str, text: object) -> str:
     return checked
 
 
-def _thinking(spec: ThinkSpec, options: AnswerOptions) -> Thinking:
+def _thinking(spec: ThinkSpec, options: AnswerOptions, form: AnswerForm | None) -> Thinking:
+    told = ""
+    if spec.choices is not None and options.choices is not None and isinstance(form, ChoiceForm):
+        told = tell_choices(spec.choices, options.choices)
+        form = replace(form, by_letter=True)
     thoughts = spec.thoughts
     if thoughts is None and options.thinking:
         raise OptionError("thinking", True, "a bundle whose reasoner marks its thoughts")
@@ -170,9 +178,10 @@ def _thinking(spec: ThinkSpec, options: AnswerOptions) -> Thinking:
         marked=chosen is thoughts and budget.thinking > 0,
         budget=budget,
         sampling=_sampling((chosen if budget.thinking else spec).sampling, options),
-        form=_form(options),
+        form=form,
         history=_history(options),
         free=_free_text(options),
+        choices=told,
     )
 
 

@@ -298,7 +298,7 @@ class TwoStageCall:
                 budget,
                 request.plain_sampling,
                 self._deadline,
-                request.thinking.form,
+                request.form,
                 request.thinking.free,
             )
         )

@@ -17,6 +17,8 @@ from edge_et.serve.errors import RequestError
 _IDLE_S = 30.0
 """So long may a client send nothing of its body."""
 
+_MOST_VALUES = 500_000
+
 
 async def read_json(http: Request, max_bytes: int, idle_s: float = _IDLE_S) -> dict[str, Any]:
     """Return the body of a request.
@@ -36,6 +38,9 @@ async def read_json(http: Request, max_bytes: int, idle_s: float = _IDLE_S) -> d
         raise RequestError(408, "request_timeout", message, {"Connection": "close"}) from err
     except ClientDisconnect as err:
         raise bad_request("the client hung up before the end of the body") from err
+    # Each takes a hundred bytes of memory and more; a picture is one.
+    if sum(map(data.count, b",[{:")) > _MOST_VALUES:
+        raise bad_request(f"the body has more than {_MOST_VALUES} values or marks between them")
     try:
         body = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as err:

@@ -4,14 +4,15 @@ In: a `ChatRequest`. Out: events of a call with pictures, or of the reasoner alo
 none. Bundles and protocols are not known here.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from edge_et.bundle import Manifest
 from edge_et.errors import PromptTooLongError
-from edge_et.pipeline import ExtractThink
+from edge_et.pipeline import AsyncStream, ExtractThink
 from edge_et.results import Event, Progress
 from edge_et.serve.bodies import bad_request
 from edge_et.serve.chat_request import ChatRequest, Turn
@@ -86,7 +87,7 @@ class Conversation:
 
     async def ask(
         self, pipe: ExtractThink, deadline_s: float, priority: int
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Have it answered.
 
         A budget that the context has no room for is lowered: clients ask for thousands of tokens
@@ -120,10 +121,14 @@ class Conversation:
         self, pipe: ExtractThink, budget: int | None, keywords: dict[str, Any]
     ) -> AsyncIterator[Event]:
         keywords = {**keywords, "max_answer_tokens": budget}
-        if self.pictures:
-            stream = pipe.astream(list(self.pictures), self.question, **keywords)
-        else:
-            stream = pipe.text_session().astream(self.question, **keywords)
+
+        def begin() -> AsyncStream:
+            if self.pictures:
+                return pipe.astream(list(self.pictures), self.question, **keywords)
+            return pipe.text_session().astream(self.question, **keywords)
+
+        # In a thread, as a large schema or text is looked through for seconds.
+        stream = await asyncio.to_thread(begin)
         async with stream:
             async for event in stream:
                 yield event

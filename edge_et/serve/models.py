@@ -91,7 +91,7 @@ class ModelRegistry:
         """
         self._settings = settings
         self._models: dict[str, ServedModel] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._unloading: set[asyncio.Task[None]] = set()
         for name in settings.bundles:
             model = _read(name, settings)
             if model.name in self._models:
@@ -138,9 +138,7 @@ class ModelRegistry:
         model.keep_alive_s = self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s
         model.users += 1
         try:
-            if model.unloading is not None:
-                model.unloading.cancel()
-                model.unloading = None
+            _cancel_unloading(model)
             async with model.loading:
                 if model.pipeline is None:
                     model.pipeline = await self._load(model)
@@ -150,21 +148,18 @@ class ModelRegistry:
             model.used_at = monotonic()
             if not model.users and model.keep_alive_s >= 0:
                 loop = asyncio.get_running_loop()
-                model.unloading = loop.call_later(model.keep_alive_s, self._unload, model)
+                model.unloading = loop.call_later(model.keep_alive_s, self._unload_later, model)
 
-    def unload(self, model: ServedModel) -> None:
-        """Free a bundle as soon as no request has it."""
+    async def unload(self, model: ServedModel) -> None:
+        """Free a bundle, as soon as no request has it."""
         model.keep_alive_s = 0.0
-        if not model.users:
-            self._unload(model)
+        await self._unload(model)
 
     async def close(self) -> None:
         """Free all bundles; no request has one any more."""
         for model in self.all():
-            if model.unloading is not None:
-                model.unloading.cancel()
-            self._unload(model)
-        await asyncio.gather(*self._closing, return_exceptions=True)
+            _cancel_unloading(model)
+            await self._unload(model)
 
     async def _load(self, model: ServedModel) -> ExtractThink:
         settings = self._settings
@@ -191,16 +186,25 @@ class ModelRegistry:
             if free_bytes is None or free_bytes >= needed_bytes:
                 return
             logger.info("unloading %s: memory is short", other.name)
-            self._unload(other)
-            await asyncio.gather(*self._closing, return_exceptions=True)
+            await self._unload(other)
 
-    def _unload(self, model: ServedModel) -> None:
-        if model.users or model.pipeline is None:
-            return
-        pipeline, model.pipeline = model.pipeline, None
-        task = asyncio.get_running_loop().create_task(asyncio.to_thread(pipeline.close))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    def _unload_later(self, model: ServedModel) -> None:
+        task = asyncio.create_task(self._unload(model))
+        self._unloading.add(task)  # an event loop does not hold its tasks
+        task.add_done_callback(self._unloading.discard)
+
+    async def _unload(self, model: ServedModel) -> None:
+        async with model.loading:
+            if model.users or model.pipeline is None:
+                return
+            pipeline, model.pipeline = model.pipeline, None
+            await asyncio.to_thread(pipeline.close)
+
+
+def _cancel_unloading(model: ServedModel) -> None:
+    if model.unloading is not None:
+        model.unloading.cancel()
+        model.unloading = None
 
 
 def _read(name: str, settings: ServeSettings) -> ServedModel:

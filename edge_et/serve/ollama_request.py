@@ -40,8 +40,8 @@ _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _MOST_DURATION_LETTERS = 40
 
-# Ollama puts the images of a message in the place of these; Frigate writes them.
-_MARKER = re.compile(r"[ \t]*\[img\]\n?")
+_MARKER = "[img]"
+"""Ollama puts the images of a message in the place of these; Frigate writes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +153,8 @@ def _turn_of(message: Any, where: str) -> Turn:
 
 
 def _turn(role: Role, text: str, pictures: tuple[bytes, ...]) -> Turn:
-    if pictures and _MARKER.search(text):
-        text = _MARKER.sub("", text).strip()
+    if pictures:
+        text = text.replace(f"{_MARKER}\n", "").replace(_MARKER, "").strip()
     return Turn(role=role, text=text, pictures=pictures)
 
 
@@ -207,7 +207,7 @@ def _keep_alive_of(body: Mapping[str, Any]) -> float | None:
         seconds = _seconds_of(told.strip()) if told.strip() else None
     if seconds is None:
         return None
-    return -1.0 if seconds < 0 else min(float(seconds), _MOST_KEEP_ALIVE_S)
+    return -1.0 if seconds < 0 else float(min(seconds, _MOST_KEEP_ALIVE_S))
 
 
 def _seconds_of(duration: str) -> float:

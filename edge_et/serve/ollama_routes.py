@@ -124,7 +124,7 @@ async def _load(
 ) -> dict[str, Any]:
     """Load a model, or with a keep-alive of 0 unload it."""
     if wanted.keep_alive_s == 0:
-        server.models.unload(model)
+        await server.models.unload(model)
         return reply.without_text("unload")
     async with server.models.lease(model, wanted.keep_alive_s):
         return reply.without_text("load")

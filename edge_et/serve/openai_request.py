@@ -126,10 +126,7 @@ def _schema_of(body: Mapping[str, Any]) -> Any:
     if kind == "json_object":
         return object_of(wanted, "schema") or _ANY_OBJECT
     if kind == "json_schema":
-        schema = object_of(wanted, "json_schema").get("schema", _ANY_OBJECT)
-        if not isinstance(schema, dict | bool):
-            raise bad_request("response_format.json_schema.schema is no schema")
-        return schema
+        return object_of(object_of(wanted, "json_schema"), "schema") or _ANY_OBJECT
     raise bad_request("response_format.type is none of text, json_object, json_schema")
 
 

@@ -26,6 +26,10 @@ def from_base64(text: object) -> bytes:
         raise _unusable("an image is no text of base64")
     if text.startswith("data:"):
         return _from_data_url(text)
+    return _decoded(text)
+
+
+def _decoded(text: str) -> bytes:
     data = "".join(text.split()).rstrip("=")
     data = data.replace("-", "+").replace("_", "/")
     try:
@@ -66,7 +70,7 @@ def _from_data_url(url: str) -> bytes:
     if kind and not kind.startswith("image/") and kind not in _NEUTRAL_KINDS:
         raise _unusable(f"an image's data URL says that it is no image, but {kind[:60]!r}")
     if "base64" in (parameter.strip() for parameter in parameters):
-        return from_base64(unquote(data) if "%" in data else data)
+        return _decoded(unquote(data) if "%" in data else data)
     try:
         decoded = unquote_to_bytes(data)
     except UnicodeEncodeError as err:

@@ -9,13 +9,21 @@ import http.client
 import ipaddress
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from time import monotonic
 from urllib.parse import urlsplit
 
 from edge_et.serve.errors import RequestError
 from edge_et.serve.settings import ServeSettings
 
 TIMEOUT_S = 10.0
-"""For each step: to connect, and to get the next bytes."""
+"""For all of a picture."""
+
+_CHUNK_BYTES = 2**16
+
+# Of its own, so that a slow host keeps nothing else waiting.
+_threads = ThreadPoolExecutor(4, thread_name_prefix="edge-et-fetch")
 
 
 async def fetch_picture(url: str, settings: ServeSettings) -> bytes:
@@ -41,16 +49,19 @@ async def fetch_picture(url: str, settings: ServeSettings) -> bytes:
         )
     is_https = parts.scheme.lower() == "https"
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    work = asyncio.to_thread(
-        _fetch, host, port or (443 if is_https else 80), target, is_https, settings.max_body_bytes
+    work = asyncio.get_running_loop().run_in_executor(
+        _threads,
+        _fetch,
+        *(host, port or (443 if is_https else 80), target, is_https, settings.max_body_bytes),
     )
     try:
-        return await work
+        return await asyncio.wait_for(work, TIMEOUT_S)
     except (OSError, ValueError, http.client.HTTPException) as err:
         raise _refused("an image cannot be fetched from its host") from err
 
 
 def _fetch(host: str, port: int, target: str, is_https: bool, limit_bytes: int) -> bytes:
+    end = monotonic() + TIMEOUT_S
     address = _public_address(host, port)
     with socket.create_connection((address, port), timeout=TIMEOUT_S) as connection:
         if is_https:
@@ -58,14 +69,19 @@ def _fetch(host: str, port: int, target: str, is_https: bool, limit_bytes: int) 
             connection = context.wrap_socket(connection, server_hostname=host)
         client = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
         client.sock = connection
-        client.request("GET", target, headers={"Accept": "image/*"})
-        response = client.getresponse()
-        if response.status != 200:
-            raise _refused(f"an image's host answers with status {response.status}")
-        data = response.read(limit_bytes + 1)
-    if len(data) > limit_bytes:
-        raise _refused(f"an image has more than {limit_bytes} bytes")
-    return data
+        with closing(client):
+            client.request("GET", target, headers={"Accept": "image/*"})
+            response = client.getresponse()
+            if response.status != 200:
+                raise _refused(f"an image's host answers with status {response.status}")
+            data = bytearray()
+            while chunk := response.read1(_CHUNK_BYTES):
+                data += chunk
+                if len(data) > limit_bytes:
+                    raise _refused(f"an image has more than {limit_bytes} bytes")
+                if monotonic() > end:
+                    raise TimeoutError
+    return bytes(data)
 
 
 def _public_address(host: str, port: int) -> str:

@@ -5,7 +5,8 @@ known here.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from math import ceil
 from time import monotonic
 
@@ -79,8 +80,8 @@ class Server:
 
         async def work(tell: Callable[[Event], None]) -> None:
             async with self.models.lease(model, chat.keep_alive_s) as pipe:
-                left_s = self.settings.deadline_s - (monotonic() - arrived)
-                async for event in conversation.ask(pipe, max(left_s, _LEAST_TIME_S), priority):
+                left_s = max(arrived + self.settings.deadline_s - monotonic(), _LEAST_TIME_S)
+                async for event in self._in_time(conversation.ask(pipe, left_s, priority), left_s):
                     if isinstance(event, Answer):
                         self.metrics.count(model.name, event)
                     tell(event)
@@ -107,15 +108,31 @@ class Server:
         await asyncio.gather(*(call.task for call in calls), return_exceptions=True)
         await self.models.close()
 
+    async def _in_time(
+        self, events: AsyncGenerator[Event, None], seconds: float
+    ) -> AsyncIterator[Event]:
+        """Pass events on, unless the first one is not there in time."""
+        async with aclosing(events):
+            try:
+                async with asyncio.timeout(seconds):
+                    first = await anext(events)
+            except TimeoutError:
+                raise self._overloaded("the request waited until its deadline") from None
+            yield first
+            async for event in events:
+                yield event
+
     def _check_room(self) -> None:
         limit = self.settings.max_waiting + self.settings.contexts
         if len(self._calls) < limit:
             return
         self.metrics.refused.inc()
-        message = f"{len(self._calls)} requests are under way or wait: ask again later"
+        raise self._overloaded(f"{len(self._calls)} requests are under way or wait")
+
+    def _overloaded(self, why: str) -> RequestError:
         wait_s = ceil(self._usual_s * len(self._calls) / self.settings.contexts)
         headers = {"Retry-After": str(max(1, min(wait_s, _MOST_WAIT_S)))}
-        raise RequestError(429, "overloaded", message, headers)
+        return RequestError(429, "overloaded", f"{why}: ask again later", headers)
 
     def _forget(self, call: Call, seconds: float) -> None:
         self._calls.discard(call)

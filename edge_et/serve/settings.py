@@ -74,8 +74,9 @@ class ServeSettings:
         Raises:
             OptionError: a setting is wrong.
         """
-        if not 1 <= self.deadline_s <= _LONGEST_S:
-            raise OptionError("deadline_s", self.deadline_s, f"1 to {_LONGEST_S} seconds")
+        if not 0 < self.deadline_s <= _LONGEST_S:
+            expected = f"more than 0 and up to {_LONGEST_S} seconds"
+            raise OptionError("deadline_s", self.deadline_s, expected)
         if not self.keep_alive_s <= _LONGEST_S:
             expected = f"up to {_LONGEST_S} seconds, or a number below 0 for ever"
             raise OptionError("keep_alive_s", self.keep_alive_s, expected)

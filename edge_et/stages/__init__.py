@@ -6,7 +6,7 @@ generator's return value. Callers, options and pictures are not known here.
 
 from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
 from edge_et.stages.answering import FreeText
-from edge_et.stages.choices import ChoiceForm
+from edge_et.stages.choices import ChoiceForm, tell_choices
 from edge_et.stages.direct import answer_at_once
 from edge_et.stages.extraction import extract, image_prompt, told_conversation
 from edge_et.stages.hints import HINT_PLACEHOLDER, Hint, ask_for_hint, fit_hint, hint_prompt
@@ -47,6 +47,7 @@ __all__ = [
     "fit_hint",
     "hint_prompt",
     "image_prompt",
+    "tell_choices",
     "think",
     "thinking_prompt",
     "timed",

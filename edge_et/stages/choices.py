@@ -10,6 +10,9 @@ words that it reads letter by letter, and finds their usual tokens improbable. S
 model wrote before, in its extraction or its reasoning, is scored in the tokens that it used there
 too, and the probabilities are added.
 
+Where the prompt told the choices with letters, the letters take the place of the choices: they are
+what is compared, and the answer is the choice whose letter is the most probable.
+
 All these tokens make a tree, of which every node is evaluated once: as a single row, as when the
 model writes, so that a choice gets the same bits alone or among others.
 """
@@ -18,11 +21,13 @@ import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.bundle import ChoicesSpec
 from edge_et.errors import DecodeError, OptionError
 from edge_et.generation import Deadline, Generation, Sampler
 from edge_et.llm import Segment, Tokenizer, TokenSegment
@@ -39,15 +44,17 @@ class ChoiceForm:
 
     Attributes:
         values: what each choice, a text that is not blank, stands for; at least two.
+        by_letter: whether the model writes letters, which `tell_choices` gave the choices.
     """
 
     values: Mapping[str, Any]
+    by_letter: bool = False
 
     def check(self, tokenizer: Tokenizer, marker: str, budget: int) -> None:
         """Refuse choices that are too long, or the same to the model; see `AnswerForm.check`."""
-        found: dict[tuple[int, ...], str] = {}
-        for choice in self.values:
-            tokens = choice_tokens(tokenizer, marker, choice)
+        found: dict[object, str] = {}
+        for choice, written in self._written().items():
+            tokens = choice_tokens(tokenizer, marker, written)
             if len(tokens) > budget:
                 expected = (
                     f"at most {budget} tokens (max_answer_tokens) a choice, not {len(tokens)}"
@@ -55,15 +62,17 @@ class ChoiceForm:
                 raise OptionError("choices", choice, expected)
             if not tokens:
                 raise OptionError("choices", choice, "texts that the tokenizer has tokens for")
-            if tokens in found:
-                both = (found[tokens], choice)
+            told = choice.strip() if self.by_letter else tokens
+            if told in found:
+                both = (found[told], choice)
                 raise OptionError("choices", both, "texts that differ, white space around aside")
-            found[tokens] = choice
+            found[told] = choice
 
     def cost(self, tokenizer: Tokenizer, marker: str, budget: int) -> AnswerCost:
         """Return room for the longest choice byte by byte, and time for all and one of those."""
-        spelled = [choice_tokens(tokenizer, marker, choice) for choice in self.values]
-        longest = max(len(_behind(marker, choice).encode()) for choice in self.values)
+        written = self._written().values()
+        spelled = [choice_tokens(tokenizer, marker, text) for text in written]
+        longest = max(len(_behind(marker, text).encode()) for text in written)
         positions = max(min(budget, longest), *map(len, spelled))
         size = _grow([tokens] for tokens in spelled).size
         return AnswerCost(positions=positions, steps=size + positions)
@@ -87,10 +96,11 @@ class ChoiceForm:
         """
         generation.stage = "answer"
         yield from generation.prefill()
-        choices = list(self.values)
+        choices, written = list(self.values), self._written()
         tokenizer = generation.chat_model.tokenizer
         tree = _grow(
-            [spellings(tokenizer, marker, text, generation.segments, budget) for text in choices]
+            spellings(tokenizer, marker, text, generation.segments, budget)
+            for text in written.values()
         )
         scores = np.full(len(choices), -np.inf)
         yield from _score(generation, tree, scores, deadline)
@@ -100,7 +110,7 @@ class ChoiceForm:
         weights = np.exp(scores - scores[best])
         shares = (weights / weights.sum()).tolist()
         chosen = choices[best]
-        generation.tokens += choice_tokens(tokenizer, marker, chosen)
+        generation.tokens += choice_tokens(tokenizer, marker, written[chosen])
         generation.finish_reason = "stop"
         yield AnswerToken(chosen)
         return FormedAnswer(
@@ -108,6 +118,37 @@ class ChoiceForm:
             value=self.values[chosen],
             shares=dict(zip(choices, shares, strict=True)),
         )
+
+    def _written(self) -> dict[str, str]:
+        """Return what the model writes for each choice."""
+        if self.by_letter:
+            return {choice: choice_letter(number) for number, choice in enumerate(self.values)}
+        return {choice: choice for choice in self.values}
+
+
+def choice_letter(number: int) -> str:
+    """Return what a choice is called: A to Z, then AA, AB and so on.
+
+    Args:
+        number: of the choice, counted from 0.
+    """
+    before, letter = divmod(number, len(ascii_uppercase))
+    return (choice_letter(before - 1) if before else "") + ascii_uppercase[letter]
+
+
+def tell_choices(spec: ChoicesSpec, choices: Iterable[str]) -> str:
+    """Return the text that tells choices with their letters.
+
+    Args:
+        spec: how it is made.
+        choices: white space around each is left out.
+    """
+    head, _, tail = spec.item.partition("{choice}")
+    items = []
+    for number, choice in enumerate(choices):
+        before, behind = (part.replace("{letter}", choice_letter(number)) for part in (head, tail))
+        items.append(before + choice.strip() + behind)
+    return spec.separator.join(items)
 
 
 def choice_tokens(tokenizer: Tokenizer, marker: str, choice: str) -> tuple[int, ...]:

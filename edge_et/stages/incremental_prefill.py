@@ -55,7 +55,7 @@ class IncrementalPrefill:
         self._has_place = bool(placed)
         self._parts = [
             *thinking.history.opening(reasoner.chat),
-            *fill(head, {"question": question}),
+            *fill(head, {"question": question, "choices": thinking.choices}),
         ]
         # Tokens of the extraction to wait for until a group may be whole: no text is tokenized in
         # vain.

@@ -79,6 +79,7 @@ class Thinking:
         form: how the answer is written; None: as free text.
         history: what was said before the question.
         free: what the caller says of an answer in free text.
+        choices: text that tells choices with letters; empty: nothing is told of any.
     """
 
     spec: ThinkSpec
@@ -88,12 +89,15 @@ class Thinking:
     form: AnswerForm | None = None
     history: History = field(default_factory=History)
     free: FreeText = field(default_factory=FreeText)
+    choices: str = ""
 
     @property
     def template(self) -> str:
         """The user's turn."""
-        thoughts = self.spec.thoughts
-        return thoughts.prompt if self.marked and thoughts else self.spec.prompt
+        thoughts = self.spec.thoughts if self.marked else None
+        if self.choices and (told := self.spec.choices):
+            return (told.thoughts_prompt if thoughts else None) or told.prompt
+        return thoughts.prompt if thoughts else self.spec.prompt
 
     @property
     def opening(self) -> str:
@@ -113,7 +117,10 @@ class Thinking:
         return replace(self, marked=False, budget=budget, sampling=sampling)
 
     def as_chat(self) -> Self:
-        """Return the way to the answer of a chat: the question alone, no marker and no prose."""
+        """Return the way to the answer of a chat: the question alone, no marker and no prose.
+
+        Its form must not rely on what `choices` tells.
+        """
         thoughts = self.spec.thoughts
         if thoughts is not None:
             thoughts = msgspec.structs.replace(thoughts, prompt="{question}")
@@ -121,7 +128,7 @@ class Thinking:
             self.spec, prompt="{question}", answer_marker="", thoughts=thoughts
         )
         budget = self.budget if self.marked else replace(self.budget, thinking=0)
-        return replace(self, spec=spec, budget=budget)
+        return replace(self, spec=spec, budget=budget, choices="")
 
     def answer_cost(self, tokenizer: Tokenizer) -> AnswerCost:
         """Return what the answer takes at most, and what time is kept for."""
@@ -165,7 +172,8 @@ def thinking_prompt(
     before = history.opening(chat)
     if conversation is not None:
         before = [*end_turn(chat), *begin_user_turn(chat), *history.told()]
-    content = fill(thinking.template, {"question": question, "extraction": extraction})
+    values = {"question": question, "choices": thinking.choices, "extraction": extraction}
+    content = fill(thinking.template, values)
     parts = [*before, *content, *begin_reply(chat, thinking.opening)]
     return (*(conversation or ()), *to_segments(parts, chat_model.tokenizer))
 

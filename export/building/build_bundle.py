@@ -251,7 +251,11 @@ def _plan(parts: _Parts, options: BuildOptions) -> _Plan:
         text_prefix=vlm.text_prefix,
     )
     stages = plan_stages(
-        perceiver, parts.reasoner, most_image_tokens(vision), options.context_length
+        perceiver,
+        parts.reasoner,
+        most_image_tokens(vision),
+        options.context_length,
+        paper_protocol=options.paper_protocol,
     )
     return _Plan(vlm, vision, perceiver, parts.reasoner, stages)
 

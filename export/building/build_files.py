@@ -59,8 +59,10 @@ class BuildOptions:
             is evaluated on the first 16, and the importance matrix collected from them too. None:
             drawn ones.
         importance: whether to round weights by what matters for prompts of both stages.
-        context_length: most positions of a KV cache; None: as many as the paper's budgets need.
+        context_length: most positions of a KV cache; None: as many as the budgets need.
         max_tiles: most tiles of a picture unless a call says otherwise; None: any number.
+        paper_protocol: whether every question asks for the letter of an option, within the
+            budgets of the paper's benchmarks; else only choices do, within a minute's budgets.
     """
 
     quantization: str = "Q4_K_M"
@@ -69,6 +71,7 @@ class BuildOptions:
     importance: bool = False
     context_length: int | None = None
     max_tiles: int | None = None
+    paper_protocol: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be done, before hours of work.

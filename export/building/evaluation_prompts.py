@@ -42,14 +42,15 @@ def most_image_tokens(spec: VisionSpec) -> int:
     if spec.pooling > 1:
         tile = math.ceil(math.isqrt(tile) / spec.pooling) ** 2
     newline = spec.arrangement == "unpadded"
-    most = tile + newline
+    markup = spec.markup
+    most = tile + newline + (0 if markup is None else markup.count(0, 0))
     if (tiling := spec.processing.tiling) is None:
         return most
-    for columns, rows in tiling.grids:
+    for columns, rows in tiling.possible_grids:
         tiles = columns * rows
         if tiling.max_tiles is not None and tiles + 1 > tiling.max_tiles:
             continue
-        grid = tiles * tile
+        grid = tiles * tile + (0 if markup is None else markup.count(columns, rows))
         if newline and tiling.shrink_over_tiles is not None:
             # A map is left as it is up to 1.1 times the side of the largest.
             grid = min(grid, int(1.21 * tiling.shrink_over_tiles * tile))
@@ -122,12 +123,20 @@ def check_reasoner_tokens(folder: Path, model: StageModel, think: ThinkSpec) -> 
         ParityError: a prompt differs.
     """
     watch = Stopwatch()
-    differing = []
+    told = think.choices
+    silent = [think.prompt, *([told.prompt] if told else [])]
+    thoughtful = []
     if think.thoughts is not None:
-        differing += llm_prompts_that_differ(
-            folder, model.chat, think.thoughts.prompt, thoughts=model.thoughts, thinks=True
+        thoughtful = [think.thoughts.prompt]
+        thoughtful += [told.thoughts_prompt] if told and told.thoughts_prompt else []
+    differing = [
+        question
+        for thinks, prompts in ((True, thoughtful), (False, silent))
+        for prompt in prompts
+        for question in llm_prompts_that_differ(
+            folder, model.chat, prompt, thoughts=model.thoughts, thinks=thinks
         )
-    differing += llm_prompts_that_differ(folder, model.chat, think.prompt, thoughts=model.thoughts)
+    ]
     return require_equal_prompts(folder, differing, "prompts that differ", watch)
 
 

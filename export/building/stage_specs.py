@@ -3,8 +3,9 @@
 In: the models of both stages. Out: the specs of both stages, fitted into their contexts.
 
 Source: the released code of arXiv 2511.17487 (github.com/markendo/downscaling_intelligence, commit
-e9635aa); the hint's prompt and the closing of a thought are not in it. Its tail asks for the letter
-of an option, since the paper's benchmarks are multiple choice.
+e9635aa); the hint's prompt and the closing of a thought are not in it. It asks for the letter of an
+option, since the paper's benchmarks are multiple choice. A bundle asks so where a call has choices,
+and otherwise in the same words without the letter. The paper's protocol asks for a letter always.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Final
 
 from edge_et.bundle import (
     ChatSpec,
+    ChoicesSpec,
     DirectSpec,
     ExtractSpec,
     HintSpec,
@@ -41,14 +43,22 @@ CONTINUED_WORDS: Final = "Question: {question}"
 """Where the model that saw goes on in the same conversation; not in the paper, as are all bundles
 of one model."""
 
-ANSWER_TAIL: Final = (
+OPTIONS_WORDS: Final = "\nOptions: {choices}"
+"""Source: the questions of MMStar, which end so, with the options as `ChoicesSpec` has them."""
+
+LETTER_TAIL: Final = (
     '\nAnswer directly with the option\'s letter in the format of "Answer:". '
     'Do not add anything other than the letter answer after "Answer:".'
 )
-REASONING_TAIL: Final = (
+REASONED_LETTER_TAIL: Final = (
     "\nPlease reason step by step, and give the final answer on the last line by itself in the "
     'format of "Answer:". Do not add anything other than the letter answer after "Answer:".'
 )
+OPEN_TAIL: Final = (
+    '\nAnswer directly in the format of "Answer:". '
+    'Do not add anything other than the answer after "Answer:".'
+)
+REASONED_OPEN_TAIL: Final = REASONED_LETTER_TAIL.replace("letter answer", "answer")
 ANSWER_MARKER: Final = "Answer:"
 CLOSING: Final = (
     "\n\nConsidering the limited time by the user, I have to give the solution based on the "
@@ -60,10 +70,42 @@ EXTRACT_SAMPLING: Final = Sampling(temperature=0.0)
 ANSWER_SAMPLING: Final = Sampling(temperature=0.7, top_p=0.8, top_k=20)
 THOUGHT_SAMPLING: Final = Sampling(temperature=0.6, top_p=0.95, top_k=20)
 
-EXTRACTION_TOKENS: Final = 1024
-ANSWER_TOKENS: Final = 1024
-THOUGHT_TOKENS: Final = 4096
-HINT_TOKENS: Final = 64
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """Most tokens that are written unless a call says otherwise.
+
+    Attributes:
+        hint: by the reasoner, before stage 1.
+        extraction: by the perceiver.
+        thought: by a reasoner that marks its thoughts.
+        prose: before the answer marker, by one that does not.
+        answer: behind the marker.
+        spare: positions of each context beyond all that, for a call that wants more of something:
+            earlier turns, a longer thought, three more pictures.
+    """
+
+    hint: int
+    extraction: int
+    thought: int
+    prose: int
+    answer: int
+    spare: int
+
+
+PAPER_BUDGETS: Final = Budgets(
+    hint=64, extraction=1024, thought=4096, prose=1024, answer=1024, spare=0
+)
+DEFAULT_BUDGETS: Final = Budgets(
+    hint=32, extraction=256, thought=256, prose=256, answer=96, spare=768
+)
+"""A minute of writing on a Raspberry Pi 5, for the paper's pair of a 0.6B and a 1.7B in Q4_K_M.
+
+Estimated and not measured: each token reads all weights, 0.4 and 1.1 GB, and of the 17 GB/s that
+32 bits of LPDDR4X-4267 could give some 9 arrive. So the perceiver writes 20 tokens a second and the
+reasoner 8: (32 + 256 + 96) / 8 s + 256 / 20 s = 61 s. Looking at the picture comes on top.
+"""
+
 QUESTION_TOKENS: Final = 256
 """Room for a question and its options in a context."""
 
@@ -110,7 +152,8 @@ class StageModel:
     def positions(self, prompt: str) -> int:
         """Count the positions of a prompt with its turns, its places empty."""
         empty = fill(
-            prompt.replace("{image}", ""), dict.fromkeys(("question", "extraction", "hint"), "")
+            prompt.replace("{image}", ""),
+            dict.fromkeys(("question", "choices", "extraction", "hint"), ""),
         )
         parts = [*system_turn(self.chat), *user_turn(self.chat, empty)]
         return count_positions(to_segments(parts, self.tokenizer))
@@ -136,7 +179,12 @@ class TwoStages:
 
 
 def plan_stages(
-    perceiver: StageModel, reasoner: StageModel | None, image_tokens: int, limit: int | None
+    perceiver: StageModel,
+    reasoner: StageModel | None,
+    image_tokens: int,
+    limit: int | None,
+    *,
+    paper_protocol: bool = False,
 ) -> TwoStages:
     """Write the specs of both stages, and find the contexts that hold them.
 
@@ -145,7 +193,9 @@ def plan_stages(
         reasoner: the model that thinks; None: the perceiver does.
         image_tokens: most that a picture can have.
         limit: most positions of a context; thinking gets what is left. None: as many as the
-            paper's budgets need.
+            budgets need.
+        paper_protocol: whether every question asks for the letter of an option, within the
+            budgets of the paper's benchmarks.
 
     Raises:
         AssemblyError: a context does not hold a picture, an extraction and a short thought.
@@ -153,39 +203,51 @@ def plan_stages(
     thinking_model = reasoner or perceiver
     special = thinking_model.thoughts if reasoner is not None else None
     words = thinking_model.text_prefix + (CONTINUED_WORDS if reasoner is None else THINK_WORDS)
-    silent = words + (ANSWER_TAIL if special or not thinking_model.thinks else REASONING_TAIL)
-    thoughtful = words + REASONING_TAIL
+    reasons_in_words = special is None and thinking_model.thinks
+    letter_tail = REASONED_LETTER_TAIL if reasons_in_words else LETTER_TAIL
+    tail = REASONED_OPEN_TAIL if reasons_in_words else OPEN_TAIL
+    reasoned_tail = REASONED_OPEN_TAIL
+    if paper_protocol:
+        tail, reasoned_tail = letter_tail, REASONED_LETTER_TAIL
+    choices = ChoicesSpec(
+        prompt=words + OPTIONS_WORDS + letter_tail,
+        thoughts_prompt=words + OPTIONS_WORDS + REASONED_LETTER_TAIL if special else None,
+    )
     shown = perceiver.image_prefix + EXTRACT_WORDS
 
-    seen = perceiver.positions(shown) + QUESTION_TOKENS + image_tokens + EXTRACTION_TOKENS
-    asked = thinking_model.positions(thoughtful) + QUESTION_TOKENS + MARKER_TOKENS + ANSWER_TOKENS
-    before = asked + (seen if reasoner is None else EXTRACTION_TOKENS)
-    wanted = THOUGHT_TOKENS if special else ANSWER_TOKENS
-    room = _context(thinking_model, before + wanted, limit)
+    budgets = PAPER_BUDGETS if paper_protocol else DEFAULT_BUDGETS
+    seen = perceiver.positions(shown) + QUESTION_TOKENS + image_tokens + budgets.extraction
+    # The longest prompt of stage 2.
+    asked = thinking_model.positions(words + OPTIONS_WORDS + REASONED_LETTER_TAIL)
+    asked += QUESTION_TOKENS + MARKER_TOKENS + budgets.answer
+    before = asked + (seen if reasoner is None else budgets.extraction)
+    wanted = budgets.thought if special else budgets.prose
+    room = _context(thinking_model, before + wanted + budgets.spare, limit)
     thinking = min(wanted, room - before)
-    perceiver_room = room if reasoner is None else _context(perceiver, seen, limit)
+    perceiver_room = room if reasoner is None else _context(perceiver, seen + budgets.spare, limit)
     if thinking < LEAST_THINKING_TOKENS or perceiver_room < seen:
         least = max(seen, before + LEAST_THINKING_TOKENS)
+        short = perceiver_room if perceiver_room < seen else room
         raise AssemblyError(
-            f"a context of {min(room, perceiver_room)} tokens is too short: {image_tokens} image "
+            f"a context of {short} tokens is too short: {image_tokens} image "
             f"tokens, prompts and budgets need {least}; allow more, or fewer tiles a picture"
         )
     return TwoStages(
         extract=ExtractSpec(
             prompt=shown,
-            max_extraction_tokens=EXTRACTION_TOKENS,
+            max_extraction_tokens=budgets.extraction,
             sampling=EXTRACT_SAMPLING,
             hint=HintSpec(
-                prompt=thinking_model.text_prefix + HINT_WORDS, max_hint_tokens=HINT_TOKENS
+                prompt=thinking_model.text_prefix + HINT_WORDS, max_hint_tokens=budgets.hint
             )
             if reasoner is not None and reasoner.thinks
             else None,
         ),
         think=ThinkSpec(
-            prompt=silent,
-            max_thinking_tokens=min(thinking, ANSWER_TOKENS),
+            prompt=words + tail,
+            max_thinking_tokens=min(thinking, budgets.prose),
             answer_marker=ANSWER_MARKER,
-            max_answer_tokens=ANSWER_TOKENS,
+            max_answer_tokens=budgets.answer,
             sampling=ANSWER_SAMPLING,
             thoughts=None
             if special is None
@@ -196,13 +258,14 @@ def plan_stages(
                 skip=special.skip,
                 closing=CLOSING,
                 default=thinking_model.thinks or not special.optional,
-                prompt=thoughtful,
+                prompt=words + reasoned_tail,
                 max_thinking_tokens=thinking,
                 sampling=THOUGHT_SAMPLING,
             ),
+            choices=choices,
         ),
         direct=DirectSpec(
-            prompt=perceiver.image_prefix + "{question}", max_answer_tokens=ANSWER_TOKENS
+            prompt=perceiver.image_prefix + "{question}", max_answer_tokens=budgets.answer
         ),
         perceiver_context=perceiver_room,
         reasoner_context=None if reasoner is None else room,

@@ -102,7 +102,7 @@ def llm_prompts_that_differ(
         prompt: of the manifest.
         thoughts: the special tokens around a thought; None: it has none.
         thinks: whether it shall think, if it has thoughts.
-        questions: what `{question}` and `{extraction}` stand for.
+        questions: what `{question}`, `{choices}` and `{extraction}` stand for.
 
     Returns:
         The questions whose prompts get other ids.
@@ -168,7 +168,7 @@ def _qwen_1_5(words: str) -> str:
 
 
 def _filled(prompt: str, question: str) -> str:
-    for placeholder in ("{question}", "{hint}", "{extraction}"):
+    for placeholder in ("{question}", "{choices}", "{hint}", "{extraction}"):
         prompt = prompt.replace(placeholder, question)
     return prompt
 
@@ -181,7 +181,7 @@ def _runtime_ids(
         tokenizer = Tokenizer(path)
     except ModelFileError as err:
         raise VocabularyError(str(err)) from err
-    values = dict.fromkeys(("question", "hint", "extraction"), question)
+    values = dict.fromkeys(("question", "choices", "hint", "extraction"), question)
     image = ImageTokens(np.zeros((1, 1), np.float32), "")
     parts: list[Part] = [*system_turn(chat), *user_turn(chat, fill(prompt, values, image))]
     ids: list[int] = []

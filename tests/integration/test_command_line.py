@@ -17,9 +17,12 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 from tiny.bundle import build_bundle
+from tiny.profiles import write_profile
 from tiny.thoughts import HINTED, THOUGHTS, change_bundle
 
 import edge_et
+from edge_et.bundle import load_bundle
+from edge_et.pipeline import ModelSpeed
 from edge_et.threads import available_cpus
 
 QUESTION = "What is on the table?"
@@ -226,6 +229,27 @@ def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):
     result = run("info", damaged)
     assert result.returncode == 1
     assert graph.name in one_line(result)
+
+
+def test_info_tells_how_long_an_answer_takes_at_most(
+    tiny_bundle: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert json.loads(run("info", tiny_bundle, "--json").stdout)["longest_answer"] is None
+    assert "`edge-et autotune` measures it" in run("info", tiny_bundle).stdout
+    speed = ModelSpeed(prompt_tokens=100, prompt_seconds=1.0, token_seconds=0.5)
+    write_profile(load_bundle(tiny_bundle), perceiver_speed=speed)
+    told = json.loads(run("info", tiny_bundle, "--image", picture, "--json").stdout)
+    found = told["longest_answer"]
+    assert found["picture_s"] == told["image"]["seconds"]
+    parts = [found[f"{part}_s"] for part in ("picture", "hint", "extract", "think", "answer")]
+    assert found["seconds"] == pytest.approx(sum(parts))
+    assert found["extract_s"] > 24 * 0.1
+    behind = json.loads(run("info", tiny_bundle, "--json").stdout)["longest_answer"]
+    assert behind["picture_s"] is None
+    text = " ".join(run("info", tiny_bundle).stdout.split())
+    assert f"about {behind['seconds']:.1f} s on this machine, once the picture is read" in text
+    assert f"the extraction {behind['extract_s']:.1f} s" in text
 
 
 def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):

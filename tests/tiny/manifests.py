@@ -21,3 +21,13 @@ def tiled(tiling: dict[str, Any], arrangement: str = "flat", **processing: Any) 
         content["vision"]["processing"].update(tiling=tiling, **processing)
 
     return edit
+
+
+def marked(markup: dict[str, Any], arrangement: str = "flat") -> Change:
+    """Put marks between the tiles of grids up to 2 x 2."""
+
+    def edit(content: dict[str, Any]) -> None:
+        tiled({"grids": [[2, 2]]}, arrangement)(content)
+        content["vision"]["markup"] = markup
+
+    return edit

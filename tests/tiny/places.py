@@ -4,4 +4,5 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-GOLDEN = ROOT / "tests" / "data" / "golden"
+DATA = ROOT / "tests" / "data"
+GOLDEN = DATA / "golden"

@@ -5,6 +5,7 @@ import pytest
 
 from edge_et.bundle import (
     ChatSpec,
+    ChoicesSpec,
     DirectSpec,
     ExtractSpec,
     FileRef,
@@ -57,6 +58,7 @@ VALID: dict[type[Any], dict[str, Any]] = {
     },
     DirectSpec: {"prompt": "{image}{question}", "max_answer_tokens": 1},
     PicturesSpec: {},
+    ChoicesSpec: {"prompt": "{question}{choices}"},
     VisionSpec: {
         "graph": FILE | {"path": "a/vision.onnx"},
         "embedding_width": 8,
@@ -83,6 +85,9 @@ def test_what_has_a_default_may_be_left_out() -> None:
         separator="\n",
         unseen="Picture {number}: not looked at, there was no time.",
     )
+    assert read(ThinkSpec).choices is None
+    told = read(ChoicesSpec)
+    assert (told.thoughts_prompt, told.item, told.separator) == (None, "{letter}: {choice}", ", ")
     assert read(ChatSpec).assistant_start_suffix == ""
     assert (read(VisionSpec).arrangement, read(VisionSpec).pooling) == ("flat", 1)
     assert (read(Processing).tiling, read(Processing).pad_color) == (None, (0, 0, 0))
@@ -100,6 +105,9 @@ def test_what_has_a_default_may_be_left_out() -> None:
         (ThoughtSpec, "prompt", "{extraction}{question}"),
         (DirectSpec, "prompt", "{question}{image}"),
         (PicturesSpec, "item", "{number} {extraction} ({number})"),
+        (ChoicesSpec, "prompt", "{choices}{extraction}{question}"),
+        (ChoicesSpec, "thoughts_prompt", "{extraction}{question}{choices}"),
+        (ChoicesSpec, "item", "{choice} ({letter})"),
     ],
 )
 def test_places_that_a_template_may_have(kind: type[Any], field: str, text: str) -> None:
@@ -135,6 +143,12 @@ def test_places_that_a_template_may_have(kind: type[Any], field: str, text: str)
         (PicturesSpec, "separator", "{number}", "unknown placeholder {number}"),
         (PicturesSpec, "unseen", "none", "{number} is missing"),
         (PicturesSpec, "unseen", "{number}{extraction}", "unknown placeholder {extraction}"),
+        (ChoicesSpec, "prompt", "{question}", "{choices} is missing"),
+        (ChoicesSpec, "thoughts_prompt", "{choices}", "{question} is missing"),
+        (ChoicesSpec, "thoughts_prompt", "{question}{choices}{image}", "unknown placeholder"),
+        (ChoicesSpec, "item", "{letter}", "{choice} is missing"),
+        (ChoicesSpec, "item", "{letter}{choice}{choice}", "more than once"),
+        (ChoicesSpec, "separator", "{letter}", "unknown placeholder {letter}"),
     ],
 )
 def test_places_that_a_template_may_not_have_are_named(

@@ -3,7 +3,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tiny.manifests import Change, change, tiled
+from tiny.manifests import Change, change, marked, tiled
 
 from edge_et.bundle import (
     load_bundle,
@@ -51,7 +51,19 @@ def test_bytes_that_are_no_utf8(folder: Path) -> None:
         (lambda c: c["vision"].update(image_tokens_per_tile=15, pooling=2), "no square"),
         (lambda c: c["vision"].update(image_tokens_per_tile=15, arrangement="grid"), "no square"),
         (lambda c: c["vision"].update(pooling=3), "$.vision.pooling"),
-        (tiled({"grids": []}), "$.vision.processing.tiling.grids"),
+        (tiled({"grids": []}), "$.vision.processing.tiling"),
+        (tiled({"rule": "edge"}), "`edge_tiles` belongs to the rule"),
+        (tiled({"rule": "edge", "edge_tiles": 2, "grids": [[1, 1]]}), "which has none"),
+        (tiled({"grids": [[1, 1]], "edge_tiles": 2}), "`edge_tiles` belongs to the rule"),
+        (tiled({"rule": "edge", "edge_tiles": 2}, arrangement="grid"), 'needs the rule "area"'),
+        (tiled({"grids": [[2, 1]], "whole": "last"}, arrangement="grid"), '`whole` "first"'),
+        (tiled({"rule": "edge", "edge_tiles": 64}, width=512, height=512), "$.vision.processing"),
+        (marked({"tokens": []}), "$.vision.markup.tokens"),
+        (marked({"tokens": ["<a>", "<a>"]}), "has one twice"),
+        (marked({"tokens": ["<a>"], "end": ["<b>"]}), "`tokens` lacks '<b>'"),
+        (marked({"tokens": ["<1>"], "tile": ["<{row}>"]}), "`tokens` lacks '<2>'"),
+        (marked({"tokens": ["<1>"], "end": ["<{row}>"]}), "{row}"),
+        (marked({"tokens": ["<a>"]}, arrangement="grid"), "needs the arrangement"),
         (tiled({"grids": [[1, 0]]}), "$.vision.processing.tiling.grids"),
         (tiled({"grids": [[1, 1]], "max_tiles": 0}), "$.vision.processing.tiling.max_tiles"),
         (tiled({"grids": [[1, 1], [64, 64]]}, width=1025), "$.vision.processing"),
@@ -101,9 +113,9 @@ def test_a_manifest_of_version_1_lacks_the_newer_fields(folder: Path) -> None:
     def to_version_1(content: dict[str, Any]) -> None:
         content["format_version"] = 1
         for part, names in {
-            "vision": ("arrangement", "pooling", "weights"),
+            "vision": ("arrangement", "markup", "pooling", "weights"),
             "extract": ("hint", "pictures", "between_pictures"),
-            "think": ("thoughts", "sees", "pictures"),
+            "think": ("thoughts", "sees", "pictures", "choices"),
         }.items():
             for name in names:
                 del content[part][name]

@@ -9,6 +9,7 @@ from tiny.bundle import build_bundle
 from tiny.fakes import FakeClock, FakeTower, ForcedKVCache, new_chat_model
 from tiny.thoughts import THOUGHTS, change_bundle
 
+from edge_et.bundle import ChoicesSpec
 from edge_et.errors import OptionError, PromptTooLongError
 from edge_et.llm import Tokenizer
 from edge_et.pipeline import ExtractThink
@@ -20,6 +21,10 @@ IMAGE = np.full((9, 9, 3), 40, np.uint8)
 QUESTION = "Which animal?"
 SAID, THOUGHT = "a dog<|im_end|>", "It barks.\nAnswer:"
 TOKEN_S = 1.0
+LETTERED = ChoicesSpec(
+    prompt="Read: {extraction}\nQ: {question}\nOptions: {choices}\nTell the letter.",
+    thoughts_prompt="Read: {extraction}\nQ: {question}\nOptions: {choices}\nThink.",
+)
 
 
 class Parts:
@@ -221,3 +226,54 @@ def test_room_is_needed_for_the_longest_choice_not_for_the_budget(tmp_path: Path
     with pytest.raises(PromptTooLongError):
         parts.pipeline.answer_directly(IMAGE, QUESTION, choices=["cat", long], **options)
     assert parts.cache.prompts == []
+
+
+# Choices that the bundle tells with letters
+
+
+def test_choices_with_letters_are_told_and_the_letter_becomes_the_choice(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, SAID, THOUGHT, " B<|im_end|>", think={"choices": LETTERED})
+    *events, answer = parts.pipeline.stream(IMAGE, QUESTION, choices=["a cat", "dog{question}"])
+    assert isinstance(answer, Answer)
+    assert answer.text == answer.value == "dog{question}"
+    assert list(answer.shares) == ["a cat", "dog{question}"]
+    assert events[-1] == AnswerToken("dog{question}")
+    told = "Q: Which animal?\nOptions: A: a cat, B: dog{question}\nTell the letter."
+    assert told in parts.cache.prompts[1]
+
+
+def test_a_call_that_thinks_has_a_prompt_of_its_own_for_choices(tmp_path: Path) -> None:
+    texts = (SAID, "A dog</think>", "It barks.\nAnswer:", " A<|im_end|>")
+    changes = {"thoughts": THOUGHTS, "choices": LETTERED}
+    parts = Parts(tmp_path, *texts, think=changes)
+    answer = parts.pipeline.answer(
+        IMAGE, QUESTION, thinking=True, max_thinking_tokens=40, choices=["dog", "cat"]
+    )
+    assert answer.text == "dog"
+    assert "Options: A: dog, B: cat\nThink." in parts.cache.prompts[1]
+
+
+@pytest.mark.parametrize("form", [{}, {"kind": "yes/no"}, {"kind": "number"}])
+def test_whoever_offers_no_choices_gets_the_open_prompt(
+    tmp_path: Path, form: dict[str, Any]
+) -> None:
+    def stage_2(name: str, **changes: dict[str, Any]) -> tuple[str, Answer]:
+        parts = Parts(tmp_path / name, SAID, THOUGHT, " 2<|im_end|>", **changes)
+        answer = parts.pipeline.answer(IMAGE, QUESTION, **form)
+        return parts.cache.prompts[1], answer
+
+    with_letters = stage_2("letters", think={"choices": LETTERED})
+    without = stage_2("none")
+    assert with_letters[0] == without[0]
+    assert with_letters[1].text == without[1].text
+
+
+def test_nobody_is_asked_for_a_letter_without_being_told_the_choices(tmp_path: Path) -> None:
+    """One stage and a chat have prompts of their own, which tell none."""
+    changes = {"choices": LETTERED}
+    parts = Parts(tmp_path / "direct", "dog<|im_end|>", think=changes)
+    answer = parts.pipeline.answer_directly(IMAGE, QUESTION, choices=["cat", "dog"])
+    assert (answer.text, answer.shares["dog"] > 0.99) == ("dog", True)
+    parts = Parts(tmp_path / "chat", "dog<|im_end|>", think=changes)
+    answer = parts.pipeline.text_session().answer(QUESTION, choices=["cat", "dog"])
+    assert (answer.text, answer.shares["dog"] > 0.99) == ("dog", True)

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from edge_et.serve import bodies
 from edge_et.serve.app import create_app
 from edge_et.serve.bodies import read_json
 from edge_et.serve.errors import RequestError
@@ -49,6 +50,16 @@ def test_a_body_beyond_the_limit_is_told_of_it_by_the_protocol(
 @pytest.mark.parametrize("path", PATHS)
 def test_a_body_of_the_limit_is_read(client: TestClient, path: str) -> None:
     assert client.post(path, content=body_of(LIMIT)).status_code == 404
+
+
+def test_a_body_has_so_many_values_at_most(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_MOST_VALUES", 20)
+    reply = client.post("/api/show", json={"model": "none", "other": [0] * 9})
+    assert reply.status_code == 404
+    reply = client.post("/api/show", json={"model": "none", "other": [[0]] * 9})
+    assert (reply.status_code, "more than 20 values" in reply.json()["error"]) == (400, True)
 
 
 def read(*messages: Message, idle_s: float) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def test_how_long_a_model_stays(told: Any, seconds: float | None) -> None:
 
 
 def test_for_ages_is_a_time_that_a_clock_has() -> None:
-    for told in (1e300, "9" * 39 + "h"):
+    for told in (1e300, 10**400, "9" * 39 + "h"):
         stays = read({"keep_alive": told}).keep_alive_s
         assert stays is not None
         assert time.time() + stays < 1e10
@@ -246,3 +246,8 @@ def test_wrong_types_beside_a_prompt(body: dict[str, Any], field: str) -> None:
     with pytest.raises(RequestError, match=field) as caught:
         generate(body)
     assert caught.value.status == 400
+
+
+def test_a_data_url_in_a_data_url_is_no_base64() -> None:
+    with pytest.raises(RequestError, match="no base64"):
+        chat({"messages": [{"role": "user", "images": ["data:;base64,data:;base64,QUJD"]}]})

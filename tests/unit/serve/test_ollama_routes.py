@@ -66,7 +66,7 @@ class Shelf:
         model.pipeline = cast(Any, object())
         yield
 
-    def unload(self, model: ServedModel) -> None:
+    async def unload(self, model: ServedModel) -> None:
         model.pipeline = None
 
 

@@ -102,3 +102,25 @@ def test_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch(f"http://pictures.example:{host.server_port}/a.png")
         host.shutdown()
     assert asked == ["/a.png"]
+
+
+def test_a_host_that_goes_on_for_ever_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    class Trickles(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            while not over.wait(0.02):
+                self.wfile.write(b"x")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(remote_pictures, "_public_address", lambda host, port: "127.0.0.1")
+    monkeypatch.setattr(remote_pictures, "TIMEOUT_S", 0.2)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Trickles) as host:
+        threading.Thread(target=host.serve_forever, args=(0.02,), daemon=True).start()
+        fetch(f"http://pictures.example:{host.server_port}/a.png")
+        over.set()
+        host.shutdown()

@@ -13,9 +13,9 @@ from edge_et.serve.settings import ServeSettings
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("deadline_s", math.nan, "1 to "),
-        ("deadline_s", math.inf, "1 to "),
-        ("deadline_s", 0.0, "1 to "),
+        ("deadline_s", math.nan, "more than 0 and up to"),
+        ("deadline_s", math.inf, "more than 0 and up to"),
+        ("deadline_s", 0.0, "more than 0 and up to"),
         ("keep_alive_s", math.nan, "below 0 for ever"),
         ("keep_alive_s", math.inf, "below 0 for ever"),
         ("keep_alive_s", 1e15, "below 0 for ever"),

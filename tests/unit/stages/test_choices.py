@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from tiny.fakes import FakeClock, ForcedKVCache, collect, new_chat_model, new_tokenizer
 
+from edge_et.bundle import ChoicesSpec
 from edge_et.errors import DecodeError, OptionError
 from edge_et.generation import Deadline, Generation, greedy
 from edge_et.llm import Tokenizer, TokenSegment
 from edge_et.results import AnswerToken, Progress
-from edge_et.stages import AnswerCost, ChoiceForm, FormedAnswer
-from edge_et.stages.choices import choice_tokens, spellings
+from edge_et.stages import AnswerCost, ChoiceForm, FormedAnswer, tell_choices
+from edge_et.stages.choices import choice_letter, choice_tokens, spellings
 
 PROMPT = (TokenSegment(tuple(range(20, 60))),)
 MARKER = "Answer:"
@@ -230,3 +231,42 @@ def test_logits_without_any_choice_are_an_error(tokenizer: Tokenizer) -> None:
     )
     with pytest.raises(DecodeError, match="no choice"):
         collect(stage)
+
+
+def by_letter(*choices: str) -> ChoiceForm:
+    return ChoiceForm({choice: choice for choice in choices}, by_letter=True)
+
+
+def test_the_letter_that_the_model_would_write_is_told_as_its_choice(tokenizer: Tokenizer) -> None:
+    chosen = Chosen(tokenizer, " B<|im_end|>", by_letter("a black cat", "a dog", "B"))
+    assert (chosen.answer.text, chosen.answer.value) == ("a dog", "a dog")
+    assert list(chosen.answer.shares) == ["a black cat", "a dog", "B"]
+    assert chosen.answer.shares["a dog"] > 0.99
+    assert chosen.events == [AnswerToken("a dog")]
+    assert tokenizer.decode(chosen.generation.tokens) == " B"
+
+
+def test_letters_cost_less_than_what_they_stand_for(tokenizer: Tokenizer) -> None:
+    asked = by_letter("a black cat " * 20, "a dog")
+    asked.check(tokenizer, MARKER, 2)
+    # A space, two letters, and the longest of both once more.
+    assert asked.cost(tokenizer, MARKER, 50) == AnswerCost(positions=2, steps=3 + 2)
+
+
+def test_choices_with_letters_have_to_differ_too(tokenizer: Tokenizer) -> None:
+    with pytest.raises(OptionError, match="white space around aside"):
+        by_letter("cat", " cat").check(tokenizer, MARKER, 50)
+
+
+def test_letters_of_more_choices_than_the_alphabet_has() -> None:
+    letters = [choice_letter(number) for number in range(256)]
+    assert letters[:3] == ["A", "B", "C"]
+    assert letters[25:28] == ["Z", "AA", "AB"]
+    assert len(set(letters)) == 256
+
+
+def test_choices_are_told_as_the_bundle_says_and_what_they_hold_is_text() -> None:
+    spec = ChoicesSpec(prompt="{question}{choices}")
+    assert tell_choices(spec, ["cat ", "{letter}"]) == "A: cat, B: {letter}"
+    spec = ChoicesSpec(prompt="{question}{choices}", item="{choice} ({letter})", separator="\n")
+    assert tell_choices(spec, ["cat", "{choice}"]) == "cat (A)\n{choice} (B)"

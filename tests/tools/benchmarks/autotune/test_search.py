@@ -188,6 +188,17 @@ def test_dialogues_hold_the_logits_behind_every_token(bundle: Bundle):
 def test_a_bundle_of_two_models_has_both_of_them_tuned(tiny_pair: Path):
     trials = tune_quietly(load_bundle(tiny_pair))
     assert {trial.role for trial in trials} == {"perceiver", "reasoner"}
+    profile = profile_of(load_bundle(tiny_pair))
+    for role, speed in (
+        ("perceiver", profile.perceiver_speed),
+        ("reasoner", profile.reasoner_speed),
+    ):
+        *_, taken = [t.speed for t in trials if t.role == role and t.verdict == "taken"]
+        assert taken is not None
+        assert speed is not None
+        assert 1 / speed.token_seconds == pytest.approx(taken.decode_per_s)
+        pace = speed.prompt_tokens / speed.prompt_seconds
+        assert pace == pytest.approx(taken.prefill_per_s)
 
 
 def test_the_command_tells_what_it_tried_and_forgets(tiny_bundle: Path, caches: Path):

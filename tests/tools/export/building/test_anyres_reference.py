@@ -11,7 +11,7 @@ from tiny.anyres import LLAVA, edited
 from transformers import LlavaOnevisionImageProcessor
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionModel
 
-from edge_et.image import plan_image, split_tiles, to_pixel_values
+from edge_et.image import TileFeatures, plan_image, split_tiles, to_pixel_values
 from edge_et.image.packing import pack
 
 # The image processor takes pictures of one or three rows for channels; there are none here.
@@ -65,7 +65,7 @@ def test_packed_tokens_are_those_of_transformers(size: tuple[int, int]) -> None:
         image_newline=torch.from_numpy(newline),
         vision_aspect_ratio="anyres_max_9",
     )
-    found = pack(features, newline, plan)
+    found = pack(TileFeatures(features, newline), plan)
     assert found.shape == tuple(expected[0].shape)
     assert np.abs(found - expected[0].numpy()).max() < 1e-5
 

@@ -23,6 +23,7 @@ from tiny.hub import COMMIT, running_hub, use_hub
 from tiny.places import GOLDEN
 from tiny.vlm import TOWER, llava_tensors, write_checkpoint, write_onevision
 from transformers import (
+    AutoTokenizer,
     Qwen3Config,
     Qwen3ForCausalLM,
     SiglipVisionConfig,
@@ -189,7 +190,65 @@ def test_a_reasoner_whose_template_opens_the_thought(
         assert "assistant\n<think>\n\n</think>\n\n" in read_by_reasoner(pipe)
 
 
-def plan_reasoner(checkpoint: Path) -> ThinkSpec:
+ROLE = (
+    "You are an excellent text-based reasoning expert. You are required to answer the question "
+    "based on the detailed description of the image.\n\n"
+)
+STEPS = "Please reason step by step, and give the final answer on the last line by itself in the"
+END = 'format of "Answer:". Do not add anything other than the'
+OPEN = {
+    False: f'Answer directly in the {END} answer after "Answer:".',
+    True: f'{STEPS} {END} answer after "Answer:".',
+}
+LETTER = {
+    False: f'Answer directly with the option\'s letter in the {END} letter answer after "Answer:".',
+    True: f'{STEPS} {END} letter answer after "Answer:".',
+}
+SIGN = "What does the sign say?"
+
+
+@pytest.mark.parametrize("thinks", [False, True])
+def test_whole_prompts_are_those_that_transformers_writes(
+    pair: Built, reasoner: Path, tmp_path: Path, thinks: bool
+) -> None:
+    """The open one, the one with choices, and that of the paper's protocol for any question."""
+    reference = AutoTokenizer.from_pretrained(reasoner)
+
+    def expected(extraction: str, question: str, tail: str) -> list[int]:
+        content = f"{ROLE}Description: {extraction}\nQuestion: {question}\n{tail}"
+        text = reference.apply_chat_template(
+            [{"role": "user", "content": content}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=thinks,
+        )
+        ids: list[int] = reference(text + "<think>" * thinks).input_ids
+        return ids
+
+    def check(pipe: edge_et.ExtractThink, told: str, tail: str, **options: Any) -> Answer:
+        image = pipe.encode_image(golden_image("tiny"), max_tiles=1)
+        answer = pipe.answer(image, SIGN, thinking=thinks, **FEW, **options)
+        ids = expected(answer.extraction, told, tail)
+        held = held_by_reasoner(pipe)
+        assert held[: len(ids)] == ids
+        return answer
+
+    with edge_et.load(pair.path, threads=2) as pipe:
+        assert check(pipe, SIGN, OPEN[thinks]).text
+        check(pipe, SIGN, OPEN[thinks], kind="yes/no")
+        told = SIGN + "\nOptions: A: STOP, B: GO, {now}"
+        answer = check(pipe, told, LETTER[thinks], choices=["STOP", "GO, {now}"])
+        assert answer.text in ("STOP", "GO, {now}")
+        assert answer.usage["think"].answer_tokens == 1
+    bundle = Path(shutil.copytree(pair.path, tmp_path / "paper"))
+    think = plan_reasoner(reasoner, paper_protocol=True)
+    save_manifest(msgspec.structs.replace(manifest_of(bundle), think=think), bundle)
+    with edge_et.load(bundle, threads=2) as pipe:
+        check(pipe, SIGN, LETTER[thinks])
+        check(pipe, told, LETTER[thinks], choices=["STOP", "GO, {now}"])
+
+
+def plan_reasoner(checkpoint: Path, *, paper_protocol: bool = False) -> ThinkSpec:
     """Return stage 2 as a build plans it, after its check of the prompts' tokens."""
     found = read_llm_chat_format(checkpoint)
     assert found.chat.assistant_start_suffix == ""
@@ -201,15 +260,18 @@ def plan_reasoner(checkpoint: Path) -> ThinkSpec:
         thoughts=found.thoughts,
     )
     perceiver = dataclasses.replace(model, image_prefix="{image}")
-    think = plan_stages(perceiver, model, 800, None).think
+    think = plan_stages(perceiver, model, 800, None, paper_protocol=paper_protocol).think
     assert check_reasoner_tokens(checkpoint, model, think).error == 0
     return think
 
 
+def held_by_reasoner(pipe: edge_et.ExtractThink) -> list[int]:
+    held = pipe._models.thinking_model.kv_cache._cached  # type: ignore[attr-defined]
+    return [at if isinstance(at, int) else at[1] for at in held]
+
+
 def read_by_reasoner(pipe: edge_et.ExtractThink) -> str:
-    model = pipe._models.thinking_model
-    held = model.kv_cache._cached  # type: ignore[attr-defined]
-    return model.tokenizer.decode([at if isinstance(at, int) else at[1] for at in held])
+    return pipe._models.thinking_model.tokenizer.decode(held_by_reasoner(pipe))
 
 
 def test_float_models_give_the_references_image_tokens(tmp_path: Path) -> None:
@@ -243,12 +305,14 @@ def test_own_pictures_and_importance(tmp_path: Path) -> None:
         pictures=GOLDEN / "images",
         context_length=5120,
         max_tiles=2,
+        paper_protocol=True,
     )
     built = build_bundle(str(PERCEIVER), tmp_path / "guided", options=options)
     assert "perceiver llm Q4_0 by importance" in [report.name for report in built.reports]
     manifest = manifest_of(built.path)
     assert manifest.perceiver.context_length == 5120
-    assert manifest.think.max_thinking_tokens < 1024
+    assert 256 < manifest.think.max_thinking_tokens < 1024
+    assert "option's letter" in manifest.think.prompt
 
 
 def test_llava_onevision(tmp_path: Path) -> None:
@@ -322,13 +386,15 @@ def test_from_the_hub_with_one_document_on_stdout_or_an_error(
     assert (done.returncode, done.stdout) == (1, "")
     assert "hf:paper/Missing is not on http" in done.stderr
     assert not (tmp_path / "b").exists()
-    done = run(command, "--json")
+    done = run(command, "--json", "--paper-protocol")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["bundle"] == str(tmp_path / "b" / "tiny")
     assert {step["name"] for step in document["steps"]} >= {"perceiver prompt tokens", "bundle"}
     assert [context["role"] for context in document["contexts"]] == ["perceiver", "reasoner"]
     manifest = manifest_of(tmp_path / "b" / "tiny")
+    assert "option's letter" in manifest.think.prompt
+    assert manifest.think.max_answer_tokens == 1024
     perceiver, _ = manifest.sources
     assert (perceiver.name, perceiver.version) == ("paper/Perceiver-Tiny", COMMIT)
     assert perceiver.license == "apache-2.0"

@@ -5,9 +5,14 @@ import random
 import pytest
 from tiny.anyres import LLAVA, edited
 
-from edge_et.bundle import VisionSpec
+from edge_et.bundle import MarkupSpec, VisionSpec
 from edge_et.export.building.evaluation_prompts import most_image_tokens
 from edge_et.image import plan_image
+
+BY_EDGE = {"rule": "edge", "edge_tiles": 3, "grids": (), "whole": "last"}
+MARKUP = MarkupSpec(
+    tokens=("<a>", "<b>"), tile=("<a>", "<b>"), row_end=("<a>",), whole=("<b>",), end=("<a>", "<b>")
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +25,8 @@ from edge_et.image import plan_image
         edited(LLAVA, pooling=2),
         edited(LLAVA, arrangement="grid"),
         edited(LLAVA, arrangement="flat"),
+        edited(LLAVA, BY_EDGE, arrangement="flat", markup=MARKUP),
+        edited(LLAVA, BY_EDGE | {"max_tiles": 7}, arrangement="flat", markup=MARKUP),
     ],
 )
 def test_no_picture_has_more_image_tokens_than_the_bound(spec: VisionSpec) -> None:

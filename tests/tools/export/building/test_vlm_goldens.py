@@ -25,7 +25,7 @@ from edge_et.export.building.vlm_checkpoint import (
 from edge_et.export.llm.export_llm import export_llm
 from edge_et.export.vision.export_tower import MAX_TOKEN_ERROR
 from edge_et.export.vision.onnx_graph import OUTPUT, open_session, run_outputs
-from edge_et.image import ImageTokens, plan_image
+from edge_et.image import ImageTokens, TileFeatures, plan_image
 from edge_et.image.packing import pack
 from edge_et.llm import (
     ImageSegment,
@@ -133,7 +133,7 @@ def images(graph: Path) -> dict[str, ImageTokens]:
         width, height = golden(picture)["image_size_wh"].tolist()
         outputs = run_outputs(session, tower_pixels(picture))
         plan = plan_image(spec, (width, height))
-        packed[picture] = pack(outputs[OUTPUT], outputs["image_newline"], plan)
+        packed[picture] = pack(TileFeatures(outputs[OUTPUT], outputs["image_newline"]), plan)
     return {picture: ImageTokens(rows, digest=picture) for picture, rows in packed.items()}
 
 
