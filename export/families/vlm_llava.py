@@ -30,7 +30,7 @@ from edge_et.export.families.vlm_layout import (
     make_processing,
 )
 
-_TOWER = "model.vision_tower.vision_tower."
+_TOWER = "model.vision_tower.vision_tower.vision_model."
 _MLP = re.compile(r"mlp([1-9]\d?)x_gelu")
 _ANYRES = re.compile(r"anyres(_max_([1-9]\d{0,3}))?")
 _RANGE_END = re.compile(r"\((\d{1,2})x(\d{1,2})\)")
@@ -197,14 +197,12 @@ def _known_tower(name: str | None, path: Path) -> KnownTower:
 
 
 def _tower_settings(tensors: TensorFiles, known: KnownTower, path: Path) -> dict[str, Any]:
-    convolution = "vision_model.embeddings.patch_embedding.weight"
-    first_linear = "vision_model.encoder.layers.0.mlp.fc1.weight"
+    convolution = "embeddings.patch_embedding.weight"
+    first_linear = "encoder.layers.0.mlp.fc1.weight"
     if missing := [name for name in (convolution, first_linear) if name not in tensors.names]:
         raise MissingTensorError(str(path.parent), missing)
     layers = {
-        match[1]
-        for name in tensors.names
-        if (match := re.match(r"vision_model\.encoder\.layers\.(\d+)\.", name))
+        match[1] for name in tensors.names if (match := re.match(r"encoder\.layers\.(\d+)\.", name))
     }
     return {
         "hidden_size": tensors.shape(convolution)[0],
@@ -215,7 +213,7 @@ def _tower_settings(tensors: TensorFiles, known: KnownTower, path: Path) -> dict
         "hidden_act": known.activation,
         "image_size": known.image_size,
         "patch_size": known.patch_size,
-        "vision_use_head": "vision_model.head.probe" in tensors.names,
+        "vision_use_head": "head.probe" in tensors.names,
     }
 
 

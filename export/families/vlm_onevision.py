@@ -70,11 +70,13 @@ class LlavaOnevision:
         """Return which part each tensor belongs to, by its stored name or its module's name."""
         return (
             ("language_model.", "llm", ""),
+            ("vision_tower.vision_model.", "tower", ""),  # transformers 5 drops `vision_model.`
             ("vision_tower.", "tower", ""),
             ("multi_modal_projector.linear_1.", "projector", "0."),
             ("multi_modal_projector.linear_2.", "projector", "2."),
             ("image_newline", "newline", "image_newline"),
             ("model.language_model.", "llm", "model."),
+            ("model.vision_tower.vision_model.", "tower", ""),
             ("model.vision_tower.", "tower", ""),
             ("model.multi_modal_projector.linear_1.", "projector", "0."),
             ("model.multi_modal_projector.linear_2.", "projector", "2."),
