@@ -118,7 +118,13 @@ class LlavaNext:
 
     def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
         """Return all settings of the language model, without rope scaling, which LLaVA drops."""
-        settings = content | {"model_type": self._model_type, "rope_scaling": None}
+        scaled = content.get("rope_parameters", {})
+        rope = {
+            key: value
+            for key, value in scaled.items()
+            if key == "rope_theta" or isinstance(value, dict)
+        }
+        settings = content | {"model_type": self._model_type, "rope_parameters": rope}
         return complete_settings(settings, {self._model_type: self._architecture}, path)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
