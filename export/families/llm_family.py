@@ -33,10 +33,12 @@ class Rope(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rope_theta: base of the frequencies.
         rope_type: how they are scaled.
+        partial_rotary_factor: share of a head that is turned.
     """
 
     rope_theta: _Positive
     rope_type: str = "default"
+    partial_rotary_factor: float | None = None
 
 
 class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +58,10 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
-    use_sliding_window: bool = False
+    is_causal: bool = True
+    partial_rotary_factor: float | None = None
+    sliding_window: int | None = None
+    use_sliding_window: bool | None = None
     layer_types: list[str] | None = None
     hidden_act: str = "silu"
 
@@ -119,12 +124,18 @@ def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
         raise UnreadableCheckpointError(f"{path}: {err}") from err
     rope_type = config.rope_parameters.rope_type
     kinds = sorted(set(config.layer_types or []) - {"full_attention"})
+    partial = {config.partial_rotary_factor, config.rope_parameters.partial_rotary_factor}
+    # Qwen's configs name a window that they do not use; Llama's cache of transformers uses it.
+    window = config.sliding_window is not None and config.use_sliding_window is None
     lost = {
         f"rope type {rope_type!r}": rope_type != "default",
         f"activation {config.hidden_act!r}": config.hidden_act != "silu",
         "attention_bias": config.attention_bias,
         "mlp_bias": config.mlp_bias,
-        "use_sliding_window": config.use_sliding_window,
+        "is_causal false": not config.is_causal,
+        "partial_rotary_factor": not partial <= {None, 1.0},
+        "sliding_window": window,
+        "use_sliding_window": bool(config.use_sliding_window),
         f"layers of {', '.join(kinds)}": bool(kinds),
     }
     if unsupported := [setting for setting, present in lost.items() if present]:

@@ -78,6 +78,10 @@ def read_llm(folder: Path) -> LlmSource:
     """
     path = folder / "config.json"
     content = read_config(path)
+    if content.get("quantization_config") is not None:
+        raise UnsupportedModelError(
+            f"{path} has a quantization_config: export the checkpoint that was quantized"
+        )
     table = None
     match content.get("architectures"):
         case [str(architecture)] if architecture in LAYOUTS:

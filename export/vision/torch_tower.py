@@ -287,6 +287,8 @@ def check_siglip(
         LeftoverTensorError: a tensor is there that the model has not.
         TensorShapeError: one has another shape.
     """
+    if (channels := settings.get("num_channels", 3)) != 3:
+        raise UnsupportedModelError(f"{source} has a tower for {channels!r} channels: expected 3")
     layers = settings.get("num_hidden_layers", 1)
     if not isinstance(layers, int) or layers > MAX_LAYERS:
         raise UnreadableCheckpointError(f"{source} describes no SigLIP tower: {layers!r} layers")
