@@ -129,7 +129,7 @@ class TorchKVCache:
         if len(wanted) > self.context_length:
             raise PromptTooLongError(len(wanted), self.context_length)
         keep = min(common_prefix(self._cached, wanted), len(wanted) - 1)
-        self._cache.crop(keep)
+        self._crop(keep)
         with torch.inference_mode():
             rows = torch.cat([self._rows(segment) for segment in segments])[keep:]
             self._run(rows, wanted[keep:], keep)
@@ -176,7 +176,7 @@ class TorchKVCache:
     def rewind(self, positions: int) -> None:
         """Drop what was evaluated behind the first positions; there are no logits then."""
         del self._cached[positions:]
-        self._cache.crop(positions)
+        self._crop(positions)
         self._logits = None
 
     def close(self) -> None:
@@ -189,6 +189,10 @@ class TorchKVCache:
             embeddings: torch.Tensor = embed(torch.tensor(segment.ids))
             return embeddings
         return torch.from_numpy(np.array(segment.image.rows)).to(embed.weight.dtype)
+
+    def _crop(self, positions: int) -> None:
+        """Keep the first positions; transformers 5 asks how many are to go, negated."""
+        self._cache.crop(positions - self._cache.get_seq_length())
 
     def _run(self, rows: torch.Tensor, held: Sequence[Position], start: int) -> None:
         """Evaluate rows [n,D] behind the first positions of the cache."""

@@ -160,8 +160,9 @@ def _write_checkpoint(shape: BundleShape, folder: Path) -> Any:
     words = [row for text, row in content["model"]["vocab"].items() if _WORD.fullmatch(text)]
     factors = torch.full((shape.perceiver.rows, 1), _QUIET)
     factors[words] = 1.0
+    embeddings: Any = model.get_input_embeddings()
     with torch.no_grad():  # so that words are written, and no token for the picture or the end
-        model.get_input_embeddings().weight.mul_(factors)
+        embeddings.weight.mul_(factors)
     model.save_pretrained(folder)
     LlavaProcessor(
         image_processor=CLIPImageProcessor(**preprocessor(shape)),

@@ -9,7 +9,7 @@ import codecs
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from tokenizers import Tokenizer as NativeTokenizer
@@ -97,7 +97,7 @@ class Tokenizer:
             The ids with which those of every longer text begin.
         """
         encoding = self._native.encode(text, add_special_tokens=False)
-        words: list[int] = encoding.word_ids
+        words = cast(list[int], encoding.word_ids)  # None stands for special tokens alone
         settled = words[-1] - 1 if words else 0
         return [token for token, word in zip(encoding.ids, words, strict=True) if word < settled]
 

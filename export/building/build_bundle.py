@@ -53,7 +53,7 @@ with needing_extra("export"):
         vision_tower_beside,
     )
     from edge_et.export.chat.llm_chat_format import read_llm_chat_format
-    from edge_et.export.checkpoint.checkpoint_folder import read_json
+    from edge_et.export.checkpoint.config_keys import read_config
     from edge_et.export.checkpoint.hub import (
         PREFIX,
         fetch_checkpoint,
@@ -361,8 +361,7 @@ def _parameters(config: LlmConfig) -> int:
 
 
 def _size(checkpoint: Checkpoint, model: LlmSource) -> ModelSize:
-    config = read_json(model.folder / "config.json")
-    stored = config.get("dtype", config.get("torch_dtype"))
+    stored = read_config(model.folder / "config.json").get("dtype")
     parameters = _parameters(model.config)
     others = checkpoint.weights_bytes // (4 if stored == "float32" else 2) - parameters
     return ModelSize(parameters=parameters, tower_parameters=max(others, 0))

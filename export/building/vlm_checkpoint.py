@@ -28,7 +28,8 @@ with needing_extra("export"):
         vlm_prompts_that_differ,
     )
     from edge_et.export.chat.vlm_chat_format import VlmChatFormat
-    from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors, read_json
+    from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors
+    from edge_et.export.checkpoint.config_keys import read_config
     from edge_et.export.families.llm_family import LlmConfig
     from edge_et.export.families.vlm_layout import (
         Layout,
@@ -259,7 +260,7 @@ def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
 
 def _find_layout(checkpoint: Path) -> tuple[Path, dict[str, Any], Layout]:
     path = checkpoint / "config.json"
-    content = read_json(path)
+    content = read_config(path)
     match content.get("architectures"):
         case [str(architecture)] if architecture in LAYOUTS:
             return path, content, LAYOUTS[architecture]

@@ -5,6 +5,7 @@ is fetched, then a folder. Downloads live in huggingface_hub's own cache. They g
 where they broke off, and never hold code.
 """
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -30,8 +31,13 @@ from edge_et.export.errors import (
 from edge_et.export.steps import Progress, needing_extra, no_progress
 
 with needing_extra("export"):
-    import requests
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub import (
+        HfApi,
+        constants,
+        get_hf_file_metadata,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -41,16 +47,22 @@ with needing_extra("export"):
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
+    from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import (
+        WeakFileLock,
         are_progress_bars_disabled,
+        build_hf_headers,
         disable_progress_bars,
         enable_progress_bars,
+        httpx,
     )
 
 PREFIX = "hf:"
 
 _PLACE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_ETAG = re.compile(r"[\w-]+", re.ASCII)
+_PARTIAL = ".edge-et.incomplete"
 _LOOKS_PER_SECOND = 4
 _TIMEOUT_S = 30
 
@@ -112,9 +124,11 @@ def fetch_checkpoint(
     missing = [file for file in files_to_fetch(checkpoint) if file in wanted]
     api = HfApi(library_name="edge-et")
     paths: dict[str, Path] = {}
-    with _plain_and_quiet(), _counted(checkpoint, missing, progress):
+    with _quiet(), _counted(checkpoint, missing, progress):
         for file in wanted:
             with _hub_errors(f"{PREFIX}{checkpoint.name}"):
+                if file in missing:
+                    _fetch_blob(checkpoint, file)
                 paths[file.name] = Path(
                     api.hf_hub_download(checkpoint.name, file.name, revision=checkpoint.version)
                 )
@@ -157,6 +171,43 @@ def _on_the_hub(place: str) -> Checkpoint:
         files=files,
         folder=None,
     )
+
+
+def _fetch_blob(checkpoint: Checkpoint, file: CheckpointFile) -> None:
+    """Download what a file holds to where huggingface_hub's cache looks for it.
+
+    huggingface_hub 2 begins each download anew, and removes what has arrived when it fails. So the
+    part that is here is kept under a name of ours.
+    """
+    url = hf_hub_url(checkpoint.name, file.name, revision=checkpoint.version)
+    headers = build_hf_headers(library_name="edge-et")
+    described = get_hf_file_metadata(url, headers=headers)
+    if described.etag is None or not _ETAG.fullmatch(described.etag):
+        raise HubConnectionError(
+            f"{PREFIX}{checkpoint.name}", f"{constants.ENDPOINT} gives {file.name} no usable ETag"
+        )
+    folder = _cache_folder(checkpoint.name)
+    blob = Path(constants.HF_HUB_CACHE, folder, "blobs", described.etag)
+    lock = Path(constants.HF_HUB_CACHE, ".locks", folder, f"{described.etag}.lock")
+    for parent in (blob.parent, lock.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if blob.exists():
+            return
+        partial = blob.with_name(f"{blob.name}{_PARTIAL}")
+        with partial.open("ab") as stream:
+            http_get(
+                url,
+                stream,
+                resume_size=stream.tell(),
+                headers=headers,
+                expected_size=described.size,
+            )
+        os.replace(partial, blob)
+
+
+def _cache_folder(name: str) -> str:
+    return f"models--{name.replace('/', '--')}"
 
 
 def _check(path: Path, file: CheckpointFile, checkpoint: Checkpoint) -> None:
@@ -205,18 +256,20 @@ def _hub_errors(place: str) -> Iterator[None]:
                 f"HF_TOKEN to a token that may read it ({_first_line(err)})"
             ) from err
         raise HubConnectionError(place, _reason(err)) from err
-    except OSError as err:  # requests' own errors are of this kind
+    except (httpx.HTTPError, httpx.InvalidURL) as err:
+        raise HubConnectionError(place, _reason(err)) from err
+    except OSError as err:
         if err.errno is not None and not isinstance(err, ConnectionError):
             raise OutputError(Path(constants.HF_HUB_CACHE), err.strerror or str(err)) from err
         raise HubConnectionError(place, _reason(err)) from err
-    except (AttributeError, KeyError, TypeError) as err:
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
         raise HubConnectionError(
             place, f"{constants.ENDPOINT} answers as no hub does ({err!r})"
         ) from err
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, requests.ConnectionError | requests.Timeout):
+    if isinstance(error, httpx.TransportError):
         return f"no answer from {constants.ENDPOINT}"
     return _first_line(error)
 
@@ -226,20 +279,13 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _plain_and_quiet() -> Iterator[None]:
-    """Speak plain HTTP, and draw no bars of huggingface_hub's own.
-
-    Xet, its other protocol, begins a file anew after a kill. So does hf_transfer, whose package may
-    also be missing where the environment asks for it.
-    """
-    xet, quiet = constants.HF_HUB_DISABLE_XET, are_progress_bars_disabled()
-    transfer = constants.HF_HUB_ENABLE_HF_TRANSFER
-    constants.HF_HUB_DISABLE_XET, constants.HF_HUB_ENABLE_HF_TRANSFER = True, False
+def _quiet() -> Iterator[None]:
+    """Draw no bars of huggingface_hub's own."""
+    quiet = are_progress_bars_disabled()
     disable_progress_bars()
     try:
         yield
     finally:
-        constants.HF_HUB_DISABLE_XET, constants.HF_HUB_ENABLE_HF_TRANSFER = xet, transfer
         if not quiet:
             enable_progress_bars()
 
@@ -248,11 +294,8 @@ def _plain_and_quiet() -> Iterator[None]:
 def _counted(
     checkpoint: Checkpoint, missing: list[CheckpointFile], progress: Progress
 ) -> Iterator[None]:
-    """Tell the bytes that lie in the cache's folder, some times a second, while the block runs.
-
-    huggingface_hub 0.x tells its progress to bars of its own alone.
-    """
-    blobs = Path(constants.HF_HUB_CACHE, f"models--{checkpoint.name.replace('/', '--')}", "blobs")
+    """Tell the bytes that lie in the cache's folder, some times a second, while the block runs."""
+    blobs = Path(constants.HF_HUB_CACHE, _cache_folder(checkpoint.name), "blobs")
     total = sum(file.size_bytes or 0 for file in missing)
     done = threading.Event()
     before = _bytes_in(blobs, whole=True)
@@ -272,11 +315,11 @@ def _counted(
 
 
 def _bytes_in(folder: Path, *, whole: bool = False) -> int:
-    """Count the bytes of a folder's files; with `whole`, of those that have arrived completely."""
+    """Count the bytes of a folder's files; with `whole`, without those that are still to grow."""
     sizes = []
     for path in folder.glob("*"):
         try:
-            if not (whole and path.suffix == ".incomplete"):
+            if not (whole and path.name.endswith(_PARTIAL)):
                 sizes.append(path.stat().st_size)
         except OSError:  # it was just renamed
             continue

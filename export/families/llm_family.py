@@ -17,10 +17,28 @@ from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelErr
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 """A size of a model; twice the longest context of 2026. A GGUF holds 32 bits, memory less."""
 
+ROPE_THETA = 10_000.0
+"""Base of the rotary frequencies where a config names none: that of the config classes of all our
+families in transformers, 4 and 5."""
+
 MAX_LAYERS = 1024
 """Layers of a model. No model has that many; a damaged number would fill the memory."""
 
 _Positive = Annotated[float, msgspec.Meta(ge=1e-30, le=1e30)]  # float32 holds these
+
+
+class Rope(msgspec.Struct, frozen=True, kw_only=True):
+    """The rotary positions of all layers.
+
+    Attributes:
+        rope_theta: base of the frequencies.
+        rope_type: how they are scaled.
+        partial_rotary_factor: share of a head that is turned.
+    """
+
+    rope_theta: _Positive
+    rope_type: str = "default"
+    partial_rotary_factor: float | None = None
 
 
 class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,13 +54,14 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
     vocab_size: Count
     num_key_value_heads: Count | None = None
     head_dim: Count | None = None
-    rope_theta: _Positive | None = None
-    rope_parameters: dict[str, Any] | None = None
-    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: Rope
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
-    use_sliding_window: bool = False
+    is_causal: bool = True
+    partial_rotary_factor: float | None = None
+    sliding_window: int | None = None
+    use_sliding_window: bool | None = None
     layer_types: list[str] | None = None
     hidden_act: str = "silu"
 
@@ -55,13 +74,6 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
     def head_width(self) -> int:
         """Width of one head; independent of the hidden size where the config tells it."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
-
-    @property
-    def rope_base(self) -> float:
-        """Base of the rotary frequencies; transformers 5 keeps it in `rope_parameters`."""
-        nested = (self.rope_parameters or {}).get("rope_theta")
-        base: float = self.rope_theta or nested or 10_000.0
-        return base
 
 
 class Family(Protocol):
@@ -90,7 +102,7 @@ def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
     """Parse a model's settings and refuse what a GGUF of our families cannot express.
 
     Args:
-        settings: as config.json of the language model alone has them.
+        settings: as config.json of the language model alone has them, from `read_config`.
         path: where they come from, for messages.
 
     Returns:
@@ -100,20 +112,30 @@ def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
         UnreadableCheckpointError: a key is missing or of a wrong type.
         UnsupportedModelError: a setting that would be lost.
     """
+    rope = {"rope_theta": ROPE_THETA, **(settings.get("rope_parameters") or {})}
+    if per_layer := [kind for kind, value in rope.items() if isinstance(value, dict)]:
+        raise UnsupportedModelError(
+            f"{path} asks for other rope_parameters in layers of {', '.join(per_layer)}: "
+            "not supported"
+        )
     try:
-        config = msgspec.convert(settings, LlmConfig)
-        msgspec.convert(config.rope_base, _Positive)
+        config = msgspec.convert({**settings, "rope_parameters": rope}, LlmConfig)
     except msgspec.ValidationError as err:
         raise UnreadableCheckpointError(f"{path}: {err}") from err
-    rope = {**(config.rope_scaling or {}), **(config.rope_parameters or {})}
-    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    rope_type = config.rope_parameters.rope_type
     kinds = sorted(set(config.layer_types or []) - {"full_attention"})
+    partial = {config.partial_rotary_factor, config.rope_parameters.partial_rotary_factor}
+    # Qwen's configs name a window that they do not use; Llama's cache of transformers uses it.
+    window = config.sliding_window is not None and config.use_sliding_window is None
     lost = {
         f"rope type {rope_type!r}": rope_type != "default",
         f"activation {config.hidden_act!r}": config.hidden_act != "silu",
         "attention_bias": config.attention_bias,
         "mlp_bias": config.mlp_bias,
-        "use_sliding_window": config.use_sliding_window,
+        "is_causal false": not config.is_causal,
+        "partial_rotary_factor": not partial <= {None, 1.0},
+        "sliding_window": window,
+        "use_sliding_window": bool(config.use_sliding_window),
         f"layers of {', '.join(kinds)}": bool(kinds),
     }
     if unsupported := [setting for setting, present in lost.items() if present]:

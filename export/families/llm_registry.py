@@ -12,7 +12,7 @@ import gguf
 from edge_et.bundle import check_gguf
 from edge_et.errors import ModelFileError, UnreadableFileError
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
-from edge_et.export.families.llm_family import Family, LlmConfig
+from edge_et.export.families.llm_family import ROPE_THETA, Family, LlmConfig, Rope
 from edge_et.export.families.llm_llama import Llama
 from edge_et.export.families.llm_qwen2 import Qwen2
 from edge_et.export.families.llm_qwen3 import Qwen3
@@ -91,7 +91,7 @@ def config_of_gguf(path: Path) -> LlmConfig:
         head_dim=value(f"{prefix}.attention.key_length", width // heads),
         max_position_embeddings=value(f"{prefix}.context_length"),
         rms_norm_eps=value(f"{prefix}.attention.layer_norm_rms_epsilon"),
-        rope_theta=value(f"{prefix}.rope.freq_base", 10_000.0),
+        rope_parameters=Rope(rope_theta=value(f"{prefix}.rope.freq_base", ROPE_THETA)),
         vocab_size=int(tensors["token_embd.weight"].shape[1]),
         tie_word_embeddings="output.weight" not in tensors,
     )

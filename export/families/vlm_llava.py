@@ -30,7 +30,7 @@ from edge_et.export.families.vlm_layout import (
     make_processing,
 )
 
-_TOWER = "model.vision_tower.vision_tower."
+_TOWER = "model.vision_tower.vision_tower.vision_model."
 _MLP = re.compile(r"mlp([1-9]\d?)x_gelu")
 _ANYRES = re.compile(r"anyres(_max_([1-9]\d{0,3}))?")
 _RANGE_END = re.compile(r"\((\d{1,2})x(\d{1,2})\)")
@@ -118,7 +118,13 @@ class LlavaNext:
 
     def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
         """Return all settings of the language model, without rope scaling, which LLaVA drops."""
-        settings = content | {"model_type": self._model_type, "rope_scaling": None}
+        scaled = content.get("rope_parameters", {})
+        rope = {
+            key: value
+            for key, value in scaled.items()
+            if key == "rope_theta" or isinstance(value, dict)
+        }
+        settings = content | {"model_type": self._model_type, "rope_parameters": rope}
         return complete_settings(settings, {self._model_type: self._architecture}, path)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
@@ -197,14 +203,12 @@ def _known_tower(name: str | None, path: Path) -> KnownTower:
 
 
 def _tower_settings(tensors: TensorFiles, known: KnownTower, path: Path) -> dict[str, Any]:
-    convolution = "vision_model.embeddings.patch_embedding.weight"
-    first_linear = "vision_model.encoder.layers.0.mlp.fc1.weight"
+    convolution = "embeddings.patch_embedding.weight"
+    first_linear = "encoder.layers.0.mlp.fc1.weight"
     if missing := [name for name in (convolution, first_linear) if name not in tensors.names]:
         raise MissingTensorError(str(path.parent), missing)
     layers = {
-        match[1]
-        for name in tensors.names
-        if (match := re.match(r"vision_model\.encoder\.layers\.(\d+)\.", name))
+        match[1] for name in tensors.names if (match := re.match(r"encoder\.layers\.(\d+)\.", name))
     }
     return {
         "hidden_size": tensors.shape(convolution)[0],
@@ -215,7 +219,7 @@ def _tower_settings(tensors: TensorFiles, known: KnownTower, path: Path) -> dict
         "hidden_act": known.activation,
         "image_size": known.image_size,
         "patch_size": known.patch_size,
-        "vision_use_head": "vision_model.head.probe" in tensors.names,
+        "vision_use_head": "head.probe" in tensors.names,
     }
 
 

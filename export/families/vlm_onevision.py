@@ -12,7 +12,8 @@ from transformers import LlavaOnevisionConfig, LlavaOnevisionImageProcessor
 
 from edge_et.bundle import Processing
 from edge_et.export.chat.vlm_chat_format import VlmChatFormat, checkpoint_template_format
-from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, read_json
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
+from edge_et.export.checkpoint.config_keys import read_image_processor
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 from edge_et.export.families.vlm_layout import (
     PartTable,
@@ -23,7 +24,11 @@ from edge_et.export.families.vlm_layout import (
 
 _TEXT_MODELS = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 _ANYRES_MAX = re.compile(r"anyres_max_([1-9]\d{0,3})")
-_PROCESSORS = ("LlavaOnevisionImageProcessor", "LlavaOnevisionImageProcessorFast")
+_PROCESSORS = (
+    "LlavaOnevisionImageProcessor",
+    "LlavaOnevisionImageProcessorFast",
+    "LlavaOnevisionImageProcessorPil",
+)
 _RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # numbers of PIL.Image.Resampling
 
 Pinpoints = list[tuple[int, int]]
@@ -43,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageProcessor(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys of preprocessor_config.json that decide what the pixel values are."""
+    """The keys of the image processor that decide what the pixel values are."""
 
     image_grid_pinpoints: Pinpoints
     image_mean: Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
@@ -70,11 +75,13 @@ class LlavaOnevision:
         """Return which part each tensor belongs to, by its stored name or its module's name."""
         return (
             ("language_model.", "llm", ""),
+            ("vision_tower.vision_model.", "tower", ""),  # transformers 5 drops `vision_model.`
             ("vision_tower.", "tower", ""),
             ("multi_modal_projector.linear_1.", "projector", "0."),
             ("multi_modal_projector.linear_2.", "projector", "2."),
             ("image_newline", "newline", "image_newline"),
             ("model.language_model.", "llm", "model."),
+            ("model.vision_tower.vision_model.", "tower", ""),
             ("model.vision_tower.", "tower", ""),
             ("model.multi_modal_projector.linear_1.", "projector", "0."),
             ("model.multi_modal_projector.linear_2.", "projector", "2."),
@@ -141,8 +148,7 @@ def _settings(content: dict[str, Any], path: Path) -> Settings:
 
 
 def _processing(settings: Settings, shrink_over_tiles: int, config_path: Path) -> Processing:
-    path = config_path.with_name("preprocessor_config.json")
-    content = read_json(path)
+    content, path = read_image_processor(config_path.parent)
     kind = content.get("image_processor_type", _PROCESSORS[0])
     try:
         filled = LlavaOnevisionImageProcessor.from_dict(content).to_dict()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors, read_json
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors
+from edge_et.export.checkpoint.config_keys import read_config
 from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.families.llm_family import LlmConfig, parse_config, tensor_shapes
 from edge_et.export.families.llm_registry import FAMILIES, family_of
@@ -76,7 +77,11 @@ def read_llm(folder: Path) -> LlmSource:
         UnsupportedModelError: an architecture that is not known, or a setting that would be lost.
     """
     path = folder / "config.json"
-    content = read_json(path)
+    content = read_config(path)
+    if content.get("quantization_config") is not None:
+        raise UnsupportedModelError(
+            f"{path} has a quantization_config: export the checkpoint that was quantized"
+        )
     table = None
     match content.get("architectures"):
         case [str(architecture)] if architecture in LAYOUTS:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -102,7 +103,7 @@ def checkpoint_logits(
         source = read_llm(checkpoint)
         try:
             config = AutoConfig.for_model(**source.settings)
-        except (KeyError, TypeError, ValueError) as err:
+        except (KeyError, StrictDataclassError, TypeError, ValueError) as err:
             raise UnreadableCheckpointError(f"{checkpoint} describes no model: {err}") from err
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -161,7 +161,7 @@ def _add_metadata(
     writer.add_key_length(config.head_width)
     writer.add_value_length(config.head_width)
     writer.add_rope_dimension_count(config.head_width)
-    writer.add_rope_freq_base(config.rope_base)
+    writer.add_rope_freq_base(config.rope_parameters.rope_theta)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     vocabulary.add_to(writer)

@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVisionModel
-from transformers.modeling_utils import no_init_weights
+from transformers.initialization import no_init_weights
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors, read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 from edge_et.export.families.llm_family import MAX_LAYERS
 from edge_et.export.vision.projector import MlpProjector, PixelShuffleProjector
+
+_DINOV2_MODULES = {
+    "attention.query": "q_proj",
+    "attention.key": "k_proj",
+    "attention.value": "v_proj",
+    "output.dense": "o_proj",
+}
 
 
 class Dinov2Patches(nn.Module):
@@ -58,7 +66,7 @@ class Dinov2Patches(nn.Module):
         self.width = hidden_size if early_layer is None else 2 * hidden_size
         self.early_layer = early_layer
         embeddings: Dinov2Embeddings = model.embeddings
-        side = image_size // model.config.patch_size
+        side = image_size // _side(model.config.patch_size)
         with torch.no_grad():
             # Only the number of positions is looked at: those of the patches and the class token.
             positions: Tensor = embeddings.interpolate_pos_encoding(
@@ -120,18 +128,17 @@ class SiglipPatches(nn.Module):
                 take `hidden_states[feature_layer]`, before it.
         """
         super().__init__()
-        transformer = model.vision_model
         self.image_size = image_size
         self.width: int = model.config.hidden_size
-        side = image_size // model.config.patch_size
+        side = image_size // _side(model.config.patch_size)
         with torch.no_grad():
-            positions = transformer.embeddings.interpolate_pos_encoding(
+            positions = model.embeddings.interpolate_pos_encoding(
                 torch.empty(1, side**2, self.width), image_size, image_size
             )
-        self.patch_projection = transformer.embeddings.patch_embedding
+        self.patch_projection = model.embeddings.patch_embedding
         self.register_buffer("positions", positions.detach().clone())
-        self.layers = _first_layers(transformer.encoder.layers, feature_layer)
-        self.norm = transformer.post_layernorm if feature_layer is None else nn.Identity()
+        self.layers = _first_layers(model.encoder.layers, feature_layer)
+        self.norm = model.post_layernorm if feature_layer is None else nn.Identity()
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Give `patch_features [N, P, C]`, patches in reading order."""
@@ -203,7 +210,7 @@ def load_backbone(
             case ["SiglipVisionModel"] | ["SiglipModel"]:
                 settings, tensors = siglip_in_folder(folder)
                 return load_siglip(settings, tensors, image_size, feature_layer)
-    except (TypeError, ValueError, ZeroDivisionError) as err:
+    except (TypeError, ValueError, ZeroDivisionError, StrictDataclassError) as err:
         path = folder / "config.json"
         raise UnreadableCheckpointError(f"{path} describes no such model: {err}") from err
     raise UnsupportedModelError(
@@ -217,8 +224,18 @@ def _load_dinov2(
 ) -> Dinov2Patches:
     config = Dinov2Config.from_dict(content)
     model = Dinov2Model(config)
-    open_tensors(folder).fill(model)
-    return Dinov2Patches(model.eval(), image_size or config.image_size, feature_layer).eval()
+    open_tensors(folder).part(dinov2_module_name).fill(model)
+    return Dinov2Patches(model.eval(), image_size or _side(config.image_size), feature_layer).eval()
+
+
+def dinov2_module_name(stored: str) -> str:
+    """Return what a stored tensor of DINOv2 is called in `Dinov2Model` of transformers 5.
+
+    Files keep the names of transformers 4.
+    """
+    for old, new in _DINOV2_MODULES.items():
+        stored = stored.replace(f".attention.{old}.", f".attention.{new}.")
+    return stored
 
 
 def siglip_in_folder(folder: Path) -> tuple[dict[str, Any], TensorFiles]:
@@ -229,7 +246,8 @@ def siglip_in_folder(folder: Path) -> tuple[dict[str, Any], TensorFiles]:
             is set aside.
 
     Returns:
-        Its settings, as `SiglipVisionConfig` takes them, and its tensors.
+        Its settings, as `SiglipVisionConfig` takes them, and its tensors; transformers 4 stores
+        their names with `vision_model.` before, 5 without.
 
     Raises:
         UnsupportedModelError: another architecture.
@@ -240,7 +258,7 @@ def siglip_in_folder(folder: Path) -> tuple[dict[str, Any], TensorFiles]:
     tensors = open_tensors(folder)
     match content.get("architectures"):
         case ["SiglipVisionModel"]:
-            return content, tensors
+            return content, tensors.part(_of_siglip_vision)
         case ["SiglipModel"]:
             vision = content.get("vision_config", {})
             if not isinstance(vision, dict):
@@ -269,15 +287,24 @@ def check_siglip(
         LeftoverTensorError: a tensor is there that the model has not.
         TensorShapeError: one has another shape.
     """
+    if (channels := settings.get("num_channels", 3)) != 3:
+        raise UnsupportedModelError(f"{source} has a tower for {channels!r} channels: expected 3")
     layers = settings.get("num_hidden_layers", 1)
     if not isinstance(layers, int) or layers > MAX_LAYERS:
         raise UnreadableCheckpointError(f"{source} describes no SigLIP tower: {layers!r} layers")
     try:
         with torch.device("meta"):
             model = SiglipVisionModel(SiglipVisionConfig.from_dict(settings))
-    except (TypeError, ValueError, ZeroDivisionError, RuntimeError, AttributeError) as err:
+    except (
+        AttributeError,
+        RuntimeError,
+        StrictDataclassError,
+        TypeError,
+        ValueError,
+        ZeroDivisionError,
+    ) as err:
         raise UnreadableCheckpointError(f"{source} describes no SigLIP tower: {err}") from err
-    _first_layers(model.vision_model.encoder.layers, feature_layer)
+    _first_layers(model.encoder.layers, feature_layer)
     state = model.state_dict()
     tensors.require({name: tuple(tensor.shape) for name, tensor in state.items()})
 
@@ -307,12 +334,22 @@ def load_siglip(
     with no_init_weights():  # the tensors are all there, and random numbers for them take seconds
         model = SiglipVisionModel(config)
     tensors.fill(model)
-    return SiglipPatches(model.eval(), image_size or config.image_size, feature_layer).eval()
+    return SiglipPatches(model.eval(), image_size or _side(config.image_size), feature_layer).eval()
+
+
+def _side(size: int | list[int] | tuple[int, int]) -> int:
+    """Return the side of a square, which transformers 5 also takes as height and width."""
+    match size:
+        case int(side):
+            return side
+        case (int(height), int(width)) if height == width:
+            return height
+    raise UnsupportedModelError(f"tiles or patches of {size} pixels: expected squares")
 
 
 def _of_siglip_vision(name: str) -> str | None:
     of_text = name.startswith("text_model.") or name in ("logit_scale", "logit_bias")
-    return None if of_text else name
+    return None if of_text else name.removeprefix("vision_model.")
 
 
 def _first_layers(layers: nn.ModuleList, feature_layer: int | None) -> nn.ModuleList:

@@ -89,6 +89,17 @@ def test_a_prefix_is_kept_and_changes_nothing(torch_one: TorchKVCache):
     assert torch_one.prefill(PROMPT[:2]).reused == 19
 
 
+def test_nothing_is_kept_where_nothing_is_shared(torch_one: TorchKVCache):
+    other = [TokenSegment((9, 8, 9))]
+    torch_one.clear()
+    torch_one.prefill(other)
+    expected = torch_one.logits
+    torch_one.clear()
+    torch_one.prefill(PROMPT)
+    assert torch_one.prefill(other).reused == 0
+    np.testing.assert_allclose(torch_one.logits, expected, atol=TOLERANCE)
+
+
 def test_bfloat16_is_about_the_same_model(
     torch_one: TorchKVCache, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ):

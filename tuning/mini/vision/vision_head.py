@@ -23,7 +23,12 @@ from torch.nn import functional
 
 from edge_et.errors import TuningError
 from edge_et.export.vision.projector import PixelShuffleProjector
-from edge_et.export.vision.torch_tower import Dinov2Patches, TowerWithProjector, early_features
+from edge_et.export.vision.torch_tower import (
+    Dinov2Patches,
+    TowerWithProjector,
+    dinov2_module_name,
+    early_features,
+)
 from edge_et.tuning.mini import recipe
 from edge_et.tuning.mini.ocr.weights import CHARACTERS
 from edge_et.tuning.mini.vision.backbone import TOWER_PIXELS, pixel_values
@@ -217,6 +222,7 @@ class VisionHead(nn.Module):
         self._side = math.isqrt(self._patches)
         side = math.isqrt(recipe.SEEN_TOKENS)
         self._middle = side // 2 * (side + 1)
+        self.register_load_state_dict_pre_hook(_rename_stored)
 
     def learning_parts(self) -> dict[VisionPart, list[nn.Parameter]]:
         """Return what texts may teach: the tower's layers, and what makes tokens."""
@@ -367,3 +373,9 @@ def split_vision(
     head = VisionHead(backbone, closer, projector, len(classifier.words))
     vision = MiniVision(backbone, closer, classifier, head)
     return VisionTrunk(backbone, classifier, read), head, vision
+
+
+def _rename_stored(head: nn.Module, state: dict[str, Tensor], *_: object) -> None:
+    """Let a head take layers that were saved with the module names of transformers 4."""
+    for name in list(state):
+        state[dinov2_module_name(name)] = state.pop(name)

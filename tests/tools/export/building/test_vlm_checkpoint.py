@@ -198,7 +198,7 @@ def test_a_tower_beside_the_checkpoint_loses_its_last_layer(llava: Path, whole: 
         text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
         config = SiglipConfig(text_config=text | {"vocab_size": 9}, vision_config=beside_settings())
         siglip = SiglipModel(config)
-        siglip.vision_model.load_state_dict(tower.vision_model.state_dict())
+        siglip.vision_model.load_state_dict(tower.state_dict())
         siglip.save_pretrained(folder)
     else:
         tower.save_pretrained(folder)

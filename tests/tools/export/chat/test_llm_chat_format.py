@@ -78,7 +78,7 @@ def test_the_runtime_writes_the_tokens_of_the_template(think: bool) -> None:
     words = "Description: two na\u00efve  caf\u00e9s\n\nQuestion: \u6771\u4eac?"
     expected = tokenizer.apply_chat_template(
         [{"role": "user", "content": words}], add_generation_prompt=True, enable_thinking=think
-    )
+    ).input_ids
     assert found.thoughts is not None
     parts = [*system_turn(found.chat), *user_turn(found.chat, [Plain(words)])]
     parts += [] if think else [Trusted(found.thoughts.skip)]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 from tiny.hub import COMMIT, Hub, Repository, running_hub, use_hub
 
 from edge_et.export.checkpoint.hub import fetch_checkpoint, files_to_fetch, find_checkpoint
@@ -161,16 +161,6 @@ def test_a_mirror_need_not_tell_sizes(hub: Hub) -> None:
     assert contents(fetch_checkpoint(found)) == FILES
 
 
-def test_a_faster_protocol_whose_package_is_missing_is_not_used(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As HF_HUB_ENABLE_HF_TRANSFER asks for it."""
-    monkeypatch.setattr(constants, "HF_HUB_ENABLE_HF_TRANSFER", True)
-    monkeypatch.setitem(sys.modules, "hf_transfer", None)
-    assert contents(fetch_checkpoint(find_checkpoint("hf:owner/model"))) == FILES
-    assert constants.HF_HUB_ENABLE_HF_TRANSFER
-
-
 @pytest.mark.parametrize(
     "place",
     ["hf:", "hf:model", "hf:a/b/c", "hf:owner/mo del", "hf:../..", "hf:owner/a--b", "hf:o/m@",
@@ -215,6 +205,18 @@ def test_no_network_is_told(hub: Hub, tmp_path: Path, monkeypatch: pytest.Monkey
         find_checkpoint("hf:owner/model")
     with pytest.raises(HubConnectionError, match="no answer from http://127"):
         fetch_checkpoint(found)
+
+
+def test_a_proxy_of_the_environment_is_asked(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_hub("http://hub.example", tmp_path / "cache", monkeypatch)
+    monkeypatch.setenv("HTTP_PROXY", hub.url)
+    close_session()  # it keeps the proxies of its first request
+    try:
+        assert contents(fetch_checkpoint(find_checkpoint("hf:owner/model"))) == FILES
+    finally:
+        close_session()
 
 
 @pytest.mark.parametrize("junk", [b"<html>", b"[]", b"{}", b'{"id": "a", "siblings": [3]}'])

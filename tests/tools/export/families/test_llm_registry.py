@@ -24,7 +24,7 @@ def test_a_gguf_gives_back_the_tensors_of_its_checkpoint(
     found = config_of_gguf(out)
     assert family_of(found) is family_of(config)
     assert tensor_shapes(family_of(found), found) == tensor_shapes(family_of(config), config)
-    assert found.rope_base == config.rope_base
+    assert found.rope_parameters == config.rope_parameters
     assert found.key_value_heads == config.key_value_heads
 
 

@@ -157,7 +157,11 @@ def refused(folder: Path, error: type[Exception], match: str, dtype: str = "F32"
     [
         ({"architectures": ["MambaForCausalLM"]}, UnsupportedModelError, "known: Llama"),
         ({"architectures": []}, UnsupportedModelError, "known: Llama"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, UnsupportedModelError, "rope type 'llama3'"),
+        (
+            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5}},
+            UnsupportedModelError,
+            "rope type 'llama3'",
+        ),
         ({"attention_bias": True}, UnsupportedModelError, "attention_bias"),
         ({"hidden_act": "gelu"}, UnsupportedModelError, "activation 'gelu'"),
         ({"hidden_size": "wide"}, UnreadableCheckpointError, r"\$\.hidden_size"),
@@ -169,7 +173,7 @@ def refused(folder: Path, error: type[Exception], match: str, dtype: str = "F32"
         ({"vocab_size": 10**12}, UnreadableCheckpointError, "vocab_size"),
         ({"rms_norm_eps": 1e300}, UnreadableCheckpointError, "rms_norm_eps"),
         (
-            {"rope_theta": None, "rope_parameters": {"rope_theta": 1e300}},
+            {"rope_parameters": {"rope_theta": 1e300}},
             UnreadableCheckpointError,
             "1e[+]30",
         ),

@@ -78,7 +78,7 @@ def test_the_vision_half_of_a_whole_siglip(siglip_folder: Path, tmp_path: Path) 
     vision = SiglipVisionModel.from_pretrained(siglip_folder)
     text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
     whole = SiglipModel(SiglipConfig(text_config=text, vision_config=vision.config.to_dict()))
-    whole.vision_model.load_state_dict(vision.vision_model.state_dict())
+    whole.vision_model.load_state_dict(vision.state_dict())
     whole.save_pretrained(tmp_path)
     with torch.inference_mode():
         expected = load_backbone(siglip_folder)(pixels(1, 60))
@@ -166,8 +166,8 @@ def test_a_newline_is_an_output_of_its_own(siglip_folder: Path, tmp_path: Path) 
 def test_nodes_carry_the_names_of_their_modules(vision_graph: Path) -> None:
     names = [node.name for node in onnx.load(vision_graph).graph.node if node.op_type == "Gelu"]
     assert [name.rpartition("/")[0] for name in names] == [
-        "backbone.layers.0.mlp.activation",
-        "backbone.layers.1.mlp.activation",
+        "backbone.layers.0.mlp.activation_fn",
+        "backbone.layers.1.mlp.activation_fn",
         "projector.activation",
     ]
 
