@@ -4,6 +4,7 @@ In: the name of an installed bundle, or a folder. Out: a `Bundle`, whose manifes
 and whose files are there, complete and unchanged. No model is opened here.
 """
 
+from edge_et.bundle.chat_spec import ChatSpec, RoleNames
 from edge_et.bundle.choices_spec import ChoicesSpec
 from edge_et.bundle.gguf_head import check_gguf
 from edge_et.bundle.loading import (
@@ -14,7 +15,6 @@ from edge_et.bundle.loading import (
     load_bundle,
 )
 from edge_et.bundle.manifest import (
-    ChatSpec,
     Check,
     DirectSpec,
     ExtractSpec,
@@ -54,6 +54,7 @@ __all__ = [
     "MarkupSpec",
     "PicturesSpec",
     "Processing",
+    "RoleNames",
     "Sampling",
     "Source",
     "ThinkSpec",

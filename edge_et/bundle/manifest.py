@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from edge_et.bundle.chat_spec import ChatSpec, Text
 from edge_et.bundle.choices_spec import ChoicesSpec
 from edge_et.bundle.pictures_spec import PicturesSpec
 from edge_et.bundle.placeholders import check_placeholders
@@ -23,7 +24,6 @@ READABLE_VERSIONS: Final = (1, 2, 3, 4)
 
 _MAX_GRID_PIXELS: Final = 2**27  # as a picture in memory: 0.5 GB
 
-Text = Annotated[str, Meta(min_length=1)]
 Tokens = Annotated[int, Meta(ge=1, le=2**24)]
 Width = Annotated[int, Meta(ge=1, le=2**20)]
 
@@ -167,26 +167,6 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
         Meta(description="Seed of the random numbers; null: another one every time."),
     ] = None
-
-
-class ChatSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The turns of a conversation as text. Special tokens in these strings are special."""
-
-    turn_start: Annotated[Text, Meta(description="Opens a turn; {role} is system, user, ...")]
-    turn_end: Annotated[Text, Meta(description="Closes a turn.")]
-    system: Annotated[str | None, Meta(description="Text of a system turn; null: no such turn.")]
-    assistant_start_suffix: Annotated[
-        str, Meta(description="Follows the opening of each turn that the model is to write.")
-    ] = ""
-    stop_tokens: Annotated[
-        tuple[Text, ...],
-        Meta(min_length=1, description="Tokens that end what the model writes, as text."),
-    ]
-
-    def __post_init__(self) -> None:
-        check_placeholders(self.turn_start, required={"role"}, allowed={"role"})
-        for text in (self.turn_end, self.system or "", self.assistant_start_suffix):
-            check_placeholders(text, required=set(), allowed=set())
 
 
 class LanguageModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -44,6 +44,7 @@ from edge_et.llm.prompt import (
     in_a_row,
     system_turn,
     to_segments,
+    told_reply,
     user_turn,
     without_unread_rows,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "restart_at",
     "system_turn",
     "to_segments",
+    "told_reply",
     "trim_heap",
     "user_turn",
     "whole_groups",

@@ -100,14 +100,15 @@ def system_turn(chat: ChatSpec, text: str = "") -> list[Part]:
             turn where it has none.
     """
     default = chat.system
+    opening = [Trusted(chat.start)] if chat.start else []
     if default is None and not text:
-        return []
-    start = chat.turn_start.replace("{role}", "system")
+        return list[Part](opening)
+    opening.append(_begin_turn(chat, chat.roles.system))
     if not text:
-        return [Trusted(start), Trusted(default or ""), *end_turn(chat)]
+        return [*opening, Trusted(default or ""), *end_turn(chat)]
     # White space before a default belongs to the turn: some templates have it before any text.
     gap = (default or "")[: len(default or "") - len((default or "").lstrip())]
-    return [Trusted(start + gap), Plain(text), *end_turn(chat)]
+    return [*opening, Trusted(gap), Plain(text), *end_turn(chat)]
 
 
 def user_turn(chat: ChatSpec, content: Iterable[Part], opening: str = "") -> list[Part]:
@@ -118,17 +119,25 @@ def user_turn(chat: ChatSpec, content: Iterable[Part], opening: str = "") -> lis
         content: what the user says.
         opening: trusted text with which the assistant begins.
     """
-    return [*begin_user_turn(chat), *content, *begin_reply(chat, opening)]
+    content = [part for part in content if part != Trusted("")]
+    shows = bool(content) and isinstance(content[0], ImageTokens)
+    start = _begin_turn(chat, chat.roles.user, before_text=not shows)
+    return [start, *content, *begin_reply(chat, opening)]
 
 
 def assistant_turn(chat: ChatSpec, text: str) -> list[Part]:
     """Return a turn that the assistant is told to have said; its text is not trusted."""
-    return [_begin_assistant_turn(chat), Plain(text), *end_turn(chat)]
+    return [_begin_assistant_turn(chat), *told_reply(chat, text), *end_turn(chat)]
+
+
+def told_reply(chat: ChatSpec, text: str) -> list[Part]:
+    """Return text that the assistant is told to have begun its turn with; it is not trusted."""
+    return [Trusted(chat.before_text), Plain(text)]
 
 
 def begin_user_turn(chat: ChatSpec) -> list[Part]:
-    """Return what opens a user's turn."""
-    return [Trusted(chat.turn_start.replace("{role}", "user"))]
+    """Return what opens a user's turn that begins with text."""
+    return [_begin_turn(chat, chat.roles.user)]
 
 
 def begin_reply(chat: ChatSpec, opening: str = "") -> list[Part]:
@@ -146,8 +155,13 @@ def end_turn(chat: ChatSpec) -> list[Part]:
     return [Trusted(chat.turn_end)]
 
 
+def _begin_turn(chat: ChatSpec, role: str, *, before_text: bool = True) -> Trusted:
+    start = chat.turn_start.replace("{role}", role)
+    return Trusted(start + chat.before_text * before_text)
+
+
 def _begin_assistant_turn(chat: ChatSpec, opening: str = "") -> Trusted:
-    start = chat.turn_start.replace("{role}", "assistant")
+    start = chat.turn_start.replace("{role}", chat.roles.assistant)
     return Trusted(start + chat.assistant_start_suffix + opening)
 
 

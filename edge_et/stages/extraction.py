@@ -11,12 +11,12 @@ from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, new_
 from edge_et.image import ImageTokens
 from edge_et.llm import (
     Part,
-    Plain,
     Segment,
     TextStream,
     fill,
     system_turn,
     to_segments,
+    told_reply,
     user_turn,
     without_unread_rows,
 )
@@ -59,7 +59,8 @@ def told_conversation(
     """
     content = fill(template.replace("{image}", ""), {"question": question, "hint": hint})
     turns = [*system_turn(chat_model.chat), *user_turn(chat_model.chat, content)]
-    return to_segments([*turns, Plain(extraction)], chat_model.tokenizer)
+    said = told_reply(chat_model.chat, extraction)
+    return to_segments([*turns, *said], chat_model.tokenizer)
 
 
 def extract(

@@ -18,7 +18,17 @@ from edge_et.export.building.stage_specs import StageModel
 from edge_et.export.chat.prompt_tokens import llm_prompts_that_differ, require_equal_prompts
 from edge_et.export.steps import StepReport, Stopwatch
 from edge_et.image import ImageEncoder, VisionTower
-from edge_et.llm import Part, Plain, Segment, Trusted, fill, system_turn, to_segments, user_turn
+from edge_et.llm import (
+    Part,
+    Plain,
+    Segment,
+    Trusted,
+    fill,
+    system_turn,
+    to_segments,
+    told_reply,
+    user_turn,
+)
 from edge_et.options import DEFAULT_MAX_PIXELS, parse_options
 from edge_et.quantize.example_dialogues import Example
 from edge_et.stages import drain
@@ -83,7 +93,8 @@ def perceiver_prompts(
             image, _ = drain(encoder.encode(prepared, CancelToken()))
             content = fill(prompt, {"hint": hint, "question": hint}, image)
             turns = [*system_turn(model.chat), *user_turn(model.chat, content)]
-            prompts.append(to_segments([*turns, Plain(description)], model.tokenizer))
+            said = told_reply(model.chat, description)
+            prompts.append(to_segments([*turns, *said], model.tokenizer))
     return prompts
 
 

@@ -12,6 +12,7 @@ from edge_et.bundle import (
     HintSpec,
     PicturesSpec,
     Processing,
+    RoleNames,
     Sampling,
     ThinkSpec,
     ThoughtSpec,
@@ -89,6 +90,8 @@ def test_what_has_a_default_may_be_left_out() -> None:
     told = read(ChoicesSpec)
     assert (told.thoughts_prompt, told.item, told.separator) == (None, "{letter}: {choice}", ", ")
     assert read(ChatSpec).assistant_start_suffix == ""
+    assert (read(ChatSpec).start, read(ChatSpec).before_text) == ("", "")
+    assert read(ChatSpec).roles == RoleNames(system="system", user="user", assistant="assistant")
     assert (read(VisionSpec).arrangement, read(VisionSpec).pooling) == ("flat", 1)
     assert (read(Processing).tiling, read(Processing).pad_color) == (None, (0, 0, 0))
     assert Sampling() == Sampling(temperature=0.0, top_p=1.0, top_k=None, seed=None)
@@ -122,6 +125,8 @@ def test_places_that_a_template_may_have(kind: type[Any], field: str, text: str)
         (ChatSpec, "turn_end", "{role}", "unknown placeholder {role}"),
         (ChatSpec, "system", "{role}", "unknown placeholder {role}"),
         (ChatSpec, "assistant_start_suffix", "{role}", "unknown placeholder {role}"),
+        (ChatSpec, "start", "{role}", "unknown placeholder {role}"),
+        (ChatSpec, "before_text", "{question}", "unknown placeholder {question}"),
         (HintSpec, "prompt", "What?", "{question} is missing"),
         (HintSpec, "prompt", "{question}{image}", "unknown placeholder {image}"),
         (ExtractSpec, "prompt", "{image} {extraction}", "unknown placeholder {extraction}"),

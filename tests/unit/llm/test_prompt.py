@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -6,6 +7,7 @@ import pytest
 from tiny.bundle import CHATML
 from tiny.fakes import new_tokenizer
 
+from edge_et.bundle import ChatSpec, RoleNames
 from edge_et.image import ImageTokens
 from edge_et.llm import (
     ImageSegment,
@@ -14,6 +16,8 @@ from edge_et.llm import (
     Tokenizer,
     TokenSegment,
     Trusted,
+    assistant_turn,
+    begin_user_turn,
     count_positions,
     end_turn,
     fill,
@@ -25,6 +29,15 @@ from edge_et.llm import (
 )
 
 IMAGE = ImageTokens(np.zeros((3, 4), np.float32), "digest")
+SPOKEN = ChatSpec(
+    start="<|im_start|>",
+    turn_start="{role}:",
+    roles=RoleNames(system="System", user="User", assistant="Assistant"),
+    before_text=" ",
+    turn_end="<|im_end|>\n",
+    system=None,
+    stop_tokens=("<|im_end|>",),
+)
 
 
 @pytest.fixture
@@ -74,6 +87,23 @@ def test_turns_of_chatml(tokenizer: Tokenizer) -> None:
     )
     assert system_turn(CHATML) == []
     assert end_turn(chat) == [Trusted("<|im_end|>\n")]
+
+
+def test_turns_that_begin_with_a_picture_have_nothing_before_it(tokenizer: Tokenizer) -> None:
+    def told(parts: Iterable[Part]) -> str:
+        return "".join("*" if isinstance(part, ImageTokens) else part.text for part in parts)
+
+    shown = fill("{image}Which {question}?", {"question": "ball"}, IMAGE)
+    asked = fill("Which {question}? {image}", {"question": "ball"}, IMAGE)
+    assert told([*system_turn(SPOKEN), *user_turn(SPOKEN, shown)]) == (
+        "<|im_start|>User:*Which ball?<|im_end|>\nAssistant:"
+    )
+    assert told(user_turn(SPOKEN, asked)) == "User: Which ball? *<|im_end|>\nAssistant:"
+    assert told(system_turn(SPOKEN, "Be kind.")) == "<|im_start|>System: Be kind.<|im_end|>\n"
+    assert told([*begin_user_turn(SPOKEN), Plain("Hi")]) == "User: Hi"
+    assert told(assistant_turn(SPOKEN, "Yes.")) == "Assistant: Yes.<|im_end|>\n"
+    (segment,) = to_segments([*begin_user_turn(SPOKEN), Plain("ball")], tokenizer)
+    assert segment == TokenSegment(tuple(tokenizer.encode("User: ball")))
 
 
 def test_texts_that_touch_are_one_run(tokenizer: Tokenizer) -> None:

@@ -6,7 +6,7 @@ from tiny.bundle import CHATML
 from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model, new_tokenizer
 from tiny.thoughts import THOUGHTS
 
-from edge_et.bundle import ChatSpec, Sampling, ThinkSpec
+from edge_et.bundle import ChatSpec, RoleNames, Sampling, ThinkSpec
 from edge_et.generation import ChatModel, Deadline
 from edge_et.llm import Tokenizer, positions_of
 from edge_et.options import Message
@@ -79,6 +79,20 @@ def test_the_assistant_may_have_spoken_last(tokenizer: Tokenizer) -> None:
     assert prompt_of(tokenizer, told, chat).startswith(
         "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nSays: Hello.<|im_end|>\n"
         "<|im_start|>user\nDescription: red"
+    )
+
+
+def test_turns_of_text_may_begin_with_a_blank(tokenizer: Tokenizer) -> None:
+    roles = RoleNames(system="System", user="User", assistant="Assistant")
+    chat = replace(CHATML, start="<|im_start|>", turn_start="{role}:", roles=roles, before_text=" ")
+    asked = ASKED.replace("<|im_start|>assistant\n", "Assistant:")
+    assert prompt_of(tokenizer, history(*TALK[:4]), chat) == (
+        "<|im_start|>System: Be brief.<|im_end|>\nUser: What is this?\n\nTell me.<|im_end|>\n"
+        f"Assistant: A <|im_end|> ball.<|im_end|>\nUser: {asked}"
+    )
+    assert prompt_of(tokenizer, History(), chat) == f"<|im_start|>User: {asked}"
+    assert prompt_of(tokenizer, history(*TALK[1:3]), chat, goes_on=True) == (
+        f"<|im_end|>\nUser: User: What is this?\n\nTell me.\n\n{asked}"
     )
 
 
