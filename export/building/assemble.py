@@ -22,6 +22,7 @@ from edge_et.bundle import (
     FileRef,
     LanguageModelSpec,
     Manifest,
+    MarkupSpec,
     Processing,
     Source,
     ThinkSpec,
@@ -66,6 +67,7 @@ class BundleTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     processing: Processing
     arrangement: Literal["flat", "grid", "unpadded"] = "flat"
     pooling: Literal[1, 2] = 1
+    markup: MarkupSpec | None = None
     perceiver: ModelTemplate
     reasoner: ModelTemplate | None
     extract: ExtractSpec
@@ -217,6 +219,7 @@ def _vision_spec(place: "_Place", graph: Path, template: BundleTemplate) -> Visi
         processing=template.processing,
         arrangement=template.arrangement,
         pooling=template.pooling,
+        markup=template.markup,
     )
 
 

@@ -241,6 +241,7 @@ def _plan(parts: _Parts, options: BuildOptions) -> _Plan:
         image_tokens_per_tile=vlm.image_tokens_per_tile,
         processing=_limited(vlm, options.max_tiles),
         arrangement=vlm.arrangement,
+        markup=vlm.markup,
     )
     perceiver = StageModel(
         chat=vlm.chat,
@@ -314,6 +315,7 @@ def _template(parts: _Parts, plan: _Plan) -> BundleTemplate:
         description=f"{names[0]} {does}. Built by edge-et {version('edge-et')}.",
         processing=plan.vision.processing,
         arrangement=plan.vision.arrangement,
+        markup=plan.vision.markup,
         perceiver=ModelTemplate(context_length=stages.perceiver_context, chat=plan.perceiver.chat),
         reasoner=None
         if reasoner is None or stages.reasoner_context is None

@@ -1,9 +1,9 @@
 """Read what a bundle needs of a vision-language checkpoint.
 
-In: a checkpoint folder of the paper (`LlavaQwen3ForCausalLM`, `LlavaQwenForCausalLM`) or of
-transformers' LLaVA-OneVision (`LlavaOnevisionForConditionalGeneration`). Out: the facts that go
-into a manifest, and `vision.onnx`. The language model inside goes through `export_llm` with the
-same folder, as any other; nothing is copied on disk.
+In: a checkpoint folder of the paper (`LlavaQwen3ForCausalLM`, `LlavaQwenForCausalLM`), or of
+transformers' LLaVA-OneVision, Idefics3 or SmolVLM. Out: the facts that go into a manifest, and
+`vision.onnx`. The language model inside goes through `export_llm` with the same folder, as any
+other; nothing is copied on disk.
 
 `read_vlm` reads configs, the tokenizer, and names and shapes of the tensors, but no values. So it
 takes seconds and little memory, and it writes nothing. It refuses whatever can be refused without
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edge_et.bundle import ChatSpec, Processing
+from edge_et.bundle import ChatSpec, MarkupSpec, Processing
 from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.steps import Progress, StepReport, Stopwatch, needing_extra, no_progress
 
@@ -89,7 +89,13 @@ class VisionLanguageModel:
     @property
     def image_tokens_per_tile(self) -> int:
         """S: the convolution over patches is valid, so what is left over at the borders is lost."""
-        return int(self.vision.tower["image_size"] // self.vision.tower["patch_size"]) ** 2
+        side = int(self.vision.tower["image_size"] // self.vision.tower["patch_size"])
+        return (side // self.vision.projector_factor) ** 2
+
+    @property
+    def markup(self) -> MarkupSpec | None:
+        """What stands between the tiles' image tokens."""
+        return None if self.vision.markup is None else self.vision.markup.spec
 
     @property
     def chat(self) -> ChatSpec:
@@ -184,9 +190,10 @@ def export_vlm_vision(
 ) -> StepReport:
     """Export tower and projector to one ONNX graph, compared with torch.
 
-    The graph is pixel_values [N, 3, H, W] float32 -> image_tokens [N, S, D] float32, and, where the
-    arrangement is `unpadded`, a second output image_newline [D] float32, which is constant. Weights
-    beyond 2 GiB lie in a file beside it, named as the graph with `.data` at its end.
+    The graph is pixel_values [N, 3, H, W] float32 -> image_tokens [N, S, D] float32. Where the
+    arrangement is `unpadded`, image_newline [D] float32 is a second output, and where there is
+    markup, image_markup [M, D] float32; both are constant. Weights beyond 2 GiB lie in a file
+    beside it, named as the graph with `.data` at its end.
 
     Args:
         model: from `read_vlm`.
@@ -210,7 +217,7 @@ def export_vlm_vision(
 
 
 def load_tower(model: VisionLanguageModel) -> TowerWithProjector:
-    """Load tower, projector and newline as torch modules, float32.
+    """Load tower, projector, newline and markup as torch modules, float32.
 
     Args:
         model: from `read_vlm`.
@@ -231,7 +238,11 @@ def load_tower(model: VisionLanguageModel) -> TowerWithProjector:
     newline = None
     if vision.arrangement == "unpadded":
         newline = torch.from_numpy(take_part(tensors, table, "newline").read("image_newline"))
-    return TowerWithProjector(backbone, projector, newline).eval()
+    markup = None
+    if vision.markup is not None:
+        rows = take_part(tensors, table, "llm").look_up("model.embed_tokens.weight")
+        markup = torch.from_numpy(rows[list(vision.markup.ids)])
+    return TowerWithProjector(backbone, projector, newline, markup).eval()
 
 
 def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
@@ -293,4 +304,5 @@ def _new_projector(vision: VisionPart, llm: LlmSource) -> MlpProjector:
         llm.config.hidden_size,
         layers=vision.projector_layers,
         bias=vision.projector_bias,
+        factor=vision.projector_factor,
     )

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 from transformers import AutoConfig
 
-from edge_et.bundle import Processing
+from edge_et.bundle import MarkupSpec, Processing
 from edge_et.export.chat.vlm_chat_format import VlmChatFormat
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
 from edge_et.export.errors import (
@@ -32,6 +32,19 @@ first that fits counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Markup:
+    """Tokens of the language model between the tiles' image tokens.
+
+    Attributes:
+        spec: for the manifest.
+        ids: rows of the embedding table, of each of its tokens.
+    """
+
+    spec: MarkupSpec
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VisionPart:
     """The vision side of a checkpoint, as its config describes it.
 
@@ -39,20 +52,24 @@ class VisionPart:
         tower: keyword arguments of `SiglipVisionConfig`.
         tower_folder: where the tower lies; None: inside the checkpoint.
         feature_layer: which hidden state is projected, counted from the end: -1 is the output of
-            the last layer that is stored.
+            the last layer that is stored; None: that output behind the final layernorm.
         projector_layers: linears of the projector.
         projector_bias: whether they have biases.
+        projector_factor: side of the block of patches that becomes one image token.
         processing: how a picture becomes pixel values.
         arrangement: order of the image tokens; `unpadded` needs a newline's vector.
+        markup: what stands between the tiles' tokens; None: nothing does.
     """
 
     tower: dict[str, Any]
     tower_folder: Path | None
-    feature_layer: int
+    feature_layer: int | None
     projector_layers: int
     projector_bias: bool
+    projector_factor: int = 1
     processing: Processing
     arrangement: Literal["flat", "grid", "unpadded"]
+    markup: Markup | None = None
 
 
 class Layout(Protocol):

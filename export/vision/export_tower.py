@@ -2,7 +2,8 @@
 
 In: a Hugging Face backbone folder and a projector folder, or a `TowerWithProjector` in memory.
 Out: `vision.onnx`, pixel_values [N, 3, H, W] float32 -> image_tokens [N, S, D] float32, N free, and
-image_newline [D] float32 where the tower has one; compared with torch before it appears.
+image_newline [D] and image_markup [M, D] float32 where the tower has them; compared with torch
+before it appears.
 """
 
 from pathlib import Path
@@ -27,6 +28,7 @@ with needing_extra("export"):
 
     from edge_et.export.vision.onnx_graph import (
         INPUT,
+        MARKUP,
         NEWLINE,
         OUTPUT,
         data_path,
@@ -169,7 +171,8 @@ def _is_transposition(node: onnx_ir.Node) -> bool | None:
 
 
 def _output_names(tower: TowerWithProjector) -> list[str]:
-    return [OUTPUT] if tower.newline is None else [OUTPUT, NEWLINE]
+    constants = {NEWLINE: tower.newline, MARKUP: tower.markup}
+    return [OUTPUT, *(name for name, value in constants.items() if value is not None)]
 
 
 def _error(path: Path, runs: list[dict[str, NDArray[np.float32]]]) -> float:

@@ -14,6 +14,8 @@ from edge_et.threads import choose_threads
 INPUT = "pixel_values"
 OUTPUT = "image_tokens"
 NEWLINE = "image_newline"
+MARKUP = "image_markup"
+_OUTPUT_RANKS = {OUTPUT: 3, NEWLINE: 1, MARKUP: 2}
 
 
 def data_path(path: Path) -> Path:
@@ -33,7 +35,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
 
     Raises:
         GraphError: not a graph, or not pixel_values [N, 3, H, W] -> image_tokens [N, S, D], with or
-            without image_newline [D].
+            without image_newline [D] and image_markup [M, D].
     """
     onnxruntime = import_library("onnxruntime")
     options = onnxruntime.SessionOptions()
@@ -48,10 +50,11 @@ def open_session(path: Path, threads: int = 0) -> Any:
         raise GraphError(f"{path} cannot be opened: {err}") from err
     inputs = [(node.name, len(node.shape)) for node in session.get_inputs()]
     outputs = [(node.name, len(node.shape)) for node in session.get_outputs()]
-    if inputs != [(INPUT, 4)] or outputs not in ([(OUTPUT, 3)], [(OUTPUT, 3), (NEWLINE, 1)]):
+    known = outputs[:1] == [(OUTPUT, 3)] and set(outputs) <= _OUTPUT_RANKS.items()
+    if inputs != [(INPUT, 4)] or not known:
         raise GraphError(
             f"{path} is {inputs} -> {outputs}; expected {INPUT} [N, 3, H, W] -> "
-            f"{OUTPUT} [N, S, D], or that and {NEWLINE} [D]"
+            f"{OUTPUT} [N, S, D], and perhaps {NEWLINE} [D] or {MARKUP} [M, D]"
         )
     return session
 
@@ -69,7 +72,8 @@ def run_outputs(session: Any, pixel_values: NDArray[np.float32]) -> dict[str, ND
         pixel_values: `[N, 3, H, W]`.
 
     Returns:
-        `image_tokens [N, S, D]`, and `image_newline [D]` where the graph has it, by these names.
+        `image_tokens [N, S, D]`, and `image_newline [D]` and `image_markup [M, D]` where the graph
+        has them, by these names.
 
     Raises:
         GraphError: the run failed.

@@ -43,15 +43,33 @@ def pixel_shuffle(features: Tensor, grid: tuple[int, int], factor: int) -> Tenso
     return blocks.reshape(count, patches // factor**2, factor**2 * width)
 
 
+def square_blocks(features: Tensor, factor: int) -> Tensor:
+    """Shuffle the patches of square tiles; see `pixel_shuffle`."""
+    if factor == 1:
+        return features
+    patches = features.shape[1]
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise ValueError(f"{patches} patches are not a square grid")
+    return pixel_shuffle(features, (side, side), factor)
+
+
 class MlpProjector(nn.Sequential):
-    """Linears with GELU (exact, by erf) between them, each patch by itself: LLaVA's projectors.
+    """Linears with GELU (exact, by erf) between them: the projectors of LLaVA and Idefics3.
 
     Attributes:
         vision_width: C, channels of one patch feature.
+        factor: side of the block of patches that becomes one image token; 1: each by itself.
     """
 
     def __init__(
-        self, vision_width: int, llm_width: int, *, layers: int = 2, bias: bool = True
+        self,
+        vision_width: int,
+        llm_width: int,
+        *,
+        layers: int = 2,
+        bias: bool = True,
+        factor: int = 1,
     ) -> None:
         """Make it with random weights.
 
@@ -60,12 +78,18 @@ class MlpProjector(nn.Sequential):
             llm_width: D, embedding width of the language model.
             layers: number of linears; all but the first are D x D.
             bias: whether they have biases.
+            factor: side of the block of patches that becomes one image token.
         """
-        modules: list[nn.Module] = [nn.Linear(vision_width, llm_width, bias)]
+        modules: list[nn.Module] = [nn.Linear(factor**2 * vision_width, llm_width, bias)]
         for _ in range(layers - 1):
             modules += [nn.GELU(approximate="none"), nn.Linear(llm_width, llm_width, bias)]
         super().__init__(*modules)
         self.vision_width = vision_width
+        self.factor = factor
+
+    def forward(self, patch_features: Tensor) -> Tensor:
+        """Project the patches of square tiles; see `PixelShuffleProjector.forward`."""
+        return cast(Tensor, super().forward(square_blocks(patch_features, self.factor)))
 
 
 class PixelShuffleProjector(nn.Module):
@@ -114,11 +138,7 @@ class PixelShuffleProjector(nn.Module):
         Raises:
             ValueError: P is not a square, or blocks do not tile the grid.
         """
-        patches = patch_features.shape[1]
-        side = math.isqrt(patches)
-        if side * side != patches:
-            raise ValueError(f"{patches} patches are not a square grid")
-        blocks = pixel_shuffle(patch_features, (side, side), self.factor)
+        blocks = square_blocks(patch_features, self.factor)
         hidden = self.activation(self.expand(self.norm(blocks)))
         tokens = self.project(hidden)
         return cast(Tensor, tokens + self.place_codes if self.places else tokens)

@@ -159,12 +159,18 @@ class TowerWithProjector(nn.Module):
         backbone: pixel values to patch features.
         projector: patch features to image tokens.
         newline: `[D]`, the vector that stands behind each row of image tokens; None: there is none.
+        markup: `[M, D]`, embeddings of what stands between tiles; None: nothing does.
     """
 
     newline: Tensor | None
+    markup: Tensor | None
 
     def __init__(
-        self, backbone: Backbone, projector: Projector, newline: Tensor | None = None
+        self,
+        backbone: Backbone,
+        projector: Projector,
+        newline: Tensor | None = None,
+        markup: Tensor | None = None,
     ) -> None:
         super().__init__()
         if backbone.width != projector.vision_width:
@@ -175,12 +181,14 @@ class TowerWithProjector(nn.Module):
         self.backbone = backbone
         self.projector = projector
         self.register_buffer("newline", newline)
+        self.register_buffer("markup", markup)
 
-    def forward(self, pixel_values: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Give `image_tokens [N, S, D]` for `pixel_values [N, 3, H, W]`, and the newline if any."""
+    def forward(self, pixel_values: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Give `image_tokens [N, S, D]` for `pixel_values [N, 3, H, W]`, then the constants."""
         tokens = cast(Tensor, self.projector(self.backbone(pixel_values)))
-        # A copy, since an output of a graph cannot be one of its weights.
-        return tokens if self.newline is None else (tokens, self.newline.clone())
+        constants = [value for value in (self.newline, self.markup) if value is not None]
+        # Copies, since an output of a graph cannot be one of its weights.
+        return (tokens, *(value.clone() for value in constants)) if constants else tokens
 
 
 def load_backbone(
@@ -270,7 +278,7 @@ def siglip_in_folder(folder: Path) -> tuple[dict[str, Any], TensorFiles]:
 
 
 def check_siglip(
-    settings: dict[str, Any], tensors: TensorFiles, feature_layer: int, source: Path
+    settings: dict[str, Any], tensors: TensorFiles, feature_layer: int | None, source: Path
 ) -> None:
     """Check that a SigLIP tower has the tensors that its settings ask for; no value is read.
 

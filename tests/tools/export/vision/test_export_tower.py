@@ -163,6 +163,16 @@ def test_a_newline_is_an_output_of_its_own(siglip_folder: Path, tmp_path: Path) 
         assert np.abs(outputs["image_tokens"] - expected.numpy()).max() < MAX_TOKEN_ERROR
 
 
+def test_marks_are_an_output_of_their_own(siglip_folder: Path, tmp_path: Path) -> None:
+    markup = torch.randn(3, 24, generator=torch.Generator().manual_seed(2))
+    projector = MlpProjector(32, 24, layers=1, bias=False, factor=2)
+    tower = TowerWithProjector(load_backbone(siglip_folder), projector, markup=markup)
+    session = open_session(export_tower(tower, tmp_path / "vision.onnx").path)
+    assert [port.shape for port in session.get_outputs()] == [["N", 4, 24], [3, 24]]
+    outputs = run_outputs(session, pixels(2, 60).numpy())
+    assert np.array_equal(outputs["image_markup"], markup.numpy())
+
+
 def test_nodes_carry_the_names_of_their_modules(vision_graph: Path) -> None:
     names = [node.name for node in onnx.load(vision_graph).graph.node if node.op_type == "Gelu"]
     assert [name.rpartition("/")[0] for name in names] == [
