@@ -16,6 +16,7 @@ from edge_et.errors import ModelFileError
 from edge_et.export.chat.llm_chat_format import ThoughtTokens
 from edge_et.export.chat.vlm_chat_format import (
     IMAGE_TOKEN,
+    SYSTEM,
     VlmChatFormat,
     load_tokenizer,
     picture_messages,
@@ -72,7 +73,8 @@ def vlm_prompts_that_differ(
     for question in questions:
         words = _filled(prompt.removeprefix(prefix), question)
         if chat_format.template == "checkpoint":
-            text = render(reference, picture_messages(words, image=True))
+            system = None if chat_format.chat.system is None else SYSTEM
+            text = render(reference, picture_messages(words, image=True, system=system))
             expected = _ids_with_image(reference, text, folder)
         else:
             halves = _qwen_1_5(words).split(IMAGE_TOKEN)

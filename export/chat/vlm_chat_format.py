@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from transformers import AutoTokenizer
 
-from edge_et.bundle import ChatSpec
+from edge_et.bundle import ChatSpec, RoleNames
 from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnreadableCheckpointError, VocabularyError
 
@@ -27,6 +27,13 @@ _ROLES = re.compile(
     r"<\|im_start\|>system(?P<system_gap>\s*)" + re.escape(SYSTEM) + r"(?P<end><\|im_end\|>\n?)"
     r"<\|im_start\|>user(?P<before>\s*)(?:<image>(?P<after>\s*))?WORDS(?P=end)"
     r"<\|im_start\|>assistant(?P<assistant_gap>\s*)"
+)
+
+
+_SPEAKERS = RoleNames(system="System", user="User", assistant="Assistant")
+_SPOKEN = re.compile(
+    r"(?P<start>.*?)System: " + re.escape(SYSTEM) + r"(?P<end>\S+\n?)User:<image>WORDS(?P=end)"
+    r"Assistant: REPLY(?P=end)User: MORE(?P=end)Assistant:"
 )
 
 
@@ -104,6 +111,36 @@ def checkpoint_template_format(folder: Path) -> VlmChatFormat:
     )
 
 
+def idefics3_format(folder: Path) -> VlmChatFormat:
+    """Find out the format of a checkpoint whose template is of Idefics3's kind.
+
+    Args:
+        folder: the checkpoint.
+
+    Raises:
+        VocabularyError: there is no template, it cannot be rendered, or it writes other turns.
+        UnreadableCheckpointError: a file cannot be read.
+    """
+    more = [
+        {"role": role, "content": [{"type": "text", "text": text}]}
+        for role, text in (("assistant", "REPLY"), ("user", "MORE"))
+    ]
+    rendered = render(load_tokenizer(folder), [*picture_messages("WORDS", image=True), *more])
+    found = _SPOKEN.fullmatch(rendered)
+    if found is None:
+        raise VocabularyError(f"the chat template of {folder} is not understood: {rendered!r}")
+    chat = ChatSpec(
+        start=found["start"],
+        turn_start="{role}:",
+        roles=_SPEAKERS,
+        before_text=" ",
+        turn_end=found["end"],
+        system=None,
+        stop_tokens=_stop_tokens(folder, found["end"].rstrip()),
+    )
+    return VlmChatFormat(chat=chat, image_prefix="{image}", text_prefix="", template="checkpoint")
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer of a checkpoint by transformers; no code in the folder is run.
 
@@ -152,22 +189,30 @@ def render(tokenizer: Any, messages: list[dict[str, Any]], **options: bool) -> s
     return text
 
 
-def picture_messages(words: str, *, image: bool) -> list[dict[str, Any]]:
+def picture_messages(
+    words: str, *, image: bool, system: str | None = SYSTEM
+) -> list[dict[str, Any]]:
     """Make a system turn and a user's turn, as templates for pictures take them.
 
     Args:
         words: what the user says.
         image: whether the user shows a picture, which becomes `IMAGE_TOKEN`.
+        system: text of the system turn; None: there is none.
     """
     picture: list[dict[str, str]] = [{"type": "image"}] if image else []
-    return [
-        {"role": "system", "content": [{"type": "text", "text": SYSTEM}]},
-        {"role": "user", "content": [*picture, {"type": "text", "text": words}]},
-    ]
+    user = {"role": "user", "content": [*picture, {"type": "text", "text": words}]}
+    if system is None:
+        return [user]
+    return [{"role": "system", "content": [{"type": "text", "text": system}]}, user]
 
 
-def _stop_tokens(folder: Path) -> tuple[str, ...]:
-    """Return the tokens that end what the model writes, as text; the end of a turn is first."""
+def _stop_tokens(folder: Path, end: str = "<|im_end|>") -> tuple[str, ...]:
+    """Return the tokens that end what the model writes, as text.
+
+    Args:
+        folder: the checkpoint.
+        end: the one that ends a turn, which comes first.
+    """
     try:
         added = {
             token["id"]: token["content"]
@@ -175,8 +220,8 @@ def _stop_tokens(folder: Path) -> tuple[str, ...]:
         }
     except (KeyError, TypeError) as err:
         raise VocabularyError(f"{folder / 'tokenizer.json'} is damaged: {err!r}") from err
-    if "<|im_end|>" not in added.values():
-        raise VocabularyError(f"{folder / 'tokenizer.json'} has no token <|im_end|>")
+    if end not in added.values():
+        raise VocabularyError(f"{folder / 'tokenizer.json'} has no token {end}")
     generation = folder / "generation_config.json"
     named = (read_json(generation) if generation.is_file() else {}).get("eos_token_id")
     if named is None:
@@ -185,4 +230,4 @@ def _stop_tokens(folder: Path) -> tuple[str, ...]:
     ids = named if isinstance(named, list) else [] if named is None else [named]
     if unknown := [token for token in ids if token not in added]:
         raise UnreadableCheckpointError(f"{folder} ends at {unknown[0]!r}, which is no added token")
-    return tuple(dict.fromkeys(["<|im_end|>", *(added[token] for token in ids)]))
+    return tuple(dict.fromkeys([end, *(added[token] for token in ids)]))

@@ -12,6 +12,7 @@ from edge_et.export.checkpoint.config_keys import read_config
 from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.families.llm_family import LlmConfig, parse_config, tensor_shapes
 from edge_et.export.families.llm_registry import FAMILIES, family_of
+from edge_et.export.families.vlm_idefics3 import Idefics3
 from edge_et.export.families.vlm_layout import Layout, PartTable, take_part
 from edge_et.export.families.vlm_llava import LlavaNext
 from edge_et.export.families.vlm_onevision import LlavaOnevision
@@ -20,6 +21,8 @@ LAYOUTS: dict[str, Layout] = {
     "LlavaQwen3ForCausalLM": LlavaNext("qwen3", "Qwen3ForCausalLM"),
     "LlavaQwenForCausalLM": LlavaNext("qwen2", "Qwen2ForCausalLM"),
     "LlavaOnevisionForConditionalGeneration": LlavaOnevision(),
+    "Idefics3ForConditionalGeneration": Idefics3(),
+    "SmolVLMForConditionalGeneration": Idefics3(),
 }
 
 
