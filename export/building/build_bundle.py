@@ -45,7 +45,12 @@ with needing_extra("export"):
         perceiver_prompts,
         reasoner_prompts,
     )
-    from edge_et.export.building.stage_specs import StageModel, TwoStages, plan_stages
+    from edge_et.export.building.stage_specs import (
+        EXTRACT_WORDS,
+        StageModel,
+        TwoStages,
+        plan_stages,
+    )
     from edge_et.export.building.vlm_checkpoint import (
         VisionLanguageModel,
         check_prompt_tokens,
@@ -250,6 +255,7 @@ def _plan(parts: _Parts, options: BuildOptions) -> _Plan:
         longest=vlm.max_positions,
         image_prefix=vlm.image_prefix,
         text_prefix=vlm.text_prefix,
+        extract_words=vlm.chat_format.extract_words or EXTRACT_WORDS,
     )
     stages = plan_stages(
         perceiver,

@@ -134,6 +134,7 @@ class StageModel:
         image_prefix: what a user's turn begins with that shows a picture: `{image}`, and what
             stands between it and the words.
         text_prefix: what another turn of the user begins with.
+        extract_words: what asks for a description.
     """
 
     chat: ChatSpec
@@ -143,6 +144,7 @@ class StageModel:
     thoughts: ThoughtTokens | None = None
     image_prefix: str = ""
     text_prefix: str = ""
+    extract_words: str = EXTRACT_WORDS
 
     @property
     def thinks(self) -> bool:
@@ -213,7 +215,8 @@ def plan_stages(
         prompt=words + OPTIONS_WORDS + letter_tail,
         thoughts_prompt=words + OPTIONS_WORDS + REASONED_LETTER_TAIL if special else None,
     )
-    shown = perceiver.image_prefix + EXTRACT_WORDS
+    extract_words = EXTRACT_WORDS if paper_protocol else perceiver.extract_words
+    shown = perceiver.image_prefix + extract_words
 
     budgets = PAPER_BUDGETS if paper_protocol else DEFAULT_BUDGETS
     seen = perceiver.positions(shown) + QUESTION_TOKENS + image_tokens + budgets.extraction

@@ -30,6 +30,13 @@ _ROLES = re.compile(
 )
 
 
+DESCRIBE_WORDS = (
+    "Can you describe this image in detail, with any text in it? "
+    "Mention all that helps to answer: {hint}"
+)
+"""For models that were not tuned to describe for a question. The first words are those of the
+examples on the cards of SmolVLM."""
+
 _SPEAKERS = RoleNames(system="System", user="User", assistant="Assistant")
 _SPOKEN = re.compile(
     r"(?P<start>.*?)System: " + re.escape(SYSTEM) + r"(?P<end>\S+\n?)User:<image>WORDS(?P=end)"
@@ -45,6 +52,8 @@ class VlmChatFormat:
         chat: for the manifest.
         image_prefix: of a turn that shows a picture: `{image}` and what stands around it.
         text_prefix: of a turn without one.
+        extract_words: what asks for a description; None: the paper's words, which its models were
+            tuned on.
         template: who writes the reference's prompts: LLaVA-NeXT's template `qwen_1_5`, or the
             template in the checkpoint.
     """
@@ -53,6 +62,7 @@ class VlmChatFormat:
     image_prefix: str
     text_prefix: str
     template: Literal["qwen_1_5", "checkpoint"]
+    extract_words: str | None = None
 
 
 def qwen_1_5_format(folder: Path) -> VlmChatFormat:
@@ -138,7 +148,13 @@ def idefics3_format(folder: Path) -> VlmChatFormat:
         system=None,
         stop_tokens=_stop_tokens(folder, found["end"].rstrip()),
     )
-    return VlmChatFormat(chat=chat, image_prefix="{image}", text_prefix="", template="checkpoint")
+    return VlmChatFormat(
+        chat=chat,
+        image_prefix="{image}",
+        text_prefix="",
+        template="checkpoint",
+        extract_words=DESCRIBE_WORDS,
+    )
 
 
 def load_tokenizer(folder: Path) -> Any:

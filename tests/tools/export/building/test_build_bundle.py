@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny.anyres import golden, golden_image
 from tiny.hub import COMMIT, running_hub, use_hub
+from tiny.idefics3 import Kind, picture, write_idefics3
 from tiny.places import GOLDEN
 from tiny.vlm import TOWER, llava_tensors, write_checkpoint, write_onevision
 from transformers import (
@@ -324,6 +325,23 @@ def test_llava_onevision(tmp_path: Path) -> None:
     assert manifest.perceiver.architecture == "qwen3"
     with edge_et.load(built.path, threads=2) as pipe:
         assert pipe.answer(golden_image("tiny"), "What is this?", **FEW).text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Idefics3", "SmolVLM"])
+def test_idefics3_with_a_reasoner(reasoner: Path, tmp_path: Path, kind: Kind) -> None:
+    folder = write_idefics3(tmp_path / "checkpoint", kind)
+    options = BuildOptions(quantization="Q8_0")
+    built = build_bundle(str(folder), tmp_path / "out", reasoner=str(reasoner), options=options)
+    checks = {check.name: check for check in manifest_of(built.path).checks}
+    assert checks["perceiver prompt tokens"].value == 0
+    assert checks["perceiver vision float32"].value < 1e-4
+    assert any(name.startswith("perceiver vision int8") for name in checks)
+    with edge_et.load(built.path, threads=2) as pipe:
+        answer = pipe.answer(picture(96, 64), "What is this?", **FEW)
+        again = pipe.answer(picture(96, 64), "Is there a cat?", **FEW)
+    assert answer.text
+    assert again.usage["extract"].reused_tokens > again.usage["vision"].reused_tokens > 0
 
 
 def test_a_tower_that_lies_beside_is_fetched_too(

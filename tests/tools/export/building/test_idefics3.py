@@ -159,7 +159,7 @@ def test_settings_that_would_be_lost(
     [
         ("text_config", {"qk_layer_norms": True}, UnsupportedModelError, "qk_layer_norms"),
         ("text_config", {"model_type": "gemma"}, UnsupportedModelError, "'gemma'.*known: llama"),
-        ("vision_config", {"num_channels": 1}, UnsupportedModelError, "num_channels 1"),
+        ("vision_config", {"num_channels": 1}, UnsupportedModelError, "1 channels"),
         ("vision_config", {"image_size": "x"}, UnreadableCheckpointError, "image_size"),
         ("vision_config", {"intermediate_size": 65}, TensorShapeError, "fc1"),
     ],
@@ -171,6 +171,35 @@ def test_settings_of_a_part(
     edit_config(folder, **{part: content[part] | changes})
     with pytest.raises(error, match=match):
         read_vlm(folder)
+
+
+def test_what_published_configs_hold_besides(folder: Path) -> None:
+    """Keys of SmolVLM's config.json that its model does not read, some with other values."""
+    expected = read_vlm(folder)
+    besides = {
+        "_flash_attn_2_enabled": True,
+        "neftune_noise_alpha": 0.0,
+        "perceiver_config": {"model_type": "vllama3", "resampler_depth": 6},
+        "pixel_shuffle_factor": 4,
+        "qk_layer_norms": False,
+        "use_resampler": False,
+    }
+    content = json.loads((folder / "config.json").read_text())
+    text = content["text_config"] | besides | {"architectures": ["VLlama3ForCausalLM"]}
+    vision = content["vision_config"] | {"use_base_siglip": True, "size": {"longest_edge": 2048}}
+    edit_config(folder, **besides, text_config=text, vision_config=vision, rope_theta=7.0)
+    found = read_vlm(folder)
+    assert found.vision == expected.vision
+    assert found.language_model == expected.language_model
+
+
+def test_a_checkpoint_that_transformers_5_saved_whole(folder: Path) -> None:
+    expected = read_vlm(folder)
+    alone = folder / "preprocessor_config.json"
+    inner = json.loads(alone.read_text())
+    alone.unlink()
+    edit_config(folder, "processor_config.json", image_processor=inner)
+    assert read_vlm(folder).processing == expected.processing
 
 
 def test_one_tile_a_picture_may_be_meant_either_way(folder: Path) -> None:
@@ -278,6 +307,17 @@ def cache(exported: Exported) -> Iterator[LlamaKVCache]:
     model = LanguageModel(path, spec, adapter=None, token_count=exported.tokenizer.size)
     yield model.new_kv_cache(KVCacheSettings(context_length=1024, threads=1, kv_type="f32"))
     model.close()
+
+
+def test_the_manifest_asks_as_the_family_is_asked(exported: Exported) -> None:
+    manifest = exported.manifest
+    assert manifest.extract.prompt.startswith("{image}Can you describe this image")
+    assert manifest.direct is not None
+    assert manifest.direct.prompt == "{image}{question}"
+    assert manifest.think.prompt.startswith("Question: {question}")
+    assert manifest.perceiver.architecture == "llama"
+    # Room for all of the picture, a grid of 4 x 4, and the marks.
+    assert manifest.perceiver.context_length > 17 * TOKENS + 16 * 2 + 3 + 1 + 3
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -1,5 +1,7 @@
 """The prompts, budgets and contexts of both stages."""
 
+from dataclasses import replace
+
 import pytest
 from tiny.places import GOLDEN
 
@@ -26,6 +28,13 @@ def stage_model(parameters: float, *, thinks: bool = False, longest: int = 40_96
 def plan_pair(limit: int | None = None, *, paper_protocol: bool = False) -> TwoStages:
     perceiver, reasoner = stage_model(6e8), stage_model(1.7e9, thinks=True)
     return plan_stages(perceiver, reasoner, 730, limit, paper_protocol=paper_protocol)
+
+
+def test_a_perceiver_may_have_words_of_its_own() -> None:
+    perceiver = replace(stage_model(6e8), extract_words="Describe: {hint}")
+    assert plan_stages(perceiver, None, 730, None).extract.prompt == "{image}\nDescribe: {hint}"
+    paper = plan_stages(perceiver, None, 730, None, paper_protocol=True)
+    assert paper.extract.prompt.startswith("{image}\nDescribe the fine-grained content")
 
 
 def test_the_papers_protocol_is_its_prompts_and_budgets() -> None:
