@@ -6,6 +6,7 @@ Decoding into them refuses unknown and missing fields by path. Reading, writing 
 is done in `edge_et.bundle.loading`, which also re-exports these names.
 """
 
+import inspect
 import math
 from typing import Annotated, Any, Final, Literal
 
@@ -337,6 +338,10 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def manifest_schema() -> dict[str, Any]:
     """Return the JSON schema of bundle.json."""
     schema = msgspec.json.schema(Manifest)
+    for definition in schema["$defs"].values():
+        # msgspec takes the indentation of our docstrings out from 0.23 on.
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])
     # They have defaults for those who write a manifest; a reader demands them.
     schema["$defs"]["Manifest"]["required"][:0] = ["format", "format_version"]
     return {
