@@ -1,5 +1,6 @@
 """How a server ends, and what it writes of clients that hang up."""
 
+import base64
 import json
 import signal
 import socket
@@ -11,9 +12,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from tiny.places import ROOT
 from tiny.server import Served, running, serving
 
 CLIENTS = 16
+PICTURE = base64.b64encode((ROOT / "examples" / "cat.png").read_bytes()).decode()
 HALF = b'POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"model": "mini"'
 
 
@@ -33,8 +36,14 @@ def ask_all(served: Served, ends: Callable[[], None]) -> list[tuple[str, httpx.R
 
     def ask(number: int) -> None:
         path = ("/v1/chat/completions", "/api/chat")[number % 2]
-        messages = [{"role": "user", "content": "Is a cat an animal?"}]
-        body: dict[str, Any] = {"messages": messages, "stream": number % 4 < 2}
+        message: dict[str, Any] = {"role": "user", "content": f"What is number {number}?"}
+        if path == "/api/chat":
+            message["images"] = [PICTURE]
+        else:
+            shown = {"url": f"data:image/png;base64,{PICTURE}"}
+            text = {"type": "text", "text": message["content"]}
+            message["content"] = [text, {"type": "image_url", "image_url": shown}]
+        body: dict[str, Any] = {"messages": [message], "stream": number % 4 < 2}
         reply = httpx.post(served.address + path, json={**body, "model": "mini"}, timeout=60)
         replies.append((path, reply))
 
