@@ -22,6 +22,7 @@ from edge_et.export.families.vlm_layout import (
     VisionPart,
     complete_settings,
     make_processing,
+    refuse_unsupported,
 )
 
 _TEXT_MODELS = {"llama": "LlamaForCausalLM"}
@@ -121,7 +122,7 @@ class Idefics3:
         tower, factor = settings.vision_config, settings.scale_factor
         side = tower.image_size // tower.patch_size
         lost = f"scale_factor {factor}, where a tile has {side} x {side} patches"
-        _refuse(path, {lost: side % factor != 0})
+        refuse_unsupported(path, {lost: side % factor != 0})
         processing = _processing(path.parent, tower.image_size, (side // factor) ** 2)
         assert processing.tiling is not None
         return VisionPart(
@@ -165,7 +166,7 @@ def _processing(folder: Path, tile: int, image_tokens: int) -> Processing:
             not processor.do_image_splitting and longest != tile
         ),
     }
-    _refuse(path, unsupported)
+    refuse_unsupported(path, unsupported)
     _check_sequence_length(folder, image_tokens)
     return make_processing(
         path,
@@ -185,7 +186,7 @@ def _check_sequence_length(folder: Path, image_tokens: int) -> None:
     path = folder / "processor_config.json"
     told = read_json(path).get("image_seq_len") if path.is_file() else None
     lost = f"image_seq_len {told}, where a tile has {image_tokens} image tokens"
-    _refuse(path, {lost: told not in (None, image_tokens)})
+    refuse_unsupported(path, {lost: told not in (None, image_tokens)})
 
 
 def _markup(folder: Path, grids: tuple[tuple[int, int], ...]) -> Markup:
@@ -235,8 +236,3 @@ def _read(content: dict[str, Any], kind: type[_Read], path: Path) -> _Read:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as err:
         raise UnreadableCheckpointError(f"{path}: {err}") from err
-
-
-def _refuse(path: Path, unsupported: dict[str, bool]) -> None:
-    if lost := [setting for setting, present in unsupported.items() if present]:
-        raise UnsupportedModelError(f"{path} asks for {lost[0]}: not supported")

@@ -161,6 +161,20 @@ def complete_settings(
     return complete | {"architectures": [architecture]}
 
 
+def refuse_unsupported(path: Path, settings: Mapping[str, bool]) -> None:
+    """Refuse a checkpoint that asks for something that would be lost.
+
+    Args:
+        path: the config, for the message.
+        settings: what a config can ask for, and whether this one does.
+
+    Raises:
+        UnsupportedModelError: it does; the message names the first.
+    """
+    if lost := [setting for setting, present in settings.items() if present]:
+        raise UnsupportedModelError(f"{path} asks for {lost[0]}: not supported")
+
+
 def make_processing(path: Path, **values: Any) -> Processing:
     """Make a checked `Processing`.
 

@@ -14,12 +14,13 @@ from edge_et.bundle import Processing
 from edge_et.export.chat.vlm_chat_format import VlmChatFormat, checkpoint_template_format
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
 from edge_et.export.checkpoint.config_keys import read_image_processor
-from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
+from edge_et.export.errors import UnreadableCheckpointError
 from edge_et.export.families.vlm_layout import (
     PartTable,
     VisionPart,
     complete_settings,
     make_processing,
+    refuse_unsupported,
 )
 
 _TEXT_MODELS = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
@@ -119,8 +120,7 @@ class LlavaOnevision:
                 ratio is None
             ),
         }
-        if lost := [setting for setting, present in unsupported.items() if present]:
-            raise UnsupportedModelError(f"{path} asks for {lost[0]}: not supported")
+        refuse_unsupported(path, unsupported)
         assert isinstance(layer, int)
         assert ratio is not None
         if layer >= 0:  # hidden states begin with those before the first layer
@@ -172,8 +172,7 @@ def _processing(settings: Settings, shrink_over_tiles: int, config_path: Path) -
             side % tile for pair in processor.image_grid_pinpoints for side in pair
         ),
     }
-    if lost := [setting for setting, present in unsupported.items() if present]:
-        raise UnsupportedModelError(f"{path} asks for {lost[0]}: not supported")
+    refuse_unsupported(path, unsupported)
     return make_processing(
         path,
         height=tile,

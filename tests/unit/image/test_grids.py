@@ -42,7 +42,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(processing(rule, reference), reference, id=f"{rule}-{name}")
 
 
-@pytest.mark.parametrize(("rules", "reference"), cases())
+@pytest.mark.parametrize(("rules", "reference"), list(cases()))
 def test_grids_are_those_of_the_reference(rules: Processing, reference: dict[str, Any]) -> None:
     assert len(reference["grids"]) > 390
     for width, height, columns, rows in reference["grids"]:
@@ -50,7 +50,7 @@ def test_grids_are_those_of_the_reference(rules: Processing, reference: dict[str
         assert choose_grid((width, height), rules, None) == expected, (width, height)
 
 
-@pytest.mark.parametrize(("rules", "reference"), cases())
+@pytest.mark.parametrize(("rules", "reference"), list(cases()))
 def test_tiles_are_those_of_the_reference_bit_for_bit(
     rules: Processing, reference: dict[str, Any]
 ) -> None:
@@ -66,7 +66,7 @@ def test_tiles_are_those_of_the_reference_bit_for_bit(
         assert hashlib.sha256(pixels.tobytes()).hexdigest() == expected, size
 
 
-@pytest.mark.parametrize(("rules", "reference"), cases())
+@pytest.mark.parametrize(("rules", "reference"), list(cases()))
 def test_there_are_never_more_tiles_than_asked(
     rules: Processing, reference: dict[str, Any]
 ) -> None:
