@@ -57,10 +57,13 @@ def needing_extra(extra: str) -> Iterator[None]:
         extra: the extra of edge-et that brings what is imported inside.
 
     Raises:
-        MissingExtraError: a package that is not edge_et itself cannot be found.
+        MissingExtraError: a package that is not edge_et itself cannot be found. Where blocks stand
+            inside each other, the extra of the outermost is named.
     """
     try:
         yield
+    except MissingExtraError as err:
+        raise MissingExtraError(err.module, extra) from err
     except ModuleNotFoundError as err:
         if err.name is None or err.name.partition(".")[0] == "edge_et":
             raise

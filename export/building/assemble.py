@@ -43,7 +43,7 @@ from edge_et.export.steps import (
 )
 from edge_et.pipeline import load
 
-with needing_extra("export"):
+with needing_extra("assemble"):
     import gguf
 
     from edge_et.export.families.llm_registry import config_of_gguf, family_of

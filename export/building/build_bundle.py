@@ -58,6 +58,7 @@ with needing_extra("export"):
         vision_tower_beside,
     )
     from edge_et.export.chat.llm_chat_format import read_llm_chat_format
+    from edge_et.export.chat.reference import TransformersReference
     from edge_et.export.checkpoint.config_keys import read_config
     from edge_et.export.checkpoint.hub import (
         PREFIX,
@@ -274,8 +275,8 @@ def _make(
     stages, reasoner = plan.stages, plan.reasoner
     builder.add("perceiver", check_prompt_tokens(plan.vlm, stages.extract.prompt))
     if reasoner is not None:
-        folder = parts.folders["reasoner"]
-        builder.add("reasoner", check_reasoner_tokens(folder, reasoner, stages.think))
+        reference = TransformersReference(parts.folders["reasoner"])
+        builder.add("reasoner", check_reasoner_tokens(reference, reasoner, stages.think))
     graph = builder.vision(plan.vlm)
     vision = msgspec.structs.replace(plan.vision, graph=file_ref(graph))
 

@@ -16,6 +16,7 @@ from edge_et.bundle import ThinkSpec, VisionSpec
 from edge_et.cancellation import CancelToken
 from edge_et.export.building.stage_specs import StageModel
 from edge_et.export.chat.prompt_tokens import llm_prompts_that_differ, require_equal_prompts
+from edge_et.export.chat.reference import Reference
 from edge_et.export.steps import StepReport, Stopwatch
 from edge_et.image import ImageEncoder, VisionTower
 from edge_et.llm import (
@@ -118,11 +119,11 @@ def reasoner_prompts(
     return prompts
 
 
-def check_reasoner_tokens(folder: Path, model: StageModel, think: ThinkSpec) -> StepReport:
-    """Compare the tokens of whole prompts of stage 2 with those of transformers.
+def check_reasoner_tokens(reference: Reference, model: StageModel, think: ThinkSpec) -> StepReport:
+    """Compare the tokens of whole prompts of stage 2 with those of a reference.
 
     Args:
-        folder: the checkpoint, with its own chat template.
+        reference: of the checkpoint, with its own chat template.
         model: the reasoner.
         think: stage 2 of the bundle.
 
@@ -130,7 +131,7 @@ def check_reasoner_tokens(folder: Path, model: StageModel, think: ThinkSpec) -> 
         A report whose error is the number of prompts that differ, which is 0.
 
     Raises:
-        VocabularyError: transformers cannot read the tokenizer.
+        VocabularyError: the chat template cannot be rendered.
         ParityError: a prompt differs.
     """
     watch = Stopwatch()
@@ -145,10 +146,10 @@ def check_reasoner_tokens(folder: Path, model: StageModel, think: ThinkSpec) -> 
         for thinks, prompts in ((True, thoughtful), (False, silent))
         for prompt in prompts
         for question in llm_prompts_that_differ(
-            folder, model.chat, prompt, thoughts=model.thoughts, thinks=thinks
+            reference, model.chat, prompt, thoughts=model.thoughts, thinks=thinks
         )
     ]
-    return require_equal_prompts(folder, differing, "prompts that differ", watch)
+    return require_equal_prompts(reference, differing, "prompts that differ", watch)
 
 
 def _written(think: ThinkSpec, example: Example) -> list[Part]:

@@ -27,6 +27,7 @@ with needing_extra("export"):
         require_equal_prompts,
         vlm_prompts_that_differ,
     )
+    from edge_et.export.chat.reference import TransformersReference
     from edge_et.export.chat.vlm_chat_format import VlmChatFormat
     from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors
     from edge_et.export.checkpoint.config_keys import read_config
@@ -264,9 +265,10 @@ def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
         ParityError: a prompt differs.
     """
     watch = Stopwatch()
-    differing = vlm_prompts_that_differ(model.folder, model.chat_format, prompt)
+    reference = TransformersReference(model.folder)
+    differing = vlm_prompts_that_differ(reference, model.chat_format, prompt)
     measure = f"of {len(QUESTIONS)} prompts differ"
-    return require_equal_prompts(model.folder, differing, measure, watch)
+    return require_equal_prompts(reference, differing, measure, watch)
 
 
 def _find_layout(checkpoint: Path) -> tuple[Path, dict[str, Any], Layout]:

@@ -1,18 +1,17 @@
 """Read the chat format of a language model from its chat template.
 
-In: a checkpoint folder with a tokenizer of transformers and its chat template. Out: the turns as
-strings, and the special tokens around a thought. transformers renders the template on probes, in
-its sandbox; the strings must give back exactly what it rendered.
+In: a checkpoint folder with tokenizer.json and a chat template. Out: the turns as strings, and the
+special tokens around a thought. The template is rendered on probes; the strings must give back
+exactly what it rendered.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_et.bundle import ChatSpec
-from edge_et.export.chat.vlm_chat_format import load_tokenizer
+from edge_et.export.chat.chat_template import ChatTemplate
 from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnsupportedModelError
 
@@ -68,39 +67,32 @@ def read_llm_chat_format(folder: Path) -> LlmChatFormat:
         system turn. What opens a thought in each prompt belongs to the thought, not to the turn.
 
     Raises:
-        VocabularyError: transformers cannot read the tokenizer.
-        UnsupportedModelError: there is no template, it fails, its turns are not of the form that a
-            bundle can hold, or it opens a thought that no token closes.
+        UnreadableCheckpointError: a file cannot be read.
+        VocabularyError: there is no template, it fails, or tokenizer.json is damaged.
+        UnsupportedModelError: its turns are not of the form that a bundle can hold, or it opens a
+            thought that no token closes.
     """
-    tokenizer = load_tokenizer(folder)
-    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    template = ChatTemplate(folder)
+    added = set(template.added.values())
 
     def render(*messages: tuple[str, str], **switches: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in messages]
-        text: str = tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True, **switches
-        )
-        return text
+        return template.render(turns, **switches)
 
-    try:
-        turn_start, turn_end, last = _turns(render)
-        opening = _opening(last, added)
-        suffix = last.removesuffix(opening)
-        plain = render(("user", _USER))
-        system = _default_system(plain, turn_start, turn_end)
-        chat = ChatSpec(
-            turn_start=turn_start,
-            turn_end=turn_end,
-            system=system,
-            assistant_start_suffix=suffix,
-            stop_tokens=stop_tokens(folder, tokenizer),
-        )
-        silent = render(("user", _USER), enable_thinking=False)
-        thoughts = _thoughts(added, plain, silent, opening)
-    except UnsupportedModelError:
-        raise
-    except Exception as err:  # templates are programs
-        raise UnsupportedModelError(f"the chat template of {folder} cannot be used: {err}") from err
+    turn_start, turn_end, last = _turns(render)
+    opening = _opening(last, added)
+    suffix = last.removesuffix(opening)
+    plain = render(("user", _USER))
+    system = _default_system(plain, turn_start, turn_end)
+    chat = ChatSpec(
+        turn_start=turn_start,
+        turn_end=turn_end,
+        system=system,
+        assistant_start_suffix=suffix,
+        stop_tokens=stop_tokens(template),
+    )
+    silent = render(("user", _USER), enable_thinking=False)
+    thoughts = _thoughts(added, plain, silent, opening)
     rendered = "".join(
         turn_start.replace("{role}", role) + content + turn_end
         for role, content in (("system", system), ("user", _USER))
@@ -113,26 +105,26 @@ def read_llm_chat_format(folder: Path) -> LlmChatFormat:
     return LlmChatFormat(chat=chat, thoughts=thoughts)
 
 
-def stop_tokens(folder: Path, tokenizer: Any) -> tuple[str, ...]:
+def stop_tokens(template: ChatTemplate) -> tuple[str, ...]:
     """Return the tokens that end what a model writes, as text.
 
     Args:
-        folder: the checkpoint; generation_config.json is asked first, then config.json.
-        tokenizer: its tokenizer, asked last.
+        template: of the checkpoint. generation_config.json is asked first, then config.json, and
+            the settings of the tokenizer last.
 
     Raises:
         UnsupportedModelError: there is none, or one that is not an added token.
     """
+    folder, added = template.folder, template.added
     ids: list[int] = []
     for name in ("generation_config.json", "config.json"):
         if not ids and (folder / name).is_file():
             stated = read_json(folder / name).get("eos_token_id")
-            ids = [stated] if isinstance(stated, int) else list(stated or [])
-    ids = ids or [tokenizer.eos_token_id]
-    added = tokenizer.added_tokens_decoder
-    if not ids or any(number not in added for number in ids):
+            ids = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    ids = ids or [number for number, text in added.items() if text == template.end_of_text]
+    if not ids or any(not isinstance(number, int) or number not in added for number in ids):
         raise UnsupportedModelError(f"{folder}: the tokens {ids} that end a text are not all known")
-    return tuple(added[number].content for number in ids)
+    return tuple(added[number] for number in ids)
 
 
 def _turns(render: Render) -> tuple[str, str, str]:

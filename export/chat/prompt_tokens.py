@@ -1,26 +1,25 @@
-"""Compare the tokens of whole prompts: the runtime's against those of transformers.
+"""Compare the tokens of whole prompts: the runtime's against those of a reference.
 
-In: a checkpoint folder, a chat format, a prompt of the manifest. Out: the questions for which the
-token ids differ. The runtime makes them by `edge_et.llm.prompt` and tokenizer.json, transformers by
-its own tokenizer and the chat template.
+In: a reference, a chat format, a prompt of the manifest. Out: the questions for which the token ids
+differ. The runtime makes them by `edge_et.llm.prompt` and tokenizer.json, piece by piece, the
+reference from the whole text that the chat template writes.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edge_et.bundle import ChatSpec
 from edge_et.errors import ModelFileError
+from edge_et.export.chat.chat_template import ChatTemplate
 from edge_et.export.chat.llm_chat_format import ThoughtTokens
+from edge_et.export.chat.reference import Reference
 from edge_et.export.chat.vlm_chat_format import (
     IMAGE_TOKEN,
     SYSTEM,
     VlmChatFormat,
-    load_tokenizer,
     picture_messages,
-    render,
 )
 from edge_et.export.errors import AssemblyError, ParityError, VocabularyError
 from edge_et.export.steps import StepReport, Stopwatch
@@ -48,12 +47,15 @@ _IMAGE = -1
 
 
 def vlm_prompts_that_differ(
-    folder: Path, chat_format: VlmChatFormat, prompt: str, questions: Sequence[str] = QUESTIONS
+    reference: Reference,
+    chat_format: VlmChatFormat,
+    prompt: str,
+    questions: Sequence[str] = QUESTIONS,
 ) -> list[str]:
     """Compare prompts of stage 1, or of direct answering.
 
     Args:
-        folder: the checkpoint.
+        reference: of the checkpoint.
         chat_format: its chat format.
         prompt: of the manifest; begins with the format's `image_prefix`.
         questions: what `{question}` and `{hint}` stand for.
@@ -68,24 +70,24 @@ def vlm_prompts_that_differ(
     prefix = chat_format.image_prefix
     if not prompt.startswith(prefix):
         raise AssemblyError(f"the prompt {prompt!r} has to begin with {prefix!r}, as in training")
-    reference = load_tokenizer(folder)
+    folder = reference.folder
     differing = []
     for question in questions:
         words = _filled(prompt.removeprefix(prefix), question)
         if chat_format.template == "checkpoint":
             system = None if chat_format.chat.system is None else SYSTEM
-            text = render(reference, picture_messages(words, image=True, system=system))
-            expected = _ids_with_image(reference, text, folder)
+            text = reference.render(picture_messages(words, image=True, system=system))
+            expected = _ids_with_image(reference, text)
         else:
             halves = _qwen_1_5(words).split(IMAGE_TOKEN)
-            expected = [*_ids(reference, halves[0]), _IMAGE, *_ids(reference, halves[1])]
+            expected = [*reference.ids(halves[0]), _IMAGE, *reference.ids(halves[1])]
         if expected != _runtime_ids(folder, chat_format.chat, prompt, question):
             differing.append(question)
     return differing
 
 
 def llm_prompts_that_differ(
-    folder: Path,
+    reference: Reference,
     chat: ChatSpec,
     prompt: str,
     *,
@@ -99,7 +101,7 @@ def llm_prompts_that_differ(
     put into its prompt in place of the opening.
 
     Args:
-        folder: the checkpoint.
+        reference: of the checkpoint.
         chat: its chat format.
         prompt: of the manifest.
         thoughts: the special tokens around a thought; None: it has none.
@@ -112,7 +114,6 @@ def llm_prompts_that_differ(
     Raises:
         VocabularyError: a tokenizer cannot be read, or there is no chat template.
     """
-    reference = load_tokenizer(folder)
     opened = thoughts.opening if thoughts else ""
     begins = thoughts.skip if thoughts and not thinks else opened
     asked_not_to = thoughts is not None and not thinks and thoughts.optional
@@ -122,21 +123,21 @@ def llm_prompts_that_differ(
     for question in questions:
         words = _filled(prompt, question)
         messages = [*system, {"role": "user", "content": words}]
-        text = render(reference, messages, **options)
+        text = reference.render(messages, **options)
         if not asked_not_to:
             text = text.removesuffix(opened) + begins
-        if _ids(reference, text) != _runtime_ids(folder, chat, prompt, question, begins):
+        if reference.ids(text) != _runtime_ids(reference.folder, chat, prompt, question, begins):
             differing.append(question)
     return differing
 
 
 def require_equal_prompts(
-    folder: Path, differing: Sequence[str], measure: str, watch: Stopwatch
+    reference: Reference, differing: Sequence[str], measure: str, watch: Stopwatch
 ) -> StepReport:
     """Report that both tokenizers agree.
 
     Args:
-        folder: the checkpoint.
+        reference: of the checkpoint.
         differing: questions whose prompts differ.
         measure: what their number means.
         watch: started before the comparison.
@@ -147,9 +148,9 @@ def require_equal_prompts(
     Raises:
         ParityError: a prompt differs.
     """
-    path = folder / "tokenizer.json"
+    path = reference.folder / "tokenizer.json"
     if differing:
-        raise ParityError(f"{path} against transformers", measure, len(differing), 0)
+        raise ParityError(f"{path} against {reference.name}", measure, len(differing), 0)
     return StepReport(
         name="prompt tokens",
         path=path,
@@ -192,13 +193,9 @@ def _runtime_ids(
     return ids
 
 
-def _ids(reference: Any, text: str) -> list[int]:
-    ids: list[int] = reference(text).input_ids
-    return ids
-
-
-def _ids_with_image(reference: Any, text: str, folder: Path) -> list[int]:
-    image = reference.get_added_vocab().get(IMAGE_TOKEN)
-    if image is None:
-        raise VocabularyError(f"the tokenizer of {folder} has no token {IMAGE_TOKEN}")
-    return [_IMAGE if token == image else token for token in _ids(reference, text)]
+def _ids_with_image(reference: Reference, text: str) -> list[int]:
+    added = ChatTemplate(reference.folder).added
+    images = {number for number, content in added.items() if content == IMAGE_TOKEN}
+    if not images:
+        raise VocabularyError(f"the tokenizer of {reference.folder} has no token {IMAGE_TOKEN}")
+    return [_IMAGE if token in images else token for token in reference.ids(text)]

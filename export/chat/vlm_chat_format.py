@@ -1,8 +1,7 @@
 """Find the chat format of a vision-language model.
 
-In: a checkpoint folder. Out: a `VlmChatFormat`, which holds the manifest's `ChatSpec`; also
-conversations as the checkpoint's own template writes them. transformers renders the templates, in
-its sandbox.
+In: a checkpoint folder. Out: a `VlmChatFormat`, which holds the manifest's `ChatSpec`; also the
+messages that a checkpoint's own template takes.
 """
 
 import re
@@ -10,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoTokenizer
-
 from edge_et.bundle import ChatSpec, RoleNames
+from edge_et.export.chat.chat_template import ChatTemplate
 from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnreadableCheckpointError, VocabularyError
 
@@ -79,7 +77,7 @@ def qwen_1_5_format(folder: Path) -> VlmChatFormat:
         turn_start="<|im_start|>{role}\n",
         turn_end="<|im_end|>\n",
         system=SYSTEM,
-        stop_tokens=_stop_tokens(folder),
+        stop_tokens=_stop_tokens(ChatTemplate(folder)),
     )
     return VlmChatFormat(chat=chat, image_prefix="{image}\n", text_prefix="", template="qwen_1_5")
 
@@ -94,9 +92,9 @@ def checkpoint_template_format(folder: Path) -> VlmChatFormat:
         VocabularyError: there is no template, it cannot be rendered, or it does not write ChatML.
         UnreadableCheckpointError: a file cannot be read.
     """
-    tokenizer = load_tokenizer(folder)
+    template = ChatTemplate(folder)
     rendered, words_alone = (
-        render(tokenizer, picture_messages("WORDS", image=image)) for image in (True, False)
+        template.render(picture_messages("WORDS", image=image)) for image in (True, False)
     )
     with_image, without = _ROLES.fullmatch(rendered), _ROLES.fullmatch(words_alone)
     if with_image is None or with_image["after"] is None or without is None:
@@ -111,7 +109,7 @@ def checkpoint_template_format(folder: Path) -> VlmChatFormat:
         turn_end=with_image["end"],
         system=f"{system_gap}{SYSTEM}",
         assistant_start_suffix=assistant_gap,
-        stop_tokens=_stop_tokens(folder),
+        stop_tokens=_stop_tokens(template),
     )
     return VlmChatFormat(
         chat=chat,
@@ -135,7 +133,8 @@ def idefics3_format(folder: Path) -> VlmChatFormat:
         {"role": role, "content": [{"type": "text", "text": text}]}
         for role, text in (("assistant", "REPLY"), ("user", "MORE"))
     ]
-    rendered = render(load_tokenizer(folder), [*picture_messages("WORDS", image=True), *more])
+    template = ChatTemplate(folder)
+    rendered = template.render([*picture_messages("WORDS", image=True), *more])
     found = _SPOKEN.fullmatch(rendered)
     if found is None:
         raise VocabularyError(f"the chat template of {folder} is not understood: {rendered!r}")
@@ -146,7 +145,7 @@ def idefics3_format(folder: Path) -> VlmChatFormat:
         before_text=" ",
         turn_end=found["end"],
         system=None,
-        stop_tokens=_stop_tokens(folder, found["end"].rstrip()),
+        stop_tokens=_stop_tokens(template, found["end"].rstrip()),
     )
     return VlmChatFormat(
         chat=chat,
@@ -155,54 +154,6 @@ def idefics3_format(folder: Path) -> VlmChatFormat:
         template="checkpoint",
         extract_words=DESCRIBE_WORDS,
     )
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a checkpoint by transformers; no code in the folder is run.
-
-    Args:
-        folder: the checkpoint.
-
-    Returns:
-        A `PreTrainedTokenizerFast`, with the chat template of the checkpoint.
-
-    Raises:
-        VocabularyError: it cannot be loaded.
-        UnreadableCheckpointError: chat_template.json cannot be read.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as err:  # transformers and tokenizers raise nearly anything
-        raise VocabularyError(f"the tokenizer of {folder} cannot be loaded: {err}") from err
-    # Older processors keep the template in a file of their own, which tokenizers do not look at.
-    if (legacy := folder / "chat_template.json").is_file():
-        tokenizer.chat_template = read_json(legacy).get("chat_template")
-    return tokenizer
-
-
-def render(tokenizer: Any, messages: list[dict[str, Any]], **options: bool) -> str:
-    """Write a conversation by a checkpoint's own template, up to the assistant's opening.
-
-    Args:
-        tokenizer: from `load_tokenizer`.
-        messages: roles and contents.
-        options: of the template.
-
-    Raises:
-        VocabularyError: there is no template, or it cannot be rendered.
-    """
-    try:
-        text = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, **options
-        )
-    except Exception as err:  # whatever a template makes of it
-        raise VocabularyError(
-            f"the chat template of {tokenizer.name_or_path} cannot be rendered: {err}"
-        ) from err
-    assert isinstance(text, str)
-    return text
 
 
 def picture_messages(
@@ -222,20 +173,14 @@ def picture_messages(
     return [{"role": "system", "content": [{"type": "text", "text": system}]}, user]
 
 
-def _stop_tokens(folder: Path, end: str = "<|im_end|>") -> tuple[str, ...]:
+def _stop_tokens(template: ChatTemplate, end: str = "<|im_end|>") -> tuple[str, ...]:
     """Return the tokens that end what the model writes, as text.
 
     Args:
-        folder: the checkpoint.
+        template: of the checkpoint.
         end: the one that ends a turn, which comes first.
     """
-    try:
-        added = {
-            token["id"]: token["content"]
-            for token in read_json(folder / "tokenizer.json")["added_tokens"]
-        }
-    except (KeyError, TypeError) as err:
-        raise VocabularyError(f"{folder / 'tokenizer.json'} is damaged: {err!r}") from err
+    folder, added = template.folder, template.added
     if end not in added.values():
         raise VocabularyError(f"{folder / 'tokenizer.json'} has no token {end}")
     generation = folder / "generation_config.json"

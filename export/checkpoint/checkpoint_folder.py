@@ -8,13 +8,12 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from edge_et.export.checkpoint.tensor_formats import TensorFile, open_file
+from edge_et.export.checkpoint.tensor_formats import TensorFile, Values, open_file
 from edge_et.export.errors import (
     LeftoverTensorError,
     MissingTensorError,
@@ -22,6 +21,9 @@ from edge_et.export.errors import (
     TensorValueError,
     UnreadableCheckpointError,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -144,12 +146,12 @@ class TensorFiles:
 
     def look_up(self, name: str) -> NDArray[np.float32]:
         """Read one tensor for a comparison; it does not count as read. See `read`."""
-        values: NDArray[np.float32] = self._load(name).to(torch.float32).contiguous().numpy()
+        values: NDArray[np.float32] = np.ascontiguousarray(self._load(name), np.float32)
         if not np.isfinite(values).all():
             raise TensorValueError(self._stored_name(name), "holds NaN or infinity")
         return values
 
-    def fill(self, module: torch.nn.Module) -> None:
+    def fill(self, module: "torch.nn.Module") -> None:
         """Read all tensors into a module that has exactly these parameters and buffers.
 
         Args:
@@ -161,7 +163,7 @@ class TensorFiles:
         state = module.state_dict()
         self.require({name: tuple(tensor.shape) for name, tensor in state.items()})
         for name, tensor in state.items():
-            tensor.copy_(torch.from_numpy(self.read(name)))
+            tensor.numpy()[...] = self.read(name)
 
     def drop_copy(self, name: str, *, of: str) -> None:
         """Count a tensor as read after making sure that it is a copy of another one.
@@ -173,7 +175,7 @@ class TensorFiles:
         Raises:
             TensorValueError: they differ.
         """
-        if not torch.equal(self._load(name), self._load(of)):
+        if not np.array_equal(self._load(name), self._load(of)):
             raise TensorValueError(
                 self._stored_name(name), f"differs from {of}, which the config ties it to"
             )
@@ -188,7 +190,7 @@ class TensorFiles:
         if self._unread:
             raise LeftoverTensorError(self._source, list(self._unread))
 
-    def _load(self, name: str) -> torch.Tensor:
+    def _load(self, name: str) -> Values:
         file, stored = self._place_of[name]
         return file.load(stored)
 

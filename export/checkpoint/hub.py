@@ -30,7 +30,7 @@ from edge_et.export.errors import (
 )
 from edge_et.export.steps import Progress, needing_extra, no_progress
 
-with needing_extra("export"):
+with needing_extra("assemble"):
     from huggingface_hub import (
         HfApi,
         constants,

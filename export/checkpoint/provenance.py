@@ -13,7 +13,7 @@ from typing import Any
 from edge_et.export.errors import UnreadableCheckpointError
 from edge_et.export.steps import needing_extra
 
-with needing_extra("export"):
+with needing_extra("assemble"):
     from huggingface_hub import ModelCard
 
 _TEXTS = {

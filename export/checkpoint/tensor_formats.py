@@ -2,23 +2,23 @@
 
 In: a file. Out: names and shapes at once, then one tensor at a time. Files are mapped only while a
 tensor is taken from them, so that the pages of those already read do not add up. Nothing that
-a file says is ever run.
+a file says is ever run. Without torch, safetensors alone are read.
 """
 
-import pickle
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
+import ml_dtypes  # noqa: F401  (numpy knows bfloat16 by it)
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from edge_et.export.errors import UnreadableCheckpointError
+from edge_et.export.steps import needing_extra
 
 _SAFETENSORS_TYPES = ("F32", "F16", "BF16")
-_TORCH_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
-# Opening a torch file anew costs a fifth of a second, so that is done once in so many bytes.
-_MAPPED_BYTES = 2**29
+Values = NDArray[Any]
+"""Float32, float16 or ml_dtypes' bfloat16."""
 
 
 class TensorFile(Protocol):
@@ -30,7 +30,7 @@ class TensorFile(Protocol):
 
     shapes: dict[str, tuple[int, ...]]
 
-    def load(self, name: str) -> torch.Tensor:
+    def load(self, name: str) -> Values:
         """Give one tensor, as stored; it may be a view of the file."""
 
 
@@ -43,8 +43,13 @@ def open_file(path: Path) -> TensorFile:
     Raises:
         UnreadableCheckpointError: it is missing, damaged, or holds something else than tensors of
             float32, float16 or bfloat16.
+        MissingExtraError: it is of torch, which is not installed.
     """
-    return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path)
+    with needing_extra("export"):
+        from edge_et.export.checkpoint.torch_file import TorchFile
+    return TorchFile(path)
 
 
 class SafetensorsFile:
@@ -55,7 +60,7 @@ class SafetensorsFile:
         self._path = path
         self.shapes: dict[str, tuple[int, ...]] = {}
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="np") as file:
                 slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as err:
             raise UnreadableCheckpointError(f"{path} cannot be read: {err}") from err
@@ -66,62 +71,11 @@ class SafetensorsFile:
                 )
             self.shapes[name] = tuple(tensor.get_shape())
 
-    def load(self, name: str) -> torch.Tensor:
+    def load(self, name: str) -> Values:
         """Give one tensor, as stored."""
         try:
-            with safe_open(self._path, framework="pt") as file:
-                tensor: torch.Tensor = file.get_tensor(name)
+            with safe_open(self._path, framework="np") as file:
+                tensor: Values = file.get_tensor(name)
         except (OSError, SafetensorError) as err:
             raise UnreadableCheckpointError(f"{self._path} was changed: {err}") from err
         return tensor
-
-
-class TorchFile:
-    """A dictionary of tensors that `torch.save` wrote."""
-
-    def __init__(self, path: Path) -> None:
-        """Read what the file holds, without running code that may be in it."""
-        self._path = path
-        self._content = _unpickled(path)
-        self._mapped_bytes = 0
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in self._content.items()}
-
-    def load(self, name: str) -> torch.Tensor:
-        """Give one tensor, as stored."""
-        if self._mapped_bytes > _MAPPED_BYTES:
-            self._content = {}  # unmapped before it is mapped anew
-            self._content = _unpickled(self._path)
-            self._mapped_bytes = 0
-        tensor = self._content[name]
-        self._mapped_bytes += tensor.nbytes
-        return tensor
-
-
-def _unpickled(path: Path) -> dict[str, torch.Tensor]:
-    content: Any
-    try:
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except pickle.UnpicklingError as err:
-        raise UnreadableCheckpointError(
-            f"{path} holds more than tensors, and that could be code: it was not run. "
-            "Use a copy of the checkpoint in safetensors"
-        ) from err
-    except Exception as err:  # a damaged file makes torch raise nearly anything
-        reason = next(iter(str(err).splitlines()), type(err).__name__)
-        raise UnreadableCheckpointError(f"{path} cannot be read: {reason}") from err
-    if not isinstance(content, dict):
-        raise UnreadableCheckpointError(f"{path} holds {type(content).__name__}, not tensors")
-    for name, tensor in content.items():
-        if not (
-            isinstance(name, str)
-            and isinstance(tensor, torch.Tensor)
-            and tensor.dtype in _TORCH_TYPES
-            and tensor.layout == torch.strided
-            and tensor.device.type == "cpu"
-        ):
-            kind = getattr(tensor, "dtype", type(tensor).__name__)
-            raise UnreadableCheckpointError(
-                f"{name} in {path} is {kind}; expected dense tensors of "
-                f"{', '.join(map(str, _TORCH_TYPES))}"
-            )
-    return content

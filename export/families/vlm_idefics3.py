@@ -6,7 +6,7 @@ whole tile in order, as in transformers 5: some of transformers 4 count the firs
 """
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from tokenizers import Tokenizer
@@ -22,6 +22,7 @@ from edge_et.export.families.vlm_layout import (
     VisionPart,
     complete_settings,
     make_processing,
+    read_settings,
     refuse_unsupported,
 )
 
@@ -35,7 +36,6 @@ _KINDS = tuple(
 _AROUND, _WHOLE, _IMAGE = "<fake_token_around_image>", "<global-img>", "<image>"
 _TILE = "<row_{row}_col_{column}>"
 
-_Read = TypeVar("_Read")
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 _Channels = Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
 
@@ -118,7 +118,7 @@ class Idefics3:
         tower_folder: Path | None,
     ) -> VisionPart:
         """Return what the configs say about the vision side."""
-        settings = _read(content, _Settings, path)
+        settings = read_settings(content, _Settings, path)
         tower, factor = settings.vision_config, settings.scale_factor
         side = tower.image_size // tower.patch_size
         lost = f"scale_factor {factor}, where a tile has {side} x {side} patches"
@@ -144,7 +144,7 @@ class Idefics3:
 
 def _processing(folder: Path, tile: int, image_tokens: int) -> Processing:
     content, path = read_image_processor(folder)
-    processor = _read(content, _ImageProcessor, path)
+    processor = read_settings(content, _ImageProcessor, path)
     longest, largest = processor.size.longest_edge, processor.max_image_size.longest_edge
     unsupported = {
         f"image_processor_type {processor.image_processor_type!r}; known: {', '.join(_KINDS)}": (
@@ -229,10 +229,3 @@ def _markup(folder: Path, grids: tuple[tuple[int, int], ...]) -> Markup:
         end=(around,),
     )
     return Markup(spec=spec, ids=tuple(ids.values()))
-
-
-def _read(content: dict[str, Any], kind: type[_Read], path: Path) -> _Read:
-    try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as err:
-        raise UnreadableCheckpointError(f"{path}: {err}") from err

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
-from transformers import AutoConfig
 
 from edge_et.bundle import MarkupSpec, Processing
 from edge_et.export.chat.vlm_chat_format import VlmChatFormat
@@ -23,6 +22,8 @@ from edge_et.export.errors import (
     UnsupportedModelError,
 )
 from edge_et.export.families.llm_family import MAX_LAYERS
+
+SettingsT = TypeVar("SettingsT", bound=msgspec.Struct)
 
 Part = Literal["llm", "tower", "projector", "newline"]
 
@@ -151,6 +152,8 @@ def complete_settings(
             f"{path}: a language model of type {settings.get('model_type')!r} cannot be exported; "
             f"known: {', '.join(model_types)}"
         )
+    from transformers import AutoConfig  # what the export of a language model alone needs
+
     layers = settings.get("num_hidden_layers", 1)
     if not isinstance(layers, int) or layers > MAX_LAYERS:
         raise UnreadableCheckpointError(f"{path} describes no language model: {layers!r} layers")
@@ -173,6 +176,23 @@ def refuse_unsupported(path: Path, settings: Mapping[str, bool]) -> None:
     """
     if lost := [setting for setting, present in settings.items() if present]:
         raise UnsupportedModelError(f"{path} asks for {lost[0]}: not supported")
+
+
+def read_settings(content: dict[str, Any], kind: type[SettingsT], path: Path) -> SettingsT:
+    """Take what decides something out of a config, with defaults for what it leaves out.
+
+    Args:
+        content: of the config.
+        kind: a struct of the keys.
+        path: the config, for the message.
+
+    Raises:
+        UnreadableCheckpointError: a value is of a wrong type or out of range.
+    """
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as err:
+        raise UnreadableCheckpointError(f"{path}: {err}") from err
 
 
 def make_processing(path: Path, **values: Any) -> Processing:

@@ -28,6 +28,7 @@ from edge_et.export.families.vlm_layout import (
     VisionPart,
     complete_settings,
     make_processing,
+    read_settings,
 )
 
 _TOWER = "model.vision_tower.vision_tower.vision_model."
@@ -130,7 +131,7 @@ class LlavaNext:
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
         """Return which part each tensor belongs to."""
         # A single linear is stored alone, several in a sequence with the activations between.
-        single = _settings(content, path).mm_projector_type == "linear"
+        single = read_settings(content, VisionSettings, path).mm_projector_type == "linear"
         return (
             (_TOWER, "tower", ""),
             ("model.mm_projector.", "projector", "0." if single else ""),
@@ -143,7 +144,7 @@ class LlavaNext:
         """Name the tower that the checkpoint needs but does not hold; None: it holds its tower."""
         if any(name.startswith(_TOWER) for name in tensors.names):
             return None
-        name = _settings(content, path).mm_vision_tower
+        name = read_settings(content, VisionSettings, path).mm_vision_tower
         _known_tower(name, path)
         return name
 
@@ -155,7 +156,7 @@ class LlavaNext:
         tower_folder: Path | None,
     ) -> VisionPart:
         """Return what the config, the tower's name and its shapes say about the vision side."""
-        settings = _settings(content, path)
+        settings = read_settings(content, VisionSettings, path)
         known = _known_tower(settings.mm_vision_tower, path)
         layers = settings.projector_layers
         unsupported = {
@@ -185,13 +186,6 @@ class LlavaNext:
     def chat(self, folder: Path) -> VlmChatFormat:
         """Return the conversation template that LLaVA-NeXT names `qwen_1_5`."""
         return qwen_1_5_format(folder)
-
-
-def _settings(content: dict[str, Any], path: Path) -> VisionSettings:
-    try:
-        return msgspec.convert(content, VisionSettings)
-    except msgspec.ValidationError as err:
-        raise UnreadableCheckpointError(f"{path}: {err}") from err
 
 
 def _known_tower(name: str | None, path: Path) -> KnownTower:

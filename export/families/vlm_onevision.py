@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from transformers import LlavaOnevisionConfig, LlavaOnevisionImageProcessor
 
 from edge_et.bundle import Processing
 from edge_et.export.chat.vlm_chat_format import VlmChatFormat, checkpoint_template_format
@@ -20,6 +19,7 @@ from edge_et.export.families.vlm_layout import (
     VisionPart,
     complete_settings,
     make_processing,
+    read_settings,
     refuse_unsupported,
 )
 
@@ -32,34 +32,75 @@ _PROCESSORS = (
 )
 _RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # numbers of PIL.Image.Resampling
 
-Pinpoints = list[tuple[int, int]]
+_SIDES = tuple(384 * tiles for tiles in range(1, 7))
+_PINPOINTS = tuple((height, width) for height in _SIDES for width in _SIDES)
+
+Pinpoints = tuple[tuple[int, int], ...]
+_Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+_Channels = Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
+
+
+class Tower(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of vision_config; defaults are those of transformers for SigLIP."""
+
+    model_type: str = "siglip_vision_model"
+    hidden_size: _Size = 768
+    intermediate_size: _Size = 3072
+    num_hidden_layers: _Size = 12
+    num_attention_heads: _Size = 12
+    num_channels: _Size = 3
+    image_size: _Size = 224
+    patch_size: _Size = 16
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    vision_use_head: bool = True
+
+
+_SO400M = Tower(
+    hidden_size=1152,
+    intermediate_size=4304,
+    num_hidden_layers=26,
+    num_attention_heads=16,
+    image_size=384,
+    patch_size=14,
+    vision_use_head=False,
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys of config.json that decide what the graph and the tokens are."""
+    """The keys of config.json that decide what the graph and the tokens are.
 
-    text_config: dict[str, Any]
-    vision_config: dict[str, Any]
-    image_grid_pinpoints: Pinpoints
-    multimodal_projector_bias: bool
-    projector_hidden_act: str
-    vision_aspect_ratio: str
-    vision_feature_layer: int | list[int]
-    vision_feature_select_strategy: str
+    Defaults are those of transformers.
+    """
+
+    vision_config: Tower = _SO400M
+    image_grid_pinpoints: Pinpoints = _PINPOINTS
+    multimodal_projector_bias: bool = True
+    projector_hidden_act: str = "gelu"
+    vision_aspect_ratio: str = "anyres_max_9"
+    vision_feature_layer: int | list[int] = -1
+    vision_feature_select_strategy: str = "full"
 
 
 class ImageProcessor(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys of the image processor that decide what the pixel values are."""
+    """The keys of the image processor that decide what the pixel values are.
 
-    image_grid_pinpoints: Pinpoints
-    image_mean: Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
-    image_std: Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
-    rescale_factor: float
-    resample: int
-    size: dict[str, int]
-    do_resize: bool
-    do_rescale: bool
-    do_normalize: bool
+    Defaults are those of transformers.
+    """
+
+    image_grid_pinpoints: Pinpoints = _PINPOINTS
+    image_mean: _Channels | None = None
+    image_std: _Channels | None = None
+    rescale_factor: float = 1 / 255
+    resample: int = 3
+    size: dict[str, int] = msgspec.field(default_factory=lambda: {"height": 384, "width": 384})
+    do_resize: bool = True
+    do_rescale: bool = True
+    do_normalize: bool = True
+
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class LlavaOnevision:
@@ -102,13 +143,13 @@ class LlavaOnevision:
         tower_folder: Path | None,
     ) -> VisionPart:
         """Return what the two configs say about the vision side."""
-        settings = _settings(content, path)
+        settings = read_settings(content, Settings, path)
         layer = settings.vision_feature_layer
         ratio = _ANYRES_MAX.fullmatch(settings.vision_aspect_ratio)
         tower = settings.vision_config
         unsupported = {
-            f"vision tower {tower.get('model_type')!r}; known: siglip_vision_model": (
-                tower.get("model_type") != "siglip_vision_model"
+            f"vision tower {tower.model_type!r}; known: siglip_vision_model": (
+                tower.model_type != "siglip_vision_model"
             ),
             f"vision_feature_layer {layer}; known: one layer": not isinstance(layer, int),
             f"vision_feature_select_strategy {settings.vision_feature_select_strategy!r}; "
@@ -124,9 +165,9 @@ class LlavaOnevision:
         assert isinstance(layer, int)
         assert ratio is not None
         if layer >= 0:  # hidden states begin with those before the first layer
-            layer -= tower["num_hidden_layers"] + 1
+            layer -= tower.num_hidden_layers + 1
         return VisionPart(
-            tower=tower,
+            tower=msgspec.structs.asdict(tower),
             tower_folder=None,
             feature_layer=layer,
             projector_layers=2,
@@ -140,22 +181,11 @@ class LlavaOnevision:
         return checkpoint_template_format(folder)
 
 
-def _settings(content: dict[str, Any], path: Path) -> Settings:
-    try:
-        return msgspec.convert(LlavaOnevisionConfig.from_dict(content).to_dict(), Settings)
-    except Exception as err:  # values of wrong types make transformers raise nearly anything
-        raise UnreadableCheckpointError(f"{path}: {err}") from err
-
-
 def _processing(settings: Settings, shrink_over_tiles: int, config_path: Path) -> Processing:
     content, path = read_image_processor(config_path.parent)
     kind = content.get("image_processor_type", _PROCESSORS[0])
-    try:
-        filled = LlavaOnevisionImageProcessor.from_dict(content).to_dict()
-        processor = msgspec.convert(filled, ImageProcessor)
-    except Exception as err:  # as above
-        raise UnreadableCheckpointError(f"{path}: {err}") from err
-    tile = settings.vision_config["image_size"]
+    processor = read_settings(content, ImageProcessor, path)
+    tile = settings.vision_config.image_size
     unsupported = {
         f"image_processor_type {kind!r}; known: {', '.join(_PROCESSORS)}": kind not in _PROCESSORS,
         "leaving out resizing, rescaling or normalizing": not (
@@ -177,8 +207,8 @@ def _processing(settings: Settings, shrink_over_tiles: int, config_path: Path) -
         path,
         height=tile,
         width=tile,
-        mean=processor.image_mean,
-        std=processor.image_std,
+        mean=processor.image_mean or _CLIP_MEAN,
+        std=processor.image_std or _CLIP_STD,
         rescale=processor.rescale_factor,
         resample=_RESAMPLE[processor.resample],
         fit="squash",

@@ -25,6 +25,16 @@ def test_a_missing_package_names_the_extra() -> None:
         import no_such_package_at_all  # noqa: F401
 
 
+def test_the_outermost_extra_is_named() -> None:
+    message = r'pip install "edge-et\[export\]"'
+    with (
+        pytest.raises(MissingExtraError, match=message),
+        needing_extra("export"),
+        needing_extra("assemble"),
+    ):
+        import no_such_package_at_all  # noqa: F401
+
+
 def test_a_missing_module_of_our_own_is_a_bug_and_stays_one() -> None:
     with pytest.raises(ModuleNotFoundError), needing_extra("export"):
         import edge_et.no_such_module  # noqa: F401

@@ -379,7 +379,7 @@ def test_files_of_torch_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, shards: int
 ) -> None:
     monkeypatch.setattr(
-        "edge_et.export.checkpoint.tensor_formats._MAPPED_BYTES", 10_000
+        "edge_et.export.checkpoint.torch_file._MAPPED_BYTES", 10_000
     )  # mapped anew often
     tensors = {name: tensor.to(dtype) for name, tensor in llava_tensors().items()}
     as_torch = write_checkpoint(tmp_path / "t", LLAVA, tensors, shards=shards, torch_files=True)
@@ -599,7 +599,7 @@ def nested(part: str, **changes: Any) -> dict[str, Any]:
         ({"vision_feature_layer": -4}, UnsupportedModelError, "feature layer -4"),
         ({"vision_feature_layer": 0}, UnsupportedModelError, "feature layer -4"),
         ({"vision_feature_select_strategy": "default"}, UnsupportedModelError, "known: full"),
-        ({"vision_feature_select_strategy": "odd"}, UnreadableCheckpointError, "odd"),
+        ({"vision_feature_select_strategy": "odd"}, UnsupportedModelError, "'odd'; known: full"),
         ({"vision_aspect_ratio": "anyres"}, UnsupportedModelError, "known: anyres_max_N"),
         ({"projector_hidden_act": "relu"}, UnsupportedModelError, "known: gelu"),
         ({"multimodal_projector_bias": False}, LeftoverTensorError, r"linear_1\.bias"),

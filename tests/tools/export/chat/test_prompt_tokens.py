@@ -15,6 +15,7 @@ from edge_et.export.chat.prompt_tokens import (
     llm_prompts_that_differ,
     vlm_prompts_that_differ,
 )
+from edge_et.export.chat.reference import TransformersReference
 from edge_et.export.chat.vlm_chat_format import (
     VlmChatFormat,
     checkpoint_template_format,
@@ -43,7 +44,10 @@ def test_the_template_of_llava_next() -> None:
     found = qwen_1_5_format(LLAVA)
     assert found.image_prefix == "{image}\n"
     assert found.chat.system == "You are a helpful assistant."
-    assert vlm_prompts_that_differ(LLAVA, found, found.image_prefix + PROMPT) == []
+    assert (
+        vlm_prompts_that_differ(TransformersReference(LLAVA), found, found.image_prefix + PROMPT)
+        == []
+    )
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -68,7 +72,12 @@ def test_a_template_of_llava_hf(onevision: Path, legacy: bool) -> None:
         text_prefix=" \n",
         template="checkpoint",
     )
-    assert vlm_prompts_that_differ(onevision, found, found.image_prefix + PROMPT) == []
+    assert (
+        vlm_prompts_that_differ(
+            TransformersReference(onevision), found, found.image_prefix + PROMPT
+        )
+        == []
+    )
 
 
 def test_prompts_that_differ_are_told(onevision: Path) -> None:
@@ -77,7 +86,7 @@ def test_prompts_that_differ_are_told(onevision: Path) -> None:
         (onevision, checkpoint_template_format(onevision)),
     ):
         prompt = found.image_prefix + PROMPT
-        assert vlm_prompts_that_differ(folder, found, prompt) == []
+        assert vlm_prompts_that_differ(TransformersReference(folder), found, prompt) == []
         other = msgspec.structs.replace(found.chat, system="You are a helpful assistant")
         changed = VlmChatFormat(
             chat=other,
@@ -85,9 +94,11 @@ def test_prompts_that_differ_are_told(onevision: Path) -> None:
             text_prefix=found.text_prefix,
             template=found.template,
         )
-        assert vlm_prompts_that_differ(folder, changed, prompt) == list(QUESTIONS)
+        assert vlm_prompts_that_differ(TransformersReference(folder), changed, prompt) == list(
+            QUESTIONS
+        )
         with pytest.raises(AssemblyError, match=r"has to begin with '\{image\}\\n'"):
-            vlm_prompts_that_differ(folder, found, "{image}" + PROMPT)
+            vlm_prompts_that_differ(TransformersReference(folder), found, "{image}" + PROMPT)
 
 
 @pytest.mark.parametrize("thinks", [True, False])
@@ -100,13 +111,23 @@ def test_prompts_of_a_reasoner(thinks: bool) -> None:
         stop_tokens=("<|im_end|>",),
     )
     prompt = "Description: {extraction}\nQuestion: {question}\nAnswer directly."
-    assert llm_prompts_that_differ(LLAVA, chat, prompt, thoughts=thoughts, thinks=thinks) == []
-    spoken_to = msgspec.structs.replace(chat, system="Be brief.")
-    assert llm_prompts_that_differ(LLAVA, spoken_to, prompt, thoughts=thoughts, thinks=thinks) == []
-    other = msgspec.structs.replace(chat, turn_end="<|im_end|>")
-    assert llm_prompts_that_differ(LLAVA, other, prompt, thoughts=thoughts, thinks=thinks) == list(
-        QUESTIONS
+    assert (
+        llm_prompts_that_differ(
+            TransformersReference(LLAVA), chat, prompt, thoughts=thoughts, thinks=thinks
+        )
+        == []
     )
+    spoken_to = msgspec.structs.replace(chat, system="Be brief.")
+    assert (
+        llm_prompts_that_differ(
+            TransformersReference(LLAVA), spoken_to, prompt, thoughts=thoughts, thinks=thinks
+        )
+        == []
+    )
+    other = msgspec.structs.replace(chat, turn_end="<|im_end|>")
+    assert llm_prompts_that_differ(
+        TransformersReference(LLAVA), other, prompt, thoughts=thoughts, thinks=thinks
+    ) == list(QUESTIONS)
 
 
 def test_a_normaliser_that_the_tokenizer_lacks_is_noticed(onevision: Path) -> None:
@@ -121,7 +142,9 @@ def test_a_normaliser_that_the_tokenizer_lacks_is_noticed(onevision: Path) -> No
     settings["additional_special_tokens"].remove("<image>")  # its name alone means no stripping
     config.write_text(json.dumps(settings))
     found = checkpoint_template_format(onevision)
-    differing = vlm_prompts_that_differ(onevision, found, found.image_prefix + PROMPT)
+    differing = vlm_prompts_that_differ(
+        TransformersReference(onevision), found, found.image_prefix + PROMPT
+    )
     assert differing == list(QUESTIONS)
 
 
@@ -143,13 +166,15 @@ def test_formats_that_are_refused(onevision: Path) -> None:
     for text, match in (
         ("{{ messages[0]['role'] }}: hello", "not understood: 'system: hello'"),
         ("{{ raise_exception('no') }}", "cannot be rendered: no"),
+        ("{{ dict() }}", "'dict' is undefined"),
+        ("{% set n = namespace(_a=1) %}", "may not set '_a'"),
         ("{% for", "cannot be rendered"),
     ):
         template.write_text(text)
         with pytest.raises(VocabularyError, match=match):
             checkpoint_template_format(onevision)
     template.unlink()
-    with pytest.raises(VocabularyError, match="cannot be rendered"):
+    with pytest.raises(VocabularyError, match="has no chat template"):
         checkpoint_template_format(onevision)
     (onevision / "tokenizer.json").write_text("{}")
     with pytest.raises(VocabularyError, match="tokenizer"):
