@@ -4,15 +4,12 @@ In: a perceiver and a reasoner, on the hub or in folders. Out: a bundle that the
 Its models were compared with the checkpoints, and evaluated on prompts of both stages.
 """
 
-import math
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
-from edge_et.export.errors import AssemblyError, UnsupportedModelError
+from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.steps import (
     Progress,
     StepReport,
@@ -27,29 +24,31 @@ with needing_extra("export"):
     import msgspec
     from huggingface_hub import constants
 
-    from edge_et.bundle import FileRef, Processing, Source, VisionSpec, file_ref
+    from edge_et.bundle import Source, file_ref
     from edge_et.export.building.assemble import (
-        BundleTemplate,
         ModelFiles,
-        ModelTemplate,
         assemble_bundle,
         require_no_other_folder,
     )
     from edge_et.export.building.build_files import BuildOptions, FileBuilder
+    from edge_et.export.building.bundle_plan import (
+        ContextSize,
+        Plan,
+        count_parameters,
+        make_plan,
+        reasoner_in,
+        source_of,
+    )
     from edge_et.export.building.disk_space import ModelSize, build_bytes
     from edge_et.export.building.evaluation_prompts import (
         Prompt,
         Shown,
         check_reasoner_tokens,
-        most_image_tokens,
         perceiver_prompts,
         reasoner_prompts,
     )
     from edge_et.export.building.stage_specs import (
-        EXTRACT_WORDS,
         StageModel,
-        TwoStages,
-        plan_stages,
     )
     from edge_et.export.building.vlm_checkpoint import (
         VisionLanguageModel,
@@ -57,7 +56,6 @@ with needing_extra("export"):
         read_vlm,
         vision_tower_beside,
     )
-    from edge_et.export.chat.llm_chat_format import read_llm_chat_format
     from edge_et.export.chat.reference import TransformersReference
     from edge_et.export.checkpoint.config_keys import read_config
     from edge_et.export.checkpoint.hub import (
@@ -67,38 +65,18 @@ with needing_extra("export"):
         find_checkpoint,
     )
     from edge_et.export.checkpoint.provenance import Checkpoint
-    from edge_et.export.families.llm_family import LlmConfig, tensor_shapes
-    from edge_et.export.families.llm_registry import family_of
     from edge_et.export.families.vlm_registry import LlmSource, read_llm
-    from edge_et.llm import Tokenizer, read_shape
     from edge_et.quantize.example_dialogues import (
         CALIBRATION_EXAMPLES,
         EVALUATION_EXAMPLES,
         Example,
     )
 
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
-_UNREAD = FileRef(path="vision.onnx", size_bytes=1, sha256="0" * 64)
 _USED_FOR = {
     "perceiver": "perceiver: vision tower, projector, language model and tokenizer",
     "tower": "perceiver: vision tower",
     "reasoner": "reasoner: language model and tokenizer",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextSize:
-    """A KV cache that the bundle will ask for.
-
-    Attributes:
-        role: `perceiver` or `reasoner`.
-        tokens: positions.
-        kv_bytes: memory of the cache in F16, the runtime's default.
-    """
-
-    role: str
-    tokens: int
-    kv_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,16 +136,29 @@ def build_bundle(
     out = out.absolute()
     require_no_other_folder(out)
     parts = _obtain(perceiver, reasoner, out, options, progress)
-    plan = _plan(parts, options)
+    vlm = read_vlm(parts.folders["perceiver"], vision_tower=parts.folders.get("tower"))
+    plan = make_plan(
+        vlm.folder,
+        vlm.vision,
+        vlm.chat_format,
+        vlm.language_model,
+        vlm.max_positions,
+        reasoner=parts.reasoner,
+        context_length=options.context_length,
+        max_tiles=options.max_tiles,
+        paper_protocol=options.paper_protocol,
+    )
     with work_folder(out) as work:
         builder = FileBuilder(work, options, progress)
-        graph, weights = _make(builder, parts, plan, options)
-        contexts = tuple(_context(role, path, plan.stages) for role, path in weights.items())
+        graph, weights = _make(builder, parts, vlm, plan, options)
+        contexts = plan.contexts(weights)
         files = {
             role: ModelFiles(weights=path, tokenizer=parts.folders[role] / "tokenizer.json")
             for role, path in weights.items()
         }
-        template = _template(parts, plan)
+        names = [parts.found[role].name for role in weights]
+        sources = (source_of(found, _USED_FOR[role]) for role, found in parts.found.items())
+        template = plan.template(names, tuple(sources))
         whole = assemble_bundle(
             template,
             work / "bundle",
@@ -196,17 +187,6 @@ class _Parts:
     reasoner: StageModel | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What the bundle will say, but for what its files say themselves."""
-
-    vlm: VisionLanguageModel
-    vision: VisionSpec
-    perceiver: StageModel
-    reasoner: StageModel | None
-    stages: TwoStages
-
-
 def _obtain(
     perceiver: str, reasoner: str | None, out: Path, options: BuildOptions, progress: Progress
 ) -> _Parts:
@@ -219,7 +199,9 @@ def _obtain(
     }
     if models["perceiver"].table is None:
         raise UnsupportedModelError(f"{perceiver} is a language model without eyes")
-    stage_model = _reasoner_of(models["reasoner"]) if reasoner is not None else None
+    stage_model = None
+    if (thinking := models.get("reasoner")) is not None:
+        stage_model = reasoner_in(thinking.folder, thinking.config)
     sizes = [_size(found[role], model) for role, model in models.items()]
 
     def require_room() -> None:
@@ -239,45 +221,20 @@ def _obtain(
     return _Parts(found, folders, stage_model)
 
 
-def _plan(parts: _Parts, options: BuildOptions) -> _Plan:
-    vlm = read_vlm(parts.folders["perceiver"], vision_tower=parts.folders.get("tower"))
-    vision = VisionSpec(
-        graph=_UNREAD,
-        embedding_width=vlm.language_model.hidden_size,
-        image_tokens_per_tile=vlm.image_tokens_per_tile,
-        processing=_limited(vlm, options.max_tiles),
-        arrangement=vlm.arrangement,
-        markup=vlm.markup,
-    )
-    perceiver = StageModel(
-        chat=vlm.chat,
-        tokenizer=Tokenizer(vlm.folder / "tokenizer.json"),
-        parameters=_parameters(vlm.language_model),
-        longest=vlm.max_positions,
-        image_prefix=vlm.image_prefix,
-        text_prefix=vlm.text_prefix,
-        extract_words=vlm.chat_format.extract_words or EXTRACT_WORDS,
-    )
-    stages = plan_stages(
-        perceiver,
-        parts.reasoner,
-        most_image_tokens(vision),
-        options.context_length,
-        paper_protocol=options.paper_protocol,
-    )
-    return _Plan(vlm, vision, perceiver, parts.reasoner, stages)
-
-
 def _make(
-    builder: FileBuilder, parts: _Parts, plan: _Plan, options: BuildOptions
+    builder: FileBuilder,
+    parts: _Parts,
+    vlm: VisionLanguageModel,
+    plan: Plan,
+    options: BuildOptions,
 ) -> tuple[Path, dict[str, Path]]:
     """Make the vision graph and the language models, the cheap checks first."""
     stages, reasoner = plan.stages, plan.reasoner
-    builder.add("perceiver", check_prompt_tokens(plan.vlm, stages.extract.prompt))
+    builder.add("perceiver", check_prompt_tokens(vlm, stages.extract.prompt))
     if reasoner is not None:
         reference = TransformersReference(parts.folders["reasoner"])
         builder.add("reasoner", check_reasoner_tokens(reference, reasoner, stages.think))
-    graph = builder.vision(plan.vlm)
+    graph = builder.vision(vlm)
     vision = msgspec.structs.replace(plan.vision, graph=file_ref(graph))
 
     def stage_1_prompts(shown: Iterable[Shown]) -> list[Prompt]:
@@ -311,74 +268,8 @@ def _described(example: Example) -> Shown:
     return example.picture(), example.hint, example.extraction
 
 
-def _template(parts: _Parts, plan: _Plan) -> BundleTemplate:
-    stages, reasoner = plan.stages, plan.reasoner
-    names = [parts.found[role].name for role in ("perceiver", "reasoner") if role in parts.found]
-    short = "--".join(_NOT_IN_NAMES.sub("-", name.rpartition("/")[2]) for name in names)
-    does = "sees and reasons" if reasoner is None else f"sees, {names[1]} reasons"
-    return BundleTemplate(
-        name=short.lstrip("._-") or "bundle",
-        version="1",
-        description=f"{names[0]} {does}. Built by edge-et {version('edge-et')}.",
-        processing=plan.vision.processing,
-        arrangement=plan.vision.arrangement,
-        markup=plan.vision.markup,
-        perceiver=ModelTemplate(context_length=stages.perceiver_context, chat=plan.perceiver.chat),
-        reasoner=None
-        if reasoner is None or stages.reasoner_context is None
-        else ModelTemplate(context_length=stages.reasoner_context, chat=reasoner.chat),
-        extract=stages.extract,
-        think=stages.think,
-        direct=stages.direct,
-        sources=tuple(
-            Source(
-                name=checkpoint.name,
-                version=checkpoint.version,
-                license=checkpoint.license,
-                url=checkpoint.url,
-                used_for=_USED_FOR[role],
-            )
-            for role, checkpoint in parts.found.items()
-        ),
-    )
-
-
-def _reasoner_of(model: LlmSource) -> StageModel:
-    chat = read_llm_chat_format(model.folder)
-    return StageModel(
-        chat=chat.chat,
-        tokenizer=Tokenizer(model.folder / "tokenizer.json"),
-        parameters=_parameters(model.config),
-        longest=model.config.max_position_embeddings,
-        thoughts=chat.thoughts,
-    )
-
-
-def _limited(vlm: VisionLanguageModel, max_tiles: int | None) -> Processing:
-    """Return the checkpoint's image processing, with fewer tiles if wanted."""
-    processing = vlm.processing
-    if max_tiles is None:
-        return processing
-    if processing.tiling is None:
-        raise AssemblyError(f"{vlm.folder} shows each picture as one tile; leave max_tiles out")
-    tiling = msgspec.structs.replace(processing.tiling, max_tiles=max_tiles)
-    return msgspec.structs.replace(processing, tiling=tiling)
-
-
-def _parameters(config: LlmConfig) -> int:
-    return sum(map(math.prod, tensor_shapes(family_of(config), config).values()))
-
-
 def _size(checkpoint: Checkpoint, model: LlmSource) -> ModelSize:
     stored = read_config(model.folder / "config.json").get("dtype")
-    parameters = _parameters(model.config)
+    parameters = count_parameters(model.config)
     others = checkpoint.weights_bytes // (4 if stored == "float32" else 2) - parameters
     return ModelSize(parameters=parameters, tower_parameters=max(others, 0))
-
-
-def _context(role: str, weights: Path, stages: TwoStages) -> ContextSize:
-    tokens = stages.perceiver_context if role == "perceiver" else stages.reasoner_context
-    assert tokens is not None
-    return ContextSize(
-        role=role, tokens=tokens, kv_bytes=read_shape(weights).cache_bytes(tokens, "f16")
-    )

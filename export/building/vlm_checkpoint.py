@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edge_et.bundle import ChatSpec, MarkupSpec, Processing
+from edge_et.bundle import MarkupSpec, Processing
 from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.steps import Progress, StepReport, Stopwatch, needing_extra, no_progress
 
@@ -89,37 +89,13 @@ class VisionLanguageModel:
 
     @property
     def image_tokens_per_tile(self) -> int:
-        """S: the convolution over patches is valid, so what is left over at the borders is lost."""
-        side = int(self.vision.tower["image_size"] // self.vision.tower["patch_size"])
-        return (side // self.vision.projector_factor) ** 2
+        """S, image tokens of a tile."""
+        return self.vision.image_tokens_per_tile
 
     @property
     def markup(self) -> MarkupSpec | None:
         """What stands between the tiles' image tokens."""
         return None if self.vision.markup is None else self.vision.markup.spec
-
-    @property
-    def chat(self) -> ChatSpec:
-        """How a conversation is written.
-
-        Its stop tokens are the one that ends a turn, and those that generation_config.json names,
-        or config.json where there is no such file.
-        """
-        return self.chat_format.chat
-
-    @property
-    def image_prefix(self) -> str:
-        """What a user's turn that shows a picture begins with.
-
-        It is `{image}` and what stands between it and the words, most often a line feed. A prompt
-        of the manifest is this and then the words.
-        """
-        return self.chat_format.image_prefix
-
-    @property
-    def text_prefix(self) -> str:
-        """What a user's turn without a picture begins with; most often empty."""
-        return self.chat_format.text_prefix
 
 
 def vision_tower_beside(checkpoint: Path) -> str | None:

@@ -72,6 +72,12 @@ class VisionPart:
     arrangement: Literal["flat", "grid", "unpadded"]
     markup: Markup | None = None
 
+    @property
+    def image_tokens_per_tile(self) -> int:
+        """S: the convolution over patches is valid, so what is left over at the borders is lost."""
+        side = int(self.tower["image_size"] // self.tower["patch_size"])
+        return (side // self.projector_factor) ** 2
+
 
 class Layout(Protocol):
     """Hooks of one architecture."""

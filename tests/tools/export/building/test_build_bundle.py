@@ -39,6 +39,7 @@ from edge_et.export.building.build_files import BuildOptions
 from edge_et.export.building.evaluation_prompts import check_reasoner_tokens
 from edge_et.export.building.stage_specs import StageModel, plan_stages
 from edge_et.export.chat.llm_chat_format import read_llm_chat_format
+from edge_et.export.chat.reference import TransformersReference
 from edge_et.export.errors import (
     AssemblyError,
     CheckpointError,
@@ -262,7 +263,8 @@ def plan_reasoner(checkpoint: Path, *, paper_protocol: bool = False) -> ThinkSpe
     )
     perceiver = dataclasses.replace(model, image_prefix="{image}")
     think = plan_stages(perceiver, model, 800, None, paper_protocol=paper_protocol).think
-    assert check_reasoner_tokens(checkpoint, model, think).error == 0
+    reference = TransformersReference(checkpoint)
+    assert check_reasoner_tokens(reference, model, think).error == 0
     return think
 
 

@@ -95,9 +95,9 @@ def test_facts_for_the_manifest(folder: Path) -> None:
     assert model.processing.tiling == Tiling(rule="edge", edge_tiles=EDGE_TILES, whole="last")
     assert (model.processing.resample, model.processing.fit) == ("lanczos", "squash")
     assert (model.processing.height, model.image_tokens_per_tile) == (TILE, TOKENS)
-    assert (model.image_prefix, model.text_prefix) == ("{image}", "")
-    assert model.chat.stop_tokens == ("<end_of_utterance>",)
-    assert (model.chat.start, model.chat.system) == ("<|im_start|>", None)
+    assert (model.chat_format.image_prefix, model.chat_format.text_prefix) == ("{image}", "")
+    assert model.chat_format.chat.stop_tokens == ("<end_of_utterance>",)
+    assert (model.chat_format.chat.start, model.chat_format.chat.system) == ("<|im_start|>", None)
     assert check_prompt_tokens(model, "{image}Look at {hint}.").error == 0
 
 

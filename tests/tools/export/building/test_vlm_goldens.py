@@ -82,7 +82,7 @@ def exported(
         embedding_width=config.hidden_size,
         vocabulary_size=config.vocab_size,
         context_length=2304,
-        chat=model.chat,
+        chat=model.chat_format.chat,
     )
     token_count = Tokenizer(model.folder / "tokenizer.json").size
     weights = LanguageModel(out, spec, adapter=None, token_count=token_count)
@@ -191,8 +191,10 @@ def prompt_ids(name: str, picture: str, question: str) -> tuple[tuple[int, ...],
 
 def test_prompts_get_the_tokens_of_the_reference(exported: Exported) -> None:
     model = exported.model
-    assert model.image_prefix == "{image}\n"
-    report = check_prompt_tokens(model, model.image_prefix + "Pay attention to {question}.")
+    assert model.chat_format.image_prefix == "{image}\n"
+    report = check_prompt_tokens(
+        model, model.chat_format.image_prefix + "Pay attention to {question}."
+    )
     assert report.error == 0
 
 
@@ -218,11 +220,11 @@ def test_facts_for_the_manifest(folders: dict[str, Path]) -> None:
         )
         assert model.image_tokens_per_tile == 729
         assert model.language_model.architectures == ["Qwen3ForCausalLM"]
-        assert model.chat.turn_start == "<|im_start|>{role}\n"
-        assert model.chat.turn_end == "<|im_end|>\n"
-        assert model.chat.system == "You are a helpful assistant."
-        assert model.chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")
-        assert model.text_prefix == ""
+        assert model.chat_format.chat.turn_start == "<|im_start|>{role}\n"
+        assert model.chat_format.chat.turn_end == "<|im_end|>\n"
+        assert model.chat_format.chat.system == "You are a helpful assistant."
+        assert model.chat_format.chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")
+        assert model.chat_format.text_prefix == ""
         assert model.arrangement == "unpadded"
     assert read_vlm(folders["llava"]).max_positions == 32768
     assert read_vlm(folders["onevision"]).max_positions == 40960
