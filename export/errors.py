@@ -148,16 +148,14 @@ class HubError(ToolError):
 
 
 class HubNameError(HubError):
-    """What stands behind `hf:` is not a name of a repository.
+    """What stands behind `hf:` is not a name of a repository, or of a file in one.
 
     Attributes:
         place: what was written.
     """
 
-    def __init__(self, place: str) -> None:
-        super().__init__(
-            f"{place!r} is no name of a model; write hf:owner/name or hf:owner/name@revision"
-        )
+    def __init__(self, place: str, forms: str = "hf:owner/name or hf:owner/name@revision") -> None:
+        super().__init__(f"{place!r} is no name of a model; write {forms}")
         self.place = place
 
 

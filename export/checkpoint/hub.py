@@ -1,14 +1,14 @@
 """Get a checkpoint from a folder, or from the Hugging Face hub.
 
-In: `hf:owner/name[@revision]` or a path. Out: first what is known of the checkpoint before anything
-is fetched, then a folder. Downloads live in huggingface_hub's own cache. They go on at the byte
-where they broke off, and never hold code.
+In: `hf:owner/name[@revision][/path/to/file]` or a path. Out: first what is known of the checkpoint,
+or of the file, before anything is fetched; then a folder, or a path. Downloads live in
+huggingface_hub's own cache. They go on at the byte where they broke off, and never hold code.
 """
 
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from edge_et.export.checkpoint.provenance import (
     Checkpoint,
     CheckpointFile,
     checkpoint_in_folder,
+    file_and_weights,
     license_of,
     needed_files,
     sha256_of,
+    single_file,
 )
 from edge_et.export.errors import (
     HubAccessError,
@@ -60,6 +62,9 @@ with needing_extra("assemble"):
 PREFIX = "hf:"
 
 _PLACE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?", re.ASCII)
+_FILE_PLACE = re.compile(
+    r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@/]+))?/(?P<file>[^\s@]+)", re.ASCII
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r"[\w-]+", re.ASCII)
 _PARTIAL = ".edge-et.incomplete"
@@ -67,11 +72,12 @@ _LOOKS_PER_SECOND = 4
 _TIMEOUT_S = 30
 
 
-def find_checkpoint(place: str) -> Checkpoint:
+def find_checkpoint(place: str, *, weights: bool = True) -> Checkpoint:
     """Find a checkpoint and what is needed of it; nothing is fetched but its description.
 
     Args:
         place: `hf:owner/name`, `hf:owner/name@branch-tag-or-commit`, or a folder.
+        weights: whether it has to hold tensors.
 
     Returns:
         The checkpoint. A branch or tag has become the commit that it points to now.
@@ -84,9 +90,53 @@ def find_checkpoint(place: str) -> Checkpoint:
         HubFileError: the repository lacks a config or weights.
         UnreadableCheckpointError: no such folder, or one without a config or weights.
     """
-    if place.startswith(PREFIX):
-        return _on_the_hub(place)
-    return checkpoint_in_folder(Path(place))
+    if not place.startswith(PREFIX):
+        return checkpoint_in_folder(Path(place), weights=weights)
+    match = _PLACE.fullmatch(place.removeprefix(PREFIX))
+    if match is None:
+        raise HubNameError(place)
+    found = _on_the_hub(place, match, lambda names: needed_files(names, weights=weights))
+    if not found.files:
+        tensors = ", or no model.safetensors or pytorch_model.bin" if weights else ""
+        raise HubFileError(
+            f"{place} has no config.json{tensors}: it is not a checkpoint in the format of "
+            f"transformers; look at {found.url}"
+        )
+    return found
+
+
+def find_file(place: str, suffix: str) -> Checkpoint:
+    """Find one file; nothing is fetched but its description.
+
+    Args:
+        place: `hf:owner/name/path/to/file`, `hf:owner/name@revision/path/to/file`, where the
+            revision has no slash, or a path.
+        suffix: what the file's name has to end with, `.onnx` or `.gguf`.
+
+    Returns:
+        The repository, whose files are the one that was asked for and those of its weights.
+
+    Raises:
+        HubNameError: `hf:` is followed by something else than a repository and a file.
+        HubFileError: the repository lacks the file.
+        HubError: as `find_checkpoint` raises.
+        UnreadableCheckpointError: no such file, or one of another kind.
+    """
+    if not place.startswith(PREFIX):
+        return single_file(Path(place), suffix)
+    match = _FILE_PLACE.fullmatch(place.removeprefix(PREFIX))
+    if match is None or not match["file"].endswith(suffix):
+        raise HubNameError(place, f"{PREFIX}owner/name/path/to/file{suffix}")
+    wanted = match["file"]
+
+    def file_of(names: Iterable[str]) -> list[str]:
+        known = set(names)
+        return file_and_weights(wanted, known) if wanted in known else []
+
+    found = _on_the_hub(place, match, file_of)
+    if not found.files:
+        raise HubFileError(f"{place}: there is no such file; look at {found.url}")
+    return found
 
 
 def files_to_fetch(checkpoint: Checkpoint) -> list[CheckpointFile]:
@@ -121,6 +171,31 @@ def fetch_checkpoint(
     if checkpoint.folder is not None:
         return checkpoint.folder
     wanted = [file for file in checkpoint.files if weights or not file.is_weights]
+    return _fetch(checkpoint, wanted, progress)["config.json"].parent
+
+
+def fetch_file(checkpoint: Checkpoint, progress: Progress = no_progress) -> Path:
+    """Download what is missing of a file and of those that hold its weights, and check it.
+
+    Args:
+        checkpoint: from `find_file`.
+        progress: as for `fetch_checkpoint`.
+
+    Returns:
+        The file; its weights lie beside it.
+
+    Raises:
+        HubError: as `fetch_checkpoint` raises.
+    """
+    first = checkpoint.files[0].name
+    if checkpoint.folder is not None:
+        return checkpoint.folder / first
+    return _fetch(checkpoint, list(checkpoint.files), progress)[first]
+
+
+def _fetch(
+    checkpoint: Checkpoint, wanted: list[CheckpointFile], progress: Progress
+) -> dict[str, Path]:
     missing = [file for file in files_to_fetch(checkpoint) if file in wanted]
     api = HfApi(library_name="edge-et")
     paths: dict[str, Path] = {}
@@ -135,13 +210,12 @@ def fetch_checkpoint(
     for file in missing:
         progress(f"check {file.name}", 0, 1)
         _check(paths[file.name], file, checkpoint)
-    return paths["config.json"].parent
+    return paths
 
 
-def _on_the_hub(place: str) -> Checkpoint:
-    match = _PLACE.fullmatch(place.removeprefix(PREFIX))
-    if match is None:
-        raise HubNameError(place)
+def _on_the_hub(
+    place: str, match: re.Match[str], choose: Callable[[Iterable[str]], list[str]]
+) -> Checkpoint:
     name, revision = match["name"], match["revision"]
     with _hub_errors(place):
         info = HfApi(library_name="edge-et").model_info(
@@ -149,26 +223,22 @@ def _on_the_hub(place: str) -> Checkpoint:
         )
     known = {sibling.rfilename: sibling for sibling in info.siblings or []}
     url = f"{constants.ENDPOINT}/{name}"
-    files = tuple(
-        CheckpointFile(
-            name=file,
-            size_bytes=known[file].size,
-            sha256=lfs.sha256 if (lfs := known[file].lfs) else None,
-        )
-        for file in needed_files(known)
-    )
     commit = info.sha or ""
-    if not _COMMIT.fullmatch(commit) or not files:
-        raise HubFileError(
-            f"{place} has no config.json, or no model.safetensors or pytorch_model.bin: "
-            f"it is not a checkpoint in the format of transformers; look at {url}"
-        )
+    if not _COMMIT.fullmatch(commit):
+        raise HubConnectionError(place, f"{constants.ENDPOINT} tells no commit of it")
     return Checkpoint(
         name=name,
         version=commit,
         url=f"{url}/tree/{commit}",
         license=license_of(info.card_data, url),
-        files=files,
+        files=tuple(
+            CheckpointFile(
+                name=file,
+                size_bytes=known[file].size,
+                sha256=lfs.sha256 if (lfs := known[file].lfs) else None,
+            )
+            for file in choose(known)
+        ),
         folder=None,
     )
 

@@ -83,11 +83,12 @@ class Checkpoint:
         return sum(file.size_bytes or 0 for file in self.files if file.is_weights)
 
 
-def checkpoint_in_folder(folder: Path) -> Checkpoint:
+def checkpoint_in_folder(folder: Path, *, weights: bool = True) -> Checkpoint:
     """Look at a folder; its files are hashed.
 
     Args:
         folder: as transformers writes it.
+        weights: whether it has to hold tensors.
 
     Raises:
         UnreadableCheckpointError: no such folder, or one without a config or weights.
@@ -96,17 +97,12 @@ def checkpoint_in_folder(folder: Path) -> Checkpoint:
         raise UnreadableCheckpointError(
             f"{folder} is not a folder; a model of the hub is written hf:owner/name"
         )
-    needed = needed_files(path.name for path in folder.iterdir() if path.is_file())
+    present = (path.name for path in folder.iterdir() if path.is_file())
+    needed = needed_files(present, weights=weights)
     if not needed:
-        raise UnreadableCheckpointError(
-            f"{folder} lacks config.json, or model.safetensors or pytorch_model.bin"
-        )
-    files = tuple(
-        CheckpointFile(
-            name=name, size_bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name)
-        )
-        for name in needed
-    )
+        tensors = ", or model.safetensors or pytorch_model.bin" if weights else ""
+        raise UnreadableCheckpointError(f"{folder} lacks config.json{tensors}")
+    files = _hashed(folder, needed)
     identity = hashlib.sha256()
     for file in files:
         identity.update(f"{file.name} {file.sha256}\n".encode())
@@ -121,17 +117,61 @@ def checkpoint_in_folder(folder: Path) -> Checkpoint:
     )
 
 
-def needed_files(names: Iterable[str]) -> list[str]:
+def single_file(path: Path, suffix: str) -> Checkpoint:
+    """Look at one file, and at those that hold its weights; they are hashed.
+
+    Args:
+        path: the file.
+        suffix: what its name has to end with.
+
+    Raises:
+        UnreadableCheckpointError: no such file, or one of another kind.
+    """
+    if not path.is_file() or path.suffix != suffix:
+        raise UnreadableCheckpointError(
+            f"{path} is no file that ends with {suffix}; one of the hub is written "
+            f"hf:owner/name/path/to/file{suffix}"
+        )
+    beside = (each.name for each in path.parent.iterdir() if each.is_file())
+    files = _hashed(path.parent, file_and_weights(path.name, beside))
+    return Checkpoint(
+        name=path.name,
+        version=f"sha256:{files[0].sha256}",
+        url="",
+        license="unknown: see where the file is from",
+        files=files,
+        folder=path.parent,
+    )
+
+
+def file_and_weights(name: str, names: Iterable[str]) -> list[str]:
+    """Return the name of a file and those of the files that hold an ONNX graph's weights.
+
+    Args:
+        name: the file.
+        names: of all files.
+    """
+    beside = re.compile(re.escape(name) + r"(_data(_\d{1,3})?|\.data)")
+    return [name, *sorted(each for each in names if beside.fullmatch(each))]
+
+
+def needed_files(names: Iterable[str], *, weights: bool = True) -> list[str]:
     """Return the names of the files to take, sorted; none where there is no checkpoint.
 
     Code and pickled settings are not among them. Only names that are listed here are ever taken,
     so none of them leads out of its folder.
+
+    Args:
+        names: of all files.
+        weights: whether there have to be tensors.
     """
     known = set(names)
+    tensors: set[str] = set()
     for pattern in _WEIGHTS:
-        if weights := {name for name in known if pattern.fullmatch(name)}:
-            return sorted(weights | (known & _TEXTS)) if "config.json" in known else []
-    return []
+        tensors = tensors or {name for name in known if pattern.fullmatch(name)}
+    if "config.json" not in known or (weights and not tensors):
+        return []
+    return sorted(tensors | (known & _TEXTS))
 
 
 def license_of(card: Any, where: str) -> str:
@@ -153,6 +193,15 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hashed(folder: Path, names: Iterable[str]) -> tuple[CheckpointFile, ...]:
+    return tuple(
+        CheckpointFile(
+            name=name, size_bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name)
+        )
+        for name in names
+    )
 
 
 def _card_data(path: Path) -> Any:

@@ -219,7 +219,7 @@ def test_a_tokenizer_as_transformers_5_writes_it(onevision: Path) -> None:
     path.write_text(json.dumps(settings))
     for name in ("special_tokens_map.json", "added_tokens.json"):
         (onevision / name).unlink()
-    assert read_vlm(onevision).chat == expected.chat
+    assert read_vlm(onevision).chat_format == expected.chat_format
     reports = [
         export_llm(folder, onevision.parent / f"{number}.gguf", check_logits=False).path
         for number, folder in enumerate([onevision, write_onevision(onevision.parent / "older")])

@@ -225,7 +225,7 @@ def test_what_is_no_hub_is_told(hub: Hub, junk: bytes) -> None:
     with pytest.raises(HubConnectionError, match="owner/model cannot be had"):
         find_checkpoint("hf:owner/model")
     hub.junk = b'{"id": "a", "siblings": [{"rfilename": "config.json"}], "sha": "../../x"}'
-    with pytest.raises(HubFileError, match="not a checkpoint"):
+    with pytest.raises(HubConnectionError, match="tells no commit"):
         find_checkpoint("hf:owner/model")
 
 
