@@ -21,6 +21,8 @@ ToolError                           (edge_et.errors)
 |   |-- HubAccessError              gated, or the token is missing or not good enough
 |   |-- HubConnectionError          the hub cannot be reached, or fails
 |   `-- HubFileError                a file is missing, or not what the hub says it is
+|-- UnknownModelError               the catalogue has no entry of that name
+|-- LicenseError                    a licence that restricts use, or none, was not accepted
 |-- DiskSpaceError                  a file system has less room than is needed
 |-- OutputError                     a file cannot be written
 `-- AssemblyError                   the parts of a bundle do not fit together
@@ -184,6 +186,43 @@ class HubConnectionError(HubError):
 
 class HubFileError(HubError):
     """A file of the repository is missing, or not what the hub says it is."""
+
+
+class UnknownModelError(ToolError):
+    """The catalogue has no entry of that name.
+
+    Attributes:
+        name: what was asked for.
+        known: the names that there are.
+    """
+
+    def __init__(self, name: str, known: tuple[str, ...], nearest: str | None) -> None:
+        hint = "" if nearest is None else f" Did you mean {nearest}?"
+        super().__init__(
+            f"the catalogue has no model {name!r}.{hint} Known: {', '.join(known)}; another model "
+            "is built with --perceiver hf:owner/name"
+        )
+        self.name = name
+        self.known = known
+
+
+class LicenseError(ToolError):
+    """A licence that restricts use, or none, was not accepted.
+
+    Attributes:
+        parts: role, name, licence and where to read it, of each such part.
+    """
+
+    def __init__(self, parts: tuple[tuple[str, str, str, str], ...]) -> None:
+        told = "; ".join(
+            f"the {role} {name} has the licence {licence!r}, read it at {url}"
+            for role, name, licence, url in parts
+        )
+        super().__init__(
+            f"{told}. It may restrict what you do with the model; if you accept it, "
+            "build with --accept-licence"
+        )
+        self.parts = parts
 
 
 class DiskSpaceError(ToolError):

@@ -9,6 +9,7 @@ from edge_et.cli.build import build
 from edge_et.cli.doctor import doctor
 from edge_et.cli.export import export
 from edge_et.cli.info import info
+from edge_et.cli.models import models
 from edge_et.cli.quantize import quantize
 from edge_et.cli.renamed import group_with_old_names
 from edge_et.cli.serve import serve
@@ -24,5 +25,17 @@ def app() -> None:
     """Answer questions about images on a small CPU: extract first, then think."""
 
 
-for command in (answer, serve, info, doctor, build, bench, autotune, export, quantize, train):
+for command in (
+    answer,
+    serve,
+    info,
+    doctor,
+    models,
+    build,
+    bench,
+    autotune,
+    export,
+    quantize,
+    train,
+):
     app.add_command(command)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_et.cli.build_names import LicenseReview, find_wanted
 from edge_et.cli.console import megabytes, print_reports, printable, progress_bar
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--perceiver", required=True, help="The model that sees: hf:owner/name or a folder.")
+@click.argument("name", required=False)
+@click.option("--perceiver", help="The model that sees: hf:owner/name or a folder.")
 @click.option("--reasoner", help="The model that thinks, likewise; the perceiver if omitted.")
-@click.option("--out", type=PATH, required=True, help="The bundle's folder, to be made.")
+@click.option("--out", type=PATH, help="The bundle's folder, to be made; NAME if omitted.")
 @click.option("--quant", default="Q4_K_M", help="Of language models: llama.cpp's name, or F16.")
 @click.option("--vision-quant", default="int8", help="Of the vision tower: int8 or none.")
 @click.option("--pictures", type=PATH, help="Folder of pictures to evaluate the int8 tower on.")
@@ -30,11 +32,13 @@ PATH = click.Path(path_type=Path)
     is_flag=True,
     help="Ask for an option's letter always, and think for up to 4096 tokens.",
 )
+@click.option("--accept-licence", is_flag=True, help="Accept licences that restrict use.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def build(
-    perceiver: str,
+    name: str | None,
+    perceiver: str | None,
     reasoner: str | None,
-    out: Path,
+    out: Path | None,
     quant: str,
     vision_quant: str,
     pictures: Path | None,
@@ -42,21 +46,25 @@ def build(
     context_length: int | None,
     max_tiles: int | None,
     paper_protocol: bool,
+    accept_licence: bool,
     as_json: bool,
 ) -> None:
     """Make a bundle of a vision-language model and a reasoner.
 
-    Models are named hf:owner/name or hf:owner/name@revision, or are folders. Downloads are kept in
-    huggingface_hub's cache and go on where they broke off.
+    NAME is one of `edge-et models`. Or name the parts: hf:owner/name, hf:owner/name@revision, or a
+    folder. Downloads are kept in huggingface_hub's cache and go on where they broke off. Licences
+    are shown before; a model of the hub whose licence may restrict what you do is built with
+    --accept-licence only.
     """
+    wanted = find_wanted(name, perceiver, reasoner, out)
     from edge_et.export.building.build_bundle import build_bundle
     from edge_et.export.building.build_files import BuildOptions
 
     with progress_bar() as progress:
         built = build_bundle(
-            perceiver,
-            out,
-            reasoner=reasoner,
+            wanted.perceiver,
+            wanted.out,
+            reasoner=wanted.reasoner,
             options=BuildOptions(
                 quantization=quant,
                 vision_quantization=vision_quant,
@@ -66,6 +74,7 @@ def build(
                 max_tiles=max_tiles,
                 paper_protocol=paper_protocol,
             ),
+            approve=LicenseReview(wanted.entry, accepted=accept_licence),
             progress=progress,
         )
     if as_json:

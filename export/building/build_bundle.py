@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from edge_et.export.errors import UnsupportedModelError
+from edge_et.export.licenses import Approve, require_permissive
 from edge_et.export.steps import (
     Progress,
     StepReport,
@@ -102,6 +103,7 @@ def build_bundle(
     *,
     reasoner: str | None = None,
     options: BuildOptions | None = None,
+    approve: Approve = require_permissive,
     progress: Progress = no_progress,
 ) -> Built:
     """Make a bundle of a vision-language model and, if there is one, a reasoner.
@@ -113,6 +115,9 @@ def build_bundle(
         out: the bundle to make; a bundle that is already there is replaced, another folder is not.
         reasoner: the same of a language model; None lets the perceiver reason.
         options: what else is wanted.
+        approve: given the checkpoints by role before anything of them is downloaded but their
+            description; what it raises ends the build. Unless told otherwise it refuses those of
+            the hub whose licence may restrict what you do.
         progress: told the steps.
 
     Returns:
@@ -123,6 +128,7 @@ def build_bundle(
         ImageError: a picture cannot be read.
         QuantizationError: an unknown type or method, or unusable pictures.
         HubError: a checkpoint cannot be had; its children say why.
+        LicenseError: a licence has to be accepted first.
         DiskSpaceError: there is no room for downloads and bundle; asked before either.
         CheckpointError: a checkpoint cannot be used; its children say why.
         VocabularyError: a tokenizer cannot be used.
@@ -135,7 +141,7 @@ def build_bundle(
     options.check()
     out = out.absolute()
     require_no_other_folder(out)
-    parts = _obtain(perceiver, reasoner, out, options, progress)
+    parts = _obtain(perceiver, reasoner, out, options, approve, progress)
     vlm = read_vlm(parts.folders["perceiver"], vision_tower=parts.folders.get("tower"))
     plan = make_plan(
         vlm.folder,
@@ -188,11 +194,17 @@ class _Parts:
 
 
 def _obtain(
-    perceiver: str, reasoner: str | None, out: Path, options: BuildOptions, progress: Progress
+    perceiver: str,
+    reasoner: str | None,
+    out: Path,
+    options: BuildOptions,
+    approve: Approve,
+    progress: Progress,
 ) -> _Parts:
     """Download what is not here, after everything that can be refused without weights."""
     places = {"perceiver": perceiver} | ({} if reasoner is None else {"reasoner": reasoner})
     found = {role: find_checkpoint(place) for role, place in places.items()}
+    approve(found)
     models = {
         role: read_llm(fetch_checkpoint(checkpoint, progress, weights=False))
         for role, checkpoint in found.items()
@@ -215,6 +227,7 @@ def _obtain(
     folders = {role: fetch_checkpoint(checkpoint, progress) for role, checkpoint in found.items()}
     if tower := vision_tower_beside(folders["perceiver"]):
         found["tower"] = find_checkpoint(PREFIX + tower)
+        approve({"tower": found["tower"]})
         sizes.insert(0, ModelSize(parameters=0, tower_parameters=found["tower"].weights_bytes // 2))
         require_room()
         folders["tower"] = fetch_checkpoint(found["tower"], progress)

@@ -364,7 +364,8 @@ def test_a_tower_that_lies_beside_is_fetched_too(
     tower.save_pretrained(tmp_path / "tower")
     with running_hub() as hub:
         use_hub(hub.url, tmp_path / "cache", monkeypatch)
-        hub.add("paper/blind", write_checkpoint(tmp_path / "blind", PERCEIVER, tensors))
+        folder = write_checkpoint(tmp_path / "blind", PERCEIVER, tensors)
+        hub.add("paper/blind", folder, card={"license": "apache-2.0"})
         hub.add(SO400M, tmp_path / "tower", card={"license": "apache-2.0"})
         built = build_bundle(
             "hf:paper/blind",
@@ -384,7 +385,7 @@ def command(reasoner: Path, tmp_path: Path) -> Iterator[tuple[list[str], dict[st
     """The command that builds from a hub, and its environment."""
     with running_hub() as hub:
         hub.add("paper/Perceiver-Tiny", PERCEIVER, card={"license": "apache-2.0"})
-        hub.add("paper/Reasoner-Tiny", reasoner)
+        hub.add("paper/Reasoner-Tiny", reasoner, card={"license": "mit"})
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
         arguments = [sys.executable, "-m", "edge_et", "build", "--perceiver"]
         arguments += ["hf:paper/Perceiver-Tiny", "--reasoner", "hf:paper/Reasoner-Tiny@main"]

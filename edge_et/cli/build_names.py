@@ -1,0 +1,104 @@
+"""What `edge-et build` builds, named in the catalogue or part by part, and under which licences.
+
+In: a command line. Out: the checkpoints to build from. What is told goes to stderr.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_et.cli.console import printable
+
+if TYPE_CHECKING:
+    from edge_et.export.catalogue_entry import Entry
+    from edge_et.export.licenses import Licensed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be built.
+
+    Attributes:
+        perceiver: `hf:owner/name`, or a folder.
+        reasoner: the same; None: the perceiver reasons.
+        out: the bundle's folder.
+        entry: of the catalogue; None: the parts were named.
+    """
+
+    perceiver: str
+    reasoner: str | None
+    out: Path
+    entry: "Entry | None" = None
+
+
+def find_wanted(
+    name: str | None, perceiver: str | None, reasoner: str | None, out: Path | None
+) -> Wanted:
+    """Find what a command line asks for.
+
+    Raises:
+        click.UsageError: neither an entry nor parts are named, or both.
+        UnknownModelError: the catalogue has no entry of that name.
+    """
+    from edge_et.export.catalogue import find_entry
+
+    if name is None:
+        if perceiver is None:
+            raise click.UsageError(
+                "name a model of `edge-et models`, or its parts by --perceiver and --reasoner"
+            )
+        if out is None:
+            raise click.UsageError("--out is missing: the bundle's folder, to be made")
+        return Wanted(perceiver=perceiver, reasoner=reasoner, out=out)
+    if perceiver is not None or reasoner is not None:
+        raise click.UsageError(
+            f"either {name} or --perceiver and --reasoner: the catalogue names the parts itself"
+        )
+    entry = find_entry(name)
+    return Wanted(
+        perceiver=entry.perceiver.place,
+        reasoner=None if entry.reasoner is None else entry.reasoner.place,
+        out=out or Path(name),
+        entry=entry,
+    )
+
+
+class LicenseReview:
+    """Shows the licences of a build before anything is downloaded, and stops it unless accepted."""
+
+    def __init__(self, entry: "Entry | None", *, accepted: bool) -> None:
+        """Show what the catalogue knows.
+
+        Args:
+            entry: what is built; None: no entry of the catalogue.
+            accepted: whether the user accepts every licence.
+        """
+        self._accepted = accepted
+        self._expected = {} if entry is None else {r: p.license for r, p in entry.parts.items()}
+        if entry is not None:
+            for role, part in entry.parts.items():
+                _tell(role, part.repository, part.license, part.url)
+
+    def __call__(self, parts: "Mapping[str, Licensed]") -> None:
+        """Show what model cards say, where that is news; those in folders pass.
+
+        Raises:
+            LicenseError: a licence has to be accepted, and was not.
+        """
+        from edge_et.export.licenses import require_permissive
+
+        for role, part in parts.items():
+            expected = self._expected.get(role)
+            if not part.url or part.license.partition(":")[0] == expected:
+                continue
+            differs = "" if expected is None else f", where the catalogue has {expected}"
+            _tell(role, part.name, part.license, part.url, f", says its model card{differs}")
+        if not self._accepted:
+            require_permissive(parts)
+
+
+def _tell(role: str, name: str, licence: str, url: str, more: str = "") -> None:
+    click.echo(printable(f"{role} {name}: licence {licence}{more} ({url})"), err=True)
