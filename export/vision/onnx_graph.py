@@ -23,6 +23,30 @@ def data_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.data")
 
 
+def open_any_session(path: Path, threads: int = 0) -> Any:
+    """Open a graph of any inputs and outputs on the CPU.
+
+    Args:
+        path: the ONNX file.
+        threads: CPU threads; 0: all CPUs of this process.
+
+    Returns:
+        The session.
+
+    Raises:
+        GraphError: not a graph, or one that ONNX Runtime does not run.
+    """
+    onnxruntime = import_library("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = choose_threads(threads or None)
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as err:  # its exceptions share no base class
+        raise GraphError(f"{path} cannot be opened: {err}") from err
+
+
 def open_session(path: Path, threads: int = 0) -> Any:
     """Open a graph on the CPU.
 
@@ -37,17 +61,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
         GraphError: not a graph, or not pixel_values [N, 3, H, W] -> image_tokens [N, S, D], with or
             without image_newline [D] and image_markup [M, D].
     """
-    onnxruntime = import_library("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = choose_threads(threads or None)
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as err:  # its exceptions share no base class
-        raise GraphError(f"{path} cannot be opened: {err}") from err
+    session = open_any_session(path, threads)
     inputs = [(node.name, len(node.shape)) for node in session.get_inputs()]
     outputs = [(node.name, len(node.shape)) for node in session.get_outputs()]
     known = outputs[:1] == [(OUTPUT, 3)] and set(outputs) <= _OUTPUT_RANKS.items()

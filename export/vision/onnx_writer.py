@@ -32,7 +32,7 @@ def write_model(path: Path, model: onnx_ir.Model) -> None:
     """
     weights = _weights(model)
     if sum(weight.nbytes for weight in weights.values()) > MAX_WEIGHTS_BYTES:
-        _write_split(path, model)
+        write_split(path, model)
     else:
         for value in model.graph.initializers.values():
             value.const_value = None  # onnxscript 0.7 keeps a node, and thus all values, for ever
@@ -50,14 +50,30 @@ def split_model(source: Path, path: Path) -> None:
         source: the ONNX file, with or without weights beside it.
         path: the ONNX file to write, in another folder.
     """
-    _write_split(path, onnx_ir.load(source))
+    write_split(path, onnx_ir.load(source))
 
 
-def _write_split(path: Path, model: onnx_ir.Model) -> None:
+def write_split(path: Path, model: onnx_ir.Model) -> None:
+    """Write a model with its weights beside the graph.
+
+    Args:
+        path: the ONNX file; the weights go to the file `data_path` tells.
+        model: with weights of known values, which it reads from that file afterwards.
+    """
     # Small constants stay, since shapes are inferred from them.
     onnx_ir.external_data.unload_from_model(
         model, path.parent, data_path(path).name, size_threshold_bytes=_SMALL_CONSTANT_BYTES
     )
+    write_frame(path, model)
+
+
+def write_frame(path: Path, model: onnx_ir.Model) -> None:
+    """Write the graph of a model whose weights `write_split` has written into the same folder.
+
+    Args:
+        path: the ONNX file.
+        model: as `write_split` leaves it, with other nodes or outputs perhaps.
+    """
     path.write_bytes(_frame(model).SerializeToString(deterministic=True))
 
 
