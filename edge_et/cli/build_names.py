@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from edge_et.cli.console import printable
 
@@ -34,10 +35,65 @@ class Wanted:
     entry: "Entry | None" = None
 
 
+_READY = ("tower", "llm", "processor")
+_REASONER = ("reasoner_llm", "reasoner_processor")
+_OF_CHECKPOINTS = ("name", "perceiver", "reasoner")
+_MAKE_WEIGHTS = ("quant", "vision_quant", "pictures", "importance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Files that others have made.
+
+    Attributes:
+        places: arguments of `ReadyParts`.
+        out: the bundle's folder.
+    """
+
+    places: dict[str, str]
+    out: Path
+
+
+def find_ready(context: click.Context) -> Ready | None:
+    """Find whether a command line names ready-made files.
+
+    Args:
+        context: of `edge-et build`.
+
+    Returns:
+        The files; None: it names none.
+
+    Raises:
+        click.UsageError: some are missing, or something else is asked for that needs checkpoints.
+    """
+    named = {key for key, value in context.params.items() if value not in (None, False)}
+    if not named & {*_READY, *_REASONER}:
+        return None
+    needed = [*_READY, "out", *(_REASONER if named & set(_REASONER) else ())]
+    if missing := [key for key in needed if key not in named]:
+        raise click.UsageError(f"{_option(missing[0])} is missing: ready-made files need it")
+    if others := [key for key in _OF_CHECKPOINTS if key in named]:
+        raise click.UsageError(f"either {_option(others[0])} or ready-made files")
+    if others := [
+        key
+        for key in _MAKE_WEIGHTS
+        if context.get_parameter_source(key) is not ParameterSource.DEFAULT
+    ]:
+        raise click.UsageError(
+            f"{_option(others[0])} makes weights, and those of ready-made files stay as they are"
+        )
+    places = {key: context.params[key] for key in (*_READY, *_REASONER) if key in named}
+    return Ready(places=places, out=context.params["out"])
+
+
+def _option(key: str) -> str:
+    return key.upper() if key == "name" else f"--{key.replace('_', '-')}"
+
+
 def find_wanted(
     name: str | None, perceiver: str | None, reasoner: str | None, out: Path | None
 ) -> Wanted:
-    """Find what a command line asks for.
+    """Find which checkpoints a command line asks for.
 
     Raises:
         click.UsageError: neither an entry nor parts are named, or both.
@@ -48,7 +104,8 @@ def find_wanted(
     if name is None:
         if perceiver is None:
             raise click.UsageError(
-                "name a model of `edge-et models`, or its parts by --perceiver and --reasoner"
+                "name a model of `edge-et models`, or its parts by --perceiver and --reasoner, "
+                "or ready-made files by --tower, --llm and --processor"
             )
         if out is None:
             raise click.UsageError("--out is missing: the bundle's folder, to be made")

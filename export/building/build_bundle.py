@@ -13,7 +13,6 @@ from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.licenses import Approve, require_permissive
 from edge_et.export.steps import (
     Progress,
-    StepReport,
     needing_extra,
     no_progress,
     put_in_place,
@@ -25,7 +24,7 @@ with needing_extra("export"):
     import msgspec
     from huggingface_hub import constants
 
-    from edge_et.bundle import Source, file_ref
+    from edge_et.bundle import file_ref
     from edge_et.export.building.assemble import (
         ModelFiles,
         assemble_bundle,
@@ -33,7 +32,7 @@ with needing_extra("export"):
     )
     from edge_et.export.building.build_files import BuildOptions, FileBuilder
     from edge_et.export.building.bundle_plan import (
-        ContextSize,
+        Built,
         Plan,
         count_parameters,
         make_plan,
@@ -78,23 +77,6 @@ _USED_FOR = {
     "tower": "perceiver: vision tower",
     "reasoner": "reasoner: language model and tokenizer",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """A bundle, and how it came about.
-
-    Attributes:
-        path: its folder.
-        reports: of the steps, in their order; files on the way are gone by now.
-        contexts: one a model.
-        sources: what it was made from.
-    """
-
-    path: Path
-    reports: tuple[StepReport, ...]
-    contexts: tuple[ContextSize, ...]
-    sources: tuple[Source, ...]
 
 
 def build_bundle(
@@ -150,9 +132,7 @@ def build_bundle(
         vlm.language_model,
         vlm.max_positions,
         reasoner=parts.reasoner,
-        context_length=options.context_length,
-        max_tiles=options.max_tiles,
-        paper_protocol=options.paper_protocol,
+        options=options,
     )
     with work_folder(out) as work:
         builder = FileBuilder(work, options, progress)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from edge_et.bundle import Processing
+from edge_et.export.building.bundle_plan import PlanOptions
 from edge_et.export.building.evaluation_prompts import Prompt
 from edge_et.export.building.vlm_checkpoint import VisionLanguageModel, export_vlm_vision
 from edge_et.export.errors import (
@@ -27,7 +28,6 @@ from edge_et.export.llm.export_llm import export_llm
 from edge_et.export.llm.gguf_writer import Storage
 from edge_et.export.steps import Progress, StepReport, release_memory
 from edge_et.image import split_tiles, to_pixel_values
-from edge_et.options import check_at_least
 from edge_et.quantize.example_dialogues import EXAMPLES
 from edge_et.quantize.importance_matrix import collect_importance
 from edge_et.quantize.pictures import read_pictures
@@ -48,7 +48,7 @@ _FLOAT_BYTES = {"F32": 4.0, "F16": 2.0, "BF16": 2.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildOptions:
+class BuildOptions(PlanOptions):
     """What a build may be told.
 
     Attributes:
@@ -59,19 +59,12 @@ class BuildOptions:
             is evaluated on the first 16, and the importance matrix collected from them too. None:
             drawn ones.
         importance: whether to round weights by what matters for prompts of both stages.
-        context_length: most positions of a KV cache; None: as many as the budgets need.
-        max_tiles: most tiles of a picture unless a call says otherwise; None: any number.
-        paper_protocol: whether every question asks for the letter of an option, within the
-            budgets of the paper's benchmarks; else only choices do, within a minute's budgets.
     """
 
     quantization: str = "Q4_K_M"
     vision_quantization: str = "int8"
     pictures: Path | None = None
     importance: bool = False
-    context_length: int | None = None
-    max_tiles: int | None = None
-    paper_protocol: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be done, before hours of work.
@@ -86,9 +79,7 @@ class BuildOptions:
             require_type(self.quantization, with_importance=self.importance)
         if self.vision_quantization not in VISION_QUANTIZATIONS:
             raise UnknownQuantizationError(self.vision_quantization, VISION_QUANTIZATIONS)
-        for name in ("context_length", "max_tiles"):
-            if (value := getattr(self, name)) is not None:
-                check_at_least(name, value, 1)
+        PlanOptions.check(self)  # super() does not work in a class with slots
         if not sum(1 for _ in self.load_pictures()):
             raise QuantizationError(f"{self.pictures} holds no pictures")
 

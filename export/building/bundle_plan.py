@@ -29,7 +29,9 @@ from edge_et.export.errors import AssemblyError
 from edge_et.export.families.llm_family import LlmConfig, tensor_shapes
 from edge_et.export.families.llm_registry import family_of
 from edge_et.export.families.vlm_layout import VisionPart
+from edge_et.export.steps import StepReport
 from edge_et.llm import Tokenizer, read_shape
+from edge_et.options import check_at_least
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 _UNREAD = FileRef(path="vision.onnx", size_bytes=1, sha256="0" * 64)
@@ -48,6 +50,49 @@ class ContextSize:
     role: str
     tokens: int
     kv_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A bundle, and how it came about.
+
+    Attributes:
+        path: its folder.
+        reports: of the steps, in their order; files on the way are gone by now.
+        contexts: one a model.
+        sources: what it was made from.
+    """
+
+    path: Path
+    reports: tuple[StepReport, ...]
+    contexts: tuple[ContextSize, ...]
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What a build may be told about contexts and prompts.
+
+    Attributes:
+        context_length: most positions of a KV cache; None: as many as the budgets need.
+        max_tiles: most tiles of a picture unless a call says otherwise; None: any number.
+        paper_protocol: whether every question asks for the letter of an option, within the
+            budgets of the paper's benchmarks; else only choices do, within a minute's budgets.
+    """
+
+    context_length: int | None = None
+    max_tiles: int | None = None
+    paper_protocol: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be done.
+
+        Raises:
+            OptionError: a number is out of range.
+        """
+        for name in ("context_length", "max_tiles"):
+            if (value := getattr(self, name)) is not None:
+                check_at_least(name, value, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +160,7 @@ def make_plan(
     longest: int,
     *,
     reasoner: StageModel | None,
-    context_length: int | None,
-    max_tiles: int | None,
-    paper_protocol: bool,
+    options: PlanOptions,
 ) -> Plan:
     """Write the specs of a bundle.
 
@@ -128,9 +171,7 @@ def make_plan(
         config: of its language model.
         longest: positions that the perceiver was made for.
         reasoner: the model that thinks; None: the perceiver does.
-        context_length: most positions of a KV cache; None: as many as the budgets need.
-        max_tiles: most tiles of a picture unless a call says otherwise; None: any number.
-        paper_protocol: see `plan_stages`.
+        options: what else is wanted.
 
     Raises:
         AssemblyError: the models do not fit into the context, or there are no tiles to limit.
@@ -139,7 +180,7 @@ def make_plan(
         graph=_UNREAD,
         embedding_width=config.hidden_size,
         image_tokens_per_tile=vision.image_tokens_per_tile,
-        processing=_limited(vision.processing, max_tiles, folder),
+        processing=_limited(vision.processing, options.max_tiles, folder),
         arrangement=vision.arrangement,
         markup=None if vision.markup is None else vision.markup.spec,
     )
@@ -156,8 +197,8 @@ def make_plan(
         perceiver,
         reasoner,
         most_image_tokens(spec),
-        context_length,
-        paper_protocol=paper_protocol,
+        options.context_length,
+        paper_protocol=options.paper_protocol,
     )
     return Plan(spec, perceiver, reasoner, stages)
 

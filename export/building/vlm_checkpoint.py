@@ -13,7 +13,7 @@ projector and newline, and has the right shape. NaN and infinity are found when 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edge_et.bundle import MarkupSpec, Processing
 from edge_et.export.errors import UnsupportedModelError
@@ -30,16 +30,14 @@ with needing_extra("export"):
     from edge_et.export.chat.reference import TransformersReference
     from edge_et.export.chat.vlm_chat_format import VlmChatFormat
     from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors
-    from edge_et.export.checkpoint.config_keys import read_config
     from edge_et.export.families.llm_family import LlmConfig
     from edge_et.export.families.vlm_layout import (
-        Layout,
         PartTable,
         VisionPart,
         require_parts,
         take_part,
     )
-    from edge_et.export.families.vlm_registry import LAYOUTS, LlmSource, read_llm
+    from edge_et.export.families.vlm_registry import LlmSource, find_layout, read_llm
     from edge_et.export.llm.vocabulary import read_vocabulary
     from edge_et.export.vision.export_tower import export_tower
     from edge_et.export.vision.projector import MlpProjector
@@ -110,7 +108,7 @@ def vision_tower_beside(checkpoint: Path) -> str | None:
     Raises:
         CheckpointError: the folder cannot be used; its children tell why.
     """
-    path, content, layout = _find_layout(checkpoint)
+    path, content, layout = find_layout(checkpoint)
     return layout.tower_beside(content, path, open_tensors(checkpoint))
 
 
@@ -129,7 +127,7 @@ def read_vlm(checkpoint: Path, *, vision_tower: Path | None = None) -> VisionLan
         CheckpointError: the folder cannot be used; its children tell why.
         VocabularyError: the tokenizer or its chat template cannot be used.
     """
-    path, content, layout = _find_layout(checkpoint)
+    path, content, layout = find_layout(checkpoint)
     tensors = open_tensors(checkpoint)
     _require_tower(layout.tower_beside(content, path, tensors), vision_tower, checkpoint)
     llm = read_llm(checkpoint)
@@ -245,19 +243,6 @@ def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
     differing = vlm_prompts_that_differ(reference, model.chat_format, prompt)
     measure = f"of {len(QUESTIONS)} prompts differ"
     return require_equal_prompts(reference, differing, measure, watch)
-
-
-def _find_layout(checkpoint: Path) -> tuple[Path, dict[str, Any], Layout]:
-    path = checkpoint / "config.json"
-    content = read_config(path)
-    match content.get("architectures"):
-        case [str(architecture)] if architecture in LAYOUTS:
-            return path, content, LAYOUTS[architecture]
-        case architectures:
-            raise UnsupportedModelError(
-                f"{path} is of {architectures}, which is no vision-language model that can be "
-                f"exported; known: {', '.join(LAYOUTS)}"
-            )
 
 
 def _require_tower(beside: str | None, given: Path | None, checkpoint: Path) -> None:

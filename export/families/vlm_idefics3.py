@@ -114,7 +114,7 @@ class Idefics3:
         self,
         content: dict[str, Any],
         path: Path,
-        tensors: TensorFiles,
+        tensors: TensorFiles | None,
         tower_folder: Path | None,
     ) -> VisionPart:
         """Return what the configs say about the vision side."""

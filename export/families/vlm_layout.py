@@ -95,7 +95,7 @@ class Layout(Protocol):
         self,
         content: dict[str, Any],
         path: Path,
-        tensors: TensorFiles,
+        tensors: TensorFiles | None,
         tower_folder: Path | None,
     ) -> VisionPart:
         """Return what the config says about the vision side.
@@ -103,8 +103,9 @@ class Layout(Protocol):
         Args:
             content: of config.json.
             path: its path, for messages and for the files beside it.
-            tensors: of the tower, for their shapes.
-            tower_folder: where the tower lies; None: inside the checkpoint.
+            tensors: of the tower, for their shapes; None: a graph that somebody else has made of
+                the tower on the hub takes its place.
+            tower_folder: where the tower lies; None: inside the checkpoint, or in that graph.
         """
 
     def chat(self, folder: Path) -> VlmChatFormat:

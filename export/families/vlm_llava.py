@@ -152,7 +152,7 @@ class LlavaNext:
         self,
         content: dict[str, Any],
         path: Path,
-        tensors: TensorFiles,
+        tensors: TensorFiles | None,
         tower_folder: Path | None,
     ) -> VisionPart:
         """Return what the config, the tower's name and its shapes say about the vision side."""
@@ -176,7 +176,8 @@ class LlavaNext:
         return VisionPart(
             tower=_tower_settings(tensors, known, path),
             tower_folder=tower_folder,
-            feature_layer=-1 if tower_folder is None else -2,
+            # Of the tower on the hub, the last layer is not run.
+            feature_layer=-2 if tensors is None or tower_folder is not None else -1,
             projector_layers=layers,
             projector_bias=True,
             processing=_processing(settings, known, path),
@@ -196,7 +197,10 @@ def _known_tower(name: str | None, path: Path) -> KnownTower:
     return KNOWN_TOWERS[name]
 
 
-def _tower_settings(tensors: TensorFiles, known: KnownTower, path: Path) -> dict[str, Any]:
+def _tower_settings(tensors: TensorFiles | None, known: KnownTower, path: Path) -> dict[str, Any]:
+    size = {"image_size": known.image_size, "patch_size": known.patch_size}
+    if tensors is None:
+        return size
     convolution = "embeddings.patch_embedding.weight"
     first_linear = "encoder.layers.0.mlp.fc1.weight"
     if missing := [name for name in (convolution, first_linear) if name not in tensors.names]:
@@ -204,15 +208,13 @@ def _tower_settings(tensors: TensorFiles, known: KnownTower, path: Path) -> dict
     layers = {
         match[1] for name in tensors.names if (match := re.match(r"encoder\.layers\.(\d+)\.", name))
     }
-    return {
+    return size | {
         "hidden_size": tensors.shape(convolution)[0],
         "intermediate_size": tensors.shape(first_linear)[0],
         "num_hidden_layers": len(layers),
         "num_attention_heads": known.heads,
         "layer_norm_eps": known.norm_eps,
         "hidden_act": known.activation,
-        "image_size": known.image_size,
-        "patch_size": known.patch_size,
         "vision_use_head": "head.probe" in tensors.names,
     }
 

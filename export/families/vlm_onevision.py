@@ -139,7 +139,7 @@ class LlavaOnevision:
         self,
         content: dict[str, Any],
         path: Path,
-        tensors: TensorFiles,
+        tensors: TensorFiles | None,
         tower_folder: Path | None,
     ) -> VisionPart:
         """Return what the two configs say about the vision side."""

@@ -100,3 +100,28 @@ def read_llm(folder: Path) -> LlmSource:
             )
     config = parse_config(content, path)
     return LlmSource(folder=folder, config=config, settings=content, table=table)
+
+
+def find_layout(folder: Path) -> tuple[Path, dict[str, Any], Layout]:
+    """Find how a vision-language checkpoint is laid out.
+
+    Args:
+        folder: of the checkpoint.
+
+    Returns:
+        Its config.json, what that holds with the keys of transformers 5, and the hooks.
+
+    Raises:
+        UnreadableCheckpointError: config.json is missing or damaged.
+        UnsupportedModelError: no vision-language model that is known.
+    """
+    path = folder / "config.json"
+    content = read_config(path)
+    match content.get("architectures"):
+        case [str(architecture)] if architecture in LAYOUTS:
+            return path, content, LAYOUTS[architecture]
+        case architectures:
+            raise UnsupportedModelError(
+                f"{path} is of {architectures}, which is no vision-language model that can be "
+                f"exported; known: {', '.join(LAYOUTS)}"
+            )
