@@ -21,6 +21,7 @@ from edge_et.export.checkpoint.hub import (
     find_checkpoint,
     find_file,
 )
+from edge_et.export.checkpoint.hub_tensors import open_remote_tensors
 from edge_et.export.checkpoint.provenance import Checkpoint, sha256_of
 from edge_et.export.errors import MissingTensorError
 from edge_et.export.families.vlm_layout import PartTable, VisionPart, take_part
@@ -91,17 +92,21 @@ class Processor:
 
 
 def tensors_at_hand(checkpoint: Checkpoint) -> TensorFiles | None:
-    """Open a checkpoint's tensors where they can be read.
+    """Open a checkpoint's tensors where single ones can be read.
 
     Args:
         checkpoint: from `find_checkpoint`.
 
     Returns:
-        The tensors; None where a folder has none.
+        The tensors, in a folder or on the hub; None where there are none, or none in safetensors.
+
+    Raises:
+        HubError: the hub cannot be reached, or a file is no safetensors.
+        UnreadableCheckpointError: a file is damaged.
     """
-    if not any(file.is_weights for file in checkpoint.files):
-        return None
-    if checkpoint.folder is not None:
+    if checkpoint.folder is None:
+        return open_remote_tensors(checkpoint)
+    if any(file.name.endswith(".safetensors") for file in checkpoint.files):
         return open_tensors(checkpoint.folder)
     return None
 

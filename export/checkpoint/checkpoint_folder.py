@@ -6,7 +6,7 @@ arrays. Every tensor is to be read exactly once; `require_all_read` is the proof
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -54,22 +54,22 @@ def read_json(path: Path) -> dict[str, Any]:
 class TensorFiles:
     """The tensors of one or several files, as one mapping that counts its reads."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        """Read which tensors there are.
+    def __init__(self, files: Mapping[str, TensorFile], source: str) -> None:
+        """Join what the files hold.
 
         Args:
-            paths: at least one file, of safetensors or of torch.
+            files: by what messages call them.
+            source: what messages call all of them.
 
         Raises:
-            UnreadableCheckpointError: a file cannot be read, or two of them hold the same name.
+            UnreadableCheckpointError: two of them hold the same name.
         """
-        self._source = str(paths[0].parent)
+        self._source = source
         self._place_of: dict[str, tuple[TensorFile, str]] = {}
-        for path in paths:
-            file = open_file(path)
+        for place, file in files.items():
             for name in file.shapes:
                 if name in self._place_of:
-                    raise UnreadableCheckpointError(f"{name} is in two files, one of them {path}")
+                    raise UnreadableCheckpointError(f"{name} is in two files, one of them {place}")
                 self._place_of[name] = file, name
         self._unread = dict.fromkeys(self._place_of)
 
@@ -198,6 +198,18 @@ class TensorFiles:
         return self._place_of[name][1] if name in self._place_of else name
 
 
+def open_tensor_files(paths: list[Path]) -> TensorFiles:
+    """Open files of one folder, and read which tensors they hold.
+
+    Args:
+        paths: at least one file, of safetensors or of torch.
+
+    Raises:
+        UnreadableCheckpointError: a file cannot be read, or two of them hold the same name.
+    """
+    return TensorFiles({str(path): open_file(path) for path in paths}, str(paths[0].parent))
+
+
 def open_tensors(folder: Path) -> TensorFiles:
     """Open the tensors of a checkpoint folder, sharded or not.
 
@@ -214,7 +226,7 @@ def open_tensors(folder: Path) -> TensorFiles:
     """
     for single in _WEIGHTS:
         if (folder / single).is_file():
-            return TensorFiles([folder / single])
+            return open_tensor_files([folder / single])
         if (index := folder / f"{single}.index.json").is_file():
             return _open_shards(index)
     raise UnreadableCheckpointError(
@@ -229,7 +241,7 @@ def _open_shards(index: Path) -> TensorFiles:
     shards = sorted(set(map(str, weight_map.values())))
     if foreign := [shard for shard in shards if Path(shard).name != shard]:
         raise UnreadableCheckpointError(f"{index} points elsewhere: {foreign[0]}")
-    tensors = TensorFiles([index.with_name(shard) for shard in shards])
+    tensors = open_tensor_files([index.with_name(shard) for shard in shards])
     if differing := sorted(tensors.names ^ set(weight_map)):
         raise UnreadableCheckpointError(f"{index} and its shards differ: {differing[0]}")
     return tensors

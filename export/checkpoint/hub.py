@@ -201,7 +201,7 @@ def _fetch(
     paths: dict[str, Path] = {}
     with _quiet(), _counted(checkpoint, missing, progress):
         for file in wanted:
-            with _hub_errors(f"{PREFIX}{checkpoint.name}"):
+            with hub_errors(f"{PREFIX}{checkpoint.name}"):
                 if file in missing:
                     _fetch_blob(checkpoint, file)
                 paths[file.name] = Path(
@@ -217,7 +217,7 @@ def _on_the_hub(
     place: str, match: re.Match[str], choose: Callable[[Iterable[str]], list[str]]
 ) -> Checkpoint:
     name, revision = match["name"], match["revision"]
-    with _hub_errors(place):
+    with hub_errors(place):
         info = HfApi(library_name="edge-et").model_info(
             name, revision=revision or "main", files_metadata=True, timeout=_TIMEOUT_S
         )
@@ -292,7 +292,7 @@ def _check(path: Path, file: CheckpointFile, checkpoint: Checkpoint) -> None:
 
 
 @contextmanager
-def _hub_errors(place: str) -> Iterator[None]:
+def hub_errors(place: str) -> Iterator[None]:
     """Turn errors of the hub's client into errors of the tools, which say what to do."""
     try:
         yield

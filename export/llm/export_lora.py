@@ -30,7 +30,11 @@ with needing_extra("export"):
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, read_json
+    from edge_et.export.checkpoint.checkpoint_folder import (
+        TensorFiles,
+        open_tensor_files,
+        read_json,
+    )
     from edge_et.export.families.llm_family import Family, LlmConfig, gguf_name, tensor_shapes
     from edge_et.export.families.llm_registry import config_of_gguf, family_of
     from edge_et.export.families.vlm_registry import read_llm
@@ -94,7 +98,7 @@ def export_lora(
     family = family_of(config)
     shapes = _adapted(adapter_config, tensor_shapes(family, config))
     with atomic_output(out) as temporary:
-        tensors = TensorFiles([adapter / "adapter_model.safetensors"])
+        tensors = open_tensor_files([adapter / "adapter_model.safetensors"])
         tensors.require(_peft_shapes(shapes, adapter_config.r))
         write_gguf(
             temporary,

@@ -7,7 +7,7 @@ import msgspec
 import torch
 from safetensors.torch import save_file
 
-from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, read_json
+from edge_et.export.checkpoint.checkpoint_folder import open_tensor_files, read_json
 from edge_et.export.errors import UnreadableCheckpointError
 from edge_et.export.families.llm_family import Count
 from edge_et.export.steps import atomic_output
@@ -69,5 +69,5 @@ def load_projector(folder: Path) -> PixelShuffleProjector:
     except msgspec.ValidationError as err:
         raise UnreadableCheckpointError(f"{path}: {err}") from err
     projector = PixelShuffleProjector(**msgspec.structs.asdict(config))
-    TensorFiles([folder / WEIGHTS_NAME]).fill(projector)
+    open_tensor_files([folder / WEIGHTS_NAME]).fill(projector)
     return projector.eval()
