@@ -4,8 +4,9 @@ In: the graph of transformers.js or of optimum, and the projector's arrays where
 Out: `vision.onnx`, pixel_values [N,3,H,W] float32 -> image_tokens [N,S,D] float32, run and compared
 before it appears. torch and transformers are not needed.
 
-Weights of float16, 8 bits (DynamicQuantizeLinear) and 4 bits (MatMulNBits, MatMulBnb4), as the files
-of transformers.js have them, stay as they are: ONNX Runtime computes with all of them on a CPU.
+Weights of float16, 8 bits (DynamicQuantizeLinear) and 4 bits (MatMulNBits, MatMulBnb4), as the
+files of transformers.js have them, stay as they are: ONNX Runtime computes with all of them on a
+CPU.
 """
 
 from pathlib import Path
