@@ -106,20 +106,25 @@ def _write_whole(
         header = onnx.TensorProto(
             name=name, data_type=weight.dtype.value, dims=weight.shape.numpy()
         ).SerializeToString(deterministic=True)
-        header += _field(_RAW_DATA_OF_TENSOR, weight.nbytes)
-        headers.append(_field(_INITIALIZER_OF_GRAPH, len(header) + weight.nbytes) + header)
+        header += field_start(_RAW_DATA_OF_TENSOR, weight.nbytes)
+        headers.append(field_start(_INITIALIZER_OF_GRAPH, len(header) + weight.nbytes) + header)
     weights_bytes = sum(map(len, headers)) + sum(weight.nbytes for weight in weights.values())
     with path.open("wb") as file:
         file.write(frame.SerializeToString(deterministic=True))
-        file.write(_field(_GRAPH_OF_MODEL, len(graph) + weights_bytes))
+        file.write(field_start(_GRAPH_OF_MODEL, len(graph) + weights_bytes))
         file.write(graph)
         for header, weight in zip(headers, weights.values(), strict=True):
             file.write(header)
             file.write(weight.tobytes())
 
 
-def _field(number: int, size_bytes: int) -> bytes:
-    """Encode the beginning of a field that is that many bytes long."""
+def field_start(number: int, size_bytes: int) -> bytes:
+    """Encode the beginning of a field of protobuf.
+
+    Args:
+        number: of the field, 1 to 15.
+        size_bytes: of its content.
+    """
     start = bytearray([number << 3 | 2])
     while size_bytes > 0x7F:
         start.append(size_bytes & 0x7F | 0x80)

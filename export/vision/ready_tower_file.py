@@ -7,10 +7,10 @@ or in the mapped file beside it. No other file is opened, whatever the graph nam
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
 import onnx_ir
 
 from edge_et.export.errors import GraphError, UnsupportedModelError
+from edge_et.export.vision.onnx_frame import Place, read_frame
 
 _OLDEST_OPSET = 11  # the first in which Equal takes floats
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
@@ -31,11 +31,15 @@ def read_model(path: Path) -> onnx_ir.Model:
         UnsupportedModelError: it needs operators that ONNX Runtime has not.
     """
     try:
-        model = onnx_ir.from_proto(onnx.load(path, load_external_data=False))
+        frame, places = read_frame(path)
+        model = onnx_ir.from_proto(frame)
     except OSError as err:
         raise GraphError(f"{path} cannot be read: {err.strerror or err}") from err
     except Exception as err:  # a damaged message makes them raise nearly anything
         raise GraphError(f"{path} is no ONNX file, or damaged: get it again") from err
+    opset = model.graph.opset_imports.get("")
+    if opset is None:  # an empty file is a message too
+        raise GraphError(f"{path} is no ONNX file, or damaged: get it again")
     if model.functions:
         raise UnsupportedModelError(
             f"{path} has functions of its own: inline them with onnx.inliner"
@@ -45,21 +49,21 @@ def read_model(path: Path) -> onnx_ir.Model:
         raise UnsupportedModelError(
             f"{path} needs operators of {unknown[0]!a}, which ONNX Runtime has not"
         )
-    opset = model.graph.opset_imports.get("", 0)
     if opset < _OLDEST_OPSET:
         raise UnsupportedModelError(
             f"{path} is of opset {opset}, expected {_OLDEST_OPSET} or later: export it again"
         )
-    _check_tensors(path, model)
+    _check_tensors(path, model, places)
     return model
 
 
-def _check_tensors(path: Path, model: onnx_ir.Model) -> None:
+def _check_tensors(path: Path, model: onnx_ir.Model, places: dict[str, Place]) -> None:
     """Make every external tensor one of a file that was checked, and look for what is cut off."""
     for graph in (model.graph, *model.graph.subgraphs()):
+        own = places if graph is model.graph else {}
         for name, value in graph.initializers.items():
             if value.const_value is not None:
-                value.const_value = _checked(path, name, value.const_value)
+                value.const_value = _checked(path, name, value.const_value, own.get(name))
     for node, attribute in _attributes(model):
         tensor = _checked(path, attribute.name, attribute.value)
         if isinstance(tensor, onnx_ir.ExternalTensor):  # attributes are written with the graph
@@ -74,17 +78,20 @@ def _attributes(model: onnx_ir.Model) -> Iterator[tuple[onnx_ir.Node, onnx_ir.At
                 yield node, attribute
 
 
-def _checked(path: Path, name: str, tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
+def _checked(
+    path: Path, name: str, tensor: onnx_ir.TensorProtocol, place: Place | None = None
+) -> onnx_ir.TensorProtocol:
     """Return a tensor that is known to be complete."""
     if isinstance(tensor, onnx_ir.ExternalTensor):
         return _checked_external(path, name, tensor)
     try:
-        missing = len(tensor.tobytes()) != tensor.nbytes
+        found = len(tensor.tobytes()) if place is None else place[1]
+        missing = found != tensor.nbytes
     except Exception as err:  # texts, and messages whose fields contradict one another
         raise GraphError(f"{path}: tensor {name!a} cannot be read: {err}") from err
     if missing:
         raise GraphError(f"{path}: tensor {name!a} is not as long as its shape says: get it again")
-    return tensor
+    return tensor if place is None else _in_file(path.resolve(), place[0], name, tensor)
 
 
 def _checked_external(
@@ -113,7 +120,15 @@ def _checked_external(
         raise GraphError(
             f"{weights} does not hold tensor {name!a} of {path.name}: get both files again"
         )
-    # Its own checks know no folder of links and refuse hard links; ours are done.
-    return onnx_ir.ExternalTensor(
-        real, offset, wanted, tensor.dtype, shape=tensor.shape, name=tensor.name or name
-    )
+    return _in_file(real, offset, name, tensor)
+
+
+def _in_file(
+    path: Path, offset: int, name: str, tensor: onnx_ir.TensorProtocol
+) -> onnx_ir.ExternalTensor:
+    """Return a tensor that is mapped from a file that was checked.
+
+    Without a folder: the checks that come with one refuse the hub's links, and hard links.
+    """
+    shape = onnx_ir.Shape(tensor.shape.numpy())
+    return onnx_ir.ExternalTensor(path, offset, tensor.nbytes, tensor.dtype, shape=shape, name=name)

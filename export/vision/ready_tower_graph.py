@@ -122,6 +122,7 @@ class TowerGraph:
                     f"{self._source} has no projector inside, and none is known to go behind it"
                 )
             patches = shape.image_tokens * projector.factor**2
+            self._check_width(projector.vision_width)
             self._check_output(features, patches, projector.vision_width)
             features = self._behind.add("Cast", features, to=_FLOAT)
             tokens = self._project(features, shape, projector)
@@ -213,6 +214,16 @@ class TowerGraph:
                 raise AssemblyError(
                     f"{self._source} gives {value.name!a} {dims[1:]} of a tile, and the checkpoint "
                     f"makes {[rows, width]}"
+                )
+
+    def _check_width(self, width: int) -> None:
+        """Compare the tower's width with the projector's, where the last layernorm tells it."""
+        for name, value in self._graph.initializers.items():
+            dims = list(value.shape or [])
+            if name.endswith(_LAST_NORM) and dims != [width]:
+                raise AssemblyError(
+                    f"{self._source} has features {dims} of a patch, and the projector takes "
+                    f"{[width]}"
                 )
 
     def _take_tiles(self, shape: TowerShape) -> None:

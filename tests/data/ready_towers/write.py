@@ -1,4 +1,4 @@
-"""Write small random checkpoints, the SmolVLM tower as ONNX, and what transformers computes of them.
+"""Write small random checkpoints, what transformers computes of them, and SmolVLM's tower as ONNX.
 
     python write.py siglip siglip      # with transformers 4.57.6
     python write.py smolvlm smolvlm    # with transformers 5.24.0 and onnx
@@ -25,8 +25,8 @@ from transformers import (
 
 TILE, PATCH = 32, 4
 VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
+    "hidden_size": 16,
+    "intermediate_size": 24,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "image_size": TILE,
@@ -34,7 +34,7 @@ VISION = {
 }
 TEXT = LlamaConfig(
     vocab_size=8,
-    hidden_size=48,
+    hidden_size=24,
     intermediate_size=8,
     num_hidden_layers=1,
     num_attention_heads=2,
