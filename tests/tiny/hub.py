@@ -46,6 +46,7 @@ class Hub(ThreadingHTTPServer):
         stall_after: bytes of one answer after which no more comes; None: all comes.
         lie: content to send instead, by file name.
         tells_sizes: whether descriptions tell the sizes of files; not all mirrors do.
+        knows_ranges: whether parts of files can be had.
         junk: what to describe each repository with instead; None: the truth.
     """
 
@@ -59,6 +60,7 @@ class Hub(ThreadingHTTPServer):
         self.stopped = threading.Event()
         self.lie: dict[str, bytes] = {}
         self.tells_sizes = True
+        self.knows_ranges = True
         self.junk: bytes | None = None
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -135,11 +137,13 @@ class Handler(BaseHTTPRequestHandler):
         if len(content) >= LARGE:
             headers |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{sha256}"'}
         content = self.server.lie.get(name, content)
-        code, start = 200, 0
-        if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+        code, start, end = 200, 0, len(content)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if wanted and self.server.knows_ranges:
             code, start = 206, int(wanted[1])
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._reply(code, headers, content[start:], name)
+            end = min(end, int(wanted[2]) + 1) if wanted[2] else end
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        self._reply(code, headers, content[start:end], name)
 
     def _fail(self, code: int, error: str, message: str) -> None:
         self._reply(code, {"X-Error-Code": error, "X-Error-Message": message}, b"")

@@ -25,8 +25,6 @@ from tiny.places import GOLDEN
 from tiny.vlm import TOWER, llava_tensors, write_checkpoint, write_onevision
 from transformers import (
     AutoTokenizer,
-    Qwen3Config,
-    Qwen3ForCausalLM,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
@@ -57,32 +55,6 @@ PERCEIVER = GOLDEN / "llava_qwen3_tiny"
 SO400M = "google/siglip-so400m-patch14-384"
 SMALL = BuildOptions(quantization="Q8_0", max_tiles=5)
 FEW = {"max_extraction_tokens": 6, "max_thinking_tokens": 6, "max_answer_tokens": 4, "seed": 1}
-
-
-@pytest.fixture(scope="session")
-def reasoner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Qwen3 with the golden checkpoint's tokenizer and chat template."""
-    folder = tmp_path_factory.mktemp("models") / "Reasoner-Tiny"
-    torch.manual_seed(3)
-    config = Qwen3Config(
-        vocab_size=2048,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=40_960,
-        tie_word_embeddings=True,
-        bos_token_id=1974,
-        eos_token_id=1976,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
-    for path in PERCEIVER.iterdir():
-        if path.name not in ("config.json", "model.safetensors"):
-            shutil.copy(path, folder)
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
-    return folder
 
 
 @pytest.fixture(scope="session")
