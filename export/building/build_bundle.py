@@ -255,6 +255,7 @@ def _plan(parts: _Parts, options: BuildOptions) -> _Plan:
         longest=vlm.max_positions,
         image_prefix=vlm.image_prefix,
         text_prefix=vlm.text_prefix,
+        between_pictures=vlm.chat_format.between_pictures,
         extract_words=vlm.chat_format.extract_words or EXTRACT_WORDS,
     )
     stages = plan_stages(

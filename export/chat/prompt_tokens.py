@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_et.bundle import ChatSpec
 from edge_et.errors import ModelFileError
+from edge_et.export.chat.internvl_chat_format import chatml
 from edge_et.export.chat.llm_chat_format import ThoughtTokens
 from edge_et.export.chat.vlm_chat_format import (
     IMAGE_TOKEN,
@@ -75,7 +76,11 @@ def vlm_prompts_that_differ(
         if chat_format.template == "checkpoint":
             system = None if chat_format.chat.system is None else SYSTEM
             text = render(reference, picture_messages(words, image=True, system=system))
-            expected = _ids_with_image(reference, text, folder)
+            expected = _ids_with_image(reference, text, chat_format, folder)
+        elif chat_format.template == "chatml":
+            shown = f"{chat_format.image_token}\n{words}"
+            text = chatml([("system", chat_format.chat.system or ""), ("user", shown)])
+            expected = _ids_with_image(reference, text, chat_format, folder)
         else:
             halves = _qwen_1_5(words).split(IMAGE_TOKEN)
             expected = [*_ids(reference, halves[0]), _IMAGE, *_ids(reference, halves[1])]
@@ -197,8 +202,10 @@ def _ids(reference: Any, text: str) -> list[int]:
     return ids
 
 
-def _ids_with_image(reference: Any, text: str, folder: Path) -> list[int]:
-    image = reference.get_added_vocab().get(IMAGE_TOKEN)
+def _ids_with_image(
+    reference: Any, text: str, chat_format: VlmChatFormat, folder: Path
+) -> list[int]:
+    image = reference.get_added_vocab().get(chat_format.image_token)
     if image is None:
-        raise VocabularyError(f"the tokenizer of {folder} has no token {IMAGE_TOKEN}")
+        raise VocabularyError(f"the tokenizer of {folder} has no token {chat_format.image_token}")
     return [_IMAGE if token == image else token for token in _ids(reference, text)]
