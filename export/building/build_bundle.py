@@ -58,6 +58,7 @@ with needing_extra("export"):
         vision_tower_beside,
     )
     from edge_et.export.chat.llm_chat_format import read_llm_chat_format
+    from edge_et.export.chat.tokenizer_file import with_tokenizer_file
     from edge_et.export.checkpoint.config_keys import read_config
     from edge_et.export.checkpoint.hub import (
         PREFIX,
@@ -157,6 +158,12 @@ def build_bundle(
     out = out.absolute()
     require_no_other_folder(out)
     parts = _obtain(perceiver, reasoner, out, options, progress)
+    with with_tokenizer_file(parts.folders["perceiver"]) as folder:
+        parts = replace(parts, folders=parts.folders | {"perceiver": folder})
+        return _build(parts, out, options, progress)
+
+
+def _build(parts: "_Parts", out: Path, options: BuildOptions, progress: Progress) -> Built:
     plan = _plan(parts, options)
     with work_folder(out) as work:
         builder = FileBuilder(work, options, progress)

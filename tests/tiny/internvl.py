@@ -170,6 +170,25 @@ def image_processor(least: int = 1) -> Any:
     )
 
 
+def write_older_tokenizer_files(folder: Path) -> None:
+    """Write the files that a checkpoint of InternVL's own code has in place of tokenizer.json."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(content["model"]["vocab"]))
+    merges = (" ".join(pair) for pair in content["model"]["merges"])
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    added = {str(token.pop("id")): token for token in content["added_tokens"]}
+    config = {
+        "add_prefix_space": False,
+        "added_tokens_decoder": added,
+        "eos_token": "<|im_end|>",
+        "model_max_length": 8192,
+        "pad_token": "<|endoftext|>",
+        "tokenizer_class": "Qwen2Tokenizer",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
 def write_original(folder: Path, source: Path) -> Path:
     """Write a checkpoint of transformers' layout in that of InternVL's own code."""
     folder.mkdir()

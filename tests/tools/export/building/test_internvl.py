@@ -22,6 +22,7 @@ from tiny.internvl import (
     Kind,
     Reference,
     write_internvl,
+    write_older_tokenizer_files,
     write_original,
 )
 from tiny.places import ROOT
@@ -503,6 +504,7 @@ def test_the_commands_with_a_reasoner_and_an_int8_tower(original: Path, tmp_path
         return json.loads(done.stdout)
 
     reasoner, out = write_reasoner(tmp_path / "reasoner"), tmp_path / "out"
+    write_older_tokenizer_files(original)
     models = "--perceiver", original, "--reasoner", reasoner
     built = run("build", *models, "--quant", "Q8_0", "--max-tiles", 3, "--out", out, "--json")
     assert {step["name"] for step in built["steps"]} >= {"perceiver prompt tokens", "bundle"}
