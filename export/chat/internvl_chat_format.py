@@ -54,7 +54,7 @@ def internvl_format(folder: Path) -> VlmChatFormat:
         UnreadableCheckpointError: a file cannot be read.
     """
     tokenizer = load_tokenizer(folder)
-    shown = [*picture_messages("WORDS", image=True)]
+    shown = picture_messages("WORDS", image=True)
     shown[-1]["content"].insert(0, {"type": "image"})
     replied = [
         {"role": role, "content": [{"type": "text", "text": text}]}
