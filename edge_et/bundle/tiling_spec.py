@@ -65,18 +65,19 @@ Marks = tuple[Annotated[str, Meta(min_length=1)], ...]
 
 
 class MarkupSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Tokens of the language model between the tiles' image tokens.
+    """Tokens of the language model around the tiles' image tokens.
 
     The graph gives their embeddings, so that a picture stays one run of rows. Only the arrangement
     "flat" has them.
 
-    Source: `processing_idefics3.py` of transformers.
+    Sources: `processing_idefics3.py` and `processing_internvl.py` of transformers.
     """
 
     tokens: Annotated[
         Marks,
         Meta(min_length=1, description="Each token, as text, of the rows of `image_markup`."),
     ]
+    start: Annotated[Marks, Meta(description="Before the first tile.")] = ()
     tile: Annotated[
         Marks, Meta(description="Before a tile of the grid; {row} and {column} count from 1.")
     ] = ()
@@ -88,7 +89,7 @@ class MarkupSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
             raise ValueError("`tokens` has one twice")
-        for mark in (*self.row_end, *self.grid_end, *self.whole, *self.end):
+        for mark in (*self.start, *self.row_end, *self.grid_end, *self.whole, *self.end):
             check_placeholders(mark, required=set(), allowed=set())
             self.row_of(mark)
         for mark in self.tile:
@@ -115,7 +116,7 @@ class MarkupSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def count(self, columns: int, rows: int) -> int:
         """Return how many marks a picture has whose grid has so many tiles, 0 by 0 for none."""
-        around = len(self.whole) + len(self.end)
+        around = len(self.start) + len(self.whole) + len(self.end)
         if not columns * rows:
             return around
         ends = (rows - 1) * len(self.row_end) + len(self.grid_end)

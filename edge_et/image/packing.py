@@ -152,9 +152,9 @@ def _markup(
     def rows_of(marks: Iterable[str], **place: int) -> tuple[int, ...]:
         return tuple(spec.row_of(mark, **place) for mark in marks)
 
-    whole, end = rows_of(spec.whole), rows_of(spec.end)
+    start, whole, end = rows_of(spec.start), rows_of(spec.whole), rows_of(spec.end)
     if grid is None or tiling is None:
-        return whole, end
+        return start + whole, end
     columns, rows = grid
     before = [
         rows_of(spec.tile, row=row, column=column)
@@ -168,7 +168,11 @@ def _markup(
         before, behind = [*before, whole], [*behind, end]
     else:
         before, behind = [whole, *before], [(), *behind[:-1], behind[-1] + end]
-    return (before[0], *(a + b for a, b in zip(behind, before[1:], strict=False)), behind[-1])
+    return (
+        start + before[0],
+        *(a + b for a, b in zip(behind, before[1:], strict=False)),
+        behind[-1],
+    )
 
 
 def _marked(

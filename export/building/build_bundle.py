@@ -57,6 +57,7 @@ with needing_extra("export"):
         vision_tower_beside,
     )
     from edge_et.export.chat.reference import TransformersReference
+    from edge_et.export.chat.tokenizer_file import with_tokenizer_file
     from edge_et.export.checkpoint.config_keys import read_config
     from edge_et.export.checkpoint.hub import (
         PREFIX,
@@ -124,6 +125,12 @@ def build_bundle(
     out = out.absolute()
     require_no_other_folder(out)
     parts = _obtain(perceiver, reasoner, out, options, approve, progress)
+    with with_tokenizer_file(parts.folders["perceiver"]) as folder:
+        parts = replace(parts, folders=parts.folders | {"perceiver": folder})
+        return _build(parts, out, options, progress)
+
+
+def _build(parts: "_Parts", out: Path, options: BuildOptions, progress: Progress) -> Built:
     vlm = read_vlm(parts.folders["perceiver"], vision_tower=parts.folders.get("tower"))
     plan = make_plan(
         vlm.folder,

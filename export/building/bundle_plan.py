@@ -191,6 +191,7 @@ def make_plan(
         longest=longest,
         image_prefix=chat_format.image_prefix,
         text_prefix=chat_format.text_prefix,
+        between_pictures=chat_format.between_pictures,
         extract_words=chat_format.extract_words or EXTRACT_WORDS,
     )
     stages = plan_stages(

@@ -133,7 +133,9 @@ def read_processor(folder: Path, tensors: TensorFiles | None) -> Processor:
         chat_format=layout.chat(folder),
         settings=next(nested, content),
         longest=longest if isinstance(longest, int) and longest > 0 else None,
-        projector=None if tensors is None else _projector(tensors, table, vision, folder),
+        projector=None
+        if tensors is None or vision.projector_norm  # only towers with it inside are published
+        else _projector(tensors, table, vision, folder),
         newline=None if tensors is None else _newline(tensors, table, vision),
     )
 

@@ -134,6 +134,7 @@ class StageModel:
         image_prefix: what a user's turn begins with that shows a picture: `{image}`, and what
             stands between it and the words.
         text_prefix: what another turn of the user begins with.
+        between_pictures: what stands between two pictures of one turn.
         extract_words: what asks for a description.
     """
 
@@ -144,6 +145,7 @@ class StageModel:
     thoughts: ThoughtTokens | None = None
     image_prefix: str = ""
     text_prefix: str = ""
+    between_pictures: str = ""
     extract_words: str = EXTRACT_WORDS
 
     @property
@@ -240,6 +242,7 @@ def plan_stages(
             prompt=shown,
             max_extraction_tokens=budgets.extraction,
             sampling=EXTRACT_SAMPLING,
+            between_pictures=perceiver.between_pictures,
             hint=HintSpec(
                 prompt=thinking_model.text_prefix + HINT_WORDS, max_hint_tokens=budgets.hint
             )

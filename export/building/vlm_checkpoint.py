@@ -1,9 +1,9 @@
 """Read what a bundle needs of a vision-language checkpoint.
 
-In: a checkpoint folder of the paper (`LlavaQwen3ForCausalLM`, `LlavaQwenForCausalLM`), or of
-transformers' LLaVA-OneVision, Idefics3 or SmolVLM. Out: the facts that go into a manifest, and
-`vision.onnx`. The language model inside goes through `export_llm` with the same folder, as any
-other; nothing is copied on disk.
+In: a checkpoint folder of the paper (`LlavaQwen3ForCausalLM`, `LlavaQwenForCausalLM`), of
+transformers' LLaVA-OneVision, Idefics3, SmolVLM or InternVL, or of InternVL's own code. Out: the
+facts that go into a manifest, and `vision.onnx`. The language model inside goes through
+`export_llm` with the same folder, as any other; nothing is copied on disk.
 
 `read_vlm` reads configs, the tokenizer, and names and shapes of the tensors, but no values. So it
 takes seconds and little memory, and it writes nothing. It refuses whatever can be refused without
@@ -40,9 +40,11 @@ with needing_extra("export"):
     from edge_et.export.families.vlm_registry import LlmSource, find_layout, read_llm
     from edge_et.export.llm.vocabulary import read_vocabulary
     from edge_et.export.vision.export_tower import export_tower
-    from edge_et.export.vision.projector import MlpProjector
+    from edge_et.export.vision.intern_vit import check_intern_vit, load_intern_vit
+    from edge_et.export.vision.projector import MlpProjector, PixelShuffleProjector
     from edge_et.export.vision.torch_tower import (
-        SiglipPatches,
+        Backbone,
+        Projector,
         TowerWithProjector,
         check_siglip,
         load_siglip,
@@ -136,7 +138,10 @@ def read_vlm(checkpoint: Path, *, vision_tower: Path | None = None) -> VisionLan
     llm.part_of(tensors)
     tower = _tower_tensors(tensors, llm.table, vision_tower)
     vision = layout.vision(content, path, tower, vision_tower)
-    check_siglip(vision.tower, tower, vision.feature_layer, vision_tower or checkpoint)
+    if vision.tower_kind == "intern_vit":
+        check_intern_vit(vision.tower, tower, checkpoint)
+    else:
+        check_siglip(vision.tower, tower, vision.feature_layer, vision_tower or checkpoint)
     with torch.device("meta"):
         projector = _new_projector(vision, llm)
     shapes = {name: tuple(tensor.shape) for name, tensor in projector.state_dict().items()}
@@ -203,10 +208,11 @@ def load_tower(model: VisionLanguageModel) -> TowerWithProjector:
     table, vision = model.llm.table, model.vision
     assert table is not None
     tensors = open_tensors(model.folder)
-    backbone: SiglipPatches = load_siglip(
-        vision.tower,
-        _tower_tensors(tensors, table, vision.tower_folder),
-        feature_layer=vision.feature_layer,
+    tower = _tower_tensors(tensors, table, vision.tower_folder)
+    backbone: Backbone = (
+        load_intern_vit(vision.tower, tower)
+        if vision.tower_kind == "intern_vit"
+        else load_siglip(vision.tower, tower, feature_layer=vision.feature_layer)
     )
     projector = _new_projector(vision, model.llm)
     take_part(tensors, table, "projector").fill(projector)
@@ -261,10 +267,15 @@ def _tower_tensors(tensors: TensorFiles, table: PartTable, beside: Path | None) 
     return tower
 
 
-def _new_projector(vision: VisionPart, llm: LlmSource) -> MlpProjector:
+def _new_projector(vision: VisionPart, llm: LlmSource) -> Projector:
+    vision_width, llm_width = vision.tower["hidden_size"], llm.config.hidden_size
+    if vision.projector_norm:
+        return PixelShuffleProjector(
+            vision_width, vision.projector_factor, hidden=llm_width, llm_width=llm_width
+        )
     return MlpProjector(
-        vision.tower["hidden_size"],
-        llm.config.hidden_size,
+        vision_width,
+        llm_width,
         layers=vision.projector_layers,
         bias=vision.projector_bias,
         factor=vision.projector_factor,

@@ -13,6 +13,7 @@ import numpy as np
 from edge_et.bundle import ChatSpec
 from edge_et.errors import ModelFileError
 from edge_et.export.chat.chat_template import ChatTemplate
+from edge_et.export.chat.internvl_chat_format import chatml
 from edge_et.export.chat.llm_chat_format import ThoughtTokens
 from edge_et.export.chat.reference import Reference
 from edge_et.export.chat.vlm_chat_format import (
@@ -77,7 +78,11 @@ def vlm_prompts_that_differ(
         if chat_format.template == "checkpoint":
             system = None if chat_format.chat.system is None else SYSTEM
             text = reference.render(picture_messages(words, image=True, system=system))
-            expected = _ids_with_image(reference, text)
+            expected = _ids_with_image(reference, text, chat_format.image_token)
+        elif chat_format.template == "chatml":
+            shown = f"{chat_format.image_token}\n{words}"
+            text = chatml([("system", chat_format.chat.system or ""), ("user", shown)])
+            expected = _ids_with_image(reference, text, chat_format.image_token)
         else:
             halves = _qwen_1_5(words).split(IMAGE_TOKEN)
             expected = [*reference.ids(halves[0]), _IMAGE, *reference.ids(halves[1])]
@@ -193,9 +198,9 @@ def _runtime_ids(
     return ids
 
 
-def _ids_with_image(reference: Reference, text: str) -> list[int]:
+def _ids_with_image(reference: Reference, text: str, image_token: str) -> list[int]:
     added = ChatTemplate(reference.folder).added
-    images = {number for number, content in added.items() if content == IMAGE_TOKEN}
+    images = {number for number, content in added.items() if content == image_token}
     if not images:
-        raise VocabularyError(f"the tokenizer of {reference.folder} has no token {IMAGE_TOKEN}")
+        raise VocabularyError(f"the tokenizer of {reference.folder} has no token {image_token}")
     return [_IMAGE if token in images else token for token in reference.ids(text)]

@@ -52,14 +52,18 @@ class VlmChatFormat:
         text_prefix: of a turn without one.
         extract_words: what asks for a description; None: the paper's words, which its models were
             tuned on.
-        template: who writes the reference's prompts: LLaVA-NeXT's template `qwen_1_5`, or the
-            template in the checkpoint.
+        between_pictures: what stands between two pictures of one turn.
+        image_token: what stands for a picture in the reference's texts.
+        template: who writes the reference's prompts: LLaVA-NeXT's template `qwen_1_5`, the template
+            in the checkpoint, or InternVL's code, which writes ChatML.
     """
 
     chat: ChatSpec
     image_prefix: str
     text_prefix: str
-    template: Literal["qwen_1_5", "checkpoint"]
+    template: Literal["qwen_1_5", "checkpoint", "chatml"]
+    between_pictures: str = ""
+    image_token: str = IMAGE_TOKEN
     extract_words: str | None = None
 
 
@@ -77,7 +81,7 @@ def qwen_1_5_format(folder: Path) -> VlmChatFormat:
         turn_start="<|im_start|>{role}\n",
         turn_end="<|im_end|>\n",
         system=SYSTEM,
-        stop_tokens=_stop_tokens(ChatTemplate(folder)),
+        stop_tokens=stop_tokens(ChatTemplate(folder)),
     )
     return VlmChatFormat(chat=chat, image_prefix="{image}\n", text_prefix="", template="qwen_1_5")
 
@@ -109,7 +113,7 @@ def checkpoint_template_format(folder: Path) -> VlmChatFormat:
         turn_end=with_image["end"],
         system=f"{system_gap}{SYSTEM}",
         assistant_start_suffix=assistant_gap,
-        stop_tokens=_stop_tokens(template),
+        stop_tokens=stop_tokens(template),
     )
     return VlmChatFormat(
         chat=chat,
@@ -145,7 +149,7 @@ def idefics3_format(folder: Path) -> VlmChatFormat:
         before_text=" ",
         turn_end=found["end"],
         system=None,
-        stop_tokens=_stop_tokens(template, found["end"].rstrip()),
+        stop_tokens=stop_tokens(template, found["end"].rstrip()),
     )
     return VlmChatFormat(
         chat=chat,
@@ -173,12 +177,16 @@ def picture_messages(
     return [{"role": "system", "content": [{"type": "text", "text": system}]}, user]
 
 
-def _stop_tokens(template: ChatTemplate, end: str = "<|im_end|>") -> tuple[str, ...]:
+def stop_tokens(template: ChatTemplate, end: str = "<|im_end|>") -> tuple[str, ...]:
     """Return the tokens that end what the model writes, as text.
 
     Args:
         template: of the checkpoint.
         end: the one that ends a turn, which comes first.
+
+    Raises:
+        VocabularyError: tokenizer.json is damaged, or lacks `end`.
+        UnreadableCheckpointError: an id that ends an answer is no added token.
     """
     folder, added = template.folder, template.added
     if end not in added.values():

@@ -50,24 +50,28 @@ class VisionPart:
     """The vision side of a checkpoint, as its config describes it.
 
     Attributes:
-        tower: keyword arguments of `SiglipVisionConfig`.
+        tower: keyword arguments of `SiglipVisionConfig`, or of `InternVLVisionConfig`.
+        tower_kind: which of the two.
         tower_folder: where the tower lies; None: inside the checkpoint.
         feature_layer: which hidden state is projected, counted from the end: -1 is the output of
             the last layer that is stored; None: that output behind the final layernorm.
         projector_layers: linears of the projector.
         projector_bias: whether they have biases.
         projector_factor: side of the block of patches that becomes one image token.
+        projector_norm: whether these blocks are normalised before the first linear.
         processing: how a picture becomes pixel values.
         arrangement: order of the image tokens; `unpadded` needs a newline's vector.
         markup: what stands between the tiles' tokens; None: nothing does.
     """
 
     tower: dict[str, Any]
+    tower_kind: Literal["siglip", "intern_vit"] = "siglip"
     tower_folder: Path | None
     feature_layer: int | None
     projector_layers: int
     projector_bias: bool
     projector_factor: int = 1
+    projector_norm: bool = False
     processing: Processing
     arrangement: Literal["flat", "grid", "unpadded"]
     markup: Markup | None = None

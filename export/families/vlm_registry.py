@@ -13,6 +13,8 @@ from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.families.llm_family import LlmConfig, parse_config, tensor_shapes
 from edge_et.export.families.llm_registry import FAMILIES, family_of
 from edge_et.export.families.vlm_idefics3 import Idefics3
+from edge_et.export.families.vlm_internvl import InternVL
+from edge_et.export.families.vlm_internvl_chat import InternVLChat
 from edge_et.export.families.vlm_layout import Layout, PartTable, take_part
 from edge_et.export.families.vlm_llava import LlavaNext
 from edge_et.export.families.vlm_onevision import LlavaOnevision
@@ -23,6 +25,8 @@ LAYOUTS: dict[str, Layout] = {
     "LlavaOnevisionForConditionalGeneration": LlavaOnevision(),
     "Idefics3ForConditionalGeneration": Idefics3(),
     "SmolVLMForConditionalGeneration": Idefics3(),
+    "InternVLForConditionalGeneration": InternVL(),
+    "InternVLChatModel": InternVLChat(),
 }
 
 

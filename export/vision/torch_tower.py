@@ -18,6 +18,7 @@ from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors, read_json
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 from edge_et.export.families.llm_family import MAX_LAYERS
+from edge_et.export.vision.intern_vit import InternVitPatches
 from edge_et.export.vision.projector import MlpProjector, PixelShuffleProjector
 
 _DINOV2_MODULES = {
@@ -148,7 +149,7 @@ class SiglipPatches(nn.Module):
         return cast(Tensor, self.norm(hidden))
 
 
-Backbone = Dinov2Patches | SiglipPatches
+Backbone = Dinov2Patches | SiglipPatches | InternVitPatches
 Projector = MlpProjector | PixelShuffleProjector
 
 

@@ -1,6 +1,7 @@
 import random
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -184,9 +185,11 @@ MARKUP = MarkupSpec(
         ("first", "f g T0 f 1.1 T1 f 1.2 T2 f 1.3 T3 n f 2.1 T4 f 2.2 T5 f 2.3 T6 nn f"),
     ],
 )
-def test_marks_stand_between_tiles(whole: str, expected: str) -> None:
+@pytest.mark.parametrize("start", [(), ("\n", "<fake>")])
+def test_marks_stand_around_tiles(whole: str, expected: str, start: tuple[str, ...]) -> None:
     tiling = {"grids": ((3, 2),), "whole": whole, "shrink_over_tiles": None}
-    spec = tiny(4, arrangement="flat", tiling=tiling, markup=MARKUP)
+    markup = msgspec.structs.replace(MARKUP, start=start)
+    spec = tiny(4, arrangement="flat", tiling=tiling, markup=markup)
     features = np.repeat(np.arange(7, dtype=np.float32), 8).reshape(7, 4, 2)
     embeddings = 100 + np.repeat(np.arange(10, dtype=np.float32), 2).reshape(10, 2)
     plan = plan_image(spec, (960, 640))
@@ -195,11 +198,12 @@ def test_marks_stand_between_tiles(whole: str, expected: str) -> None:
     names = {"f": 0, "g": 1, "n": 2, "nn": 3} | {
         f"{row}.{column}": 3 * row + column for row in (1, 2) for column in (1, 2, 3)
     }
-    rows: list[float] = []
+    opening = [100.0 + MARKUP.tokens.index(mark) for mark in start]
+    rows = list(opening)
     for word in expected.split():
         rows += [float(word[1])] * 4 if word.startswith("T") else [100.0 + names[word]]
     assert packed[:, 0].tolist() == rows
     alone = plan_image(spec, (960, 640), max_tiles=1)
     packed = pack(TileFeatures(features[:1], markup=embeddings), alone)
-    assert packed[:, 0].tolist() == [100, 101, 0, 0, 0, 0, 100]
+    assert packed[:, 0].tolist() == [*opening, 100, 101, 0, 0, 0, 0, 100]
     assert alone.image_tokens == len(packed)

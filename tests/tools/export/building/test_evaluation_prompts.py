@@ -11,7 +11,12 @@ from edge_et.image import plan_image
 
 BY_EDGE = {"rule": "edge", "edge_tiles": 3, "grids": (), "whole": "last"}
 MARKUP = MarkupSpec(
-    tokens=("<a>", "<b>"), tile=("<a>", "<b>"), row_end=("<a>",), whole=("<b>",), end=("<a>", "<b>")
+    tokens=("<a>", "<b>"),
+    start=("<b>", "<a>", "<b>"),
+    tile=("<a>", "<b>"),
+    row_end=("<a>",),
+    whole=("<b>",),
+    end=("<a>", "<b>"),
 )
 
 

@@ -31,8 +31,9 @@ def plan_pair(limit: int | None = None, *, paper_protocol: bool = False) -> TwoS
 
 
 def test_a_perceiver_may_have_words_of_its_own() -> None:
-    perceiver = replace(stage_model(6e8), extract_words="Describe: {hint}")
-    assert plan_stages(perceiver, None, 730, None).extract.prompt == "{image}\nDescribe: {hint}"
+    perceiver = replace(stage_model(6e8), extract_words="Describe: {hint}", between_pictures="\n")
+    extract = plan_stages(perceiver, None, 730, None).extract
+    assert (extract.prompt, extract.between_pictures) == ("{image}\nDescribe: {hint}", "\n")
     paper = plan_stages(perceiver, None, 730, None, paper_protocol=True)
     assert paper.extract.prompt.startswith("{image}\nDescribe the fine-grained content")
 

@@ -8,7 +8,14 @@ from typing import Any
 import gguf
 import pytest
 from tiny.vlm import edit_config, write_onevision
-from transformers import LlamaConfig, LlavaOnevisionConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    InternVLConfig,
+    InternVLVisionConfig,
+    LlamaConfig,
+    LlavaOnevisionConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 from transformers import SiglipVisionConfig as VisionConfig
 
 from edge_et.export.building.vlm_checkpoint import read_vlm
@@ -150,9 +157,31 @@ ONEVISION_KEYS = {
     "image_token_index", "video_token_index",
 }  # fmt: skip
 
+INTERN_VIT_KEYS = {
+    "attention_bias", "hidden_act", "hidden_size", "image_size", "intermediate_size",
+    "layer_norm_eps", "norm_type", "num_attention_heads", "num_channels", "num_hidden_layers",
+    "patch_size", "use_absolute_position_embeddings", "use_mask_token", "use_mean_pooling",
+    "use_qk_norm",
+    # They decide nothing about a feature: training and initial values.
+    "hidden_dropout_prob", "layer_scale_init_value", "projection_dropout",
+}  # fmt: skip
+
+INTERNVL_KEYS = {
+    "downsample_ratio", "projector_hidden_act", "text_config", "tie_word_embeddings",
+    "vision_config", "vision_feature_layer", "vision_feature_select_strategy",
+    # The template's <IMG_CONTEXT> is found by its text; the processor's own number counts.
+    "image_seq_length", "image_token_id",
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
-    ("config", "keys"), [(VisionConfig, TOWER_KEYS), (LlavaOnevisionConfig, ONEVISION_KEYS)]
+    ("config", "keys"),
+    [
+        (VisionConfig, TOWER_KEYS),
+        (LlavaOnevisionConfig, ONEVISION_KEYS),
+        (InternVLVisionConfig, INTERN_VIT_KEYS),
+        (InternVLConfig, INTERNVL_KEYS),
+    ],
 )
 def test_every_key_of_the_vision_side_is_known(config: Any, keys: set[str]) -> None:
     assert {field.name for field in fields(config)} - IDLE.keys() - ELSEWHERE <= keys

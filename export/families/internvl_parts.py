@@ -1,0 +1,198 @@
+"""What both layouts of InternVL mean: language model, tiles, marks around a picture.
+
+In: settings of either config.json, with the keys of transformers. Out: parts of a layout's answers.
+
+Source: `modeling_internvl.py` and `image_processing_got_ocr2.py` of transformers, and
+`load_image` on the cards of OpenGVLab, which cut alike.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from tokenizers import Tokenizer
+
+from edge_et.bundle import MarkupSpec, Processing
+from edge_et.export.chat.internvl_chat_format import PICTURE_MARKS
+from edge_et.export.checkpoint.checkpoint_folder import open_tensors
+from edge_et.export.errors import TensorValueError, UnreadableCheckpointError, VocabularyError
+from edge_et.export.families.vlm_layout import (
+    Markup,
+    PartTable,
+    VisionPart,
+    complete_settings,
+    make_processing,
+    refuse_unsupported,
+    take_part,
+)
+
+TEXT_MODELS = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+
+Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+
+Tiles = Annotated[int, msgspec.Meta(ge=1, le=64)]
+"""A number of tiles; a grid of a bundle has 64 at most on a side."""
+
+_Read = TypeVar("_Read")
+
+
+def read_as(content: dict[str, Any], kind: type[_Read], path: Path) -> _Read:
+    """Read settings as a struct.
+
+    Args:
+        content: of a config.
+        kind: the struct.
+        path: of the config, for the message.
+
+    Raises:
+        UnreadableCheckpointError: a key is missing or of a wrong type.
+    """
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as err:
+        raise UnreadableCheckpointError(f"{path}: {err}") from err
+
+
+def text_settings(text: Any, table: PartTable, path: Path) -> dict[str, Any]:
+    """Return all settings of the language model.
+
+    Args:
+        text: its settings in config.json.
+        table: whose tensor is whose.
+        path: the config.json.
+
+    Raises:
+        UnsupportedModelError: another model type.
+        UnreadableCheckpointError: there are no settings, or no valid ones.
+    """
+    if not isinstance(text, dict):
+        raise UnreadableCheckpointError(f"{path} has no settings of a language model")
+    rope = text.get("rope_parameters")
+    if isinstance(rope, dict) and rope.get("rope_type") == "dynamic":
+        # Of use beyond max_position_embeddings alone, which no bundle goes beyond.
+        rope = {key: rope[key] for key in ("rope_theta",) if key in rope}
+    settings = complete_settings(text | {"rope_parameters": rope}, TEXT_MODELS, path)
+    if settings.get("tie_word_embeddings"):
+        settings["tie_word_embeddings"] = _is_tied(path.parent, table)
+    return settings
+
+
+def tile_processing(
+    path: Path,
+    *,
+    tile: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    rescale: float,
+    tiles: tuple[int, int],
+) -> Processing:
+    """Return how pictures become tiles.
+
+    Args:
+        path: where the values come from, for messages.
+        tile: side of a tile, pixels.
+        mean: of each channel.
+        std: likewise.
+        rescale: what an 8-bit value is multiplied by.
+        tiles: least and most of a grid.
+
+    Raises:
+        UnsupportedModelError: no grid has so many.
+        UnreadableCheckpointError: a value is out of range.
+    """
+    least, most = tiles
+    refuse_unsupported(path, {f"grids of {least} tiles or more and {most} or less": least > most})
+    sides = range(1, most + 1)
+    grids = [
+        (columns, rows) for columns in sides for rows in sides if least <= columns * rows <= most
+    ]
+    # Of equally many tiles the narrower grid is first, which decides between equally near ones.
+    grids.sort(key=lambda grid: grid[0] * grid[1])
+    return make_processing(
+        path,
+        height=tile,
+        width=tile,
+        mean=mean,
+        std=std,
+        rescale=rescale,
+        resample="bicubic",
+        fit="squash",
+        tiling={"rule": "ratio", "grids": grids, "whole": "last"},
+    )
+
+
+def vision_part(
+    path: Path, tower: dict[str, Any], downsample_ratio: float, processing: Processing
+) -> VisionPart:
+    """Describe the vision side.
+
+    Args:
+        path: the config.json.
+        tower: keyword arguments of `InternVLVisionConfig`, sides as integers.
+        downsample_ratio: of the pixel shuffle.
+        processing: how pictures become tiles.
+
+    Raises:
+        UnsupportedModelError: the shuffle does not fit the patches, or pixels are of other
+            channels.
+        VocabularyError: the tokenizer lacks a mark.
+    """
+    side = tower["image_size"] // tower["patch_size"]
+    factor = round(1 / downsample_ratio) if 0 < downsample_ratio <= 1 else 0
+    fits = factor > 0 and factor * downsample_ratio == 1 and side % factor == 0
+    unsupported = {
+        f"a tower for {tower['num_channels']} channels": tower["num_channels"] != 3,
+        f"downsample_ratio {downsample_ratio}, where a tile has {side} x {side} patches": not fits,
+    }
+    refuse_unsupported(path, unsupported)
+    return VisionPart(
+        tower=tower,
+        tower_kind="intern_vit",
+        tower_folder=None,
+        feature_layer=None,
+        projector_layers=2,
+        projector_bias=True,
+        projector_factor=factor,
+        projector_norm=True,
+        processing=processing,
+        arrangement="flat",
+        markup=_picture_marks(path.parent),
+    )
+
+
+def _is_tied(folder: Path, table: PartTable) -> bool:
+    """Tell whether embeddings that a config ties are tied by the tensors, too.
+
+    transformers 4 left the key out where it was false in the config of the language model, and 5
+    takes it for true. Two tables that differ stay two in 5.
+    """
+    try:
+        tensors = open_tensors(folder)
+    except UnreadableCheckpointError:
+        return True  # a build reads the config before the tensors are there
+    llm = take_part(tensors, table, "llm")
+    if not {"lm_head.weight", "model.embed_tokens.weight"} <= llm.names:
+        return True
+    try:
+        llm.drop_copy("lm_head.weight", of="model.embed_tokens.weight")
+    except TensorValueError:
+        return False
+    return True
+
+
+def _picture_marks(folder: Path) -> Markup:
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as err:  # tokenizers raises bare exceptions
+        raise VocabularyError(f"{path} cannot be read: {err}") from err
+    ids = []
+    for mark in PICTURE_MARKS:
+        token = tokenizer.token_to_id(mark)
+        if token is None or tokenizer.encode(mark, add_special_tokens=False).ids != [token]:
+            raise VocabularyError(f"{path} has no token {mark}")
+        ids.append(token)
+    start, end = PICTURE_MARKS
+    spec = MarkupSpec(tokens=PICTURE_MARKS, start=(start,), end=(end,))
+    return Markup(spec=spec, ids=tuple(ids))
