@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge_et.benchmarks.bounds import describe_bundle, measure_bounds
 from edge_et.benchmarks.document import Document, Work
-from edge_et.benchmarks.picture import draw_picture
+from edge_et.benchmarks.picture import DRAWN_SIZE, draw_picture
 from edge_et.benchmarks.rounds import Rounds
 from edge_et.benchmarks.sensors import commit, describe_machine, versions
 from edge_et.benchmarks.subject import Job
@@ -136,6 +136,7 @@ def run_latency(
     thinking_tokens: int,
     answer_tokens: int,
     picture: Path | None = None,
+    drawn_size: tuple[int, int] = DRAWN_SIZE,
     baselines: Sequence[Setup] = BASELINES,
     llama_server: Path | None = None,
     arguments: Sequence[str] = (),
@@ -150,7 +151,8 @@ def run_latency(
         extraction_tokens: to write in stage 1, at least 2.
         thinking_tokens: to write in stage 2 before the answer, at least 2.
         answer_tokens: to write as the answer, at least 1.
-        picture: a file; None: one of 640 x 480 pixels, drawn here.
+        picture: a file; None: one is drawn here.
+        drawn_size: its width and height, pixels.
         baselines: measured behind this runtime itself.
         llama_server: the program that is a baseline of this name; None: there is none.
         arguments: of the command line, for the document.
@@ -166,7 +168,8 @@ def run_latency(
     setups = (RUNTIME, *baselines)
     with tempfile.TemporaryDirectory(prefix="edge-et-bench-") as folder:
         if picture is None:
-            picture = draw_picture(Path(folder) / "drawn-640x480.png")
+            name = "drawn-{}x{}.png".format(*drawn_size)
+            picture = draw_picture(Path(folder) / name, drawn_size)
         load_image(picture)  # to be refused here rather than in every process
         work = Work(
             picture=str(picture),

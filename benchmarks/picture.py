@@ -5,19 +5,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-_SIZE = (640, 480)
+DRAWN_SIZE = (640, 480)
+"""Width and height, pixels."""
 
 
-def draw_picture(path: Path) -> Path:
+def draw_picture(path: Path, size: tuple[int, int] = DRAWN_SIZE) -> Path:
     """Draw a disc on a coloured ground with noise, so that it compresses about as a photograph.
 
     Args:
         path: the PNG file to write.
+        size: width and height, pixels.
 
     Returns:
         The same path.
     """
-    width, height = _SIZE
+    width, height = size
     y, x = np.mgrid[:height, :width]
     ground = np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 96)], axis=2)
     disc = (x - width // 2) ** 2 + (y - height // 2) ** 2 < (height // 4) ** 2

@@ -4,11 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from edge_et.benchmarks.forced_decoding import draw_forced_tokens
 from edge_et.benchmarks.subject import Job
+from edge_et.benchmarks.synthetic.layouts import IMAGE_END, IMAGE_START
 from edge_et.benchmarks.synthetic.mmproj import MMPROJ_NAME
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError
+from edge_et.image import ImageTokens
 from edge_et.llm import (
     Part,
     Plain,
@@ -25,7 +29,7 @@ from edge_et.options import AnswerOptions
 from edge_et.pipeline import Request
 from edge_et.stages import fit_hint
 
-_PICTURE = "{image}"
+_PICTURE = ImageTokens(np.empty((0, 0), np.float32), digest="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +64,17 @@ class Conversation:
         """Whether stage 2 is a further turn behind stage 1."""
 
     def extract(self, question: str) -> Prompt:
-        """Return the prompt of stage 1.
+        """Return the prompt of stage 1, without the tokens that llama.cpp puts in itself.
 
         Args:
             question: the question; it is the hint too.
         """
         chat, template = self._manifest.perceiver.chat, self._manifest.extract.prompt
-        content = fill(template, {"question": question, "hint": fit_hint(template, question)})
-        parts = [*system_turn(chat), *user_turn(chat, content)]
-        before, _, behind = _text(parts).partition(_PICTURE)
-        return Prompt(before, behind)
+        values = {"question": question, "hint": fit_hint(template, question)}
+        parts = [*system_turn(chat), *user_turn(chat, fill(template, values, _PICTURE))]
+        place = parts.index(_PICTURE)
+        before, behind = _text(parts[:place]), _text(parts[place + 1 :])
+        return Prompt(before.removesuffix(IMAGE_START), behind.removeprefix(IMAGE_END))
 
     def think(self, question: str, extraction: str) -> Prompt:
         """Return the prompt of stage 2.

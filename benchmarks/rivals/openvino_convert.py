@@ -33,7 +33,7 @@ def shape_of(folder: Path) -> BundleShape:
 
     Raises:
         BundleError: it is no bundle.
-        BenchError: it is no synthetic one, or has a reasoner of its own.
+        BenchError: it is no synthetic one, has a reasoner of its own, or is no LLaVA.
     """
     name = load_bundle(folder).manifest.name
     found = [shape for shape in SHAPES.values() if shape.name.replace("+", "-") == name]
@@ -43,6 +43,8 @@ def shape_of(folder: Path) -> BundleShape:
         )
     if found[0].reasoner is not None:
         raise BenchError(f"{name} has two language models, which one VLMPipeline cannot hold")
+    if found[0].tower.projector != "mlp":
+        raise BenchError(f"{name} is no LLaVA, which is all that is imitated")
     return found[0]
 
 

@@ -2,16 +2,22 @@
 
 In: the dimensions and the seed that the ONNX graph has. Out: the same numbers under the names and
 settings of llama.cpp's tools/mtmd/clip.cpp, matrices in Q8_0, or in F16 where a row is no whole
-blocks of Q8_0, as llama.cpp's own tools have it. There, the projector "mlp" is LLaVA's: its Gelu is
-the approximation by tanh, where the graph has the exact one.
+blocks of Q8_0, as llama.cpp's own tools have it. There, Gelu is the approximation by tanh, also in
+projectors and in InternViT, where the graph has the exact one.
 """
 
 from pathlib import Path
 
 import numpy as np
 
+from edge_et.benchmarks.synthetic.layouts import LAYOUTS
 from edge_et.benchmarks.synthetic.random_onnx import Constant
-from edge_et.benchmarks.synthetic.random_tower import NORM_EPSILON, matrix_scale, new_tower
+from edge_et.benchmarks.synthetic.random_tower import (
+    CLASS_TOKEN,
+    NORM_EPSILON,
+    matrix_scale,
+    new_tower,
+)
 from edge_et.benchmarks.synthetic.shapes import TowerShape
 from edge_et.export.steps import Progress, needing_extra
 
@@ -37,7 +43,7 @@ def write_mmproj(
     weights = [
         constant
         for constant in new_tower(shape, llm_width, seed).constants
-        if constant.name.endswith((".weight", ".bias"))
+        if constant.name.endswith((".weight", ".bias", CLASS_TOKEN))
     ]
     total = sum(constant.size_bytes for constant in weights)
     done = 0
@@ -74,17 +80,23 @@ def _add_settings(writer: gguf.GGUFWriter, shape: TowerShape, llm_width: int) ->
     writer.add_name(f"{shape.name}, random weights")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_clip_has_vision_encoder(True)
-    writer.add_clip_projector_type("mlp")
+    writer.add_clip_projector_type(shape.projector)
     writer.add_vision_projection_dim(llm_width)
     writer.add_vision_image_size(shape.image)
     writer.add_vision_patch_size(shape.patch)
     writer.add_vision_embedding_length(shape.width)
     writer.add_vision_feed_forward_length(shape.feed_forward)
     writer.add_vision_block_count(shape.layers)
-    # Otherwise the last of the layers would not run.
-    writer.add_array("clip.vision.feature_layer", [shape.layers])
+    layout = LAYOUTS[shape.projector]
+    if shape.projector == "mlp":
+        # Otherwise the last of the layers would not run.
+        writer.add_array("clip.vision.feature_layer", [shape.layers])
+    else:
+        writer.add_vision_projector_scale_factor(shape.shuffle)
+    if layout.edge_tiles > 1:
+        writer.add_vision_preproc_image_size(layout.edge_tiles * shape.image)
     writer.add_vision_head_count(shape.heads)
     writer.add_vision_attention_layernorm_eps(NORM_EPSILON)
-    writer.add_vision_image_mean([0.5] * 3)
-    writer.add_vision_image_std([0.5] * 3)
+    writer.add_vision_image_mean(layout.mean)
+    writer.add_vision_image_std(layout.std)
     writer.add_vision_use_gelu(True)

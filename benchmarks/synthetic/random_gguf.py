@@ -1,8 +1,8 @@
 """Write a model of random weights as a GGUF, in the types of llama.cpp's Q4_0.
 
-Matrices are Q4_0. Embeddings are Q6_K, or Q8_0 where a row is no whole blocks of Q6_K, as
-llama.cpp's own quantizer stores them. Quantized blocks are drawn as they are stored, so nothing has
-to be quantized. Their scales keep the activations in range.
+Matrices are Q4_0. The output matrix, which most often is the embeddings too, is Q6_K, or Q8_0 where
+a row is no whole blocks of Q6_K, as llama.cpp's own quantizer stores it. Quantized blocks are drawn
+as they are stored, so nothing has to be quantized. Their scales keep the activations in range.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.benchmarks.synthetic.shapes import LlmShape
+from edge_et.benchmarks.synthetic.synthetic_tokenizer import SPECIAL
 from edge_et.export.steps import Progress, needing_extra
 
 with needing_extra("bench"):
@@ -68,9 +69,12 @@ def tensors_of(shape: LlmShape) -> Iterator[Tensor]:
     width, queries = shape.width, shape.heads * shape.head_width
     keys = shape.kv_heads * shape.head_width
     block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q6_K][0]
-    embeddings: Storage = "Q8_0" if width % block else "Q6_K"
-    yield Tensor(name="token_embd.weight", shape=(shape.rows, width), storage=embeddings)
+    output: Storage = "Q8_0" if width % block else "Q6_K"
+    table = (shape.rows, width)
+    yield Tensor(name="token_embd.weight", shape=table, storage=output if shape.tied else "Q4_0")
     yield Tensor(name="output_norm.weight", shape=(width,), storage="F32")
+    if not shape.tied:
+        yield Tensor(name="output.weight", shape=table, storage=output)
     matrices = {
         "attn_q": (queries, width),
         "attn_k": (keys, width),
@@ -152,7 +156,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, shape: LlmShape, tokenizer: dict[str
     writer.add_token_list([known.get(row, f"[PAD{row}]") for row in range(shape.rows)])
     writer.add_token_types(kinds)
     writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
-    writer.add_eos_token_id(max(special))
+    ids = {text: number for number, text in special.items()}
+    writer.add_eos_token_id(ids[SPECIAL[-1]])
     writer.add_add_bos_token(False)
 
 

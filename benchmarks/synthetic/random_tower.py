@@ -1,9 +1,10 @@
-"""Write a SigLIP tower and a projector of two linears, of random weights, as one ONNX graph.
+"""Write a vision tower and its projector, of random weights, as one ONNX graph.
 
-``pixel_values [N,3,H,W]`` to ``image_tokens [N,S,D]``, float32, N free. The operators are those of
-edge-et's own export and of its 8-bit quantization, `dynamic`: what ONNX Runtime fuses there it
-fuses here. Weights have the names that llama.cpp gives them (tools/mtmd/clip-impl.h), so that
-another file may hold the same numbers.
+``pixel_values [N,3,H,W]`` to ``image_tokens [N,S,D]``, float32, N free; ``image_markup [M,D]``
+where tokens stand between tiles. The operators are those of edge-et's own export and of its 8-bit
+quantization, `dynamic`: what ONNX Runtime fuses there it fuses here. Weights have the names that
+llama.cpp gives them (tools/mtmd/clip-impl.h), so that another file may hold the same numbers. Their
+order is llama.cpp's, too: a class token stands behind the patches.
 """
 
 from collections.abc import Callable
@@ -29,14 +30,22 @@ _IR_VERSION = 10
 _MOST_LEVELS = 64
 _DEVIATION_LEVELS = 16
 
+_BIAS_DEVIATION = 0.02
+
 NORM_EPSILON = 1e-6
+_PROJECTOR_EPSILON = 1e-5  # of InternVL's, as PyTorch has it where nothing is said
+
+CLASS_TOKEN = "v.class_embd"
+"""Name of the class token."""
 
 
 def tower_bytes(shape: TowerShape, llm_width: int) -> int:
     """Return about how large the graph's file is, bytes."""
     width = shape.width
     layer = 4 * width**2 + 2 * width * shape.feed_forward
-    projector = width * llm_width + llm_width**2
+    projector = shape.shuffle**2 * width * llm_width
+    if shape.projector != "idefics3":
+        projector += llm_width**2
     return shape.layers * layer + projector + 4 * width * (shape.patches + 3 * shape.patch**2)
 
 
@@ -50,7 +59,13 @@ def matrix_scale(rows: int) -> float:
 
 
 def write_tower(
-    path: Path, shape: TowerShape, llm_width: int, seed: int, progress: Progress
+    path: Path,
+    shape: TowerShape,
+    llm_width: int,
+    seed: int,
+    progress: Progress,
+    *,
+    marks: int = 0,
 ) -> None:
     """Write the graph.
 
@@ -60,16 +75,21 @@ def write_tower(
         llm_width: D, width of an image token.
         seed: of the weights.
         progress: told the bytes of the weights.
+        marks: M, tokens that stand between tiles; 0: the graph does not give any.
     """
     graph = new_tower(shape, llm_width, seed)
-    pixels: list[str | int | None] = ["N", 3, shape.image, shape.image]
-    tokens: list[str | int | None] = ["N", shape.patches, llm_width]
+    outputs = [_port("image_tokens", "N", shape.image_tokens, llm_width)]
+    if marks:
+        rows = graph.normal("markup_rows", (marks, llm_width), 1 / sqrt(llm_width))
+        # A copy, since an output of a graph cannot be one of its weights.
+        graph.add("Identity", rows, output="image_markup")
+        outputs.append(_port("image_markup", marks, llm_width))
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             shape.name,
-            [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, pixels)],
-            [helper.make_tensor_value_info("image_tokens", TensorProto.FLOAT, tokens)],
+            [_port("pixel_values", "N", 3, shape.image, shape.image)],
+            outputs,
         ),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
@@ -89,28 +109,38 @@ def new_tower(shape: TowerShape, llm_width: int, seed: int) -> "Graph":
     hidden = _embed(graph, shape)
     for layer in range(shape.layers):
         hidden = _block(graph, shape, hidden, f"v.blk.{layer}")
-    hidden = graph.add("Gelu", graph.linear("mm.0", hidden, shape.width, llm_width))
-    graph.linear("mm.2", hidden, llm_width, llm_width, output="image_tokens")
+    _project(graph, shape, hidden, llm_width)
     return graph
 
 
+def _port(name: str, *sizes: str | int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)
+
+
 def _embed(graph: "Graph", shape: TowerShape) -> str:
-    """Add patches and places: `[N,3,H,W]` to `[N,S,C]`."""
+    """Add patches and places: `[N,3,H,W]` to `[N,P,C]`, the class token's row last, if any."""
     width, patch = shape.width, shape.patch
-    kernel = graph.normal("v.patch_embd.weight", (width, 3, patch, patch), 1 / sqrt(3 * patch**2))
-    found = graph.add(
-        "Conv", "pixel_values", kernel, strides=[patch, patch], kernel_shape=[patch, patch]
-    )
+    inputs = ["pixel_values"]
+    deviation = 1 / sqrt(3 * patch**2)
+    inputs.append(graph.normal("v.patch_embd.weight", (width, 3, patch, patch), deviation))
+    if shape.projector != "mlp":
+        inputs.append(graph.normal("v.patch_embd.bias", (width,), _BIAS_DEVIATION))
+    found = graph.add("Conv", *inputs, strides=[patch, patch], kernel_shape=[patch, patch])
     flat = graph.add("Reshape", found, graph.constant(np.array([0, width, -1])))
     rows = graph.add("Transpose", flat, perm=[0, 2, 1])
-    places = graph.normal("v.position_embd.weight", (shape.patches, width), 1.0)
+    if shape.positions > shape.patches:
+        token = graph.normal(CLASS_TOKEN, (width,), 1.0)
+        tiles = graph.add("Shape", rows, start=0, end=1)
+        sizes = graph.add("Concat", tiles, graph.constant(np.array([1, width])), axis=0)
+        rows = graph.add("Concat", rows, graph.add("Expand", token, sizes), axis=1)
+    places = graph.normal("v.position_embd.weight", (shape.positions, width), 1.0)
     return graph.add("Add", rows, places)
 
 
 def _block(graph: "Graph", shape: TowerShape, hidden: str, name: str) -> str:
-    """Add one transformer block, `[N,S,C]` to the same; its weights' names begin with its own."""
+    """Add one transformer block, `[N,P,C]` to the same; its weights' names begin with its own."""
     width, heads = shape.width, shape.heads
-    split = graph.constant(np.array([0, shape.patches, heads, width // heads]))
+    split = graph.constant(np.array([0, shape.positions, heads, width // heads]))
     normed = graph.norm(f"{name}.ln1", hidden, width)
     scale = graph.constant(np.array(sqrt(heads / width), np.float32))
     scaled = graph.add("Mul", graph.linear(f"{name}.attn_q", normed, width, width), scale)
@@ -124,13 +154,50 @@ def _block(graph: "Graph", shape: TowerShape, hidden: str, name: str) -> str:
     )
     weights = graph.add("Softmax", graph.add("MatMul", query, key), axis=-1)
     mixed = graph.add("Transpose", graph.add("MatMul", weights, value), perm=[0, 2, 1, 3])
-    joined = graph.add("Reshape", mixed, graph.constant(np.array([0, shape.patches, width])))
-    hidden = graph.add("Add", hidden, graph.linear(f"{name}.attn_out", joined, width, width))
+    joined = graph.add("Reshape", mixed, graph.constant(np.array([0, shape.positions, width])))
+    attended = graph.linear(f"{name}.attn_out", joined, width, width)
+    hidden = graph.add("Add", hidden, _scaled(graph, shape, attended, f"{name}.ls1"))
     normed = graph.norm(f"{name}.ln2", hidden, width)
     inner = graph.linear(f"{name}.ffn_up", normed, width, shape.feed_forward)
-    inner = graph.add("Gelu", inner, approximate="tanh")
+    exact = {} if shape.projector == "internvl" else {"approximate": "tanh"}
+    inner = graph.add("Gelu", inner, **exact)
     inner = graph.linear(f"{name}.ffn_down", inner, shape.feed_forward, width)
-    return graph.add("Add", hidden, inner)
+    return graph.add("Add", hidden, _scaled(graph, shape, inner, f"{name}.ls2"))
+
+
+def _scaled(graph: "Graph", shape: TowerShape, rows: str, name: str) -> str:
+    """Scale the channels, where a tower does."""
+    if shape.projector != "internvl":
+        return rows
+    return graph.add("Mul", rows, graph.normal(f"{name}.weight", (shape.width,), 1.0))
+
+
+def _project(graph: "Graph", shape: TowerShape, hidden: str, llm_width: int) -> None:
+    """Add what stands behind the blocks: `[N,P,C]` to `image_tokens [N,S,D]`."""
+    width, output = shape.shuffle**2 * shape.width, "image_tokens"
+    match shape.projector:
+        case "mlp":
+            hidden = graph.add("Gelu", graph.linear("mm.0", hidden, width, llm_width))
+            graph.linear("mm.2", hidden, llm_width, llm_width, output=output)
+        case "idefics3":
+            blocks = _shuffled(graph, shape, graph.norm("v.post_ln", hidden, shape.width))
+            graph.linear("mm.model.fc", blocks, width, llm_width, bias=False, output=output)
+        case "internvl":
+            blocks = _shuffled(graph, shape, graph.first_rows(hidden, shape.patches))
+            name = "mm.model.mlp"
+            normed = graph.norm(f"{name}.0", blocks, width, epsilon=_PROJECTOR_EPSILON)
+            hidden = graph.add("Gelu", graph.linear(f"{name}.1", normed, width, llm_width))
+            graph.linear(f"{name}.3", hidden, llm_width, llm_width, output=output)
+
+
+def _shuffled(graph: "Graph", shape: TowerShape, rows: str) -> str:
+    """Join blocks of patches; see `edge_et.export.vision.projector.pixel_shuffle`."""
+    factor, side = shape.shuffle, shape.image // shape.patch // shape.shuffle
+    split = np.array([0, side, factor, side, factor, shape.width])
+    blocks = graph.add("Reshape", rows, graph.constant(split))
+    blocks = graph.add("Transpose", blocks, perm=[0, 1, 3, 2, 4, 5])
+    joined = np.array([0, side * side, factor**2 * shape.width])
+    return graph.add("Reshape", blocks, graph.constant(joined))
 
 
 class Graph:
@@ -174,7 +241,21 @@ class Graph:
         self.constants.append(constant)
         return name
 
-    def linear(self, name: str, rows: str, width: int, out: int, output: str | None = None) -> str:
+    def first_rows(self, rows: str, count: int) -> str:
+        """Take the first rows of `[N,P,C]`."""
+        ends = (self.constant(np.array([end])) for end in (0, count, 1))
+        return self.add("Slice", rows, *ends)
+
+    def linear(
+        self,
+        name: str,
+        rows: str,
+        width: int,
+        out: int,
+        *,
+        bias: bool = True,
+        output: str | None = None,
+    ) -> str:
         """Multiply rows `[...,width]` with an 8-bit matrix and add a vector: `[...,out]`."""
         levels, row_scale, row_zero = self._quantize(rows)
         matrix = self._levels(f"{name}.weight", (width, out))
@@ -182,8 +263,12 @@ class Graph:
         scales = np.full(out, matrix_scale(width), np.float32)
         scale = self.add("Mul", row_scale, self.constant(scales, f"{name}.scale"))
         summed = self.add("MatMulInteger", levels, matrix, row_zero, zeros)
-        product = self.add("Mul", self.add("Cast", summed, to=TensorProto.FLOAT), scale)
-        return self.add("Add", product, self.normal(f"{name}.bias", (out,), 0.02), output=output)
+        numbers = self.add("Cast", summed, to=TensorProto.FLOAT)
+        if not bias:
+            return self.add("Mul", numbers, scale, output=output)
+        product = self.add("Mul", numbers, scale)
+        vector = self.normal(f"{name}.bias", (out,), _BIAS_DEVIATION)
+        return self.add("Add", product, vector, output=output)
 
     def _quantize(self, rows: str) -> list[str]:
         """Make rows 8-bit, once, by their own range."""
@@ -204,8 +289,8 @@ class Graph:
 
         return self._keep(name, shape, np.dtype(np.int8), draw)
 
-    def norm(self, name: str, rows: str, width: int) -> str:
+    def norm(self, name: str, rows: str, width: int, epsilon: float = NORM_EPSILON) -> str:
         """Normalise rows `[...,width]`."""
         one = self.constant(np.ones(width, np.float32), f"{name}.weight")
         zero = self.constant(np.zeros(width, np.float32), f"{name}.bias")
-        return self.add("LayerNormalization", rows, one, zero, axis=-1, epsilon=NORM_EPSILON)
+        return self.add("LayerNormalization", rows, one, zero, axis=-1, epsilon=epsilon)

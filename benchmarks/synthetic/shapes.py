@@ -1,12 +1,14 @@
 """The dimensions of the models that can be imitated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from edge_et.benchmarks.picture import DRAWN_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlmShape:
-    """A Llama or a Qwen3 whose input embeddings are its output matrix too.
+    """A Llama or a Qwen3.
 
     Attributes:
         name: of the model.
@@ -21,6 +23,7 @@ class LlmShape:
         rows: V, of the embedding table.
         rope_base: of the rotary positions.
         norm_epsilon: of the RMS norms.
+        tied: whether the input embeddings are the output matrix too.
     """
 
     name: str
@@ -35,11 +38,20 @@ class LlmShape:
     rows: int
     rope_base: float = 1e6
     norm_epsilon: float = 1e-6
+    tied: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TowerShape:
-    """A SigLIP tower without its pooling head, and a projector of two linears behind it.
+    """A vision transformer and the projector behind it.
+
+    By the projector, in the words of llama.cpp:
+
+    - `mlp`: LLaVA's, two linears. The tower is a SigLIP without its last norm and its pooling head.
+    - `idefics3`: a pixel shuffle and one linear without biases. The tower is a SigLIP without its
+      pooling head.
+    - `internvl`: a pixel shuffle, a norm and two linears. The tower is an InternViT: it has a class
+      token, which is dropped behind it, and a scale for each channel of what a block adds.
 
     Attributes:
         name: of the model.
@@ -49,6 +61,8 @@ class TowerShape:
         feed_forward: width inside a feed-forward block.
         patch: side of a patch, pixels.
         image: side of a tile, pixels.
+        projector: see above.
+        shuffle: side of the block of patches that becomes one image token; 1 for `mlp`.
     """
 
     name: str
@@ -58,11 +72,23 @@ class TowerShape:
     feed_forward: int
     patch: int
     image: int
+    projector: Literal["mlp", "idefics3", "internvl"] = "mlp"
+    shuffle: int = 1
 
     @property
     def patches(self) -> int:
-        """Patches of a tile, and so image tokens S; a border that fills no patch is left out."""
+        """Patches of a tile; a border that fills no patch is left out."""
         return (self.image // self.patch) ** 2
+
+    @property
+    def positions(self) -> int:
+        """Rows that go through the blocks: patches, and the class token where there is one."""
+        return self.patches + (self.projector == "internvl")
+
+    @property
+    def image_tokens(self) -> int:
+        """Image tokens S of a tile."""
+        return self.patches // self.shuffle**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +101,7 @@ class BundleShape:
         perceiver: the model that sees.
         reasoner: the model that thinks; None: the perceiver does both.
         context_length: positions of the KV caches.
+        picture: width and height of the picture that is drawn for it, pixels.
     """
 
     name: str
@@ -82,6 +109,7 @@ class BundleShape:
     perceiver: LlmShape
     reasoner: LlmShape | None = None
     context_length: int = 2048
+    picture: tuple[int, int] = DRAWN_SIZE
 
 
 # google/siglip-so400m-patch14-384, config.json. LLaVA takes the features before the last of its 27
@@ -107,6 +135,38 @@ SIGLIP_BASE = TowerShape(
     image=224,
 )
 
+# HuggingFaceTB/SmolVLM2-500M-Video-Instruct, config.json: SigLIP base at 512 pixels; 256M has the
+# same one.
+SMOLVLM_BASE = TowerShape(
+    name="siglip-base-512",
+    layers=12,
+    width=768,
+    heads=12,
+    feed_forward=3072,
+    patch=16,
+    image=512,
+    projector="idefics3",
+    shuffle=4,
+)
+
+# HuggingFaceTB/SmolVLM2-2.2B-Instruct, config.json: all layers of SigLIP so400m.
+SMOLVLM_SO400M = replace(
+    SIGLIP_SO400M, name="siglip-so400m-27", layers=27, projector="idefics3", shuffle=3
+)
+
+# OpenGVLab/InternVL3_5-1B-HF, config.json: InternViT-300M.
+INTERNVIT_300M = TowerShape(
+    name="internvit-300m",
+    layers=24,
+    width=1024,
+    heads=16,
+    feed_forward=4096,
+    patch=14,
+    image=448,
+    projector="internvl",
+    shuffle=2,
+)
+
 # HuggingFaceTB/SmolLM2-135M-Instruct, config.json; three of its tokens are special here.
 SMOLLM2_135M = LlmShape(
     name="smollm2-135m",
@@ -121,6 +181,30 @@ SMOLLM2_135M = LlmShape(
     rows=49_152,
     rope_base=1e5,
     norm_epsilon=1e-5,
+)
+
+# HuggingFaceTB/SmolVLM2-256M-Video-Instruct, -500M-Video-Instruct and SmolVLM2-2.2B-Instruct,
+# text_config of config.json, and tie_word_embeddings beside it: SmolLM2 with 128 more rows, and an
+# output matrix of its own.
+SMOLVLM2_256M = replace(SMOLLM2_135M, name="smolvlm2-256m", rows=49_280, tied=False)
+SMOLVLM2_500M = replace(
+    SMOLVLM2_256M,
+    name="smolvlm2-500m",
+    layers=32,
+    width=960,
+    heads=15,
+    kv_heads=5,
+    feed_forward=2560,
+)
+SMOLVLM2_2_2B = replace(
+    SMOLVLM2_256M,
+    name="smolvlm2-2.2b",
+    layers=24,
+    width=2048,
+    heads=32,
+    kv_heads=32,
+    feed_forward=8192,
+    rope_base=273_768.0,
 )
 
 # Qwen/Qwen3-0.6B and Qwen/Qwen3-1.7B, config.json and tokenizer.json.
@@ -149,6 +233,17 @@ QWEN3_1_7B = LlmShape(
     rows=151_936,
 )
 
+# OpenGVLab/InternVL3_5-1B-HF, config.json: Qwen3-0.6B with an output matrix of its own.
+INTERNVL3_5_1B = replace(QWEN3_0_6B, name="internvl3.5-1b", tied=False)
+
+_INTERNVL = BundleShape(
+    name="internvl3.5-1b",
+    tower=INTERNVIT_300M,
+    perceiver=INTERNVL3_5_1B,
+    context_length=4096,  # a picture may have 13 tiles
+    picture=(896, 448),  # two tiles and a third of all of it; of 640 x 480 llama.cpp makes fewer
+)
+
 SHAPES = {
     shape.name: shape
     for shape in (
@@ -161,6 +256,17 @@ SHAPES = {
             perceiver=QWEN3_0_6B,
             reasoner=QWEN3_1_7B,
         ),
+        BundleShape(name="smolvlm2-256m", tower=SMOLVLM_BASE, perceiver=SMOLVLM2_256M),
+        BundleShape(name="smolvlm2-500m", tower=SMOLVLM_BASE, perceiver=SMOLVLM2_500M),
+        BundleShape(name="smolvlm2-2.2b", tower=SMOLVLM_SO400M, perceiver=SMOLVLM2_2_2B),
+        BundleShape(
+            name="smolvlm2-500m+qwen3-0.6b",
+            tower=SMOLVLM_BASE,
+            perceiver=SMOLVLM2_500M,
+            reasoner=QWEN3_0_6B,
+        ),
+        _INTERNVL,
+        replace(_INTERNVL, name="internvl3.5-1b+qwen3-1.7b", reasoner=QWEN3_1_7B),
     )
 }
-"""By name: perceiver, tower and, where there is one, reasoner."""
+"""By name: perceiver, its tower if that is not its own, and a reasoner if there is one."""

@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge_et.benchmarks.synthetic.layouts import LAYOUTS
 from edge_et.benchmarks.synthetic.mmproj import MMPROJ_NAME, write_mmproj
 from edge_et.benchmarks.synthetic.random_gguf import tensors_of, write_llm
 from edge_et.benchmarks.synthetic.random_tower import tower_bytes, write_tower
 from edge_et.benchmarks.synthetic.shapes import BundleShape, LlmShape
-from edge_et.benchmarks.synthetic.synthetic_tokenizer import SPECIAL, new_tokenizer, write_tokenizer
+from edge_et.benchmarks.synthetic.synthetic_tokenizer import new_tokenizer, write_tokenizer
 from edge_et.bundle import (
     Bundle,
-    ChatSpec,
     ExtractSpec,
     LanguageModelSpec,
     Manifest,
@@ -36,13 +36,6 @@ VERSION = "4"
 """Of what is made; bundles of another version are made anew."""
 
 _TOWER_SEED = 1
-
-_CHAT = ChatSpec(
-    turn_start="<|im_start|>{role}\n",
-    turn_end="<|im_end|>\n",
-    system="You are a helpful assistant.",
-    stop_tokens=SPECIAL[::2],
-)
 
 
 def default_folder() -> Path:
@@ -108,8 +101,10 @@ def _models(shape: BundleShape) -> dict[str, LlmShape]:
 def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
     """Write the files of a bundle but for its manifest, and return that."""
     width = shape.perceiver.width
+    layout = LAYOUTS[shape.tower.projector]
     graph = folder / "vision.onnx"
-    write_tower(graph, shape.tower, width, _TOWER_SEED, progress)
+    marks = 0 if layout.markup is None else len(layout.markup.tokens)
+    write_tower(graph, shape.tower, width, _TOWER_SEED, progress, marks=marks)
     write_mmproj(folder / MMPROJ_NAME, shape.tower, width, _TOWER_SEED, progress)
     specs = dict(_write_models(shape, folder, progress))
     think = "Description: {extraction}\nQuestion: {question}\nThink step by step, then answer."
@@ -122,22 +117,24 @@ def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
             graph=file_ref(graph),
             weights=file_ref(data_path(graph)),
             embedding_width=shape.perceiver.width,
-            image_tokens_per_tile=shape.tower.patches,
+            image_tokens_per_tile=shape.tower.image_tokens,
             processing=Processing(
                 height=side,
                 width=side,
-                mean=(0.5, 0.5, 0.5),
-                std=(0.5, 0.5, 0.5),
+                mean=layout.mean,
+                std=layout.std,
                 rescale=1 / 255,
-                resample="bicubic",
+                resample=layout.resample,
                 fit="squash",
+                tiling=layout.tiling,
             ),
+            markup=layout.markup,
         ),
         perceiver=specs["perceiver"],
         reasoner=specs.get("reasoner"),
         extract=ExtractSpec(
             prompt=(
-                "{image}\nDescribe the fine-grained content of the image. "
+                f"{layout.picture}Describe the fine-grained content of the image. "
                 "Pay special attention to: {question}"
             ),
             max_extraction_tokens=256,
@@ -170,7 +167,8 @@ def _write_models(
     shape: BundleShape, folder: Path, progress: Progress
 ) -> Iterator[tuple[str, LanguageModelSpec]]:
     for seed, (role, model) in enumerate(_models(shape).items(), 2):
-        tokenizer = new_tokenizer(model.vocabulary)
+        layout = LAYOUTS[shape.tower.projector if role == "perceiver" else "mlp"]
+        tokenizer = new_tokenizer(model.vocabulary, layout.marks, layout.first)
         write_tokenizer(folder / f"{role}-tokenizer.json", tokenizer)
         write_llm(folder / f"{role}.gguf", model, tokenizer, seed, progress)
         yield (
@@ -183,6 +181,6 @@ def _write_models(
                 embedding_width=model.width,
                 vocabulary_size=model.rows,
                 context_length=shape.context_length,
-                chat=_CHAT,
+                chat=layout.chat,
             ),
         )

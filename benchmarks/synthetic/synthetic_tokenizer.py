@@ -5,14 +5,17 @@ two small letters; and as many spaces with four letters as there is room for.
 """
 
 import json
-from collections.abc import Iterator
-from itertools import islice, product
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, product
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 """Added behind the others, in this order."""
+
+BLANK_LINE = ("Ċ", "Ċ")
+"""The merge of two line feeds, as byte-level BPE writes them."""
 
 _SPACE = "Ġ"  # how byte-level BPE writes it
 _STRIDE = 104_729  # a prime, so that every word of four letters comes once, and they are mixed
@@ -24,14 +27,18 @@ _SPLIT = (
 )
 
 
-def new_tokenizer(size: int) -> dict[str, Any]:
+def new_tokenizer(
+    size: int, marks: Sequence[str] = (), first: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
     """Make the content of a tokenizer.json.
 
     Args:
         size: tokens besides the special ones, at least the 256 bytes.
+        marks: special tokens behind `SPECIAL`.
+        first: what is merged before all else.
     """
     alphabet = _byte_characters()
-    merges = list(islice(_merges(), size - len(alphabet)))
+    merges = list(islice(chain(first, _merges()), size - len(alphabet)))
     tokens = [*alphabet, *(left + right for left, right in merges)]
     return {
         "version": "1.0",
@@ -47,7 +54,7 @@ def new_tokenizer(size: int) -> dict[str, Any]:
                 "normalized": False,
                 "special": True,
             }
-            for index, text in enumerate(SPECIAL)
+            for index, text in enumerate((*SPECIAL, *marks))
         ],
         "normalizer": None,
         "pre_tokenizer": {

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from edge_et.cli.bench_concurrency import concurrency
 from edge_et.cli.bench_quality import quality
 from edge_et.cli.console import progress_bar
-from edge_et.cli.measured import PATH, check_one_named, find_measured
+from edge_et.cli.measured import PATH, check_one_named, drawn_size, find_measured
 
 _BASELINES = (
     "reuse-off",
@@ -120,6 +120,7 @@ def bench(
             thinking_tokens=thinking_tokens,
             answer_tokens=answer_tokens,
             picture=image,
+            drawn_size=drawn_size(synthetic),
             baselines=[baseline for baseline in BASELINES if baseline.key in baselines],
             llama_server=llama_server or _on_path("llama-server"),
             arguments=sys.argv[1:],

@@ -44,3 +44,15 @@ def find_measured(
     if synthetic not in SHAPES:
         raise OptionError("synthetic", synthetic, f"one of {', '.join(SHAPES)}")
     return synthetic_bundle(SHAPES[synthetic], folder or default_folder(), progress)
+
+
+def drawn_size(synthetic: str | None) -> tuple[int, int]:
+    """Return width and height of the picture that is drawn, pixels.
+
+    Args:
+        synthetic: name of a shape; None: a bundle is measured.
+    """
+    from edge_et.benchmarks.picture import DRAWN_SIZE
+    from edge_et.benchmarks.synthetic.shapes import SHAPES
+
+    return DRAWN_SIZE if synthetic is None else SHAPES[synthetic].picture

@@ -1,6 +1,8 @@
 """Synthetic models small enough for tests."""
 
-from edge_et.benchmarks.synthetic.shapes import LlmShape, TowerShape
+from dataclasses import replace
+
+from edge_et.benchmarks.synthetic.shapes import BundleShape, LlmShape, TowerShape
 
 LLM = LlmShape(
     name="miniature",
@@ -15,3 +17,18 @@ LLM = LlmShape(
     rows=1280,
 )
 TOWER = TowerShape(name="tower", layers=2, width=32, heads=2, feed_forward=64, patch=8, image=36)
+
+_UNTIED = replace(LLM, tied=False)
+IDEFICS3 = BundleShape(
+    name="idefics3",
+    tower=replace(TOWER, name="smolvlm", image=32, projector="idefics3", shuffle=2),
+    perceiver=_UNTIED,
+    context_length=1024,
+)
+INTERNVL = BundleShape(
+    name="internvl",
+    tower=replace(TOWER, name="internvit", image=32, projector="internvl", shuffle=2),
+    perceiver=_UNTIED,
+    context_length=1024,
+    picture=(64, 32),
+)

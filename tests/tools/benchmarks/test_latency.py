@@ -29,6 +29,7 @@ from edge_et.benchmarks.runtime import open_subject
 from edge_et.benchmarks.subject import Job
 from edge_et.bundle import load_bundle
 from edge_et.cli.bench import bench
+from edge_et.cli.measured import drawn_size
 from edge_et.errors import BenchError, ImageFileError
 from edge_et.llm import Tokenizer
 
@@ -272,3 +273,9 @@ def test_wrong_use_is_told_in_a_line(arguments: list[str], status: int, said: st
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
+
+
+def test_the_picture_fits_what_is_measured():
+    assert drawn_size(None) == (640, 480)
+    assert drawn_size("smolvlm2-256m") == (640, 480)
+    assert drawn_size("internvl3.5-1b") == (896, 448)  # of which llama.cpp makes as many tiles

@@ -1,5 +1,6 @@
 """The prompts and the forced tokens that rivals are given."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -44,6 +45,31 @@ def test_the_second_turn_goes_on_behind_the_first(bundle: Bundle):
     second = conversation.think("How many?", " Two cats.")
     assert second.before == first.before
     assert second.text.startswith(f"{first.text} Two cats.")
+
+
+def test_a_turn_that_begins_with_a_picture_has_no_blank_before_it(bundle: Bundle):
+    manifest = bundle.manifest
+    chat = msgspec.structs.replace(manifest.perceiver.chat, before_text=" ")
+    perceiver = msgspec.structs.replace(manifest.perceiver, chat=chat)
+    extract = msgspec.structs.replace(manifest.extract, prompt="{image}Look: {question}")
+    changed = msgspec.structs.replace(manifest, perceiver=perceiver, extract=extract)
+    conversation = Conversation(replace(bundle, manifest=changed))
+    prompt = conversation.extract("How many?")
+    assert prompt.before is not None
+    assert prompt.before.endswith(chat.turn_start.format(role="user"))
+    assert prompt.text.startswith("Look: How many?")
+    second = conversation.think("How many?", " Two cats.")
+    assert chat.turn_start.format(role="user") + " " in second.text
+
+
+def test_what_llama_cpp_puts_around_a_picture_itself_is_left_out(bundle: Bundle):
+    extract = msgspec.structs.replace(
+        bundle.manifest.extract, prompt="<img>{image}</img>\nLook: {question}"
+    )
+    changed = msgspec.structs.replace(bundle.manifest, extract=extract)
+    prompt = Conversation(replace(bundle, manifest=changed)).extract("How many?")
+    assert "<img>" not in prompt.with_picture("[picture]")
+    assert "[picture]\nLook: How many?" in prompt.with_picture("[picture]")
 
 
 def test_a_reasoner_of_its_own_sees_no_picture(tiny_pair: Path):

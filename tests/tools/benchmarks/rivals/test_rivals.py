@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from tiny.shapes import LLM, TOWER
+from tiny.shapes import IDEFICS3, INTERNVL, LLM, TOWER
 
 import edge_et
 from edge_et.benchmarks import latency
 from edge_et.benchmarks.document import Bounds, Configuration, Document
 from edge_et.benchmarks.latency import BASELINES, run_latency
 from edge_et.benchmarks.measure import measure
-from edge_et.benchmarks.picture import draw_picture
+from edge_et.benchmarks.picture import DRAWN_SIZE, draw_picture
 from edge_et.benchmarks.rivals import llama_server as server
 from edge_et.benchmarks.rivals import mtmd
 from edge_et.benchmarks.rivals.conversation import Conversation
@@ -29,15 +29,19 @@ from edge_et.benchmarks.rivals.llama_server_process import Server
 from edge_et.benchmarks.subject import Job
 from edge_et.benchmarks.synthetic.shapes import BundleShape
 from edge_et.benchmarks.synthetic.synthetic_bundle import synthetic_bundle
-from edge_et.bundle import Bundle, ThinkSpec, load_bundle, save_manifest
+from edge_et.bundle import Bundle, ThinkSpec, VisionSpec, load_bundle, save_manifest
 from edge_et.errors import BenchError
 from edge_et.export.numeric_comparison import row_cosines
 from edge_et.generation import forced_marker
+from edge_et.image import plan_image
 from edge_et.llm import Tokenizer
 
 ONE = BundleShape(name="one", tower=TOWER, perceiver=LLM, context_length=512)
 PAIR = replace(ONE, name="pair", reasoner=replace(LLM, name="larger", layers=3))
 COUNTS = {"extraction_tokens": 6, "thinking_tokens": 5, "answer_tokens": 3}
+# SmolVLM's grid of 4 x 3 tiles, the whole picture and the marks between them; InternVL's two tiles
+# and the whole picture.
+IMAGE_TOKENS = {"one": 16, "pair": 16, "idefics3": 13 * 4 + 30, "internvl": 3 * 4}
 QUESTION = "What is the shape in the middle?"
 FAKE = Path(__file__).parent / "fake_llama_server.py"
 REAL = shutil.which("llama-server")
@@ -45,9 +49,10 @@ REAL = shutil.which("llama-server")
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    """A model for both stages; a pair; one model with two conversations."""
+    """A model for both stages; a pair; one model with two conversations; pictures in tiles."""
     folder = tmp_path_factory.mktemp("synthetic")
-    made = {shape.name: synthetic_bundle(shape, folder) for shape in (ONE, PAIR)}
+    shapes = (ONE, PAIR, IDEFICS3, INTERNVL)
+    made = {shape.name: synthetic_bundle(shape, folder) for shape in shapes}
     apart = folder / "apart"
     shutil.copytree(made["one"].folder, apart)
     think: ThinkSpec = msgspec.structs.replace(made["pair"].manifest.think, sees="extraction")
@@ -70,7 +75,13 @@ def run(bundle: Bundle, key: str, program: Path | None = None) -> Document:
         patch.setattr(latency, "measure_bounds", lambda threads: bounds)
         setups = [found for found in BASELINES if found.key == key]
         return run_latency(
-            bundle, threads=1, samples=1, **COUNTS, baselines=setups, llama_server=program
+            bundle,
+            threads=1,
+            samples=1,
+            **COUNTS,
+            drawn_size=INTERNVL.picture if bundle.manifest.name == "internvl" else DRAWN_SIZE,
+            baselines=setups,
+            llama_server=program,
         )
 
 
@@ -79,11 +90,14 @@ def check_same_work(document: Document, bundle: Bundle) -> Configuration:
     runtime, rival = document.configurations
     assert rival.absent is None
     tokenizer = Tokenizer(bundle.path(bundle.manifest.perceiver.tokenizer))
+    # llama.cpp puts <img> and </img> around a picture itself, so they are not counted as text.
+    around = 2 if bundle.manifest.name == "internvl" else 0
     marker = len(tokenizer.encode(forced_marker("Answer:", "prose")))
     for temperature in ("cold", "first", "second"):
         (mine,), (theirs,) = runtime.samples(temperature), rival.samples(temperature)
         a, b = mine.tokens, theirs.tokens
-        assert (b.image, b.extraction, b.thinking, b.answer) == (16, 6, 5, 3)
+        assert (b.image, b.extraction, b.thinking, b.answer) == (a.image + around, 6, 5, 3)
+        assert a.image == IMAGE_TOKENS[bundle.manifest.name]
         assert b.prompt_evaluated + b.prompt_reused == a.prompt_evaluated + a.prompt_reused
         stage_2 = b.handover_evaluated + b.handover_reused
         # The answer marker is in the runtime alone; it is read with the last word of the reasoning.
@@ -94,7 +108,7 @@ def check_same_work(document: Document, bundle: Bundle) -> Configuration:
     return rival
 
 
-@pytest.mark.parametrize("name", ["one", "pair", "apart"])
+@pytest.mark.parametrize("name", ["one", "pair", "apart", "idefics3", "internvl"])
 def test_mtmd_does_the_same_work(bundles: dict[str, Bundle], name: str):
     rival = check_same_work(run(bundles[name], "mtmd"), bundles[name])
     assert list(rival.cold[0].phases_s)[:3] == ["import", "load", "prefill"]
@@ -102,7 +116,7 @@ def test_mtmd_does_the_same_work(bundles: dict[str, Bundle], name: str):
 
 
 @pytest.mark.skipif(REAL is None, reason="no llama-server on PATH")
-@pytest.mark.parametrize("name", ["one", "pair", "apart"])
+@pytest.mark.parametrize("name", ["one", "pair", "apart", "idefics3", "internvl"])
 def test_the_server_does_the_same_work_and_finds_what_it_knows(
     bundles: dict[str, Bundle], name: str
 ):
@@ -113,7 +127,7 @@ def test_the_server_does_the_same_work_and_finds_what_it_knows(
     assert list(rival.cold[0].phases_s)[:2] == ["load", "prefill"]
     assert rival.first[0].tokens.prompt_reused == 0
     assert rival.second[0].tokens.prompt_reused > 16
-    if name == "one":
+    if name in ("one", "idefics3", "internvl"):
         # All but the last word that it wrote, which it has not evaluated.
         tokens = rival.first[0].tokens
         assert tokens.handover_reused >= tokens.prompt_evaluated + tokens.extraction - 1
@@ -192,19 +206,30 @@ def test_a_damaged_tower_is_told(bundles: dict[str, Bundle], tmp_path: Path):
         mtmd.open_subject(load_bundle(copy), new_job(bundles["one"], tmp_path))
 
 
-def test_llama_cpp_makes_the_same_image_tokens(bundles: dict[str, Bundle], tmp_path: Path):
-    pixels = np.random.default_rng(0).integers(0, 256, (36, 36, 3), np.uint8)
+@pytest.mark.parametrize(
+    ("name", "size", "tiles"),
+    [("one", (36, 36), 1), ("idefics3", (128, 96), 12), ("internvl", (64, 32), 2)],
+)
+def test_llama_cpp_makes_the_same_image_tokens(
+    bundles: dict[str, Bundle], name: str, size: tuple[int, int], tiles: int, tmp_path: Path
+):
+    """A picture of whole tiles is not resized, but for the tile that shows all of it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
     picture = tmp_path / "pixels.png"
     Image.fromarray(pixels).save(picture)
-    with edge_et.load(bundles["one"].folder, threads=1) as pipe:
-        expected = pipe.encode_image(pixels).rows
-    subject = mtmd.open_subject(bundles["one"], new_job(bundles["one"], tmp_path))
+    vision = bundles[name].manifest.vision
+    with edge_et.load(bundles[name].folder, threads=1) as pipe:
+        rows = pipe.encode_image(pixels).rows
+    subject = mtmd.open_subject(bundles[name], new_job(bundles[name], tmp_path))
     try:
-        found = encode(subject, picture.read_bytes(), expected.shape[1])
+        found = encode(subject, picture.read_bytes(), rows.shape[1])
     finally:
         subject.close()
+    expected = rows[rows_of_tiles(vision, size)]
+    assert found.shape == expected.shape
+    cut = tiles * vision.image_tokens_per_tile
     # The same weights, each program with its own 8 bits for what they are multiplied with.
-    assert row_cosines(found, expected).min() > 0.998
+    assert row_cosines(found[:cut], expected[:cut]).min() > 0.998
 
 
 def test_the_prompts_are_those_of_the_runtime(bundles: dict[str, Bundle]):
@@ -242,8 +267,20 @@ def new_job(bundle: Bundle, folder: Path) -> Job:
     return msgspec.convert(job, Job)
 
 
+def rows_of_tiles(vision: VisionSpec, size: tuple[int, int]) -> list[int]:
+    """Return which rows of a picture are no marks between its tiles."""
+    plan = plan_image(vision, size)
+    rows: list[int] = []
+    place = 0
+    for marks in plan.markup[:-1] or ((),) * plan.tiles:
+        place += len(marks)
+        rows += range(place, place + plan.tile_tokens)
+        place += plan.tile_tokens
+    return rows
+
+
 def encode(subject: mtmd.Mtmd, picture: bytes, width: int) -> NDArray[np.float32]:
-    """Return the image tokens of llama.cpp's own tower."""
+    """Return the image tokens of llama.cpp's own tower, tile after tile."""
     handler = subject._llama.chat_handler
     bitmap = handler._create_bitmap_from_bytes(picture)
     text = mtmd_cpp.mtmd_input_text()
@@ -251,13 +288,19 @@ def encode(subject: mtmd.Mtmd, picture: bytes, width: int) -> NDArray[np.float32
     chunks = mtmd_cpp.mtmd_input_chunks_init()
     bitmaps = (mtmd_cpp.mtmd_bitmap_p_ctypes * 1)(bitmap)
     context = handler.mtmd_ctx
+    made = []
     try:
         assert mtmd_cpp.mtmd_tokenize(context, chunks, ctypes.byref(text), bitmaps, 1) == 0
-        chunk = mtmd_cpp.mtmd_input_chunks_get(chunks, 0)
-        assert mtmd_cpp.mtmd_encode_chunk(context, chunk) == 0
-        count = mtmd_cpp.mtmd_input_chunk_get_n_tokens(chunk)
-        values = mtmd_cpp.mtmd_get_output_embd(context)
-        return np.ctypeslib.as_array(values, (count, width)).copy()
+        for index in range(mtmd_cpp.mtmd_input_chunks_size(chunks)):
+            chunk = mtmd_cpp.mtmd_input_chunks_get(chunks, index)
+            kind = mtmd_cpp.mtmd_input_chunk_get_type(chunk)
+            if kind != mtmd_cpp.MTMD_INPUT_CHUNK_TYPE_IMAGE:
+                continue
+            assert mtmd_cpp.mtmd_encode_chunk(context, chunk) == 0
+            count = mtmd_cpp.mtmd_input_chunk_get_n_tokens(chunk)
+            values = mtmd_cpp.mtmd_get_output_embd(context)
+            made.append(np.ctypeslib.as_array(values, (count, width)).copy())
     finally:
         mtmd_cpp.mtmd_input_chunks_free(chunks)
         mtmd_cpp.mtmd_bitmap_free(bitmap)
+    return np.concatenate(made)

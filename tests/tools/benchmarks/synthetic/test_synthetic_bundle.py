@@ -254,6 +254,12 @@ def test_models_have_their_true_dimensions():
         "qwen3-0.6b+siglip-so400m": (1024, None),
         "qwen3-1.7b+siglip-so400m": (2048, None),
         "qwen3-0.6b+siglip-so400m+qwen3-1.7b": (1024, 2048),
+        "smolvlm2-256m": (576, None),
+        "smolvlm2-500m": (960, None),
+        "smolvlm2-2.2b": (2048, None),
+        "smolvlm2-500m+qwen3-0.6b": (960, 1024),
+        "internvl3.5-1b": (1024, None),
+        "internvl3.5-1b+qwen3-1.7b": (1024, 2048),
     }
     for name, weights, end in (
         ("smollm2-135m+siglip-base", 134_515_008, 49_151),
