@@ -41,7 +41,7 @@ class PreparedImage:
 
     Attributes:
         digest: what its image tokens are known by.
-        tokens: these, if it was encoded before; None: `tiles` and `plan` say what to encode.
+        tokens: these, if they are at hand; None: `tiles` and `plan` say what to encode.
         tiles: RGB pictures of the bundle's size.
         plan: what they become.
         seconds: time spent so far.
@@ -117,9 +117,11 @@ class ImageEncoder:
         loaded = load_image(image, self._max_pixels)
         plan = self._plan(loaded, options)
         self._check_fits(plan.image_tokens, check, plan)
-        tiles = split_tiles(loaded, self._spec.processing, plan.grid)
-        digest = self._digest(tiles, plan)
-        return PreparedImage(digest, tiles=tuple(tiles), plan=plan, seconds=perf_counter() - start)
+        digest = self._digest(loaded, plan)
+        tokens = self._images.peek(digest)
+        tiles = [] if tokens else split_tiles(loaded, self._spec.processing, plan.grid)
+        seconds = perf_counter() - start
+        return PreparedImage(digest, tokens=tokens, tiles=tuple(tiles), plan=plan, seconds=seconds)
 
     def encode(
         self, image: PreparedImage, cancel: CancelToken
@@ -141,7 +143,8 @@ class ImageEncoder:
             CancelledError: `cancel` was cancelled.
         """
         start = perf_counter()
-        tokens = image.tokens or self._images.get(image.digest)
+        known = None if image.plan is None else self._images.get(image.digest)
+        tokens = known or image.tokens
         seconds, made = 0.0, 0
         if tokens is None:
             assert image.plan is not None
@@ -157,7 +160,7 @@ class ImageEncoder:
             rows.setflags(write=False)
             tokens = ImageTokens(rows, image.digest)
             self._images.put(tokens)
-        if image.tokens is None:
+        if image.plan is not None:
             seconds += perf_counter() - start
         return tokens, {
             "image": PhaseUsage(seconds=image.seconds),
@@ -221,12 +224,11 @@ class ImageEncoder:
     def _pixel_values(self, tiles: Iterable[Image.Image]) -> Iterator[NDArray[np.float32]]:
         return (to_pixel_values(tile, self._spec.processing) for tile in tiles)
 
-    def _digest(self, tiles: list[Image.Image], plan: ImagePlan) -> str:
-        """Identify the rows that graph, pixel values and plan give, without making them."""
+    def _digest(self, image: Image.Image, plan: ImagePlan) -> str:
+        """Identify the rows that graph, picture and plan give, without making them."""
         tower = " ".join(file.sha256 for file in self._spec.files)
-        digest = hashlib.sha256(f"{tower} {plan}".encode())
-        for values in self._pixel_values(tiles):
-            digest.update(values.data)
+        digest = hashlib.sha256(f"{tower} {self._spec.processing} {plan}".encode())
+        digest.update(image.tobytes())
         return digest.hexdigest()
 
     def _checked(self, image: ImageTokens, options: AnswerOptions) -> ImageTokens:

@@ -266,6 +266,10 @@ class ImageTokenCache:
         self._size_bytes = 0
         self._images: OrderedDict[str, ImageTokens] = OrderedDict()
 
+    def peek(self, digest: str) -> ImageTokens | None:
+        """Return them without counting as a use; any thread may look."""
+        return self._images.get(digest)
+
     def get(self, digest: str) -> ImageTokens | None:
         """Return the image tokens of a digest, or None where they are not kept."""
         image = self._images.get(digest)

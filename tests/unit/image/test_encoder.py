@@ -95,6 +95,18 @@ def test_equal_work_is_remembered_however_it_was_asked_for() -> None:
     assert tower.tiles == 7 + 3 + 7
 
 
+def test_a_picture_that_is_known_is_not_cut_again() -> None:
+    used, tower = encoder()
+    first, _ = encode(used, PICTURE, AnswerOptions(), anything)
+    prepared = used.prepare(PICTURE, AnswerOptions(), anything)
+    assert prepared.tiles == ()
+    used.clear()  # another call drove it out meanwhile
+    again, usage = drain(used.encode(prepared, CancelToken()))
+    assert again is first
+    assert (usage["vision"].evaluated_tokens, usage["vision"].reused_tokens) == (0, len(first.rows))
+    assert used.prepare(PICTURE, AnswerOptions(), anything).tiles
+
+
 def test_what_is_on_disk_is_not_encoded_again(tmp_path: Path) -> None:
     def restarted() -> tuple[ImageEncoder, FakeTower, Snapshots]:
         snapshots = Snapshots(SnapshotStore(tmp_path, 10**6), {})
