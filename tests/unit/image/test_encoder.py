@@ -96,7 +96,7 @@ def test_equal_work_is_remembered_however_it_was_asked_for() -> None:
 
 
 def test_a_picture_that_is_known_is_not_cut_again() -> None:
-    used, tower = encoder()
+    used, _ = encoder()
     first, _ = encode(used, PICTURE, AnswerOptions(), anything)
     prepared = used.prepare(PICTURE, AnswerOptions(), anything)
     assert prepared.tiles == ()
