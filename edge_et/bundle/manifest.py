@@ -284,10 +284,17 @@ class ThinkSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class DirectSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One stage without extraction: the baseline that quality is compared with."""
+    """One stage without extraction."""
 
     prompt: Annotated[Text, Meta(description="User turn; {image} once, {question} at will.")]
     max_answer_tokens: Annotated[Tokens, Meta(description="Budget of the answer, tokens.")]
+    default: Annotated[
+        bool,
+        Meta(
+            description="Whether a free answer about one picture is written so where the caller "
+            "asks for nothing that belongs to two stages; two stages give the others."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         check_placeholders(

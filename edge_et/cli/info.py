@@ -81,6 +81,8 @@ def info(
         console.print(table)
     if picture is not None:
         console.print(_told(picture), markup=False, highlight=False)
+    if manifest.direct is not None and manifest.direct.default:
+        console.print("A free answer about one picture takes one stage, without an extraction.")
     console.print(_told_answer(answer), markup=False, highlight=False)
 
 

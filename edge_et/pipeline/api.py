@@ -245,6 +245,11 @@ def answer(
     Every model that is asked for is loaded once and kept until the process ends; use `load` to
     decide that yourself. May be called from several threads. A forked child loads its own.
 
+    A bundle of a model that was never tuned to describe may say that one stage is its default
+    (`direct.default`). Then a free answer about one picture has no extraction, unless an option
+    asks for what belongs to two stages: `hint`, `thinking`, their budgets, `history`, `choices`,
+    `kind`, `schema`.
+
     Args:
         image: a path, bytes, a binary file object, a PIL image or a uint8 array
             of shape [height, width, 3]; or a list or tuple of up to 16 of them.

@@ -5,9 +5,9 @@ In: a question, pictures or none, options. Out: a `Job`. Who runs it is not know
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from edge_et.bundle import Manifest
+from edge_et.bundle import DirectSpec, Manifest
 from edge_et.errors import OptionError
 from edge_et.generation import Clock, Deadline
 from edge_et.image import (
@@ -26,6 +26,18 @@ from edge_et.pipeline.request import Request, check_text
 from edge_et.pipeline.text_call import TextCall
 from edge_et.pipeline.two_stage_call import TwoStageCall
 from edge_et.results import Answer, Extraction, StageEvent, Thought
+
+OF_TWO_STAGES: Final = (
+    "hint",
+    "thinking",
+    "max_extraction_tokens",
+    "max_thinking_tokens",
+    "history",
+    "choices",
+    "kind",
+    "schema",
+)
+"""Options that one stage has no place for, or no words."""
 
 R = TypeVar("R")
 Steps = Generator[StageEvent, None, R]
@@ -78,8 +90,14 @@ class Jobs:
         return Jobs(manifest, self._models, self._limits, self._clock)
 
     def answer(self, image: AnyImages, question: str, options: OptionValues) -> Job[Answer]:
-        """Run both stages."""
+        """Run both stages, or the one where the bundle prefers it and the options allow it."""
         pictures = list_pictures(image, self._limits)
+        direct = self.manifest.direct
+        asks_for_two = len(pictures) > 1 or any(
+            options.get(name) is not None for name in OF_TWO_STAGES
+        )
+        if direct is not None and direct.default and not asks_for_two:
+            return self._directly(pictures[0], question, options, direct)
         call = self._new_call(question, options, len(pictures))
         return Job(
             images=pictures,
@@ -123,6 +141,11 @@ class Jobs:
         direct = self.manifest.direct
         if direct is None:
             raise OptionError("direct", None, "a bundle whose manifest has `direct`")
+        return self._directly(image, question, options, direct)
+
+    def _directly(
+        self, image: AnyImage, question: str, options: OptionValues, direct: DirectSpec
+    ) -> Job[Answer]:
         call = self._new_call(question, options, direct=True)
         budget = call.request.direct_tokens(direct)
 

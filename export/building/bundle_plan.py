@@ -193,6 +193,7 @@ def make_plan(
         text_prefix=chat_format.text_prefix,
         between_pictures=chat_format.between_pictures,
         extract_words=chat_format.extract_words or EXTRACT_WORDS,
+        describes=chat_format.extract_words is None,
     )
     stages = plan_stages(
         perceiver,

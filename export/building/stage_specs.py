@@ -136,6 +136,7 @@ class StageModel:
         text_prefix: what another turn of the user begins with.
         between_pictures: what stands between two pictures of one turn.
         extract_words: what asks for a description.
+        describes: whether it was tuned to describe a picture for a question.
     """
 
     chat: ChatSpec
@@ -147,6 +148,7 @@ class StageModel:
     text_prefix: str = ""
     between_pictures: str = ""
     extract_words: str = EXTRACT_WORDS
+    describes: bool = True
 
     @property
     def thinks(self) -> bool:
@@ -271,7 +273,9 @@ def plan_stages(
             choices=choices,
         ),
         direct=DirectSpec(
-            prompt=perceiver.image_prefix + "{question}", max_answer_tokens=budgets.answer
+            prompt=perceiver.image_prefix + "{question}",
+            max_answer_tokens=budgets.answer,
+            default=reasoner is None and not perceiver.describes and not paper_protocol,
         ),
         perceiver_context=perceiver_room,
         reasoner_context=None if reasoner is None else room,

@@ -2,6 +2,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from tiny.bundle import build_bundle
@@ -265,6 +266,43 @@ def test_the_baseline_asks_once(tmp_path: Path) -> None:
     assert parts.context.prompts == [
         "<|im_start|>user\n[image]Which colour?<|im_end|>\n<|im_start|>assistant\n"
     ]
+
+
+DIRECT_PROMPT = "<|im_start|>user\n[image]Which colour?<|im_end|>\n<|im_start|>assistant\n"
+ASK_FOR_TWO_STAGES: tuple[dict[str, Any], ...] = (
+    {"max_extraction_tokens": 9},
+    {"max_thinking_tokens": 9},
+    {"history": [{"role": "user", "content": "Hi."}]},
+    {"choices": ["red", "blue"]},
+    {"kind": "yes/no"},
+)
+
+
+def prefer_one_stage(parts: Parts) -> None:
+    manifest = parts.pipeline.manifest
+    assert manifest.direct is not None
+    direct = msgspec.structs.replace(manifest.direct, default=True)
+    parts.pipeline.manifest = msgspec.structs.replace(manifest, direct=direct)
+
+
+def test_a_bundle_may_prefer_one_stage(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *[" red<|im_end|>"] * 2)
+    prefer_one_stage(parts)
+    answer = parts.pipeline.answer(IMAGE, "Which colour?", max_answer_tokens=5)
+    *_, last = parts.pipeline.stream(IMAGE, "Which colour?")
+    assert (answer.text, answer.extraction, answer.reasoning) == ("red", "", "")
+    assert isinstance(last, Answer)
+    assert last.text == "red"
+    assert set(answer.finish_reasons) == {"answer"}
+    assert parts.context.prompts == [DIRECT_PROMPT] * 2
+
+
+@pytest.mark.parametrize("options", ASK_FOR_TWO_STAGES, ids=lambda options: next(iter(options)))
+def test_what_asks_for_two_stages_gets_them(tmp_path: Path, options: dict[str, Any]) -> None:
+    parts = Parts(tmp_path, *TURNS)
+    prefer_one_stage(parts)
+    answer = parts.pipeline.answer(IMAGE, "Which colour?", **options)
+    assert answer.extraction == "a ball"
 
 
 def test_image_tokens_of_another_width_are_refused(tmp_path: Path) -> None:

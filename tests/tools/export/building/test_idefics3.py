@@ -314,6 +314,7 @@ def test_the_manifest_asks_as_the_family_is_asked(exported: Exported) -> None:
     assert manifest.extract.prompt.startswith("{image}Can you describe this image")
     assert manifest.direct is not None
     assert manifest.direct.prompt == "{image}{question}"
+    assert manifest.direct.default
     assert manifest.think.prompt.startswith("Question: {question}")
     assert manifest.perceiver.architecture == "llama"
     # Room for all of the picture, a grid of 4 x 4, and the marks.
@@ -375,6 +376,7 @@ def test_the_bundle_answers_and_reads_no_picture_twice(exported: Exported) -> No
     image = picture(64, 40)
     with edge_et.load(exported.path, threads=2) as pipe:
         first = pipe.answer(image, WORDS, **FEW)
+        assert pipe.answer(image, WORDS, max_answer_tokens=4).extraction == ""
         again = pipe.answer(image, "Is there a cat?", **FEW)
         told = pipe.answer(image, WORDS, history=[{"role": "user", "content": "Hi."}], **FEW)
         direct = pipe.answer_directly(image, WORDS, max_answer_tokens=4, seed=1)
