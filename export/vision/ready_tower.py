@@ -24,7 +24,7 @@ from edge_et.export.steps import (
     release_memory,
 )
 
-with needing_extra("export"):
+with needing_extra("assemble"):
     import numpy as np
     import onnx_ir
     from numpy.typing import NDArray
