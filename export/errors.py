@@ -157,7 +157,7 @@ class HubNameError(HubError):
     """
 
     def __init__(self, place: str, forms: str = "hf:owner/name or hf:owner/name@revision") -> None:
-        super().__init__(f"{place!r} is no name of a model; write {forms}")
+        super().__init__(f"{place!r} names nothing that is looked for here; write {forms}")
         self.place = place
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_et.cli.build_names import LicenseReview, find_ready, find_wanted
+from edge_et.cli.build_names import LicenseReview, find_ready, find_wanted, require_export
 from edge_et.cli.console import megabytes, print_reports, printable, progress_bar
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def build(
             )
     else:
         wanted = find_wanted(name, perceiver, reasoner, out)
+        require_export()
         review = LicenseReview(wanted.entry, accepted=accept_licence)
         with progress_bar() as progress:
             from edge_et.export.building.build_bundle import build_bundle
@@ -119,7 +120,28 @@ def build(
         print(f"{size.role}: a context of {size.tokens} tokens, {cache} of KV cache")
     for source in built.sources:
         print(printable(f"{source.name} {source.version}: licence {source.license}"))
+    for line in _advice(built.path):
+        print(line)
     print(built.path)
+
+
+def _advice(path: Path) -> list[str]:
+    """Tell what a new bundle's user meets first: what a picture costs, and a single stage."""
+    from edge_et.bundle import load_bundle
+    from edge_et.image import tile_counts
+
+    manifest = load_bundle(path).manifest
+    processing = manifest.vision.processing
+    limit = None if processing.tiling is None else processing.tiling.max_tiles
+    lines = []
+    if (tiles := max(n for n in tile_counts(processing) if limit is None or n <= limit)) > 1:
+        lines.append(
+            f"a picture becomes up to {tiles} tiles, encoded one by one; --max-tiles makes them "
+            f"fewer, and `edge-et info {path.name} --image PHOTO` tells the seconds"
+        )
+    if manifest.direct is not None and manifest.direct.default:
+        lines.append("a free answer about one picture takes one stage: see docs/build.md")
+    return lines
 
 
 def _document(built: "Built") -> dict[str, object]:

@@ -5,6 +5,7 @@ In: a command line. Out: the checkpoints to build from. What is told goes to std
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from edge_et.cli.console import printable
+from edge_et.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from edge_et.export.catalogue_entry import Entry
@@ -70,20 +72,39 @@ def find_ready(context: click.Context) -> Ready | None:
     if not named & {*_READY, *_REASONER}:
         return None
     needed = [*_READY, "out", *(_REASONER if named & set(_REASONER) else ())]
-    if missing := [key for key in needed if key not in named]:
-        raise click.UsageError(f"{_option(missing[0])} is missing: ready-made files need it")
     if others := [key for key in _OF_CHECKPOINTS if key in named]:
-        raise click.UsageError(f"either {_option(others[0])} or ready-made files")
+        raise click.UsageError(
+            f"either {_option(others[0])} or ready-made files; a ready-made reasoner is named by "
+            "--reasoner-llm and --reasoner-processor"
+        )
+    if missing := [_option(key) for key in needed if key not in named]:
+        raise click.UsageError(f"{' and '.join(missing)} missing: ready-made files need all parts")
     if others := [
         key
         for key in _MAKE_WEIGHTS
         if context.get_parameter_source(key) is not ParameterSource.DEFAULT
     ]:
         raise click.UsageError(
-            f"{_option(others[0])} makes weights, and those of ready-made files stay as they are"
+            f"{_option(others[0])} is for weights that are made; ready-made ones stay as they are"
         )
     places = {key: context.params[key] for key in (*_READY, *_REASONER) if key in named}
     return Ready(places=places, out=context.params["out"])
+
+
+def require_export() -> None:
+    """Check that checkpoints can be exported, before anything is shown or fetched.
+
+    Raises:
+        MissingExtraError: torch or transformers is not installed.
+    """
+    for package in ("torch", "transformers"):
+        if find_spec(package) is None:
+            raise MissingExtraError(
+                package,
+                "export",
+                "; without torch a bundle is built from ready-made files: --tower, --llm and "
+                "--processor (docs/build.md)",
+            )
 
 
 def _option(key: str) -> str:

@@ -82,7 +82,10 @@ def info(
     if picture is not None:
         console.print(_told(picture), markup=False, highlight=False)
     if manifest.direct is not None and manifest.direct.default:
-        console.print("A free answer about one picture takes one stage, without an extraction.")
+        console.print(
+            "A free answer about one picture takes one stage; a hint, a form or a budget of the "
+            "stages asks for two."
+        )
     console.print(_told_answer(answer), markup=False, highlight=False)
 
 

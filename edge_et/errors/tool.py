@@ -10,10 +10,10 @@ class ToolError(EdgeETError):
 class MissingExtraError(ToolError):
     """A package of an optional extra is not installed."""
 
-    def __init__(self, module: str, extra: str) -> None:
+    def __init__(self, module: str, extra: str, otherwise: str = "") -> None:
         self.module = module
         self.extra = extra
-        super().__init__(f'{module} is not installed: pip install "edge-et[{extra}]"')
+        super().__init__(f'{module} is not installed: pip install "edge-et[{extra}]"{otherwise}')
 
 
 class TuningError(ToolError):

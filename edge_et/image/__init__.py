@@ -6,7 +6,7 @@ the only door to onnxruntime.
 """
 
 from edge_et.image.encoder import Encoded, ImageEncoder, PreparedImage
-from edge_et.image.grids import choose_grid
+from edge_et.image.grids import choose_grid, tile_counts
 from edge_et.image.load import ImageSource, load_image
 from edge_et.image.packing import ImagePlan, plan_image
 from edge_et.image.picture_list import (
@@ -44,5 +44,6 @@ __all__ = [
     "plan_image",
     "prepare_each",
     "split_tiles",
+    "tile_counts",
     "to_pixel_values",
 ]

@@ -66,7 +66,10 @@ CLOSING: Final = (
 )
 """Source: the Qwen3 technical report (arXiv 2505.09388), thinking budget."""
 
-EXTRACT_SAMPLING: Final = Sampling(temperature=0.0)
+GREEDY: Final = Sampling(temperature=0.0)
+"""Of extractions, and of whatever a model writes that was not tuned to describe: the examples on
+the cards of SmolVLM and InternVL sample nothing."""
+
 ANSWER_SAMPLING: Final = Sampling(temperature=0.7, top_p=0.8, top_k=20)
 THOUGHT_SAMPLING: Final = Sampling(temperature=0.6, top_p=0.95, top_k=20)
 
@@ -222,6 +225,7 @@ def plan_stages(
     extract_words = EXTRACT_WORDS if paper_protocol else perceiver.extract_words
     shown = perceiver.image_prefix + extract_words
 
+    answers_alone = reasoner is None and not perceiver.describes and not paper_protocol
     budgets = PAPER_BUDGETS if paper_protocol else DEFAULT_BUDGETS
     seen = perceiver.positions(shown) + QUESTION_TOKENS + image_tokens + budgets.extraction
     # The longest prompt of stage 2.
@@ -243,7 +247,7 @@ def plan_stages(
         extract=ExtractSpec(
             prompt=shown,
             max_extraction_tokens=budgets.extraction,
-            sampling=EXTRACT_SAMPLING,
+            sampling=GREEDY,
             between_pictures=perceiver.between_pictures,
             hint=HintSpec(
                 prompt=thinking_model.text_prefix + HINT_WORDS, max_hint_tokens=budgets.hint
@@ -256,7 +260,7 @@ def plan_stages(
             max_thinking_tokens=min(thinking, budgets.prose),
             answer_marker=ANSWER_MARKER,
             max_answer_tokens=budgets.answer,
-            sampling=ANSWER_SAMPLING,
+            sampling=GREEDY if answers_alone else ANSWER_SAMPLING,
             thoughts=None
             if special is None
             else ThoughtSpec(
@@ -275,7 +279,7 @@ def plan_stages(
         direct=DirectSpec(
             prompt=perceiver.image_prefix + "{question}",
             max_answer_tokens=budgets.answer,
-            default=reasoner is None and not perceiver.describes and not paper_protocol,
+            default=answers_alone,
         ),
         perceiver_context=perceiver_room,
         reasoner_context=None if reasoner is None else room,

@@ -126,7 +126,8 @@ def find_file(place: str, suffix: str) -> Checkpoint:
         return single_file(Path(place), suffix)
     match = _FILE_PLACE.fullmatch(place.removeprefix(PREFIX))
     if match is None or not match["file"].endswith(suffix):
-        raise HubNameError(place, f"{PREFIX}owner/name/path/to/file{suffix}")
+        forms = f"{PREFIX}owner/name/path/to/file{suffix} or "
+        raise HubNameError(place, f"{forms}{PREFIX}owner/name@revision/path/to/file{suffix}")
     wanted = match["file"]
 
     def file_of(names: Iterable[str]) -> list[str]:

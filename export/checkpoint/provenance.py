@@ -127,10 +127,10 @@ def single_file(path: Path, suffix: str) -> Checkpoint:
     Raises:
         UnreadableCheckpointError: no such file, or one of another kind.
     """
-    if not path.is_file() or path.suffix != suffix:
+    if path.suffix != suffix or not path.is_file():
+        problem = "does not exist" if path.suffix == suffix else f"does not end with {suffix}"
         raise UnreadableCheckpointError(
-            f"{path} is no file that ends with {suffix}; one of the hub is written "
-            f"hf:owner/name/path/to/file{suffix}"
+            f"{path} {problem}; a file of the hub is written hf:owner/name/path/to/file{suffix}"
         )
     beside = (each.name for each in path.parent.iterdir() if each.is_file())
     files = _hashed(path.parent, file_and_weights(path.name, beside))

@@ -75,6 +75,10 @@ def config_of_gguf(path: Path) -> LlmConfig:
         return default
 
     prefix = value("general.architecture")
+    if prefix == "clip":
+        raise UnsupportedModelError(
+            f"{path} is a vision tower for llama.cpp (mmproj): take the GGUF of the language model"
+        )
     if "token_embd.weight" not in tensors:
         raise UnreadableCheckpointError(f"{path} has no embedding table")
     names = {gguf.MODEL_ARCH_NAMES[family.architecture]: key for key, family in FAMILIES.items()}

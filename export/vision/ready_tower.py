@@ -204,7 +204,8 @@ def _check_tokens(
     except GraphError as err:
         if type(err.__cause__).__name__ == "NotImplemented":  # onnxruntime's own
             raise UnsupportedModelError(
-                f"{source} needs what ONNX Runtime does not run on a CPU: {err.__cause__}"
+                f"{source} needs what this ONNX Runtime does not run on a CPU; a newer one may, or "
+                f"take the fp16 or quantized tower: {err.__cause__}"
             ) from err
         raise GraphError(f"{source} cannot be run: {err.__cause__ or err}") from err
     expected = [1, shape.image_tokens, shape.embedding_width]

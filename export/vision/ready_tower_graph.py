@@ -209,11 +209,13 @@ class TowerGraph:
         dims = list(value.shape)
         if len(dims) != 3:
             raise GraphError(f"{self._source} gives {value.name!a} of {len(dims)} axes: expected 3")
-        for found, expected in zip(dims[1:], (rows, width), strict=True):
+        for what, found, expected in zip(
+            ("rows", "values a row"), dims[1:], (rows, width), strict=True
+        ):
             if isinstance(found, int) and found != expected:
                 raise AssemblyError(
-                    f"{self._source} gives {value.name!a} {dims[1:]} of a tile, and the checkpoint "
-                    f"makes {[rows, width]}"
+                    f"{self._source} gives {value.name!a} with {found} {what} of a tile, and the "
+                    f"processor's model has {expected}: take tower and processor of one model"
                 )
 
     def _check_width(self, width: int) -> None:

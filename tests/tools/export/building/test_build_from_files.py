@@ -247,7 +247,7 @@ def test_a_licence_stops_the_build_before_any_download(hub: Hub, tmp_path: Path)
         ({"tower": "hf:owner/Smol/onnx/model.bin"}, HubNameError, "file.onnx"),
         ({"tower": "hf:owner/Smol/onnx/other.onnx"}, HubFileError, "no such file"),
         ({"tower": "hf:owner/Smol/../../x.onnx"}, HubFileError, "no such file"),
-        ({"llm": "model.onnx"}, UnreadableCheckpointError, r"ends with \.gguf"),
+        ({"llm": "model.onnx"}, UnreadableCheckpointError, r"does not end with \.gguf"),
         ({"processor": "hf:other/Smol-GGUF"}, HubFileError, "no config.json"),
     ],
 )
@@ -356,13 +356,16 @@ def test_the_command_needs_no_torch(parts: ReadyParts, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "match"),
     [
-        ((), "--llm is missing"),
-        (("--llm", "b.gguf", "--processor", "c"), "--out is missing"),
+        ((), "--llm and --processor and --out missing"),
+        (("--llm", "b.gguf", "--processor", "c"), "--out missing"),
         (("--llm", "b.gguf", "--processor", "c", "--out", "d", "paper-0.6b"), "either NAME or"),
-        (("--llm", "b.gguf", "--processor", "c", "--out", "d", "--quant", "F16"), "--quant makes"),
+        (
+            ("--llm", "b.gguf", "--processor", "c", "--out", "d", "--quant", "F16"),
+            "--quant is for weights that are made",
+        ),
         (
             ("--llm", "b.gguf", "--processor", "c", "--out", "d", "--reasoner-llm", "e.gguf"),
-            "--reasoner-processor is missing",
+            "--reasoner-processor missing",
         ),
     ],
 )
