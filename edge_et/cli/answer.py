@@ -100,7 +100,7 @@ def _print_as_it_comes(
 def _notes(answer: Answer) -> str:
     """Return lines about hint, cuts and a missing stage, where there are any."""
     lines = [f"Hint: {printable(answer.hint)}"] if answer.hint else []
-    if "extract" not in answer.finish_reasons:
+    if set(answer.finish_reasons) == {"answer"}:
         lines.append("One stage, as this bundle prefers; --hint asks for two.")
     cut = [
         f"{stage} ({reason})" for stage, reason in answer.finish_reasons.items() if reason != "stop"

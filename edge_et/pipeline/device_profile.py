@@ -162,6 +162,7 @@ def cache_fingerprint(threads: int, *, flash_attention: bool) -> dict[str, objec
     return {
         "edge-et": version("edge-et"),
         "numpy": version("numpy"),
+        "pillow": version("pillow"),
         **library_versions(),
         "device": device_name(),
         "llama.cpp": describe_build(),

@@ -38,6 +38,7 @@ OF_TWO_STAGES: Final = (
     "schema",
 )
 """Options that one stage has no place for, or no words."""
+_NOTHING = (None, False, ())
 
 R = TypeVar("R")
 Steps = Generator[StageEvent, None, R]
@@ -93,8 +94,9 @@ class Jobs:
         """Run both stages, or the one where the bundle prefers it and the options allow it."""
         pictures = list_pictures(image, self._limits)
         direct = self.manifest.direct
+        asked = parse_options(options)
         asks_for_two = len(pictures) > 1 or any(
-            options.get(name) is not None for name in OF_TWO_STAGES
+            getattr(asked, name) not in _NOTHING for name in OF_TWO_STAGES
         )
         if direct is not None and direct.default and not asks_for_two:
             return self._directly(pictures[0], question, options, direct)

@@ -35,7 +35,7 @@ from edge_et.store.files import PARTIAL_PREFIX, atomic_write
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 """Counted up whenever an entry is to be read, or its content to be made, in another way."""
 
 _HEADER = struct.Struct("<16s32sQ32s")  # magic, key, size and SHA-256 of what follows

@@ -191,7 +191,8 @@ def _require_room(found: dict[str, Checkpoint], out: Path) -> None:
 
 def _check_perceiver(model: ReadyGguf, processor: Processor) -> None:
     """Check that a GGUF and a checkpoint's configs and tokenizer are of one model."""
-    model.require_config(processor.settings, processor.folder / "config.json")
+    settings = processor.llm_settings(model.settings)
+    model.require_config(settings, processor.folder / "config.json")
     model.require_tokens(processor.folder / "tokenizer.json")
     if processor.vision.arrangement == "unpadded" and processor.newline is None:
         raise AssemblyError(

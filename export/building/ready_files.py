@@ -4,6 +4,7 @@ In: the names of files and repositories. Out: the same on this machine, read and
 each other, with what is known of where they are from.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,6 @@ from edge_et.export.families.vlm_layout import PartTable, VisionPart, take_part
 from edge_et.export.families.vlm_registry import find_layout
 from edge_et.export.llm.ready_gguf import ReadyGguf
 from edge_et.export.vision.projector_arrays import Linear, ProjectorArrays
-
-_TEXT_CONFIGS = ("text_config", "llm_config")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +75,8 @@ class Processor:
         folder: with tokenizer.json.
         vision: the vision side.
         chat_format: how a conversation is written.
-        settings: of the language model, with the keys of transformers 5.
+        llm_settings: gives all settings of the language model, given what is taken for those that
+            config.json leaves out.
         longest: positions that the tokenizer allows; None: it does not tell.
         projector: arrays of the original projector; None: they are not at hand.
         newline: [D] float32, the vector behind each row; None: there is none, or it is not at hand.
@@ -85,7 +85,7 @@ class Processor:
     folder: Path
     vision: VisionPart
     chat_format: VlmChatFormat
-    settings: dict[str, Any]
+    llm_settings: Callable[[dict[str, Any]], dict[str, Any]]
     longest: int | None
     projector: ProjectorArrays | None
     newline: NDArray[np.float32] | None
@@ -124,15 +124,14 @@ def read_processor(folder: Path, tensors: TensorFiles | None) -> Processor:
     """
     path, content, layout = find_layout(folder)
     vision = layout.vision(content, path, None, None)
-    nested = (content[key] for key in _TEXT_CONFIGS if isinstance(content.get(key), dict))
     longest = content.get("tokenizer_model_max_length")
     table = layout.parts(content, path)
     return Processor(
         folder=folder,
         vision=vision,
         chat_format=layout.chat(folder),
-        settings=next(nested, content),
-        longest=longest if isinstance(longest, int) and longest > 0 else None,
+        llm_settings=lambda known: layout.llm_settings(content, path, known),
+        longest=longest if type(longest) is int and longest > 0 else None,
         projector=None
         if tensors is None or vision.projector_norm  # only towers with it inside are published
         else _projector(tensors, table, vision, folder),
@@ -152,8 +151,8 @@ def read_reasoner(folder: Path, model: ReadyGguf) -> StageModel:
         CheckpointError: the folder cannot be used; its children tell why.
         VocabularyError: the tokenizer or its chat template cannot be used.
     """
-    config = folder / "config.json"
-    model.require_config(read_config(config), config)
+    path = folder / "config.json"
+    model.require_config({**model.settings, **read_config(path)}, path)
     model.require_tokens(folder / "tokenizer.json")
     return reasoner_in(folder, model.config)
 

@@ -182,8 +182,8 @@ def license_of(card: Any, where: str) -> str:
         where: what to look at where none is stated.
     """
     stated = getattr(card, "license", None)
-    if stated == "other":
-        stated = getattr(card, "license_name", None) or stated
+    if stated == "other":  # whoever wrote it chose its name, which may be that of another
+        stated = f"{getattr(card, 'license_name', None) or 'unnamed'} (other)"
     if isinstance(stated, list):
         stated = ", ".join(map(str, stated))
     return stated if isinstance(stated, str) and stated else f"unknown: see {where}"

@@ -6,7 +6,7 @@ Source: `modeling_internvl.py` and `image_processing_got_ocr2.py` of transformer
 `load_image` on the cards of OpenGVLab, which cut alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -54,13 +54,16 @@ def read_as(content: dict[str, Any], kind: type[_Read], path: Path) -> _Read:
         raise UnreadableCheckpointError(f"{path}: {err}") from err
 
 
-def text_settings(text: Any, table: PartTable, path: Path) -> dict[str, Any]:
+def text_settings(
+    text: Any, table: PartTable, path: Path, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return all settings of the language model.
 
     Args:
         text: its settings in config.json.
         table: whose tensor is whose.
         path: the config.json.
+        known: see `complete_settings`.
 
     Raises:
         UnsupportedModelError: another model type.
@@ -72,7 +75,7 @@ def text_settings(text: Any, table: PartTable, path: Path) -> dict[str, Any]:
     if isinstance(rope, dict) and rope.get("rope_type") == "dynamic":
         # Of use beyond max_position_embeddings alone, which no bundle goes beyond.
         rope = {key: rope[key] for key in ("rope_theta",) if key in rope}
-    settings = complete_settings(text | {"rope_parameters": rope}, TEXT_MODELS, path)
+    settings = complete_settings(text | {"rope_parameters": rope}, TEXT_MODELS, path, known)
     if settings.get("tie_word_embeddings"):
         settings["tie_word_embeddings"] = _is_tied(path.parent, table)
     return settings

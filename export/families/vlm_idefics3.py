@@ -5,6 +5,7 @@ transformers; those of SmolVLM compute the same. Their position embeddings take 
 whole tile in order, as in transformers 5: some of transformers 4 count the first place twice.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,7 +88,9 @@ class _ImageProcessor(msgspec.Struct, frozen=True, kw_only=True):
 class Idefics3:
     """Hooks of `Idefics3ForConditionalGeneration` and `SmolVLMForConditionalGeneration`."""
 
-    def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
+    def llm_settings(
+        self, content: dict[str, Any], path: Path, known: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return all settings of the language model."""
         text = content.get("text_config")
         if not isinstance(text, dict):
@@ -95,7 +98,7 @@ class Idefics3:
         for name in ("qk_layer_norms", "use_resampler"):
             if text.get(name) or content.get(name):
                 raise UnsupportedModelError(f"{path} asks for {name}: not supported")
-        return complete_settings({"model_type": "llama"} | text, _TEXT_MODELS, path)
+        return complete_settings({"model_type": "llama"} | text, _TEXT_MODELS, path, known)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
         """Return which part each tensor belongs to."""

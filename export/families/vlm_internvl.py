@@ -4,6 +4,7 @@ Source: `modeling_internvl.py`, `processing_internvl.py` and `image_processing_g
 transformers.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,12 +98,14 @@ class _ImageProcessor(msgspec.Struct, frozen=True, kw_only=True):
 class InternVL:
     """Hooks of `InternVLForConditionalGeneration`."""
 
-    def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
+    def llm_settings(
+        self, content: dict[str, Any], path: Path, known: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return all settings of the language model."""
         text = content.get("text_config")
         if isinstance(text, dict):
             text = {"model_type": "qwen2"} | text
-        return text_settings(text, self.parts(content, path), path)
+        return text_settings(text, self.parts(content, path), path, known)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
         """Return which part each tensor belongs to, by its stored name or its module's name."""

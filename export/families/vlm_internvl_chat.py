@@ -4,6 +4,7 @@ Source: `configuration_internvl_chat.py`, `configuration_intern_vit.py`, `modeli
 and `modeling_intern_vit.py` of OpenGVLab/InternVL, and `load_image` on the cards.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,9 +68,11 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
 class InternVLChat:
     """Hooks of `InternVLChatModel`."""
 
-    def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
+    def llm_settings(
+        self, content: dict[str, Any], path: Path, known: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return all settings of the language model."""
-        return text_settings(content.get("llm_config"), self.parts(content, path), path)
+        return text_settings(content.get("llm_config"), self.parts(content, path), path, known)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
         """Return which part each tensor belongs to."""

@@ -86,8 +86,16 @@ class VisionPart:
 class Layout(Protocol):
     """Hooks of one architecture."""
 
-    def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
-        """Return all settings of the language model, as its own config.json would have them."""
+    def llm_settings(
+        self, content: dict[str, Any], path: Path, known: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return all settings of the language model, as its own config.json would have them.
+
+        Args:
+            content: of config.json.
+            path: its path, for messages.
+            known: what is taken for those that are left out; None: the defaults of transformers.
+        """
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
         """Return which part each tensor belongs to."""
@@ -144,14 +152,18 @@ def require_parts(tensors: TensorFiles, table: PartTable, source: Path) -> None:
 
 
 def complete_settings(
-    settings: Mapping[str, Any], model_types: Mapping[str, str], path: Path
+    settings: Mapping[str, Any],
+    model_types: Mapping[str, str],
+    path: Path,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fill what a language model's settings leave out, by transformers' defaults.
+    """Fill what a language model's settings leave out.
 
     Args:
         settings: some of its settings, `model_type` among them.
         model_types: architecture of each model type that is known.
         path: where they come from, for messages.
+        known: what to fill it with; None: the defaults of transformers, which has to be there.
 
     Raises:
         UnsupportedModelError: another model type.
@@ -163,7 +175,9 @@ def complete_settings(
             f"{path}: a language model of type {settings.get('model_type')!r} cannot be exported; "
             f"known: {', '.join(model_types)}"
         )
-    from transformers import AutoConfig  # what the export of a language model alone needs
+    if known is not None:
+        return {**known, **settings, "architectures": [architecture]}
+    from transformers import AutoConfig  # a build from ready-made files goes without
 
     layers = settings.get("num_hidden_layers", 1)
     if not isinstance(layers, int) or layers > MAX_LAYERS:

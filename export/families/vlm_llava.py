@@ -9,6 +9,7 @@ Source: `builder.py`, `llava_arch.py`, `mm_utils.py` and `siglip_encoder.py` of 
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -117,7 +118,9 @@ class LlavaNext:
         self._model_type = model_type
         self._architecture = architecture
 
-    def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
+    def llm_settings(
+        self, content: dict[str, Any], path: Path, known: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return all settings of the language model, without rope scaling, which LLaVA drops."""
         scaled = content.get("rope_parameters", {})
         rope = {
@@ -126,7 +129,7 @@ class LlavaNext:
             if key == "rope_theta" or isinstance(value, dict)
         }
         settings = content | {"model_type": self._model_type, "rope_parameters": rope}
-        return complete_settings(settings, {self._model_type: self._architecture}, path)
+        return complete_settings(settings, {self._model_type: self._architecture}, path, known)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
         """Return which part each tensor belongs to."""

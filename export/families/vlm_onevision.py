@@ -4,6 +4,7 @@ Source: `modeling_llava_onevision.py` and `image_processing_llava_onevision.py` 
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,12 +107,14 @@ _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class LlavaOnevision:
     """Hooks of `LlavaOnevisionForConditionalGeneration`."""
 
-    def llm_settings(self, content: dict[str, Any], path: Path) -> dict[str, Any]:
+    def llm_settings(
+        self, content: dict[str, Any], path: Path, known: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return all settings of the language model."""
         text = content.get("text_config")
         if not isinstance(text, dict):
             raise UnreadableCheckpointError(f"{path} has no text_config")
-        return complete_settings({"model_type": "qwen2"} | text, _TEXT_MODELS, path)
+        return complete_settings({"model_type": "qwen2"} | text, _TEXT_MODELS, path, known)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
         """Return which part each tensor belongs to, by its stored name or its module's name."""

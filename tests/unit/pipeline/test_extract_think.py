@@ -288,7 +288,8 @@ def prefer_one_stage(parts: Parts) -> None:
 def test_a_bundle_may_prefer_one_stage(tmp_path: Path) -> None:
     parts = Parts(tmp_path, *[" red<|im_end|>"] * 2)
     prefer_one_stage(parts)
-    answer = parts.pipeline.answer(IMAGE, "Which colour?", max_answer_tokens=5)
+    nothing: dict[str, Any] = {"history": [], "thinking": False, "max_thinking_tokens": 0}
+    answer = parts.pipeline.answer(IMAGE, "Which colour?", max_answer_tokens=5, **nothing)
     *_, last = parts.pipeline.stream(IMAGE, "Which colour?")
     assert (answer.text, answer.extraction, answer.reasoning) == ("red", "", "")
     assert isinstance(last, Answer)

@@ -61,7 +61,9 @@ def test_a_restrictive_licence_stops_the_build_before_any_download(
     hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.repositories[NAME].card = {"license": "other", "license_name": "lfm1.0"}
-    with pytest.raises(LicenseError, match=r"the perceiver .* has the licence 'lfm1\.0'") as caught:
+    with pytest.raises(
+        LicenseError, match=r"the perceiver .* has the licence 'lfm1\.0 \(other\)'"
+    ) as caught:
         build(ENTRY.name)
     assert f"{hub.url}/{NAME}/tree/" in str(caught.value)
     assert hub.sent == {}

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -32,9 +34,11 @@ from edge_et.export.errors import (
     HubFileError,
     HubNameError,
     LicenseError,
+    MissingTensorError,
     ParityError,
     ToolError,
     UnreadableCheckpointError,
+    UnsupportedModelError,
 )
 from edge_et.export.vision.onnx_graph import open_session, run_outputs
 
@@ -274,17 +278,61 @@ def test_a_server_without_ranges_is_told(hub: Hub, tmp_path: Path) -> None:
         ({"hidden_size": 96}, "hidden_size 64, and .* says 96"),
         ({"rope_theta": 10_000.0}, "rope_theta 100000, and .* says 10000"),
         ({"num_hidden_layers": 3}, "num_hidden_layers 2"),
+        ({"num_hidden_layers": "x"}, "num_hidden_layers"),
+        ({"vocab_size": 481}, "vocab_size 480"),
+        ({"hidden_act": "gelu"}, "'gelu'"),
+        ({"model_type": "qwen2"}, "type 'qwen2' cannot be exported"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope type 'linear'"),
+        ({"use_resampler": True}, "use_resampler"),
     ],
 )
 def test_a_gguf_of_another_model(
-    parts: ReadyParts, tmp_path: Path, text: dict[str, float], match: str
+    parts: ReadyParts, tmp_path: Path, text: dict[str, Any], match: str
 ) -> None:
     path = Path(parts.processor, "config.json")
     settings = json.loads(path.read_text())["text_config"]
-    settings.pop("rope_parameters", None)
+    if "rope_theta" in text:
+        settings.pop("rope_parameters", None)
     edit_config(path.parent, text_config=settings | text)
-    with pytest.raises(AssemblyError, match=match):
+    with pytest.raises(ToolError, match=match):
         build_from_files(parts, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_gguf_that_computes_what_no_config_asks_for(parts: ReadyParts, tmp_path: Path) -> None:
+    """The same weights, with one more key or one tensor less."""
+    source = gguf.GGUFReader(parts.llm)
+
+    def rewritten(name: str, more: dict[str, float], without: str = "") -> ReadyParts:
+        writer = gguf.GGUFWriter(tmp_path / name, "llama")
+        for key, field in source.fields.items():
+            if not key.startswith("GGUF.") and key != "general.architecture":
+                kind, *inner = field.types
+                writer.add_key_value(
+                    key, field.contents(), kind, sub_type=inner[0] if inner else None
+                )
+        for key, value in more.items():
+            writer.add_float32(key, value)
+        for tensor in source.tensors:
+            if tensor.name != without:
+                writer.add_tensor(tensor.name, tensor.data)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return replace(parts, llm=str(tmp_path / name))
+
+    build_from_files(rewritten("same.gguf", {}), tmp_path / "same")
+    with pytest.raises(UnsupportedModelError, match="the key llama.logit_scale"):
+        scaled = rewritten("scaled.gguf", {"llama.logit_scale": 2.0})
+        build_from_files(scaled, tmp_path / "bundle")
+    with pytest.raises(AssemblyError, match=r"no output\.weight"):
+        tied = rewritten("tied.gguf", {}, without="output.weight")
+        build_from_files(tied, tmp_path / "bundle")
+    with pytest.raises(MissingTensorError, match=r"blk\.1\.attn_q"):
+        less = rewritten("less.gguf", {}, without="blk.1.attn_q.weight")
+        build_from_files(less, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 

@@ -92,7 +92,7 @@ def test_older_weights_are_taken_where_there_are_no_others(hub: Hub) -> None:
 def test_a_licence_of_its_own_is_told_by_its_name(hub: Hub) -> None:
     card = {"license": "other", "license_name": "qwen-research"}
     hub.repositories["owner/own"] = Repository(FILES, card)
-    assert find_checkpoint("hf:owner/own").license == "qwen-research"
+    assert find_checkpoint("hf:owner/own").license == "qwen-research (other)"
 
 
 def bytes_kept(cache: Path) -> int:
