@@ -197,7 +197,9 @@ class Reference:
     def image_tokens(self, pixel_values: torch.Tensor) -> NDArray[np.float32]:
         """Of tiles [N,3,H,W]."""
         with torch.inference_mode():
-            (rows,) = self.model.get_image_features(pixel_values[None]).pooler_output
+            # A picture's rows each, or, before transformers 5.20, a tile's.
+            parts = self.model.get_image_features(pixel_values[None]).pooler_output
+        rows = torch.cat(list(parts))
         return cast(NDArray[np.float32], rows.numpy().reshape(len(pixel_values), -1, rows.shape[1]))
 
 
