@@ -159,5 +159,6 @@ def _told_answer(answer: dict[str, float | None] | None) -> str:
     behind = ", once the picture is read" if answer["picture_s"] is None else ""
     return (
         f"An answer in two stages that uses up all budgets: about {answer['seconds']:.1f} s on "
-        f"this machine{behind} ({', '.join(parts)}).\nEstimated from what `edge-et autotune` measured."
+        f"this machine{behind} ({', '.join(parts)}).\n"
+        "Estimated from what `edge-et autotune` measured."
     )

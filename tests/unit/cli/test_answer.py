@@ -79,6 +79,17 @@ def test_text_is_shown_when_it_comes(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_where_there_is_nothing_to_note_nothing_is() -> None:
     whole = Answer(
-        text="red", extraction="", reasoning="", usage={}, finish_reasons={"answer": "stop"}
+        text="red",
+        extraction="a ball",
+        reasoning="",
+        usage={},
+        finish_reasons={"extract": "stop", "answer": "stop"},
     )
     assert _notes(whole) == ""
+
+
+def test_one_stage_is_noted() -> None:
+    answer = Answer(
+        text="red", extraction="", reasoning="", usage={}, finish_reasons={"answer": "stop"}
+    )
+    assert "--hint asks for two" in _notes(answer)

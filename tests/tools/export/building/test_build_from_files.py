@@ -324,14 +324,14 @@ def test_a_gguf_that_computes_what_no_config_asks_for(parts: ReadyParts, tmp_pat
         return replace(parts, llm=str(tmp_path / name))
 
     build_from_files(rewritten("same.gguf", {}), tmp_path / "same")
-    with pytest.raises(UnsupportedModelError, match="the key llama.logit_scale"):
-        scaled = rewritten("scaled.gguf", {"llama.logit_scale": 2.0})
+    scaled = rewritten("scaled.gguf", {"llama.logit_scale": 2.0})
+    with pytest.raises(UnsupportedModelError, match=r"the key llama\.logit_scale"):
         build_from_files(scaled, tmp_path / "bundle")
+    tied = rewritten("tied.gguf", {}, without="output.weight")
     with pytest.raises(AssemblyError, match=r"no output\.weight"):
-        tied = rewritten("tied.gguf", {}, without="output.weight")
         build_from_files(tied, tmp_path / "bundle")
+    less = rewritten("less.gguf", {}, without="blk.1.attn_q.weight")
     with pytest.raises(MissingTensorError, match=r"blk\.1\.attn_q"):
-        less = rewritten("less.gguf", {}, without="blk.1.attn_q.weight")
         build_from_files(less, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
