@@ -18,6 +18,7 @@ from edge_et.pipeline import (
     library_versions,
     profile_folder,
 )
+from edge_et.pipeline.device_profile import cache_fingerprint
 
 
 @pytest.fixture(autouse=True)
@@ -214,6 +215,21 @@ def test_a_library_of_another_package_has_no_profile(
     write_profile(bundle)
     monkeypatch.setattr(device_profile, "_LIBRARIES", ("no-such-package",))
     is_passed_over(bundle, caplog, "no-such-package")
+
+
+def test_what_is_kept_belongs_to_a_version_of_what_makes_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pillow is among them: 13 resizes some pictures to other pixels than 12."""
+    before = cache_fingerprint(2, flash_attention=False)
+    known = device_profile.version
+    for name in ("numpy", "pillow", "onnxruntime", "llama-cpp-python"):
+
+        def other(package: str, name: str = name) -> str:
+            return "0.0" if package == name else known(package)
+
+        monkeypatch.setattr(device_profile, "version", other)
+        assert cache_fingerprint(2, flash_attention=False) != before, name
 
 
 def test_a_processor_that_is_not_told_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
