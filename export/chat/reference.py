@@ -50,6 +50,8 @@ class PlainReference:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as err:  # tokenizers raises bare exceptions
             raise VocabularyError(f"{path} cannot be read: {err}") from err
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
 
     def render(self, messages: list[dict[str, Any]], **switches: bool) -> str:
         """Write a conversation; see `Reference`."""

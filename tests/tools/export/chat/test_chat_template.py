@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from tiny.vlm import LLAVA
+from tokenizers import Tokenizer
 
 from edge_et.export.chat.chat_template import ChatTemplate
-from edge_et.export.chat.reference import TransformersReference
+from edge_et.export.chat.reference import PlainReference, TransformersReference
 from edge_et.export.errors import VocabularyError
 
 TALK = [
@@ -145,3 +146,17 @@ def test_a_date_would_be_kept_for_ever(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}")
     with pytest.raises(VocabularyError, match=r"today's date .*%d %b %Y.* keep for ever"):
         ChatTemplate(folder).render(TALK)
+
+
+def test_what_a_tokenizer_cuts_off_or_fills_up_is_compared_whole(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    expected = PlainReference(folder).ids("What is on the table?")
+    assert len(expected) > 4
+    tokenizer = Tokenizer.from_file(str(path))
+    for change in (
+        lambda: tokenizer.enable_truncation(4),
+        lambda: tokenizer.enable_padding(length=64),
+    ):
+        change()
+        tokenizer.save(str(path))
+        assert PlainReference(folder).ids("What is on the table?") == expected
