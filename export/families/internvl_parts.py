@@ -8,7 +8,7 @@ Source: `modeling_internvl.py` and `image_processing_got_ocr2.py` of transformer
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from tokenizers import Tokenizer
@@ -33,25 +33,6 @@ Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 
 Tiles = Annotated[int, msgspec.Meta(ge=1, le=64)]
 """A number of tiles; a grid of a bundle has 64 at most on a side."""
-
-_Read = TypeVar("_Read")
-
-
-def read_as(content: dict[str, Any], kind: type[_Read], path: Path) -> _Read:
-    """Read settings as a struct.
-
-    Args:
-        content: of a config.
-        kind: the struct.
-        path: of the config, for the message.
-
-    Raises:
-        UnreadableCheckpointError: a key is missing or of a wrong type.
-    """
-    try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as err:
-        raise UnreadableCheckpointError(f"{path}: {err}") from err
 
 
 def text_settings(text: Any, table: PartTable, path: Path) -> dict[str, Any]:
