@@ -200,9 +200,11 @@ def _markup(folder: Path, grids: tuple[tuple[int, int], ...]) -> Markup:
 
     def marks(text: str) -> tuple[str, ...]:
         """Return the tokens of a text that stands between two image tokens."""
-        first, *inner, last = tokenizer.encode(_IMAGE + text + _IMAGE, add_special_tokens=False).ids
-        if not first == last == tokenizer.token_to_id(_IMAGE):
+        found = tokenizer.encode(_IMAGE + text + _IMAGE, add_special_tokens=False).ids
+        image = tokenizer.token_to_id(_IMAGE)
+        if len(found) < 2 or not found[0] == found[-1] == image:
             raise VocabularyError(f"{path} has no token {_IMAGE}")
+        inner = found[1:-1]
         texts = tuple(tokenizer.decode([token], skip_special_tokens=False) for token in inner)
         if "".join(texts) != text:
             raise VocabularyError(f"{path} writes {text!r} as {texts}, which is another text")

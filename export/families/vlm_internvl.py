@@ -162,7 +162,9 @@ class InternVL:
 def _side(size: int | list[int], path: Path) -> int:
     if isinstance(size, int):
         return size
-    refuse_unsupported(path, {f"tiles or patches of {size} pixels": size != [size[0]] * 2})
+    refuse_unsupported(
+        path, {f"tiles or patches of {size} pixels": not size or size != size[:1] * 2}
+    )
     return size[0]
 
 

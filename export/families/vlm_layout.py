@@ -202,7 +202,7 @@ def read_settings(content: dict[str, Any], kind: type[SettingsT], path: Path) ->
     """
     try:
         return msgspec.convert(content, kind)
-    except msgspec.ValidationError as err:
+    except (msgspec.ValidationError, UnicodeEncodeError) as err:  # lone surrogates make the latter
         raise UnreadableCheckpointError(f"{path}: {err}") from err
 
 

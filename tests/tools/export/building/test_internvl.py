@@ -245,6 +245,14 @@ def test_tensors_of_nobody_and_none(folder: Path, original: Path) -> None:
             read_vlm(each)
 
 
+@pytest.mark.parametrize("size", [[], [TILE], [TILE, TILE, TILE], [TILE, 2 * TILE]])
+def test_a_size_that_is_no_square(folder: Path, size: list[int]) -> None:
+    tower = json.loads((folder / "config.json").read_text())["vision_config"]
+    edit_config(folder, vision_config=tower | {"image_size": size})
+    with pytest.raises(UnsupportedModelError, match=r"tiles or patches of \["):
+        read_vlm(folder)
+
+
 @pytest.mark.parametrize("mark", ["<img>", "</img>"])
 def test_a_tokenizer_without_a_mark(folder: Path, mark: str) -> None:
     path = folder / "tokenizer.json"

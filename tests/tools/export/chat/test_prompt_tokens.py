@@ -161,6 +161,13 @@ def test_stop_tokens_come_from_the_config_where_generation_is_not_configured(
         checkpoint_template_format(onevision)
 
 
+@pytest.mark.parametrize("stated", ['{"id": 1}', '[["a"]]', '"<|im_end|>"', "[1976.0]"])
+def test_ends_of_another_type(onevision: Path, stated: str) -> None:
+    (onevision / "generation_config.json").write_text(f'{{"eos_token_id": {stated}}}')
+    with pytest.raises(UnreadableCheckpointError, match="which is no added token"):
+        checkpoint_template_format(onevision)
+
+
 def test_formats_that_are_refused(onevision: Path) -> None:
     template = onevision / "chat_template.jinja"
     for text, match in (
