@@ -14,7 +14,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from edge_et.bundle import MarkupSpec, Processing
-from edge_et.export.chat.internvl_chat_format import PICTURE_MARKS
+from edge_et.export.chat.internvl_chat_format import CONTEXT_TOKEN, PICTURE_MARKS
 from edge_et.export.checkpoint.checkpoint_folder import open_tensors
 from edge_et.export.errors import TensorValueError, UnreadableCheckpointError, VocabularyError
 from edge_et.export.families.vlm_layout import (
@@ -24,6 +24,7 @@ from edge_et.export.families.vlm_layout import (
     complete_settings,
     make_processing,
     refuse_unsupported,
+    require_tokens,
     take_part,
 )
 
@@ -115,8 +116,8 @@ def vision_part(
         processing: how pictures become tiles.
 
     Raises:
-        UnsupportedModelError: the shuffle does not fit the patches, or pixels are of other
-            channels.
+        UnsupportedModelError: the shuffle does not fit the patches, pixels are of other channels,
+            or the tokenizer names other marks.
         VocabularyError: the tokenizer lacks a mark.
     """
     side = tower["image_size"] // tower["patch_size"]
@@ -163,6 +164,9 @@ def _is_tied(folder: Path, table: PartTable) -> bool:
 
 
 def _picture_marks(folder: Path) -> Markup:
+    start, end = PICTURE_MARKS
+    names = {"start_image_token": start, "end_image_token": end}
+    require_tokens(folder, names | {"context_image_token": CONTEXT_TOKEN})
     path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
@@ -174,6 +178,5 @@ def _picture_marks(folder: Path) -> Markup:
         if token is None or tokenizer.encode(mark, add_special_tokens=False).ids != [token]:
             raise VocabularyError(f"{path} has no token {mark}")
         ids.append(token)
-    start, end = PICTURE_MARKS
     spec = MarkupSpec(tokens=PICTURE_MARKS, start=(start,), end=(end,))
     return Markup(spec=spec, ids=tuple(ids))

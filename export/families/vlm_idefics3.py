@@ -24,6 +24,7 @@ from edge_et.export.families.vlm_layout import (
     make_processing,
     read_settings,
     refuse_unsupported,
+    require_tokens,
 )
 
 _TEXT_MODELS = {"llama": "LlamaForCausalLM"}
@@ -35,6 +36,8 @@ _KINDS = tuple(
 )
 _AROUND, _WHOLE, _IMAGE = "<fake_token_around_image>", "<global-img>", "<image>"
 _TILE = "<row_{row}_col_{column}>"
+_NAMES = {"fake_image_token": _AROUND, "global_image_token": _WHOLE, "image_token": _IMAGE}
+"""Of the tokenizer, by which SmolVLM's processor finds them."""
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 _Channels = Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
@@ -191,6 +194,7 @@ def _check_sequence_length(folder: Path, image_tokens: int) -> None:
 
 def _markup(folder: Path, grids: tuple[tuple[int, int], ...]) -> Markup:
     """Find the tokens that the processor's texts around tiles become, by the tokenizer itself."""
+    require_tokens(folder, _NAMES)
     path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))

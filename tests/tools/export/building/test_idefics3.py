@@ -242,6 +242,17 @@ def test_a_tokenizer_that_makes_one_token_of_two_pictures(folder: Path) -> None:
         read_vlm(folder)
 
 
+@pytest.mark.parametrize("name", ["fake_image_token", "global_image_token", "image_token"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_marks_that_the_tokenizer_names_otherwise(folder: Path, name: str, inside: bool) -> None:
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) if path.is_file() else {}
+    other = {"extra_special_tokens": {name: "<pic>"}} if inside else {name: "<pic>"}
+    path.write_text(json.dumps(settings | other))
+    with pytest.raises(UnsupportedModelError, match=f"asks for {name} '<pic>'; known: <"):
+        read_vlm(folder)
+
+
 def test_a_config_with_half_a_character(folder: Path) -> None:
     tower = json.loads((folder / "config.json").read_text())["vision_config"]
     edit_config(folder, vision_config=tower | {"\ud800": 1})

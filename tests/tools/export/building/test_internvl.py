@@ -253,6 +253,20 @@ def test_a_size_that_is_no_square(folder: Path, size: list[int]) -> None:
         read_vlm(folder)
 
 
+@pytest.mark.parametrize("name", ["start_image_token", "end_image_token", "context_image_token"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_marks_that_the_tokenizer_names_otherwise(folder: Path, name: str, inside: bool) -> None:
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings.pop(name, None)
+    named = dict(settings.get("extra_special_tokens") or {})
+    named.pop(name, None)
+    other = {"extra_special_tokens": named | {name: "<pic>"}} if inside else {name: "<pic>"}
+    path.write_text(json.dumps(settings | {"extra_special_tokens": named} | other))
+    with pytest.raises(UnsupportedModelError, match=f"asks for {name} '<pic>'; known: <"):
+        read_vlm(folder)
+
+
 @pytest.mark.parametrize("mark", ["<img>", "</img>"])
 def test_a_tokenizer_without_a_mark(folder: Path, mark: str) -> None:
     path = folder / "tokenizer.json"
