@@ -83,7 +83,10 @@ def serve() -> None:
 
 
 def _end_with_the_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not by sys.stdin: its lock, which this thread would hold, makes a child that ends wait for a
+    # second, and abort.
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     os._exit(1)
 
 

@@ -57,6 +57,7 @@ with needing_extra("export"):
         vision_tower_beside,
     )
     from edge_et.export.chat.reference import TransformersReference
+    from edge_et.export.chat.tokenizer_check import check_tokenizers
     from edge_et.export.chat.tokenizer_file import with_tokenizer_file
     from edge_et.export.checkpoint.config_keys import read_config
     from edge_et.export.checkpoint.hub import (
@@ -192,12 +193,14 @@ def _obtain(
     places = {"perceiver": perceiver} | ({} if reasoner is None else {"reasoner": reasoner})
     found = {role: find_checkpoint(place) for role, place in places.items()}
     approve(found)
-    models = {
-        role: read_llm(fetch_checkpoint(checkpoint, progress, weights=False))
+    described = {
+        role: fetch_checkpoint(checkpoint, progress, weights=False)
         for role, checkpoint in found.items()
     }
+    models = {role: read_llm(folder) for role, folder in described.items()}
     if models["perceiver"].table is None:
         raise UnsupportedModelError(f"{perceiver} is a language model without eyes")
+    check_tokenizers(described.values())
     stage_model = None
     if (thinking := models.get("reasoner")) is not None:
         stage_model = reasoner_in(thinking.folder, thinking.config)

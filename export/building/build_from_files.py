@@ -54,6 +54,7 @@ with needing_extra("assemble"):
         vlm_prompts_that_differ,
     )
     from edge_et.export.chat.reference import PlainReference
+    from edge_et.export.chat.tokenizer_check import check_tokenizers
     from edge_et.export.checkpoint.hub import fetch_checkpoint, fetch_file, files_to_fetch
     from edge_et.export.checkpoint.provenance import Checkpoint
     from edge_et.export.llm.ready_gguf import ReadyGguf
@@ -117,6 +118,7 @@ def build_from_files(
         for role in found
         if role not in _FILES
     }
+    check_tokenizers(folders.values())
     processor = read_processor(folders["processor"], tensors_at_hand(found["processor"]))
     files = {role: fetch_file(found[role], progress) for role in _FILES if role in found}
     models = {role: ReadyGguf(files[role]) for role in _FILES[1:] if role in found}

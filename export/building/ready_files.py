@@ -24,7 +24,7 @@ from edge_et.export.checkpoint.hub import (
 )
 from edge_et.export.checkpoint.hub_tensors import open_remote_tensors
 from edge_et.export.checkpoint.provenance import Checkpoint, sha256_of
-from edge_et.export.errors import MissingTensorError
+from edge_et.export.errors import MissingTensorError, UnreadableCheckpointError
 from edge_et.export.families.vlm_layout import PartTable, VisionPart, take_part
 from edge_et.export.families.vlm_registry import find_layout
 from edge_et.export.llm.ready_gguf import ReadyGguf
@@ -186,13 +186,20 @@ def _projector(
         name.format(kind) for name in names for kind in kinds if name.format(kind) not in part.names
     ]:
         raise MissingTensorError(f"{folder} (its projector)", missing)
+    weights = [part.read(name.format("weight")) for name in names]
+    for name, weight in zip(names, weights, strict=True):
+        if weight.ndim != 2:
+            raise UnreadableCheckpointError(
+                f"{folder}: {name.format('weight')} of the projector is {list(weight.shape)}, "
+                "expected a matrix"
+            )
     return ProjectorArrays(
         linears=tuple(
             Linear(
-                weight=part.read(name.format("weight")),
+                weight=weight,
                 bias=part.read(name.format("bias")) if vision.projector_bias else None,
             )
-            for name in names
+            for name, weight in zip(names, weights, strict=True)
         ),
         factor=vision.projector_factor,
     )

@@ -5,13 +5,13 @@ runs them in its sandbox, as transformers does, and they see nothing but message
 """
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
+from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import Namespace
 
@@ -19,7 +19,8 @@ from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import VocabularyError
 
 _TOKENIZER = "tokenizer.json"
-_SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
+_NAMED = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
+"""Names that every tokenizer of transformers has; all others are those of a model."""
 
 
 class ChatTemplate:
@@ -34,12 +35,13 @@ class ChatTemplate:
         """Read it.
 
         Args:
-            folder: the checkpoint, with tokenizer.json. The template is chat_template.json's, else
-                chat_template.jinja's, else that in tokenizer_config.json.
+            folder: the checkpoint, with tokenizer.json. The template is that of the processor (see
+                `processor_template`), else chat_template.jinja's, else that in
+                tokenizer_config.json.
 
         Raises:
             UnreadableCheckpointError: a file cannot be read.
-            VocabularyError: tokenizer.json is damaged.
+            VocabularyError: tokenizer.json is damaged, or the template is no text.
         """
         self.folder = folder
         path = folder / _TOKENIZER
@@ -49,15 +51,8 @@ class ChatTemplate:
             }
         except (KeyError, TypeError) as err:
             raise VocabularyError(f"{path} is damaged: {err!r}") from err
-        settings: dict[str, Any] = {}
-        for name in _SETTINGS:
-            if (folder / name).is_file():
-                settings |= read_json(folder / name)
-        self._names = {
-            key: text
-            for key, value in settings.items()
-            if key.endswith("_token") and (text := _text_of(value)) is not None
-        }
+        settings = _read_if_there(folder / "tokenizer_config.json")
+        self._names = named_tokens(folder)
         self._source = _source(folder, settings.get("chat_template"))
 
     @property
@@ -93,15 +88,71 @@ class ChatTemplate:
             ) from err
 
 
+def named_tokens(folder: Path) -> dict[str, str]:
+    """Return the tokens that have names, as transformers 5 reads them.
+
+    special_tokens_map.json counts where tokenizer_config.json has no `added_tokens_decoder`, and
+    is not looked at where it has one. Of a model's own names those in tokenizer_config.json count
+    first, and those in its `extra_special_tokens` before all.
+
+    Args:
+        folder: the checkpoint.
+
+    Raises:
+        UnreadableCheckpointError: a file cannot be read.
+
+    Source: `PreTrainedTokenizerBase._from_pretrained` of transformers 5.24.
+    """
+    settings = _read_if_there(folder / "tokenizer_config.json")
+    older = {}
+    if "added_tokens_decoder" not in settings:
+        older = _read_if_there(folder / "special_tokens_map.json")
+    own = {key: value for key, value in settings.items() if key not in _NAMED}
+    found = settings | older | {key: value for key, value in own.items() if key.endswith("_token")}
+    found = {key: value for key, value in found.items() if key.endswith("_token")}
+    for place in (settings, older):
+        if isinstance(named := place.get("extra_special_tokens"), dict):
+            found |= named
+    return {key: text for key, value in found.items() if (text := _text_of(value)) is not None}
+
+
+def processor_template(folder: Path) -> Any:
+    """Return the template of a checkpoint's processor, which counts before its tokenizer's.
+
+    Args:
+        folder: the checkpoint.
+
+    Returns:
+        What processor_config.json has, else chat_template.json; None: neither has one.
+
+    Raises:
+        UnreadableCheckpointError: a file cannot be read.
+        VocabularyError: that in processor_config.json is no text.
+
+    Source: `ProcessorMixin.get_processor_dict` of transformers 5.24.
+    """
+    path = folder / "processor_config.json"
+    template = _read_if_there(path).get("chat_template")
+    if template is None:
+        return _read_if_there(folder / "chat_template.json").get("chat_template")
+    if not isinstance(template, str):
+        raise VocabularyError(f"{path}: chat_template is no text")
+    return template
+
+
 class _Generation(Extension):
     """The tag around what the model wrote, which training alone looks at."""
 
     tags = {"generation"}  # noqa: RUF012  (jinja2 declares it so)
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Give what stands inside."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Give what stands inside, in a scope of its own as transformers does."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_write"), [], [], body).set_lineno(line)
+
+    def _write(self, caller: Macro) -> str:
+        return caller()
 
 
 class _Names(Namespace):
@@ -118,8 +169,8 @@ class _Names(Namespace):
         super().__setitem__(name, value)
 
 
-def _require_plain(name: str) -> None:
-    if name.startswith("_"):
+def _require_plain(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(f"a chat template may not set {name!r}")
 
 
@@ -128,31 +179,49 @@ def _environment() -> ImmutableSandboxedEnvironment:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
     environment.filters["tojson"] = _to_json
-    environment.globals = {
+    environment.globals |= {
+        "dict": _dict,
         "namespace": _Names,
         "raise_exception": _raise,
-        "range": environment.globals["range"],
-        "strftime_now": _now,
+        "strftime_now": _refuse_date,
     }
+    del environment.globals["lipsum"]  # random text: no two builds would be alike
     return environment
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _dict(*given: Any, **values: Any) -> dict[Any, Any]:
+    return dict(*given, **values)  # the class itself would be a way to its attributes
 
 
 def _raise(message: str) -> None:
     raise TemplateError(message)
 
 
-def _now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)
+def _refuse_date(pattern: str) -> None:
+    raise TemplateError(
+        f"it writes today's date (strftime_now({pattern!r})), which a bundle would keep for ever"
+    )
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _source(folder: Path, in_settings: Any) -> str | None:
-    # Older processors keep it in a file of their own, which is about pictures too.
-    if (legacy := folder / "chat_template.json").is_file():
-        in_settings = read_json(legacy).get("chat_template")
+    if (whole := processor_template(folder)) is not None:
+        in_settings = whole
     elif (alone := folder / "chat_template.jinja").is_file():
         try:
             return alone.read_text(encoding="utf-8")

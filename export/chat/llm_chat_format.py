@@ -6,7 +6,7 @@ exactly what it rendered.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnsupportedModelError
 
 _SYSTEM, _USER = "probe-of-rules", "probe-of-words"
+_REPLY, _MORE = "probe-of-replies", "probe-of-more"
 _THOUGHT = re.compile(r"\s*(<[^<>\s/]+>)\s*(</[^<>\s]+>)\s*")
 _OPENED = re.compile(r"(<[^<>\s/]+>)\s*\Z")
 _TAG = re.compile(r"<\w+>")
@@ -93,15 +94,12 @@ def read_llm_chat_format(folder: Path) -> LlmChatFormat:
     )
     silent = render(("user", _USER), enable_thinking=False)
     thoughts = _thoughts(added, plain, silent, opening)
-    rendered = "".join(
-        turn_start.replace("{role}", role) + content + turn_end
-        for role, content in (("system", system), ("user", _USER))
-        if content is not None
-    )
-    if rendered + turn_start.replace("{role}", "assistant") + last != plain:
-        raise UnsupportedModelError(
-            f"the chat template of {folder} writes {plain!r}, which turns of one form cannot give"
-        )
+    told = [("system", system)] if system is not None else []
+    told.append(("user", _USER))
+    talk = [("user", _USER), ("assistant", _REPLY), ("user", _MORE)]
+    asked = f"{_turn_start(chat, 'assistant')}{last}"
+    _require_written(folder, plain, _written(chat, told) + asked)
+    _require_written(folder, render(*talk), _written(chat, [*told, *talk[1:]]) + asked)
     return LlmChatFormat(chat=chat, thoughts=thoughts)
 
 
@@ -125,6 +123,29 @@ def stop_tokens(template: ChatTemplate) -> tuple[str, ...]:
     if not ids or any(not isinstance(number, int) or number not in added for number in ids):
         raise UnsupportedModelError(f"{folder}: the tokens {ids} that end a text are not all known")
     return tuple(added[number] for number in ids)
+
+
+def _require_written(folder: Path, rendered: str, expected: str) -> None:
+    if rendered != expected:
+        raise UnsupportedModelError(
+            f"the chat template of {folder} writes {rendered!r}, which turns of one form cannot "
+            f"give: these are {expected!r}"
+        )
+
+
+def _written(chat: ChatSpec, turns: Iterable[tuple[str, str]]) -> str:
+    """Write turns as the runtime does."""
+    return "".join(
+        _turn_start(chat, role)
+        + (chat.assistant_start_suffix if role == "assistant" else "")
+        + content
+        + chat.turn_end
+        for role, content in turns
+    )
+
+
+def _turn_start(chat: ChatSpec, role: str) -> str:
+    return chat.turn_start.replace("{role}", role)
 
 
 def _turns(render: Render) -> tuple[str, str, str]:

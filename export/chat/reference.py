@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
-from edge_et.export.chat.chat_template import ChatTemplate
-from edge_et.export.checkpoint.checkpoint_folder import read_json
+from edge_et.export.chat.chat_template import ChatTemplate, processor_template
 from edge_et.export.errors import VocabularyError
 
 
@@ -51,6 +50,8 @@ class PlainReference:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as err:  # tokenizers raises bare exceptions
             raise VocabularyError(f"{path} cannot be read: {err}") from err
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
 
     def render(self, messages: list[dict[str, Any]], **switches: bool) -> str:
         """Write a conversation; see `Reference`."""
@@ -71,8 +72,8 @@ class TransformersReference:
         """Load it.
 
         Raises:
-            VocabularyError: it cannot be loaded.
-            UnreadableCheckpointError: chat_template.json cannot be read.
+            VocabularyError: it cannot be loaded, or its template is no text.
+            UnreadableCheckpointError: the processor's template cannot be read.
         """
         from transformers import AutoTokenizer
 
@@ -83,9 +84,8 @@ class TransformersReference:
             )
         except Exception as err:  # transformers and tokenizers raise nearly anything
             raise VocabularyError(f"the tokenizer of {folder} cannot be loaded: {err}") from err
-        # Older processors keep the template in a file of their own, where tokenizers do not look.
-        if (legacy := folder / "chat_template.json").is_file():
-            self._tokenizer.chat_template = read_json(legacy).get("chat_template")
+        if (template := processor_template(folder)) is not None:
+            self._tokenizer.chat_template = template
 
     def render(self, messages: list[dict[str, Any]], **switches: bool) -> str:
         """Write a conversation; see `Reference`."""

@@ -195,8 +195,10 @@ def stop_tokens(template: ChatTemplate, end: str = "<|im_end|>") -> tuple[str, .
     named = (read_json(generation) if generation.is_file() else {}).get("eos_token_id")
     if named is None:
         config = read_json(folder / "config.json")
-        named = config.get("eos_token_id", config.get("text_config", {}).get("eos_token_id"))
+        text = config.get("text_config")
+        text = text if isinstance(text, dict) else {}
+        named = config.get("eos_token_id", text.get("eos_token_id"))
     ids = named if isinstance(named, list) else [] if named is None else [named]
-    if unknown := [token for token in ids if token not in added]:
+    if unknown := [token for token in ids if not isinstance(token, int) or token not in added]:
         raise UnreadableCheckpointError(f"{folder} ends at {unknown[0]!r}, which is no added token")
     return tuple(dict.fromkeys([end, *(added[token] for token in ids)]))

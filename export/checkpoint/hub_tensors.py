@@ -5,11 +5,12 @@ hundredth of a checkpoint's bytes, and HTTP ranges give just those. Source: the 
 (8 bytes of the header's length, the header in JSON, then the tensors' bytes).
 """
 
-import json
+import math
 import struct
-from typing import Any
+from typing import Annotated, Any
 
 import ml_dtypes
+import msgspec
 import numpy as np
 from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, httpx
@@ -24,6 +25,16 @@ _TYPES: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtype
 _MOST_HEADER_BYTES = 100_000_000
 """As safetensors itself has it."""
 _TIMEOUT_S = 60
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """What a header tells of a tensor."""
+
+    dtype: str
+    shape: Annotated[tuple[_Count, ...], msgspec.Meta(max_length=8)]
+    data_offsets: tuple[_Count, _Count]
 
 
 def open_remote_tensors(checkpoint: Checkpoint) -> TensorFiles | None:
@@ -62,24 +73,27 @@ class RemoteSafetensors:
             raise self._damaged("its header is longer than the file")
         self._start = 8 + header_bytes
         try:
-            header = json.loads(self._bytes(8, self._start))
-            self._places = {
-                key: (_TYPES[value["dtype"]], tuple(value["shape"]), *value["data_offsets"])
+            header = msgspec.json.decode(self._bytes(8, self._start), type=dict[str, msgspec.Raw])
+            entries = {
+                key: msgspec.json.decode(value, type=_Entry)
                 for key, value in header.items()
-                if key != "__metadata__" and value["dtype"] in _TYPES
+                if key != "__metadata__"
             }
-        except (ValueError, TypeError, KeyError, AttributeError) as err:
-            raise self._damaged(f"its header is damaged: {err!r}") from err
-        self.shapes = {key: place[1] for key, place in self._places.items()}
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
+            raise self._damaged(f"its header is damaged: {err}") from err
+        self._entries = {key: each for key, each in entries.items() if each.dtype in _TYPES}
+        for key, each in self._entries.items():
+            begin, end = each.data_offsets
+            if end - begin != math.prod(each.shape) * np.dtype(_TYPES[each.dtype]).itemsize:
+                raise self._damaged(f"{key} is not as long as its shape says")
+        self.shapes = {key: each.shape for key, each in self._entries.items()}
 
     def load(self, name: str) -> Values:
         """Fetch one tensor, as stored."""
-        dtype, shape, begin, end = self._places[name]
+        entry = self._entries[name]
+        begin, end = entry.data_offsets
         content = self._bytes(self._start + begin, self._start + end)
-        try:
-            return np.frombuffer(content, dtype).reshape(shape)
-        except ValueError as err:
-            raise self._damaged(f"{name}: {err}") from err
+        return np.frombuffer(content, _TYPES[entry.dtype]).reshape(entry.shape)
 
     def _bytes(self, begin: int, end: int) -> bytes:
         headers = build_hf_headers(library_name="edge-et")

@@ -8,13 +8,13 @@ Source: `modeling_internvl.py` and `image_processing_got_ocr2.py` of transformer
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from tokenizers import Tokenizer
 
 from edge_et.bundle import MarkupSpec, Processing
-from edge_et.export.chat.internvl_chat_format import PICTURE_MARKS
+from edge_et.export.chat.internvl_chat_format import CONTEXT_TOKEN, PICTURE_MARKS
 from edge_et.export.checkpoint.checkpoint_folder import open_tensors
 from edge_et.export.errors import TensorValueError, UnreadableCheckpointError, VocabularyError
 from edge_et.export.families.vlm_layout import (
@@ -24,6 +24,7 @@ from edge_et.export.families.vlm_layout import (
     complete_settings,
     make_processing,
     refuse_unsupported,
+    require_tokens,
     take_part,
 )
 
@@ -33,25 +34,6 @@ Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 
 Tiles = Annotated[int, msgspec.Meta(ge=1, le=64)]
 """A number of tiles; a grid of a bundle has 64 at most on a side."""
-
-_Read = TypeVar("_Read")
-
-
-def read_as(content: dict[str, Any], kind: type[_Read], path: Path) -> _Read:
-    """Read settings as a struct.
-
-    Args:
-        content: of a config.
-        kind: the struct.
-        path: of the config, for the message.
-
-    Raises:
-        UnreadableCheckpointError: a key is missing or of a wrong type.
-    """
-    try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as err:
-        raise UnreadableCheckpointError(f"{path}: {err}") from err
 
 
 def text_settings(
@@ -137,8 +119,8 @@ def vision_part(
         processing: how pictures become tiles.
 
     Raises:
-        UnsupportedModelError: the shuffle does not fit the patches, or pixels are of other
-            channels.
+        UnsupportedModelError: the shuffle does not fit the patches, pixels are of other channels,
+            or the tokenizer names other marks.
         VocabularyError: the tokenizer lacks a mark.
     """
     side = tower["image_size"] // tower["patch_size"]
@@ -185,6 +167,9 @@ def _is_tied(folder: Path, table: PartTable) -> bool:
 
 
 def _picture_marks(folder: Path) -> Markup:
+    start, end = PICTURE_MARKS
+    names = {"start_image_token": start, "end_image_token": end}
+    require_tokens(folder, names | {"context_image_token": CONTEXT_TOKEN})
     path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
@@ -196,6 +181,5 @@ def _picture_marks(folder: Path) -> Markup:
         if token is None or tokenizer.encode(mark, add_special_tokens=False).ids != [token]:
             raise VocabularyError(f"{path} has no token {mark}")
         ids.append(token)
-    start, end = PICTURE_MARKS
     spec = MarkupSpec(tokens=PICTURE_MARKS, start=(start,), end=(end,))
     return Markup(spec=spec, ids=tuple(ids))

@@ -120,7 +120,7 @@ def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
         )
     try:
         config = msgspec.convert({**settings, "rope_parameters": rope}, LlmConfig)
-    except msgspec.ValidationError as err:
+    except (msgspec.ValidationError, UnicodeEncodeError) as err:  # lone surrogates make the latter
         raise UnreadableCheckpointError(f"{path}: {err}") from err
     rope_type = config.rope_parameters.rope_type
     kinds = sorted(set(config.layer_types or []) - {"full_attention"})

@@ -81,6 +81,11 @@ def config_of_gguf(path: Path) -> LlmConfig:
         )
     if "token_embd.weight" not in tensors:
         raise UnreadableCheckpointError(f"{path} has no embedding table")
+    table = tensors["token_embd.weight"].shape
+    if len(table) != 2:
+        raise UnreadableCheckpointError(
+            f"{path}: the embedding table has {len(table)} axes, expected 2"
+        )
     names = {gguf.MODEL_ARCH_NAMES[family.architecture]: key for key, family in FAMILIES.items()}
     if prefix not in names:
         raise UnsupportedModelError(f"{path} is of architecture {prefix!r}; known: {list(names)}")
@@ -96,6 +101,6 @@ def config_of_gguf(path: Path) -> LlmConfig:
         max_position_embeddings=value(f"{prefix}.context_length"),
         rms_norm_eps=value(f"{prefix}.attention.layer_norm_rms_epsilon"),
         rope_parameters=Rope(rope_theta=value(f"{prefix}.rope.freq_base", ROPE_THETA)),
-        vocab_size=int(tensors["token_embd.weight"].shape[1]),
+        vocab_size=int(table[1]),
         tie_word_embeddings="output.weight" not in tensors,
     )

@@ -25,6 +25,7 @@ from edge_et.export.families.vlm_layout import (
     make_processing,
     read_settings,
     refuse_unsupported,
+    require_tokens,
 )
 
 _TEXT_MODELS = {"llama": "LlamaForCausalLM"}
@@ -36,6 +37,8 @@ _KINDS = tuple(
 )
 _AROUND, _WHOLE, _IMAGE = "<fake_token_around_image>", "<global-img>", "<image>"
 _TILE = "<row_{row}_col_{column}>"
+_NAMES = {"fake_image_token": _AROUND, "global_image_token": _WHOLE, "image_token": _IMAGE}
+"""Of the tokenizer, by which SmolVLM's processor finds them."""
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 _Channels = Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
@@ -194,6 +197,7 @@ def _check_sequence_length(folder: Path, image_tokens: int) -> None:
 
 def _markup(folder: Path, grids: tuple[tuple[int, int], ...]) -> Markup:
     """Find the tokens that the processor's texts around tiles become, by the tokenizer itself."""
+    require_tokens(folder, _NAMES)
     path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
@@ -203,9 +207,11 @@ def _markup(folder: Path, grids: tuple[tuple[int, int], ...]) -> Markup:
 
     def marks(text: str) -> tuple[str, ...]:
         """Return the tokens of a text that stands between two image tokens."""
-        first, *inner, last = tokenizer.encode(_IMAGE + text + _IMAGE, add_special_tokens=False).ids
-        if not first == last == tokenizer.token_to_id(_IMAGE):
+        found = tokenizer.encode(_IMAGE + text + _IMAGE, add_special_tokens=False).ids
+        image = tokenizer.token_to_id(_IMAGE)
+        if len(found) < 2 or not found[0] == found[-1] == image:
             raise VocabularyError(f"{path} has no token {_IMAGE}")
+        inner = found[1:-1]
         texts = tuple(tokenizer.decode([token], skip_special_tokens=False) for token in inner)
         if "".join(texts) != text:
             raise VocabularyError(f"{path} writes {text!r} as {texts}, which is another text")

@@ -18,13 +18,17 @@ from edge_et.export.checkpoint.config_keys import read_image_processor
 from edge_et.export.families.internvl_parts import (
     Size,
     Tiles,
-    read_as,
     text_settings,
     tile_processing,
     vision_part,
 )
 from edge_et.export.families.llm_family import MAX_LAYERS
-from edge_et.export.families.vlm_layout import PartTable, VisionPart, refuse_unsupported
+from edge_et.export.families.vlm_layout import (
+    PartTable,
+    VisionPart,
+    read_settings,
+    refuse_unsupported,
+)
 
 _BICUBIC = 3  # of PIL.Image.Resampling
 _KINDS = tuple(f"GotOcr2ImageProcessor{backend}" for backend in ("", "Fast", "Pil"))
@@ -129,7 +133,7 @@ class InternVL:
         tower_folder: Path | None,
     ) -> VisionPart:
         """Return what the configs say about the vision side."""
-        settings = read_as(content, _Settings, path)
+        settings = read_settings(content, _Settings, path)
         tower = settings.vision_config
         layer, strategy = settings.vision_feature_layer, settings.vision_feature_select_strategy
         activation = settings.projector_hidden_act
@@ -161,13 +165,15 @@ class InternVL:
 def _side(size: int | list[int], path: Path) -> int:
     if isinstance(size, int):
         return size
-    refuse_unsupported(path, {f"tiles or patches of {size} pixels": size != [size[0]] * 2})
+    refuse_unsupported(
+        path, {f"tiles or patches of {size} pixels": not size or size != size[:1] * 2}
+    )
     return size[0]
 
 
 def _processing(folder: Path, tile: int) -> Processing:
     content, path = read_image_processor(folder)
-    processor = read_as(content, _ImageProcessor, path)
+    processor = read_settings(content, _ImageProcessor, path)
     kind, size = processor.image_processor_type, processor.size
     unsupported = {
         f"image_processor_type {kind!r}; known: {', '.join(_KINDS)}": kind not in _KINDS,

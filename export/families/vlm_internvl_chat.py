@@ -16,13 +16,17 @@ from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, read_json
 from edge_et.export.families.internvl_parts import (
     Size,
     Tiles,
-    read_as,
     text_settings,
     tile_processing,
     vision_part,
 )
 from edge_et.export.families.llm_family import MAX_LAYERS
-from edge_et.export.families.vlm_layout import PartTable, VisionPart, refuse_unsupported
+from edge_et.export.families.vlm_layout import (
+    PartTable,
+    VisionPart,
+    read_settings,
+    refuse_unsupported,
+)
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _QK_NORM_EPS = 1e-6
@@ -96,7 +100,7 @@ class InternVLChat:
         tower_folder: Path | None,
     ) -> VisionPart:
         """Return what the config says about the vision side."""
-        settings = read_as(content, _Settings, path)
+        settings = read_settings(content, _Settings, path)
         tower, version = settings.vision_config, settings.ps_version
         tile, forced = tower.image_size, settings.force_image_size
         system = settings.system_message

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import msgspec
 
 from edge_et.bundle import MarkupSpec, Processing
+from edge_et.export.chat.chat_template import named_tokens
 from edge_et.export.chat.vlm_chat_format import VlmChatFormat
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
 from edge_et.export.errors import (
@@ -203,6 +204,25 @@ def refuse_unsupported(path: Path, settings: Mapping[str, bool]) -> None:
         raise UnsupportedModelError(f"{path} asks for {lost[0]}: not supported")
 
 
+def require_tokens(folder: Path, expected: Mapping[str, str]) -> None:
+    """Check that a processor takes the tokens from its tokenizer that the layout writes.
+
+    Args:
+        folder: the checkpoint.
+        expected: text of each token by the name that the tokenizer may give it.
+
+    Raises:
+        UnsupportedModelError: the tokenizer names another one.
+        UnreadableCheckpointError: a file cannot be read.
+    """
+    named = named_tokens(folder)
+    lost = {
+        f"{name} {named.get(name)!r}; known: {text}": named.get(name, text) != text
+        for name, text in expected.items()
+    }
+    refuse_unsupported(folder / "tokenizer_config.json", lost)
+
+
 def read_settings(content: dict[str, Any], kind: type[SettingsT], path: Path) -> SettingsT:
     """Take what decides something out of a config, with defaults for what it leaves out.
 
@@ -216,7 +236,7 @@ def read_settings(content: dict[str, Any], kind: type[SettingsT], path: Path) ->
     """
     try:
         return msgspec.convert(content, kind)
-    except msgspec.ValidationError as err:
+    except (msgspec.ValidationError, UnicodeEncodeError) as err:  # lone surrogates make the latter
         raise UnreadableCheckpointError(f"{path}: {err}") from err
 
 

@@ -127,7 +127,12 @@ def adapt_tower(
     with atomic_output(out) as temporary:
         probe = temporary.with_name("probe.onnx")
         progress("write graph", 1, 4)
-        _write(temporary, probe, model, rewritten)
+        try:
+            _write(temporary, probe, model, rewritten)
+        except onnx_ir.serde.SerdeError as err:
+            raise GraphError(
+                f"{source} cannot be written again, as where names in it are no UTF-8: get it again"
+            ) from err
         del model
         release_memory()
         progress("run tiles", 2, 4)

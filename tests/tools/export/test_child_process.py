@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny.children import die
@@ -26,6 +27,19 @@ def test_a_child_returns_or_raises_what_the_function_does(tmp_path: Path) -> Non
     with pytest.raises(ModelFileError, match="no such file") as caught:
         in_child("a file", check_gguf, tmp_path / "none")
     assert caught.value.path == tmp_path / "none"
+
+
+def test_a_child_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    children = []
+
+    class Watched(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            children.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Watched)
+    assert in_child("a sum", sum, [1, 2]) == 3
+    assert [child.returncode for child in children] == [0]
 
 
 def test_a_child_that_dies_is_an_error_that_names_the_file() -> None:

@@ -360,6 +360,14 @@ def test_a_tower_with_another_projector(parts: ReadyParts, tmp_path: Path) -> No
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_projector_that_is_no_matrix(parts: ReadyParts, tmp_path: Path) -> None:
+    name = "model.connector.modality_projection.proj.weight"
+    edit_tensors(Path(parts.processor), lambda t: t.update({name: t[name].flatten()}))
+    with pytest.raises(UnreadableCheckpointError, match=r"0\.weight of the projector is \["):
+        build_from_files(parts, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_no_projector_is_needed_where_the_tower_has_it(parts: ReadyParts, tmp_path: Path) -> None:
     Path(parts.processor, "model.safetensors").unlink()
     built = build_from_files(parts, tmp_path / "bundle")

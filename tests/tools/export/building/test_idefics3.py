@@ -23,7 +23,7 @@ from tiny.idefics3 import (
 )
 from tiny.places import ROOT
 from tiny.vlm import edit_config, edit_tensors
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, normalizers
 
 import edge_et
 from edge_et.bundle import Bundle, Tiling, load_bundle
@@ -225,6 +225,38 @@ def test_a_tokenizer_without_a_mark(folder: Path) -> None:
     path = folder / "tokenizer.json"
     path.write_text(path.read_text().replace("<row_4_col_2>", "<row_4_col_9>"))
     with pytest.raises(VocabularyError, match="no token <row_4_col_2>"):
+        read_vlm(folder)
+
+
+def test_a_tokenizer_that_makes_one_token_of_two_pictures(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.normalizer = normalizers.Replace(Regex(".+"), "a")
+    tokenizer.save(str(path))
+    content = json.loads(path.read_text())
+    content["added_tokens"] = [
+        token for token in content["added_tokens"] if token["content"] != "<image>"
+    ]
+    path.write_text(json.dumps(content))
+    with pytest.raises(VocabularyError, match="no token <image>"):
+        read_vlm(folder)
+
+
+@pytest.mark.parametrize("name", ["fake_image_token", "global_image_token", "image_token"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_marks_that_the_tokenizer_names_otherwise(folder: Path, name: str, inside: bool) -> None:
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) if path.is_file() else {}
+    other = {"extra_special_tokens": {name: "<pic>"}} if inside else {name: "<pic>"}
+    path.write_text(json.dumps(settings | other))
+    with pytest.raises(UnsupportedModelError, match=f"asks for {name} '<pic>'; known: <"):
+        read_vlm(folder)
+
+
+def test_a_config_with_half_a_character(folder: Path) -> None:
+    tower = json.loads((folder / "config.json").read_text())["vision_config"]
+    edit_config(folder, vision_config=tower | {"\ud800": 1})
+    with pytest.raises(UnreadableCheckpointError, match=r"config\.json: .*surrogates"):
         read_vlm(folder)
 
 

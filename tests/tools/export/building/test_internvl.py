@@ -245,6 +245,28 @@ def test_tensors_of_nobody_and_none(folder: Path, original: Path) -> None:
             read_vlm(each)
 
 
+@pytest.mark.parametrize("size", [[], [TILE], [TILE, TILE, TILE], [TILE, 2 * TILE]])
+def test_a_size_that_is_no_square(folder: Path, size: list[int]) -> None:
+    tower = json.loads((folder / "config.json").read_text())["vision_config"]
+    edit_config(folder, vision_config=tower | {"image_size": size})
+    with pytest.raises(UnsupportedModelError, match=r"tiles or patches of \["):
+        read_vlm(folder)
+
+
+@pytest.mark.parametrize("name", ["start_image_token", "end_image_token", "context_image_token"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_marks_that_the_tokenizer_names_otherwise(folder: Path, name: str, inside: bool) -> None:
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings.pop(name, None)
+    named = dict(settings.get("extra_special_tokens") or {})
+    named.pop(name, None)
+    other = {"extra_special_tokens": named | {name: "<pic>"}} if inside else {name: "<pic>"}
+    path.write_text(json.dumps(settings | {"extra_special_tokens": named} | other))
+    with pytest.raises(UnsupportedModelError, match=f"asks for {name} '<pic>'; known: <"):
+        read_vlm(folder)
+
+
 @pytest.mark.parametrize("mark", ["<img>", "</img>"])
 def test_a_tokenizer_without_a_mark(folder: Path, mark: str) -> None:
     path = folder / "tokenizer.json"

@@ -40,6 +40,11 @@ ADVISED = (
     "{{ '<|im_start|>system\n' + ('/think' if enable_thinking | default(true) else '/no_think')"
     " + '<|im_end|>\n' if messages[0].role != 'system' else '' }}" + OPENING
 )
+# As those have it whose past turns keep an empty thought, which the runtime does not write.
+REMEMBERING = CHATML.replace(
+    "message.content",
+    "('<think></think>' if message.role == 'assistant' else '') + message.content",
+)
 DEFAULT_SYSTEM = (
     "{% if messages[0].role != 'system' %}"
     "{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}" + CHATML
@@ -179,6 +184,8 @@ def test_stop_tokens_are_those_of_the_generation_config(tmp_path: Path) -> None:
         ("{{ '<|endoftext|>' }}" + CHATML, "turns of"),
         (CHATML.replace("'<|im_end|>\n'", "message.role + '<|im_end|>\n'"), "several forms"),
         ("{{ 'Today is Monday. ' }}" + DEFAULT_SYSTEM, "turns of"),
+        (REMEMBERING, r"<think></think>probe-of-replies.* turns of one form cannot give"),
+        (CHATML.replace("%}{{", "%}{{ '\n' if loop.index > 2 }}{{", 1), "turns of one form"),
     ],
 )
 def test_templates_that_no_bundle_can_hold(

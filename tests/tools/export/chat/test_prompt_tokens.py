@@ -161,12 +161,20 @@ def test_stop_tokens_come_from_the_config_where_generation_is_not_configured(
         checkpoint_template_format(onevision)
 
 
+@pytest.mark.parametrize("stated", ['{"id": 1}', '[["a"]]', '"<|im_end|>"', "[1976.0]"])
+def test_ends_of_another_type(onevision: Path, stated: str) -> None:
+    (onevision / "generation_config.json").write_text(f'{{"eos_token_id": {stated}}}')
+    with pytest.raises(UnreadableCheckpointError, match="which is no added token"):
+        checkpoint_template_format(onevision)
+
+
 def test_formats_that_are_refused(onevision: Path) -> None:
     template = onevision / "chat_template.jinja"
     for text, match in (
         ("{{ messages[0]['role'] }}: hello", "not understood: 'system: hello'"),
         ("{{ raise_exception('no') }}", "cannot be rendered: no"),
-        ("{{ dict() }}", "'dict' is undefined"),
+        ("{{ dict.mro() }}", "has no attribute 'mro'"),
+        ("{{ strftime_now('%Y') }}", "today's date .* which a bundle would keep for ever"),
         ("{% set n = namespace(_a=1) %}", "may not set '_a'"),
         ("{% for", "cannot be rendered"),
     ):

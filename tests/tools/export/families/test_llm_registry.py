@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf
 import msgspec
+import numpy as np
 import pytest
 
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
@@ -39,4 +41,23 @@ def test_what_is_no_gguf_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.gguf"
     path.write_text("This is no GGUF, and it is long enough to have a header.")
     with pytest.raises(UnreadableCheckpointError, match="cannot be read as a GGUF"):
+        config_of_gguf(path)
+
+
+def test_an_embedding_table_is_a_matrix(tmp_path: Path) -> None:
+    path = tmp_path / "flat.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for add in (writer.add_block_count, writer.add_context_length, writer.add_feed_forward_length):
+        add(8)
+    writer.add_embedding_length(32)
+    writer.add_head_count(2)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["a"])
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_tensor("token_embd.weight", np.zeros(32, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(UnreadableCheckpointError, match="the embedding table has 1 axes"):
         config_of_gguf(path)

@@ -201,6 +201,15 @@ def test_a_tile_of_zeros_is_no_padding(tmp_path: Path) -> None:
     assert relative(tokens[:1], tokens_of(out, black[:1])) < 1e-2
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    names = [node.name.encode() for node in onnx.load(SIGLIP).graph.node]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(SIGLIP.read_bytes().replace(names[0], b"\xff" + names[0][1:]))
+    with pytest.raises(GraphError, match=r"model\.onnx cannot be written again"):
+        adapt_tower(path, tmp_path / "v.onnx", LLAVA_SHAPE, projector=arrays_of(llava_projector()))
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_graph_that_drops_tiles_is_refused(tmp_path: Path) -> None:
     def make_flat(model: onnx.ModelProto) -> None:
         shape = helper.make_node("Constant", [], ["five"], value_ints=[1, -1, 3, 32, 32])
