@@ -27,7 +27,7 @@ from edge_et.pipeline.text_call import TextCall
 from edge_et.pipeline.two_stage_call import TwoStageCall
 from edge_et.results import Answer, Extraction, StageEvent, Thought
 
-OF_TWO_STAGES: Final = (
+_OF_TWO_STAGES: Final = (
     "hint",
     "thinking",
     "max_extraction_tokens",
@@ -96,7 +96,7 @@ class Jobs:
         direct = self.manifest.direct
         asked = parse_options(options)
         asks_for_two = len(pictures) > 1 or any(
-            getattr(asked, name) not in _NOTHING for name in OF_TWO_STAGES
+            getattr(asked, name) not in _NOTHING for name in _OF_TWO_STAGES
         )
         if direct is not None and direct.default and not asks_for_two:
             return self._directly(pictures[0], question, options, direct)

@@ -139,7 +139,7 @@ class FileBuilder:
         if self._options.vision_quantization == "none":
             return exact
         pictures = self._options.load_pictures()
-        tiles = np.stack([_whole_picture(picture, vlm.processing) for picture in pictures])
+        tiles = np.stack([_whole_picture(picture, vlm.vision.processing) for picture in pictures])
         small = self.folder / "vision-int8.onnx"
         for method in _INT8_METHODS:
             try:

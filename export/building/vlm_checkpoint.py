@@ -13,9 +13,7 @@ projector and newline, and has the right shape. NaN and infinity are found when 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from edge_et.bundle import MarkupSpec, Processing
 from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.steps import Progress, StepReport, Stopwatch, needing_extra, no_progress
 
@@ -76,26 +74,6 @@ class VisionLanguageModel:
     def language_model(self) -> LlmConfig:
         """Config of the language model; its `hidden_size` is the width D of an image token."""
         return self.llm.config
-
-    @property
-    def processing(self) -> Processing:
-        """How a picture becomes pixel values, tiling included."""
-        return self.vision.processing
-
-    @property
-    def arrangement(self) -> Literal["flat", "grid", "unpadded"]:
-        """Order of the image tokens, as `VisionSpec.arrangement`."""
-        return self.vision.arrangement
-
-    @property
-    def image_tokens_per_tile(self) -> int:
-        """S, image tokens of a tile."""
-        return self.vision.image_tokens_per_tile
-
-    @property
-    def markup(self) -> MarkupSpec | None:
-        """What stands between the tiles' image tokens."""
-        return None if self.vision.markup is None else self.vision.markup.spec
 
 
 def vision_tower_beside(checkpoint: Path) -> str | None:

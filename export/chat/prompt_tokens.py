@@ -71,22 +71,23 @@ def vlm_prompts_that_differ(
     prefix = chat_format.image_prefix
     if not prompt.startswith(prefix):
         raise AssemblyError(f"the prompt {prompt!r} has to begin with {prefix!r}, as in training")
-    folder = reference.folder
+    tokenizer = _runtime_tokenizer(reference.folder)
+    images = _image_ids(reference.folder, chat_format)
     differing = []
     for question in questions:
         words = _filled(prompt.removeprefix(prefix), question)
         if chat_format.template == "checkpoint":
             system = None if chat_format.chat.system is None else SYSTEM
             text = reference.render(picture_messages(words, image=True, system=system))
-            expected = _ids_with_image(reference, text, chat_format.image_token)
+            expected = [_IMAGE if token in images else token for token in reference.ids(text)]
         elif chat_format.template == "chatml":
             shown = f"{chat_format.image_token}\n{words}"
             text = chatml([("system", chat_format.chat.system or ""), ("user", shown)])
-            expected = _ids_with_image(reference, text, chat_format.image_token)
+            expected = [_IMAGE if token in images else token for token in reference.ids(text)]
         else:
             halves = _qwen_1_5(words).split(IMAGE_TOKEN)
             expected = [*reference.ids(halves[0]), _IMAGE, *reference.ids(halves[1])]
-        if expected != _runtime_ids(folder, chat_format.chat, prompt, question):
+        if expected != _runtime_ids(tokenizer, chat_format.chat, prompt, question):
             differing.append(question)
     return differing
 
@@ -124,6 +125,7 @@ def llm_prompts_that_differ(
     asked_not_to = thoughts is not None and not thinks and thoughts.optional
     options = {"enable_thinking": False} if asked_not_to else {}
     system = [] if chat.system is None else [{"role": "system", "content": chat.system}]
+    tokenizer = _runtime_tokenizer(reference.folder)
     differing = []
     for question in questions:
         words = _filled(prompt, question)
@@ -131,7 +133,7 @@ def llm_prompts_that_differ(
         text = reference.render(messages, **options)
         if not asked_not_to:
             text = text.removesuffix(opened) + begins
-        if reference.ids(text) != _runtime_ids(reference.folder, chat, prompt, question, begins):
+        if reference.ids(text) != _runtime_ids(tokenizer, chat, prompt, question, begins):
             differing.append(question)
     return differing
 
@@ -181,14 +183,16 @@ def _filled(prompt: str, question: str) -> str:
     return prompt
 
 
-def _runtime_ids(
-    folder: Path, chat: ChatSpec, prompt: str, question: str, suffix: str = ""
-) -> list[int]:
-    path = folder / "tokenizer.json"
+def _runtime_tokenizer(folder: Path) -> Tokenizer:
     try:
-        tokenizer = Tokenizer(path)
+        return Tokenizer(folder / "tokenizer.json")
     except ModelFileError as err:
         raise VocabularyError(str(err)) from err
+
+
+def _runtime_ids(
+    tokenizer: Tokenizer, chat: ChatSpec, prompt: str, question: str, suffix: str = ""
+) -> list[int]:
     values = dict.fromkeys(("question", "choices", "hint", "extraction"), question)
     image = ImageTokens(np.zeros((1, 1), np.float32), "")
     parts: list[Part] = [*system_turn(chat), *user_turn(chat, fill(prompt, values, image))]
@@ -198,9 +202,12 @@ def _runtime_ids(
     return ids
 
 
-def _ids_with_image(reference: Reference, text: str, image_token: str) -> list[int]:
-    added = ChatTemplate(reference.folder).added
-    images = {number for number, content in added.items() if content == image_token}
+def _image_ids(folder: Path, chat_format: VlmChatFormat) -> set[int]:
+    """Return the ids of the token that stands for a picture; none where no template writes it."""
+    if chat_format.template == "qwen_1_5":
+        return set()
+    added, text = ChatTemplate(folder).added, chat_format.image_token
+    images = {number for number, content in added.items() if content == text}
     if not images:
-        raise VocabularyError(f"the tokenizer of {reference.folder} has no token {image_token}")
-    return [_IMAGE if token in images else token for token in reference.ids(text)]
+        raise VocabularyError(f"the tokenizer of {folder} has no token {text}")
+    return images

@@ -44,11 +44,30 @@ def family_of(config: LlmConfig) -> Family:
     )
 
 
-def config_of_gguf(path: Path) -> LlmConfig:
+def open_gguf(path: Path) -> gguf.GGUFReader:
+    """Open a GGUF after looking through its head.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UnreadableCheckpointError: not a GGUF.
+    """
+    try:
+        check_gguf(path)
+        return gguf.GGUFReader(path)
+    except (ModelFileError, UnreadableFileError) as err:
+        raise UnreadableCheckpointError(f"{path} cannot be read as a GGUF: {err.reason}") from err
+    except Exception as err:  # a damaged file makes the reader raise nearly anything
+        raise UnreadableCheckpointError(f"{path} cannot be read as a GGUF: {err}") from err
+
+
+def config_of_gguf(path: Path, reader: gguf.GGUFReader | None = None) -> LlmConfig:
     """Read the config of a GGUF's model back.
 
     Args:
         path: a GGUF of one of the families.
+        reader: of that file; None: it is opened.
 
     Returns:
         Its config, as far as tensor names, shapes and row orders depend on it.
@@ -57,13 +76,7 @@ def config_of_gguf(path: Path) -> LlmConfig:
         UnreadableCheckpointError: not a GGUF, or keys are missing.
         UnsupportedModelError: an architecture of no family.
     """
-    try:
-        check_gguf(path)
-        reader = gguf.GGUFReader(path)
-    except (ModelFileError, UnreadableFileError) as err:
-        raise UnreadableCheckpointError(f"{path} cannot be read as a GGUF: {err.reason}") from err
-    except Exception as err:  # a damaged file makes the reader raise nearly anything
-        raise UnreadableCheckpointError(f"{path} cannot be read as a GGUF: {err}") from err
+    reader = reader or open_gguf(path)
     fields = reader.fields
     tensors = {tensor.name: tensor for tensor in reader.tensors}
 

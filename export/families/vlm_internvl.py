@@ -24,6 +24,8 @@ from edge_et.export.families.internvl_parts import (
 )
 from edge_et.export.families.llm_family import MAX_LAYERS
 from edge_et.export.families.vlm_layout import (
+    CLIP_MEAN,
+    CLIP_STD,
     PartTable,
     VisionPart,
     read_settings,
@@ -32,8 +34,6 @@ from edge_et.export.families.vlm_layout import (
 
 _BICUBIC = 3  # of PIL.Image.Resampling
 _KINDS = tuple(f"GotOcr2ImageProcessor{backend}" for backend in ("", "Fast", "Pil"))
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _VISION: PartTable = (
     ("vision_tower.", "tower", ""),
     ("multi_modal_projector.layer_norm.", "projector", "norm."),
@@ -93,8 +93,8 @@ class _ImageProcessor(msgspec.Struct, frozen=True, kw_only=True):
     size: _TileSize = _TileSize(height=384, width=384)
     resample: int = _BICUBIC
     rescale_factor: float = 1 / 255
-    image_mean: _Channels = _CLIP_MEAN
-    image_std: _Channels = _CLIP_STD
+    image_mean: _Channels = CLIP_MEAN
+    image_std: _Channels = CLIP_STD
     min_patches: Tiles = 1
     max_patches: Tiles = 12
 

@@ -24,6 +24,10 @@ from edge_et.export.errors import (
 )
 from edge_et.export.families.llm_family import MAX_LAYERS
 
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of red, green and blue: what processors of transformers take that are told none."""
+
 SettingsT = TypeVar("SettingsT", bound=msgspec.Struct)
 
 Part = Literal["llm", "tower", "projector", "newline"]

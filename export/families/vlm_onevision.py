@@ -16,6 +16,8 @@ from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
 from edge_et.export.checkpoint.config_keys import read_image_processor
 from edge_et.export.errors import UnreadableCheckpointError
 from edge_et.export.families.vlm_layout import (
+    CLIP_MEAN,
+    CLIP_STD,
     PartTable,
     VisionPart,
     complete_settings,
@@ -98,10 +100,6 @@ class ImageProcessor(msgspec.Struct, frozen=True, kw_only=True):
     do_resize: bool = True
     do_rescale: bool = True
     do_normalize: bool = True
-
-
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class LlavaOnevision:
@@ -210,8 +208,8 @@ def _processing(settings: Settings, shrink_over_tiles: int, config_path: Path) -
         path,
         height=tile,
         width=tile,
-        mean=processor.image_mean or _CLIP_MEAN,
-        std=processor.image_std or _CLIP_STD,
+        mean=processor.image_mean or CLIP_MEAN,
+        std=processor.image_std or CLIP_STD,
         rescale=processor.rescale_factor,
         resample=_RESAMPLE[processor.resample],
         fit="squash",

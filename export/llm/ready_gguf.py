@@ -23,7 +23,7 @@ from edge_et.export.errors import (
     VocabularyError,
 )
 from edge_et.export.families.llm_family import LlmConfig, gguf_name, parse_config, tensor_shapes
-from edge_et.export.families.llm_registry import config_of_gguf, family_of
+from edge_et.export.families.llm_registry import config_of_gguf, family_of, open_gguf
 
 _EMBEDDINGS, _OUTPUT = "token_embd.weight", "output.weight"
 _TOKENS = "tokenizer.ggml.tokens"
@@ -75,8 +75,8 @@ class ReadyGguf:
             LeftoverTensorError: there are others than the architecture has.
         """
         self.path = path
-        self.config: LlmConfig = config_of_gguf(path)
-        self._reader = gguf.GGUFReader(path)
+        self._reader = open_gguf(path)
+        self.config: LlmConfig = config_of_gguf(path, self._reader)
         self._require_known()
 
     @property

@@ -107,9 +107,9 @@ def test_pixel_values_and_image_tokens_are_those_of_the_writer(
     model = read_vlm(folder)
     picture = Image.fromarray(golden["picture"])
     tiles = split_tiles(
-        picture, model.processing, choose_grid(picture.size, model.processing, None)
+        picture, model.vision.processing, choose_grid(picture.size, model.vision.processing, None)
     )
-    pixel_values = np.stack([to_pixel_values(tile, model.processing) for tile in tiles])
+    pixel_values = np.stack([to_pixel_values(tile, model.vision.processing) for tile in tiles])
     np.testing.assert_allclose(pixel_values, golden["pixel_values"], rtol=0, atol=1e-6)
     report = export_vlm_vision(model, tmp_path / "vision.onnx")
     tokens = run_outputs(open_session(report.path), pixel_values)[OUTPUT]

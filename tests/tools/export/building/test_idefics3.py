@@ -81,20 +81,21 @@ def test_image_tokens_and_marks(tmp_path: Path, kind: Kind, tile: int, factor: i
     with torch.inference_mode():
         tokens, markup = load_tower(model)(pixels)
     expected = Reference(folder, kind).image_tokens(pixels)
-    assert expected.shape == (3, model.image_tokens_per_tile, 64)
+    assert expected.shape == (3, model.vision.image_tokens_per_tile, 64)
     assert np.abs(tokens.numpy() - expected).max() < MAX_TOKEN_ERROR
-    assert model.markup is not None
     assert model.vision.markup is not None
     table = load_file(folder / "model.safetensors")[EMBEDDINGS]
     assert torch.equal(markup, table[list(model.vision.markup.ids)])
-    assert len(model.markup.tokens) == len(model.vision.markup.ids) == 2 + 16 + 2
+    assert len(model.vision.markup.spec.tokens) == len(model.vision.markup.ids) == 2 + 16 + 2
 
 
 def test_facts_for_the_manifest(folder: Path) -> None:
     model = read_vlm(folder)
-    assert model.processing.tiling == Tiling(rule="edge", edge_tiles=EDGE_TILES, whole="last")
-    assert (model.processing.resample, model.processing.fit) == ("lanczos", "squash")
-    assert (model.processing.height, model.image_tokens_per_tile) == (TILE, TOKENS)
+    assert model.vision.processing.tiling == Tiling(
+        rule="edge", edge_tiles=EDGE_TILES, whole="last"
+    )
+    assert (model.vision.processing.resample, model.vision.processing.fit) == ("lanczos", "squash")
+    assert (model.vision.processing.height, model.vision.image_tokens_per_tile) == (TILE, TOKENS)
     assert (model.chat_format.image_prefix, model.chat_format.text_prefix) == ("{image}", "")
     assert model.chat_format.chat.stop_tokens == ("<end_of_utterance>",)
     assert (model.chat_format.chat.start, model.chat_format.chat.system) == ("<|im_start|>", None)
@@ -106,9 +107,9 @@ def test_line_feeds_become_what_the_tokenizer_makes_of_them(
     tmp_path: Path, joined: bool, end: tuple[str, ...]
 ) -> None:
     tokenizer = train_tokenizer(joined_line_feeds=joined)
-    markup = read_vlm(write_idefics3(tmp_path / "c", tokenizer=tokenizer)).markup
+    markup = read_vlm(write_idefics3(tmp_path / "c", tokenizer=tokenizer)).vision.markup
     assert markup is not None
-    assert (markup.row_end, markup.grid_end) == (("\n",), end)
+    assert (markup.spec.row_end, markup.spec.grid_end) == (("\n",), end)
 
 
 def test_the_marks_of_smollm2s_own_tokenizer(tmp_path: Path) -> None:
@@ -199,16 +200,16 @@ def test_a_checkpoint_that_transformers_5_saved_whole(folder: Path) -> None:
     inner = json.loads(alone.read_text())
     alone.unlink()
     edit_config(folder, "processor_config.json", image_processor=inner)
-    assert read_vlm(folder).processing == expected.processing
+    assert read_vlm(folder).vision.processing == expected.vision.processing
 
 
 def test_one_tile_a_picture_may_be_meant_either_way(folder: Path) -> None:
     edit_config(folder, "preprocessor_config.json", size={"longest_edge": TILE})
-    whole = read_vlm(folder).processing
+    whole = read_vlm(folder).vision.processing
     assert whole.tiling is not None
     assert whole.tiling.edge_tiles == 1
     edit_config(folder, "preprocessor_config.json", do_image_splitting=False)
-    assert read_vlm(folder).processing == whole
+    assert read_vlm(folder).vision.processing == whole
 
 
 def test_tensors_of_nobody_and_none(folder: Path) -> None:

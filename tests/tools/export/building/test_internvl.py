@@ -63,7 +63,7 @@ def test_image_tokens_and_marks(tmp_path: Path, kind: Kind, settings: dict[str, 
         model = read_vlm(each)
         with torch.inference_mode():
             tokens, markup = load_tower(model)(pixels)
-        assert tokens.shape == expected.shape == (3, model.image_tokens_per_tile, 64)
+        assert tokens.shape == expected.shape == (3, model.vision.image_tokens_per_tile, 64)
         assert np.abs(tokens.numpy() - expected).max() < MAX_TOKEN_ERROR
         assert model.vision.markup is not None
         ids = reference.processor.tokenizer.convert_tokens_to_ids(["<img>", "</img>"])
@@ -74,16 +74,22 @@ def test_image_tokens_and_marks(tmp_path: Path, kind: Kind, settings: dict[str, 
 def test_facts_for_the_manifest(folder: Path, original: Path) -> None:
     models = read_vlm(folder), read_vlm(original)
     for model in models:
-        tiling = model.processing.tiling
+        tiling = model.vision.processing.tiling
         assert tiling is not None
         assert (tiling.rule, tiling.whole) == ("ratio", "last")
         assert {columns * rows for columns, rows in tiling.grids} == set(range(1, MOST + 1))
-        assert (model.processing.resample, model.processing.fit) == ("bicubic", "squash")
-        assert (model.processing.height, model.image_tokens_per_tile) == (TILE, TOKENS)
+        assert (model.vision.processing.resample, model.vision.processing.fit) == (
+            "bicubic",
+            "squash",
+        )
+        assert (model.vision.processing.height, model.vision.image_tokens_per_tile) == (
+            TILE,
+            TOKENS,
+        )
         assert (model.chat_format.image_prefix, model.chat_format.text_prefix) == ("{image}\n", "")
         assert model.chat_format.chat.stop_tokens == ("<|im_end|>",)
         assert check_prompt_tokens(model, "{image}\nLook at {hint}.").error == 0
-    assert models[0].processing == models[1].processing
+    assert models[0].vision.processing == models[1].vision.processing
     assert models[0].language_model == models[1].language_model
     assert [model.chat_format.chat.system for model in models] == [None, SYSTEM]
 
@@ -229,7 +235,7 @@ def test_a_checkpoint_that_transformers_5_saved_whole(folder: Path) -> None:
     inner = json.loads(alone.read_text())
     alone.unlink()
     edit_config(folder, "processor_config.json", image_processor=inner)
-    assert read_vlm(folder).processing == expected.processing
+    assert read_vlm(folder).vision.processing == expected.vision.processing
 
 
 def test_tensors_of_nobody_and_none(folder: Path, original: Path) -> None:

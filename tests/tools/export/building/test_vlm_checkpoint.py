@@ -119,9 +119,9 @@ def test_arrangements_without_newlines(llava: Path, merge: str, arrangement: str
     refused(llava, LeftoverTensorError, r"model\.image_newline")
     edit_tensors(llava, lambda tensors: tensors.pop("model.image_newline"))
     model = read_vlm(llava)
-    assert model.arrangement == arrangement
-    assert model.processing.tiling is not None
-    assert model.processing.tiling.shrink_over_tiles is None
+    assert model.vision.arrangement == arrangement
+    assert model.vision.processing.tiling is not None
+    assert model.vision.processing.tiling.shrink_over_tiles is None
     assert load_tower(model).newline is None
 
 
@@ -139,7 +139,7 @@ def test_aspect_ratios(
     llava: Path, ratio: str | None, fit: str, pad_color: tuple[int, ...], shrink: int | None
 ) -> None:
     edit_config(llava, image_aspect_ratio=ratio)
-    processing = read_vlm(llava).processing
+    processing = read_vlm(llava).vision.processing
     assert (processing.fit, processing.pad_color) == (fit, pad_color)
     if shrink == 0:
         assert processing.tiling is None
@@ -160,7 +160,7 @@ def test_pinpoints_are_widths_and_heights(
     llava: Path, pinpoints: Any, grids: tuple[tuple[int, int], ...]
 ) -> None:
     edit_config(llava, image_grid_pinpoints=pinpoints)
-    tiling = read_vlm(llava).processing.tiling
+    tiling = read_vlm(llava).vision.processing.tiling
     assert tiling is not None
     assert tiling.grids == grids
 
@@ -637,7 +637,7 @@ def test_what_the_image_processor_says_is_taken(onevision: Path) -> None:
         rescale_factor=0.5,
         resample=2,
     )
-    processing = read_vlm(onevision).processing
+    processing = read_vlm(onevision).vision.processing
     assert processing.mean == (0.1, 0.2, 0.3)
     assert processing.std == (0.26862954, 0.26130258, 0.27577711)  # CLIP's are the default
     assert (processing.rescale, processing.resample) == (0.5, "bilinear")

@@ -123,9 +123,9 @@ def images(graph: Path) -> dict[str, ImageTokens]:
     spec = VisionSpec(
         graph=NO_FILE,
         embedding_width=model.language_model.hidden_size,
-        image_tokens_per_tile=model.image_tokens_per_tile,
-        processing=model.processing,
-        arrangement=model.arrangement,
+        image_tokens_per_tile=model.vision.image_tokens_per_tile,
+        processing=model.vision.processing,
+        arrangement=model.vision.arrangement,
     )
     session = open_session(graph)
     packed = {}
@@ -202,14 +202,14 @@ def test_facts_for_the_manifest(folders: dict[str, Path]) -> None:
     sides = range(1, 7)
     for folder in folders.values():
         model = read_vlm(folder)
-        tiling = model.processing.tiling
+        tiling = model.vision.processing.tiling
         assert tiling is not None
         # Pinpoints are widths and heights for LLaVA, heights and widths for transformers.
         grids = tuple((columns, rows) for columns in sides for rows in sides)
         if folder != LLAVA:
             grids = tuple((columns, rows) for rows in sides for columns in sides)
         assert tiling == Tiling(grids=grids, shrink_over_tiles=9)
-        assert msgspec.structs.replace(model.processing, tiling=None) == Processing(
+        assert msgspec.structs.replace(model.vision.processing, tiling=None) == Processing(
             height=384,
             width=384,
             mean=(0.5, 0.5, 0.5),
@@ -218,13 +218,13 @@ def test_facts_for_the_manifest(folders: dict[str, Path]) -> None:
             resample="bicubic",
             fit="squash",
         )
-        assert model.image_tokens_per_tile == 729
+        assert model.vision.image_tokens_per_tile == 729
         assert model.language_model.architectures == ["Qwen3ForCausalLM"]
         assert model.chat_format.chat.turn_start == "<|im_start|>{role}\n"
         assert model.chat_format.chat.turn_end == "<|im_end|>\n"
         assert model.chat_format.chat.system == "You are a helpful assistant."
         assert model.chat_format.chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")
         assert model.chat_format.text_prefix == ""
-        assert model.arrangement == "unpadded"
+        assert model.vision.arrangement == "unpadded"
     assert read_vlm(folders["llava"]).max_positions == 32768
     assert read_vlm(folders["onevision"]).max_positions == 40960

@@ -174,16 +174,16 @@ def test_the_type_of_the_tensors_has_one_name(tmp_path: Path) -> None:
 
 
 def test_the_image_processor_inside_the_processor_is_read(onevision: Path) -> None:
-    expected = read_vlm(onevision).processing
+    expected = read_vlm(onevision).vision.processing
     alone = onevision / "preprocessor_config.json"
     inner = json.loads(alone.read_text())
     edit_config(onevision, "processor_config.json", image_processor=inner)
-    assert read_vlm(onevision).processing == expected  # both are there, and agree
+    assert read_vlm(onevision).vision.processing == expected  # both are there, and agree
     edit_config(onevision, "preprocessor_config.json", image_mean=[0.1, 0.2, 0.3])
     with pytest.raises(UnreadableCheckpointError, match=r"image_mean is \[0.1, 0.2, 0.3\] by pre"):
         read_vlm(onevision)
     alone.unlink()
-    assert read_vlm(onevision).processing == expected
+    assert read_vlm(onevision).vision.processing == expected
     edit_config(onevision, "processor_config.json", image_processor=7)
     with pytest.raises(UnreadableCheckpointError, match="image_processor is no object"):
         read_image_processor(onevision)
