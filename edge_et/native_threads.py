@@ -11,6 +11,7 @@ handler raises then is lost. In other threads no handler runs. While the main th
 code, none runs at all: so it waits for another thread instead.
 """
 
+import _thread
 import os
 import queue
 import threading
@@ -76,19 +77,31 @@ def call_undisturbed(work: Callable[[], R]) -> R:
     job = _Job(work)
     if threading.current_thread() is not threading.main_thread():
         job.do()
-    else:
+        return job.result()
+    raised: BaseException | None = None
+    while not job.is_begun:
         try:
             _start("opening", job.do)
         except RuntimeError:  # the interpreter is about to end, and gives no threads
             job.do()
-    return job.result()
+        except BaseException as err:  # a handler's, and whether there is a thread is unknown
+            raised = raised or err
+        else:
+            break
+    return job.result(raised=raised)
 
 
 class _Job(Generic[R]):
-    """Work for another thread."""
+    """Work for another thread.
+
+    Attributes:
+        is_begun: a thread does it, or has done it.
+    """
 
     def __init__(self, work: Callable[[], R]) -> None:
         self._work = work
+        self.is_begun = False
+        self._unbegun = threading.Lock()
         self._is_done = False
         self._running = threading.Lock()  # which is waited for faster than an event
         self._running.acquire()
@@ -96,28 +109,34 @@ class _Job(Generic[R]):
         self._result: R
 
     def do(self, at_end: Callable[[], object] | None = None) -> None:
-        """Do it; called once.
+        """Do it, or nothing where a thread has begun it.
 
         Args:
             at_end: is called before whoever waits goes on.
         """
+        if not self._unbegun.acquire(blocking=False):
+            return
+        self.is_begun = True
         try:
             self._result = self._work()
         except BaseException as err:
             self._error = err
         finally:
+            del self._work  # what it holds is not to outlive it
             if at_end is not None:
                 at_end()
             self._is_done = True
             self._running.release()
 
-    def result(self, stop: Callable[[], object] | None = None) -> R:
+    def result(
+        self, stop: Callable[[], object] | None = None, raised: BaseException | None = None
+    ) -> R:
         """Wait for the end, also when a signal handler raises meanwhile, as a native call would.
 
         Args:
             stop: is called then.
+            raised: what a handler has raised already.
         """
-        raised: BaseException | None = None
         while not self._is_done:
             try:
                 with self._running:
@@ -157,8 +176,22 @@ class _ComputeThread:
         job.do(at_end=lambda: _idle.append(self))  # for whoever waits may need it again at once
 
 
-def _start(name: str, target: Callable[..., None], *args: object) -> None:
-    threading.Thread(target=target, args=args, name=THREAD_PREFIX + name, daemon=True).start()
+def _start(name: str, target: Callable[[], None]) -> None:
+    """Start a thread of ours.
+
+    Python starts a thread and waits for an event. A handler that raises meanwhile leaves the wait
+    with any error, also with that of no thread to be had. So another thread waits, and here is one
+    call alone.
+    """
+    thread = threading.Thread(target=target, name=THREAD_PREFIX + name, daemon=True)
+
+    def start() -> None:
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is about to end, and gives no threads
+            thread.run()
+
+    _thread.start_new_thread(start, ())
 
 
 def _after_fork() -> None:

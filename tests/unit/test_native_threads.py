@@ -1,4 +1,7 @@
 import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
@@ -78,3 +81,29 @@ def test_work_that_is_left_behind_keeps_what_it_holds(monkeypatch: pytest.Monkey
     threading.Timer(0.05, go.set).start()
     handle.close()
     assert done == ["pointer", "freed"]
+
+
+class OfHandlerError(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("is_started", [True, False])
+@pytest.mark.parametrize("raised", [OfHandlerError(), RuntimeError("release unlocked lock")])
+def test_work_is_done_once_where_a_handler_raises_while_its_thread_starts(
+    monkeypatch: pytest.MonkeyPatch, is_started: bool, raised: Exception
+) -> None:
+    start, begun, done = native_threads._start, [], []
+
+    def interrupted(name: str, target: Callable[[], None]) -> None:
+        begun.append(name)
+        if is_started or len(begun) > 1:
+            start(name, target)
+        if len(begun) == 1:
+            raise raised
+
+    monkeypatch.setattr(native_threads, "_start", interrupted)
+    expected = nullcontext() if isinstance(raised, RuntimeError) else pytest.raises(OfHandlerError)
+    with expected:
+        native_threads.call_undisturbed(lambda: done.append(threading.get_ident()))
+    time.sleep(0.05)
+    assert len(done) == 1
