@@ -24,17 +24,15 @@ _LEAST_WORDS = 8
 class ForcedKVCache(WrappedKVCache):
     """Makes forced tokens the most probable ones; costs a copy of the logits a token."""
 
-    def __init__(self, inner: KVCache, forced: Sequence[int], *, reads_ahead: bool = True) -> None:
+    def __init__(self, inner: KVCache, forced: Sequence[int]) -> None:
         """Begin at the first forced token.
 
         Args:
             inner: does the work; closed together with this one.
             forced: the tokens to write, at least one; behind the last one follows the first again.
-            reads_ahead: whether a prompt is prefilled before its end is known.
         """
         super().__init__(inner)
         self._forced = forced
-        self._reads_ahead = reads_ahead
         self._written = 0
         self._forgotten = False
         self._reread = 0
@@ -69,10 +67,6 @@ class ForcedKVCache(WrappedKVCache):
             self._forgotten = False
             self._reread = sum(map(is_generated, segments))
         return self._inner.prefill_steps(read_again(segments, self._reread))
-
-    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
-        """Make the cache begin with these segments, the last of which will go on."""
-        return self._inner.prefill_growing(segments) if self._reads_ahead else iter(())
 
 
 def read_again(segments: Sequence[Segment], count: int) -> tuple[Segment, ...]:

@@ -52,7 +52,7 @@ class Runtime:
             model = opens(bundle, spec, tokenizer)
 
             def wrap(inner: KVCache) -> KVCache:
-                self.kv_caches.append(ForcedKVCache(inner, forced, reads_ahead=job.reuse))
+                self.kv_caches.append(ForcedKVCache(inner, forced))
                 return self.kv_caches[-1]
 
             return WrappedModel(model, wrap)

@@ -139,10 +139,6 @@ class TorchKVCache:
         """Do what `prefill` does, in one step."""
         yield self.prefill(segments)
 
-    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
-        """Evaluate the beginning of a prompt whose end is not known yet."""
-        yield self.prefill(segments)
-
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds; drafts are ignored.
 

@@ -46,10 +46,6 @@ class WrappedKVCache:
         """Make the cache hold exactly these segments; tell before each batch how far it is."""
         return self._inner.prefill_steps(segments)
 
-    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
-        """Make the cache begin with these segments, the last of which will go on."""
-        return self._inner.prefill_growing(segments)
-
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds."""
         return self._inner.decode(token, draft)

@@ -29,8 +29,6 @@ class PhaseUsage:
         reused_tokens: vision: image tokens that were remembered, so that the tower did not run.
             extract, think: positions of the prompt that the KV cache held already.
         generated_tokens: tokens written, without the stop token.
-        overlapped_tokens: think: those of `evaluated_tokens` that a reasoner of its own read while
-            the perceiver was still writing; the time that took counts as the extraction's.
         pictures: image, vision, extract: how many pictures the phase was about.
         answer_tokens: think: those of `generated_tokens` that are the answer's; the others are the
             reasoning's, the answer marker among them.
@@ -40,7 +38,6 @@ class PhaseUsage:
     evaluated_tokens: int = 0
     reused_tokens: int = 0
     generated_tokens: int = 0
-    overlapped_tokens: int = 0
     pictures: int = 0
     answer_tokens: int = 0
 

@@ -15,7 +15,6 @@ from edge_et.llm.kv_positions import (
     generated,
     positions_of,
     restart_at,
-    whole_groups,
 )
 from edge_et.llm.kv_protocol import KVCache, KVCacheSettings, PrefillProgress
 from edge_et.llm.language_model import LanguageModel
@@ -90,6 +89,5 @@ __all__ = [
     "told_reply",
     "trim_heap",
     "user_turn",
-    "whole_groups",
     "without_unread_rows",
 ]

@@ -25,7 +25,6 @@ from edge_et.llm.kv_positions import (
     generated,
     positions_of,
     restart_at,
-    whole_groups,
 )
 from edge_et.llm.kv_protocol import KVCacheSettings, PrefillProgress
 from edge_et.llm.llama_cpp import LlamaContext, LlamaModel
@@ -136,30 +135,7 @@ class LlamaKVCache:
             yield PrefillProgress(reused=shared, evaluated=0)
             return
         keep = restart_at(segments, min(shared, len(wanted) - 1))
-        yield from self._replace(segments, wanted, keep, logits=True)
-
-    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
-        """Evaluate the beginning of a prompt whose end is not known yet.
-
-        Of its last segment whole groups of eight go into the cache, as if the end were known. What
-        the cache holds behind them stays if it can. No logits are computed.
-
-        Args:
-            segments: the beginning; the last segment may go on.
-
-        Yields:
-            As `prefill_steps`, of whole groups.
-
-        Raises:
-            EdgeETError: as for `prefill`.
-        """
-        segments = whole_groups(segments)
-        wanted = positions_of(segments)
-        shared = self._shared(wanted)
-        if shared == len(wanted):
-            yield PrefillProgress(reused=shared, evaluated=0)
-        else:
-            yield from self._replace(segments, wanted, restart_at(segments, shared), logits=False)
+        yield from self._replace(segments, wanted, keep)
 
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds.
@@ -309,7 +285,7 @@ class LlamaKVCache:
         return common_prefix(self._cached, wanted)
 
     def _replace(
-        self, segments: Sequence[Segment], wanted: Sequence[Position], keep: int, *, logits: bool
+        self, segments: Sequence[Segment], wanted: Sequence[Position], keep: int
     ) -> Iterator[PrefillProgress]:
         first = next(batches(segments, keep, _BATCH_POSITIONS))[1]
         if self._unchecked > keep + first.stop - first.start:  # more than it will overwrite
@@ -320,7 +296,7 @@ class LlamaKVCache:
             start = len(self._cached)
             yield PrefillProgress(reused=keep, evaluated=start - keep)
             held = wanted[start : start + part.stop - part.start]
-            outputs = int(logits and start + len(held) == len(wanted))
+            outputs = int(start + len(held) == len(wanted))
             if isinstance(segment, TokenSegment):
                 self._evaluate(np.array(segment.ids[part], np.int32), held, outputs)
             else:

@@ -79,21 +79,6 @@ def restart_at(segments: Iterable[Segment], shared: int) -> int:
     return shared
 
 
-def whole_groups(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return what can be evaluated of a prompt whose last segment will go on.
-
-    Args:
-        segments: the beginning of a prompt.
-
-    Returns:
-        The same without the tokens at its end that will share a batch's group with others.
-    """
-    if not segments or not isinstance(last := segments[-1], TokenSegment) or last.generated:
-        return tuple(segments)
-    whole = last.ids[: len(last) // ROW_GROUP * ROW_GROUP]
-    return (*segments[:-1], *((TokenSegment(whole),) if whole else ()))
-
-
 def batches(segments: Iterable[Segment], start: int, most: int) -> Iterator[tuple[Segment, slice]]:
     """Cut what lies behind a position into batches.
 

@@ -70,9 +70,6 @@ class KVCache(Protocol):
     def prefill_steps(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         """Make the cache hold exactly these segments; tell before each batch how far it is."""
 
-    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
-        """Make the cache begin with these segments, the last of which will go on."""
-
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds.
 
@@ -104,7 +101,7 @@ class KVCache(Protocol):
         """
 
     def obey(self, cancel: CancelToken) -> None:
-        """Let `prefill_steps`, `prefill_growing` and `decode` end early from now on.
+        """Let `prefill_steps` and `decode` end early from now on.
 
         Args:
             cancel: when it is cancelled they raise a `CancelledError`, and hold what they held

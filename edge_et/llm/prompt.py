@@ -165,9 +165,7 @@ def _begin_assistant_turn(chat: ChatSpec, opening: str = "") -> Trusted:
     return Trusted(start + chat.assistant_start_suffix + opening)
 
 
-def to_segments(
-    parts: Iterable[Part], tokenizer: Tokenizer, *, growing: bool = False
-) -> tuple[Segment, ...]:
+def to_segments(parts: Iterable[Part], tokenizer: Tokenizer) -> tuple[Segment, ...]:
     """Tokenize a prompt.
 
     Texts that touch are tokenized as one run, wherever they come from; special tokens and images
@@ -176,8 +174,6 @@ def to_segments(
     Args:
         parts: the prompt.
         tokenizer: the model's tokenizer.
-        growing: whether more will come behind the last text; tokens that it might change are left
-            out.
 
     Returns:
         Segments; no two token segments touch, none is empty.
@@ -202,7 +198,7 @@ def to_segments(
                 segments.append(TokenSegment(tuple(ids)))
                 ids = []
             segments.append(ImageSegment(part))
-    ids += tokenizer.encode_start(run) if growing else tokenizer.encode(run)
+    ids += tokenizer.encode(run)
     if ids:
         segments.append(TokenSegment(tuple(ids)))
     return tuple(segments)

@@ -9,7 +9,7 @@ import codecs
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 from tokenizers import Tokenizer as NativeTokenizer
@@ -80,26 +80,6 @@ class Tokenizer:
         """
         ids: list[int] = self._native.encode(text, add_special_tokens=False).ids
         return ids
-
-    def encode_start(self, text: str) -> list[int]:
-        """Turn the beginning of a text that is still growing into ids.
-
-        Left out are its last two words, in the sense of the pre-tokenizer: what is written next may
-        become part of the last one (" it'", " it's"), or take white space or a mark from the one
-        before it. All others stay as they are with the tokenizers of Qwen, SmolLM and GPT-2; tests
-        cut hostile texts anywhere to see it. Should another one disagree, tokens were read ahead in
-        vain, and are read again.
-
-        Args:
-            text: as for `encode`.
-
-        Returns:
-            The ids with which those of every longer text begin.
-        """
-        encoding = self._native.encode(text, add_special_tokens=False)
-        words = cast(list[int], encoding.word_ids)  # None stands for special tokens alone
-        settled = words[-1] - 1 if words else 0
-        return [token for token, word in zip(encoding.ids, words, strict=True) if word < settled]
 
     def token_bytes(self, token: int) -> bytes:
         """Return what a token stands for: UTF-8, possibly a part of a character.

@@ -27,6 +27,21 @@ class Models:
         """Who runs stage 2."""
         return self.reasoner or self.perceiver
 
+    def stage_2_seconds(self, positions: int, tokens: int) -> float:
+        """Return the seconds that stage 2 would take to read and then to write.
+
+        A reasoner that has read nothing yet is taken to be as fast for its size as the perceiver.
+
+        Args:
+            positions: to read, 0 or more.
+            tokens: to write, 0 or more.
+        """
+        model, perceiver = self.thinking_model, self.perceiver
+        if model.throughput.position_s > 0:
+            return model.throughput.seconds_for(positions, tokens)
+        sizes = [one.kv_cache.shape.prefill_flops(1) for one in (model, perceiver)]
+        return perceiver.throughput.seconds_for(positions, tokens) * sizes[0] / sizes[1]
+
     def forget(self) -> None:
         """Empty all caches."""
         for chat_model in self._all():

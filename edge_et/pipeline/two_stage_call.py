@@ -27,6 +27,7 @@ from edge_et.pipeline.request import Request
 from edge_et.results import (
     Answer,
     Extraction,
+    ExtractionToken,
     PhaseUsage,
     StageEvent,
     Thought,
@@ -34,7 +35,6 @@ from edge_et.results import (
 from edge_et.stages import (
     RESERVED_EXTRACTION_TOKENS,
     Hint,
-    IncrementalPrefill,
     answer_at_once,
     ask_for_hint,
     extract,
@@ -70,7 +70,7 @@ class TwoStageCall:
         self._manifest = manifest
         self._models = models
         self._deadline = deadline
-        self._ahead: IncrementalPrefill | None = None
+        self._written = 0
         self._without_thinking = request.thinking.without_thinking(request.plain_sampling)
         self._deadline_hit = False
         self._rest = stage_2_positions(manifest, models, request, request.thinking)
@@ -120,7 +120,7 @@ class TwoStageCall:
         """
         tokens, usage = images
         hint = yield from self.find_hint()
-        extraction = yield from self.extract(tokens, hint, read_ahead=True)
+        extraction = yield from self.extract(tokens, hint)
         thought = yield from self.think(extraction)
         return complete_answer(usage, hint, extraction, thought)
 
@@ -131,7 +131,7 @@ class TwoStageCall:
             images: as for `answer`.
         """
         hint = yield from self.find_hint()
-        return (yield from self.extract(images[0], hint, read_ahead=False))
+        return (yield from self.extract(images[0], hint))
 
     def find_hint(self) -> Generator[StageEvent, None, Hint]:
         """Return what stage 1 is to pay attention to, asking for it if need be."""
@@ -152,24 +152,16 @@ class TwoStageCall:
         return replace(hint, text=fit_hint(self._manifest.extract.prompt, hint.text))
 
     def extract(
-        self, images: Sequence[ImageTokens], hint: Hint, *, read_ahead: bool
+        self, images: Sequence[ImageTokens], hint: Hint
     ) -> Generator[StageEvent, None, Extraction]:
         """Run stage 1.
 
         Args:
             images: the pictures.
             hint: from `find_hint`.
-            read_ahead: whether a reasoner of its own is to read what is written; stage 2 follows.
         """
-        request, models = self.request, self._models
-        if read_ahead and models.reasoner is not None:
-            self._ahead = IncrementalPrefill(
-                models.reasoner, request.thinking, request.question, self._deadline
-            )
-        if request.are_apart:
-            extraction = yield from self._extract_each(images, hint)
-        else:
-            extraction = yield from self._extract_together(images, hint)
+        extract = self._extract_each if self.request.are_apart else self._extract_together
+        extraction = yield from self._counted(extract(images, hint))
         reasons = extraction.finish_reasons
         if hint.finish_reason is not None:
             reasons = {"hint": hint.finish_reason, **reasons}
@@ -186,7 +178,6 @@ class TwoStageCall:
                 self.request.extract_sampling,
                 deadline=self._deadline,
                 should_stop=self._should_stop,
-                ahead=self._ahead,
             )
         )
         usage = replace(extraction.usage, pictures=len(images))
@@ -205,9 +196,22 @@ class TwoStageCall:
             deadline=self._deadline,
             seconds_left=lambda: self._deadline.seconds_left() - self._stage_2_s(),
             should_stop=self._should_stop,
-            ahead=self._ahead,
         )
         return replace(extraction, conversation=self._told(extraction.text, hint.text))
+
+    def _counted(
+        self, events: Generator[StageEvent, None, Extraction]
+    ) -> Generator[StageEvent, None, Extraction]:
+        """Pass stage 1 on, and count the tokens that it writes."""
+        self._written = 0
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                extraction: Extraction = end.value
+                return extraction
+            self._written += isinstance(event, ExtractionToken)
+            yield event
 
     def _stage_1_prompt(self, images: Sequence[ImageTokens], hint: Hint) -> tuple[Segment, ...]:
         chat_model, spec = self._models.perceiver, self._manifest.extract
@@ -258,16 +262,7 @@ class TwoStageCall:
             thought = replace(
                 thought, finish_reasons={**thought.finish_reasons, "think": "deadline"}
             )
-        if self._ahead is None:
-            return thought
-        ahead, usage = self._ahead.evaluated, thought.usage
-        usage = replace(
-            usage,
-            evaluated_tokens=usage.evaluated_tokens + ahead,
-            reused_tokens=max(usage.reused_tokens - ahead, 0),
-            overlapped_tokens=ahead,
-        )
-        return replace(thought, usage=usage)
+        return thought
 
     def rethink(self, extraction: Extraction) -> Generator[StageEvent, None, Answer]:
         """Run stage 2 on an extraction from elsewhere.
@@ -318,15 +313,18 @@ class TwoStageCall:
     def _stage_2_s(self) -> float:
         """Return the seconds that are kept for stage 2.
 
-        They are to read its prompt but for the extraction, most of which was read ahead, and what
-        closes thoughts, and to write some of the answer. What is told anew of several pictures is
-        taken to be as long as the time that is kept for each allows, and as much around it.
+        They are to read its prompt, with what is written of the extraction by now where a reasoner
+        of its own reads it, and what closes thoughts, and to write some of the answer. What is told
+        anew of several pictures is taken to be as long as the time that is kept for each allows,
+        and as much around it.
         """
         positions = self._rest + 2 * ROW_GROUP
+        if self._models.reasoner is not None:
+            positions += self._written
         if self.request.are_apart and self._models.reasoner is None:
             each = min(self.request.extraction_tokens, RESERVED_EXTRACTION_TOKENS)
             positions += 2 * each * self.request.pictures
-        return self._models.thinking_model.throughput.seconds_for(positions, self._answer_steps)
+        return self._models.stage_2_seconds(positions, self._answer_steps)
 
 
 def complete_answer(

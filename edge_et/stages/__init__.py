@@ -11,7 +11,6 @@ from edge_et.stages.direct import answer_at_once
 from edge_et.stages.extraction import extract, image_prompt, told_conversation
 from edge_et.stages.hints import HINT_PLACEHOLDER, Hint, ask_for_hint, fit_hint, hint_prompt
 from edge_et.stages.history import History
-from edge_et.stages.incremental_prefill import IncrementalPrefill
 from edge_et.stages.json_answer import JsonForm
 from edge_et.stages.numbers import NumberForm
 from edge_et.stages.several_pictures import (
@@ -35,7 +34,6 @@ __all__ = [
     "FreeText",
     "Hint",
     "History",
-    "IncrementalPrefill",
     "JsonForm",
     "NumberForm",
     "Thinking",

@@ -21,7 +21,6 @@ from edge_et.llm import (
     without_unread_rows,
 )
 from edge_et.results import Extraction, ExtractionToken, Progress
-from edge_et.stages.incremental_prefill import IncrementalPrefill
 
 
 def image_prompt(
@@ -71,7 +70,6 @@ def extract(
     *,
     deadline: Deadline,
     should_stop: ShouldStop,
-    ahead: IncrementalPrefill | None = None,
 ) -> Generator[ExtractionToken | Progress, None, Extraction]:
     """Run stage 1.
 
@@ -84,7 +82,6 @@ def extract(
         should_stop: says when to cut the extraction. If that comes before the prompt is read,
             nothing is written, and the conversation has only those rows of the image that were
             read.
-        ahead: follows what is written; None: nobody does.
 
     Yields:
         Text as it is written, and progress before every step.
@@ -107,8 +104,6 @@ def extract(
         if piece := stream.push(token):
             text += piece
             yield ExtractionToken(piece)
-        if ahead is not None:
-            yield from ahead.follow(text, should_stop)
         yield generation.decode_progress(len(generation.tokens), budget)
     if piece := stream.finish():
         text += piece

@@ -21,7 +21,6 @@ from edge_et.results import (
     Progress,
 )
 from edge_et.stages.extraction import extract
-from edge_et.stages.incremental_prefill import IncrementalPrefill
 from edge_et.stages.timing import timed
 
 RESERVED_EXTRACTION_TOKENS = 16
@@ -38,7 +37,6 @@ def extract_each(
     deadline: Deadline,
     seconds_left: Callable[[], float],
     should_stop: Callable[[float], bool],
-    ahead: IncrementalPrefill | None = None,
 ) -> Generator[ExtractionToken | Progress, None, Extraction]:
     """Run stage 1 for one picture after the other.
 
@@ -57,7 +55,6 @@ def extract_each(
         seconds_left: returns the time left for all of it; infinite where there is no hurry.
         should_stop: says whether to cut an extraction if so many seconds are kept for the pictures
             behind it.
-        ahead: follows the text of all of them as it grows; None: nobody does.
 
     Yields:
         Text as it is written, with its picture, and progress before every step.
@@ -76,8 +73,6 @@ def extract_each(
         if has_to_stop():
             done.append(PictureExtraction(text="", finish_reason="deadline", usage=PhaseUsage()))
             continue
-        if ahead is not None:
-            ahead.text_before = _beginning(spec, done)
         one = extract(
             chat_model,
             prompt,
@@ -85,7 +80,6 @@ def extract_each(
             sampling,
             deadline=deadline,
             should_stop=has_to_stop,
-            ahead=ahead,
         )
         extraction = yield from timed(_of_picture(number, _kept(chat_model, prompts, number, one)))
         tokens += extraction.tokens
@@ -153,12 +147,6 @@ def told_together(spec: PicturesSpec, extractions: Iterable[PictureExtraction]) 
             head, _, tail = spec.item.partition("{extraction}")
             items.append(_numbered(head, number) + extraction.text + _numbered(tail, number))
     return spec.separator.join(items)
-
-
-def _beginning(spec: PicturesSpec, done: Sequence[PictureExtraction]) -> str:
-    """Return what stage 2 reads before what will be written of the next picture."""
-    head = _numbered(spec.item.partition("{extraction}")[0], len(done))
-    return told_together(spec, done) + spec.separator + head if done else head
 
 
 def _numbered(template: str, number: int) -> str:

@@ -26,7 +26,6 @@ MOMENTS = {
     "tower": ("vision", "encode"),
     "prefill": ("extract", "prefill"),
     "extraction": ("extract", "decode"),
-    "overlap": ("think", "prefill"),
     "thinking": ("think", "decode"),
     "answer": ("answer", "decode"),  # see `Cancelling.cancel_at`
 }
@@ -60,7 +59,7 @@ class Cancelling:
 
     def cancel_at(self, moment: str) -> None:
         """Cancel a call within a step of its kind, or soon after; then ask again."""
-        if moment in ("tower", "prefill", "overlap"):
+        if moment in ("tower", "prefill"):
             self.pipe.clear()
         token = edge_et.CancelToken()
         longest_s = 0.1 if moment in ("tower", "prefill") else 0.004

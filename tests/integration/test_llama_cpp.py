@@ -76,11 +76,6 @@ def logits_of(context: LlamaKVCache, segments: list[Segment]) -> np.ndarray:
     return context.logits
 
 
-def grown(context: LlamaKVCache, segments: list[Segment]) -> PrefillProgress:
-    *_, done = context.prefill_growing(segments)
-    return done
-
-
 def write(context: LlamaKVCache, count: int) -> list[int]:
     tokens: list[int] = []
     for _ in range(count):
@@ -170,44 +165,6 @@ def test_quantized_weights_round_the_same_whatever_was_cached(quantized: LlamaKV
             quantized.prefill([*_first(wanted, known), TokenSegment((3, 4))])
             quantized.prefill(wanted)
             assert np.array_equal(quantized.logits, expected)
-
-
-@pytest.mark.parametrize("length", range(9, 37, 5))
-def test_fed_in_pieces_or_read_at_once_no_bit_is_different(
-    context: LlamaKVCache, length: int
-) -> None:
-    wanted: list[Segment] = [image(16), TokenSegment(TOKENS.ids[:length])]
-    expected = logits_of(context, wanted)
-    context.clear()
-    fed = 0
-    for known in range(1, length):
-        start = [image(16), TokenSegment(TOKENS.ids[:known])]
-        fed += grown(context, start).evaluated
-        assert context.cached_positions == fed == 16 + known // 8 * 8
-    evaluation = context.prefill(wanted)
-    assert np.array_equal(context.logits, expected)
-    assert evaluation.reused >= fed - 8
-
-
-def test_what_is_fed_is_kept_with_what_lies_behind_it(context: LlamaKVCache) -> None:
-    context.prefill([TOKENS, OTHER])
-    assert grown(context, [TokenSegment(TOKENS.ids[:20])]) == PrefillProgress(
-        reused=16, evaluated=0
-    )
-    assert context.cached_positions == 57
-    other = TokenSegment((*TOKENS.ids[:10], *OTHER.ids))
-    assert grown(context, [other]) == PrefillProgress(reused=8, evaluated=16)
-    assert context.cached_positions == 24
-    with pytest.raises(DecodeError, match="nothing was evaluated"):
-        _ = context.logits
-    assert grown(context, []) == PrefillProgress(reused=0, evaluated=0)
-
-
-def test_a_prompt_fed_over_the_length_changes_nothing(context: LlamaKVCache) -> None:
-    grown(context, [TOKENS])
-    with pytest.raises(PromptTooLongError):
-        grown(context, [image(200), TOKENS])
-    assert context.cached_positions == 32
 
 
 def test_a_prompt_left_half_way_is_gone_on_with(context: LlamaKVCache) -> None:

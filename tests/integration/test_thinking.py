@@ -1,4 +1,4 @@
-"""Hints, marked thoughts, overlap and edited extractions over real llama.cpp."""
+"""Hints, marked thoughts and edited extractions over real llama.cpp."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +69,7 @@ def pipeline(request: pytest.FixtureRequest) -> edge_et.ExtractThink:
 
 
 @pytest.fixture(params=["pair", "apart"])
-def overlapping(request: pytest.FixtureRequest) -> edge_et.ExtractThink:
+def two_models(request: pytest.FixtureRequest) -> edge_et.ExtractThink:
     pipeline: edge_et.ExtractThink = request.getfixturevalue(request.param)
     pipeline.clear()
     return pipeline
@@ -84,15 +84,13 @@ def positions(usage: edge_et.results.PhaseUsage) -> int:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_with_overlap_and_without_the_same_tokens_are_written(
-    overlapping: edge_et.ExtractThink, question: str
+def test_in_one_call_and_stage_by_stage_the_same_tokens_are_written(
+    two_models: edge_et.ExtractThink, question: str
 ) -> None:
-    answer = overlapping.answer(IMAGE, question)
-    overlapping.clear()
-    extraction = overlapping.extract(IMAGE, question)
-    apart = overlapping.think(question, extraction)
-    assert answer.usage["think"].overlapped_tokens > 0
-    assert apart.usage.overlapped_tokens == 0
+    answer = two_models.answer(IMAGE, question)
+    two_models.clear()
+    extraction = two_models.extract(IMAGE, question)
+    apart = two_models.think(question, extraction)
     assert (answer.extraction, answer.reasoning, answer.text) == (
         extraction.text,
         apart.reasoning,
@@ -102,7 +100,7 @@ def test_with_overlap_and_without_the_same_tokens_are_written(
     assert positions(answer.usage["think"]) == positions(apart.usage)
 
 
-def test_a_history_is_read_ahead_and_changes_nothing_for_others(
+def test_a_history_changes_nothing_for_others(
     pipeline: edge_et.ExtractThink,
 ) -> None:
     plain = texts(pipeline.answer(IMAGE, QUESTIONS[0]))
@@ -115,28 +113,6 @@ def test_a_history_is_read_ahead_and_changes_nothing_for_others(
     assert (thought.reasoning, thought.answer) == fresh[2:4]
     assert texts(pipeline.answer(IMAGE, QUESTIONS[0])) == plain
     assert texts(pipeline.answer(IMAGE, QUESTIONS[0], history=HISTORY)) == fresh
-
-
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_when_the_extraction_ends_most_of_it_was_read(
-    overlapping: edge_et.ExtractThink, question: str
-) -> None:
-    models = overlapping._models
-    assert models.reasoner is not None
-    for event in overlapping.stream(IMAGE, question):
-        if isinstance(event, ExtractionToken):
-            held = models.reasoner.kv_cache.cached_positions  # type: ignore[attr-defined]
-    assert isinstance(event, Answer)
-    read = event.usage["think"].overlapped_tokens
-    assert held in (read, read - 8)
-    tokenizer = models.reasoner.tokenizer
-    system = (
-        "" if models.reasoner.chat.system is None else f"system\n{models.reasoner.chat.system}\n"
-    )
-    known = f"{system}user\nDescription: {event.extraction}"
-    held_back = len(tokenizer.encode(known)) - len(tokenizer.encode_start(known))
-    # Random bytes take up to three tokens of the reasoner for one of the perceiver.
-    assert read > len(tokenizer.encode(known)) - held_back - 3 * 8
 
 
 def test_the_order_of_calls_changes_nothing(pipeline: edge_et.ExtractThink) -> None:
@@ -187,13 +163,13 @@ def test_stage_2_of_a_perceiver_that_sees_the_extraction_has_no_picture(
 
 
 def test_an_extraction_that_was_not_edited_is_answered_the_same(
-    overlapping: edge_et.ExtractThink,
+    two_models: edge_et.ExtractThink,
 ) -> None:
-    answer = overlapping.answer(IMAGE, QUESTIONS[0])
-    again = overlapping.rethink(question=QUESTIONS[0], extraction=answer.extraction)
+    answer = two_models.answer(IMAGE, QUESTIONS[0])
+    again = two_models.rethink(question=QUESTIONS[0], extraction=answer.extraction)
     assert (again.reasoning, again.text) == (answer.reasoning, answer.text)
     assert again.usage["vision"].evaluated_tokens == 0
-    edited = overlapping.rethink(question=QUESTIONS[0], extraction="two green cubes")
+    edited = two_models.rethink(question=QUESTIONS[0], extraction="two green cubes")
     assert edited.reasoning != answer.reasoning
 
 

@@ -23,7 +23,6 @@ from edge_et.llm import (
     generated,
     positions_of,
     restart_at,
-    whole_groups,
 )
 from edge_et.options import KvType
 from edge_et.results import Answer, Extraction, Progress, Thought
@@ -82,7 +81,6 @@ class ForcedKVCache:
         """
         self.context_length = context_length
         self.prompts: list[str] = []
-        self.fed: list[str] = []
         self.batches: list[int] = []
         self.appended: list[int] = []
         self.cached: list[Position] = []
@@ -127,16 +125,6 @@ class ForcedKVCache:
             if wanted[: len(copy)] == copy and common_prefix(self.cached, wanted) < len(copy):
                 self.cached = list(copy)
         yield from self._read(segments, min(common_prefix(self.cached, wanted), len(wanted) - 1))
-
-    def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
-        segments = whole_groups(segments)
-        self.fed.append(self.text_of(segments))
-        wanted = positions_of(segments)
-        shared = common_prefix(self.cached, wanted)
-        if shared == len(wanted):
-            yield PrefillProgress(reused=shared, evaluated=0)
-        else:
-            yield from self._read(segments, shared)
 
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         self._scripts[len(self.cached)] = list(self._script)

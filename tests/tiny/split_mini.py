@@ -9,7 +9,7 @@ from edge_et.bundle import find_bundle, save_manifest
 
 
 def build_split_mini(folder: Path) -> None:
-    """Write a bundle that has the mini's models, and reads ahead what stage 1 writes.
+    """Write a bundle that has the mini's models, and keeps its stages apart.
 
     Args:
         folder: is made.

@@ -18,7 +18,6 @@ USAGE = PhaseUsage(
     evaluated_tokens=2,
     reused_tokens=3,
     generated_tokens=4,
-    overlapped_tokens=1,
     pictures=5,
 )
 ANSWER = Answer(
@@ -62,7 +61,6 @@ def test_what_phases_took_is_added_up() -> None:
         evaluated_tokens=2,
         reused_tokens=3,
         generated_tokens=4,
-        overlapped_tokens=1,
         pictures=6,
     )
 

@@ -10,7 +10,6 @@ from edge_et.llm import (
     common_prefix,
     positions_of,
     restart_at,
-    whole_groups,
 )
 
 
@@ -139,45 +138,3 @@ def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
     for agreeing in range(sum(map(len, segments))):
         start = restart_at(segments, agreeing)
         assert groups(start) == {row: group for row, group in full.items() if row >= start}
-
-
-def test_a_prompt_that_goes_on_is_evaluated_in_whole_groups() -> None:
-    assert whole_groups([tokens(*range(17))]) == (tokens(*range(16)),)
-    assert whole_groups([tokens(*range(16))]) == (tokens(*range(16)),)
-    assert whole_groups([tokens(*range(7))]) == ()
-    assert whole_groups([]) == ()
-
-
-def test_only_the_last_segment_goes_on() -> None:
-    picture, written = image(5), TokenSegment((1, 2, 3), generated=True)
-    assert whole_groups([tokens(1, 2, 3), picture]) == (tokens(1, 2, 3), picture)
-    assert whole_groups([picture, written]) == (picture, written)
-    assert whole_groups([picture, tokens(*range(9))]) == (picture, tokens(*range(8)))
-
-
-def test_fed_in_whole_groups_the_same_rows_are_evaluated_together() -> None:
-    for length in range(2, 60):
-        whole = [tokens(*range(length))]
-        groups = set()
-        held = 0
-        for known in range(0, length, 3):
-            fed = whole_groups([tokens(*range(known))])
-            if len(positions_of(fed)) > held:
-                groups |= {(part.start, part.stop) for _, part in batches(fed, held, 16)}
-                held = len(positions_of(fed))
-        start = restart_at(whole, min(held, length - 1))
-        assert start >= held - 8
-        rows = {
-            row: (first, min(first + 8, part.stop))
-            for _, part in batches(whole, start, 16)
-            for first in range(part.start, part.stop, 8)
-            for row in range(first, min(first + 8, part.stop))
-        }
-        at_once = {
-            row: (first, min(first + 8, part.stop))
-            for _, part in batches(whole, 0, 16)
-            for first in range(part.start, part.stop, 8)
-            for row in range(first, min(first + 8, part.stop))
-        }
-        assert rows == {row: group for row, group in at_once.items() if row >= start}
-        assert all(begin % 8 == end % 8 == 0 for begin, end in groups)

@@ -145,16 +145,6 @@ def test_an_empty_prompt_has_no_segments(tokenizer: Tokenizer) -> None:
     assert to_segments([Plain("")], tokenizer) == ()
 
 
-def test_a_growing_prompt_leaves_out_what_may_change(tokenizer: Tokenizer) -> None:
-    whole: list[Part] = [Trusted("<|im_start|>user\nDescription: "), Plain("a red ball, a cat")]
-    (settled,) = to_segments([*whole[:1], Plain("a red ball, a")], tokenizer, growing=True)
-    (final,) = to_segments([*whole, Trusted(" end<|im_end|>")], tokenizer)
-    assert isinstance(settled, TokenSegment)
-    assert isinstance(final, TokenSegment)
-    assert tokenizer.decode(settled.ids).endswith("a red ball")
-    assert final.ids[: len(settled)] == settled.ids
-
-
 def test_rows_that_were_not_read_are_left_out() -> None:
     before, after = TokenSegment((1, 2)), TokenSegment((3,))
     prompt = (before, ImageSegment(IMAGE), after)

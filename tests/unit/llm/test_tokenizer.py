@@ -1,5 +1,4 @@
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -104,34 +103,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         assert caught.value.path == path
     with pytest.raises(ModelFileError):
         Tokenizer(tmp_path / "none.json")
-
-
-HOSTILE = (
-    *("a", "E", "e", "the ", "red circle, ", "re", "ll", "'", "'s", "'re", "\u2019s", "1", "23"),
-    *(" ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\u200b", "\u200d", "\ufeff"),
-    *(".", ",", "(", ")", "|", "-", "...", "<think>", "<|im_end|>", "\N{REPLACEMENT CHARACTER}"),
-    *("\u0301", "\u0327", "\u0338", "\u0308", "\ufe0f", "\u1100", "\u1161", "\u11a8", "\u05d0"),
-    *("日", "本語", "。", "👩", "👧", "🇯", "🇵", "ß", "İ", "ﬁ", "ก็", "नि"),
-)
-
-
-@pytest.mark.parametrize("path", [QWEN, SMOLLM, None], ids=["qwen", "smollm", "tiny"])
-def test_the_start_of_a_text_stays_as_it_is(tokenizer: Tokenizer, path: Path | None) -> None:
-    if path is not None:
-        tokenizer = Tokenizer(path)
-    numbers = random.Random(1)
-    for _ in range(300):
-        text = "".join(numbers.choice(HOSTILE) for _ in range(numbers.randint(1, 40)))
-        final = tokenizer.encode(text)
-        for end in range(len(text)):
-            start = tokenizer.encode_start(text[:end])
-            assert final[: len(start)] == start, (text, end)
-
-
-def test_the_start_of_a_text_lacks_but_its_end(tokenizer: Tokenizer) -> None:
-    text = "There is a red ball on the table, and a cat"
-    assert tokenizer.decode(tokenizer.encode_start(text)) == text.removesuffix(" a cat")
-    assert tokenizer.encode_start("") == tokenizer.encode_start("ball") == []
 
 
 def test_what_a_handler_raises_while_a_tokenizer_is_opened_comes_as_it_is() -> None:

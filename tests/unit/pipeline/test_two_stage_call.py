@@ -1,4 +1,4 @@
-"""Whole calls through fakes: hints, thinking, deadlines, overlap, edited extractions."""
+"""Whole calls through fakes: hints, thinking, deadlines, edited extractions."""
 
 import dataclasses
 import itertools
@@ -22,7 +22,7 @@ from edge_et.options import parse_options
 from edge_et.pipeline import ExtractThink, Request
 from edge_et.pipeline.model_pool import ModelPool
 from edge_et.pipeline.models import Models
-from edge_et.results import Answer, ExtractionToken, Progress
+from edge_et.results import Answer, Progress
 
 IMAGE = np.full((9, 9, 3), 40, np.uint8)
 QUESTION = "Which colour?"
@@ -239,42 +239,6 @@ def test_a_reasoner_that_marks_no_thoughts_cannot_be_told_to(tmp_path: Path) -> 
     assert parts.pipeline.answer(IMAGE, QUESTION, thinking=False).text == "red"
 
 
-# Overlap.
-
-
-def test_the_reasoner_reads_while_the_perceiver_writes(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, perceiver=(f"{PHRASE * 2}<|im_end|>",), reasoner=THOUGHT)
-    cached = []
-    for event in parts.pipeline.stream(IMAGE, QUESTION, max_extraction_tokens=200):
-        if isinstance(event, ExtractionToken):
-            cached.append(len(parts.reasoner.cached))
-    assert isinstance(event, Answer)
-    known = 1 + parts.tokens(f"user\nDescription: {PHRASE * 2}".strip())
-    last_two_words = parts.tokens(" table,")
-    usage = event.usage["think"]
-    assert known - usage.overlapped_tokens < last_two_words + 8
-    assert sorted(set(cached)) == list(range(0, cached[-1] + 1, 8))  # in whole groups, all along
-    assert usage.overlapped_tokens - cached[-1] in (0, 8)
-    assert usage.evaluated_tokens > usage.overlapped_tokens
-
-
-def test_overlap_is_counted_as_evaluated_not_as_reused(tmp_path: Path) -> None:
-    said = f"{PHRASE}<|im_end|>"
-    parts = Parts(tmp_path, perceiver=(said, said), reasoner=THOUGHT * 2)
-    first = parts.pipeline.answer(IMAGE, QUESTION, max_extraction_tokens=200).usage["think"]
-    again = parts.pipeline.answer(IMAGE, QUESTION, max_extraction_tokens=200).usage["think"]
-    assert (first.reused_tokens, again.overlapped_tokens) == (0, 0)
-    assert again.reused_tokens + again.evaluated_tokens == first.evaluated_tokens
-    assert again.evaluated_tokens < 16 + 1
-
-
-def test_a_stage_alone_reads_nothing_ahead(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, perceiver=(f"{PHRASE}<|im_end|>",), reasoner=THOUGHT)
-    extraction = parts.pipeline.extract(IMAGE, QUESTION, max_extraction_tokens=200)
-    assert parts.reasoner.fed == []
-    assert parts.pipeline.think(QUESTION, extraction).usage.overlapped_tokens == 0
-
-
 # Deadlines.
 
 THINK: dict[str, Any] = {
@@ -380,7 +344,7 @@ def test_once_in_a_hurry_always_in_a_hurry(tmp_path: Path) -> None:
     parts = slow(tmp_path, pair=True)
     needs = itertools.chain([0.0] * 20, [1e9], itertools.repeat(0.0))
     throughput = SimpleNamespace(
-        position_s=0.0,
+        position_s=1.0,
         token_s=0.0,
         seconds_for=lambda positions, tokens: next(needs),
         observe_prefill=lambda positions, seconds: None,

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from tiny.bundle import CHATML
-from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model, new_tokenizer
+from tiny.fakes import ForcedKVCache, new_chat_model, new_tokenizer
 from tiny.thoughts import THOUGHTS
 
 from edge_et.bundle import ChatSpec, RoleNames, Sampling, ThinkSpec
-from edge_et.generation import ChatModel, Deadline
-from edge_et.llm import Tokenizer, positions_of
+from edge_et.generation import ChatModel
+from edge_et.llm import Tokenizer
 from edge_et.options import Message
-from edge_et.stages import Budget, History, IncrementalPrefill, Thinking, thinking_prompt
+from edge_et.stages import Budget, History, Thinking, thinking_prompt
 
 TALK = (
     ("system", "Be brief."),
@@ -119,21 +119,3 @@ def test_behind_stage_1_all_of_it_is_told_in_the_users_turn(tokenizer: Tokenizer
     assert prompt_of(tokenizer, History(), goes_on=True) == (
         f"<|im_end|>\n<|im_start|>user\n{ASKED}"
     )
-
-
-@pytest.mark.parametrize("told", [TALK, TALK[:1], TALK[:5]])
-def test_what_is_read_ahead_is_the_beginning_of_the_prompt(
-    tokenizer: Tokenizer, told: tuple[tuple[str, str], ...]
-) -> None:
-    model = chat_model(tokenizer)
-    manner = thinking(history(*told))
-    ahead = IncrementalPrefill(model, manner, "Which?", Deadline(None, FakeClock()))
-    text = "a red ball and a blue cube on the table, and a green one"
-    for end in range(len(text) + 1):
-        list(ahead.follow(text[:end], lambda: False))
-    prompt = positions_of(thinking_prompt(model, manner, "Which?", text, None))
-    cache = model.kv_cache
-    assert isinstance(cache, ForcedKVCache)
-    assert cache.cached == prompt[: len(cache.cached)]
-    opening = positions_of(thinking_prompt(model, manner, "", "", None))
-    assert ahead.evaluated == len(cache.cached) > len(opening) - 40

@@ -10,19 +10,14 @@ from tiny.fakes import (
     new_tokenizer,
     text_of,
 )
-from tiny.thoughts import THOUGHTS
 
-from edge_et.bundle import PicturesSpec, Sampling, ThinkSpec
+from edge_et.bundle import PicturesSpec, Sampling
 from edge_et.generation import ChatModel, Deadline
 from edge_et.image import ImageTokens
 from edge_et.llm import ImageSegment, Segment, Tokenizer, TokenSegment
 from edge_et.results import Extraction, ExtractionToken, PhaseUsage, PictureExtraction, Progress
 from edge_et.stages import (
-    Budget,
-    IncrementalPrefill,
-    Thinking,
     extract_each,
-    thinking_prompt,
     told_together,
 )
 
@@ -67,7 +62,6 @@ class Read:
         budget: int = 50,
         spec: PicturesSpec = SPEC,
         seconds: float | None = None,
-        ahead: IncrementalPrefill | None = None,
     ) -> tuple[list[Any], Extraction]:
         deadline = Deadline(seconds, self.clock)
         stage = extract_each(
@@ -79,7 +73,6 @@ class Read:
             deadline=deadline,
             seconds_left=deadline.seconds_left,
             should_stop=deadline.passed,
-            ahead=ahead,
         )
         events: list[Any] = []
         while True:
@@ -196,29 +189,3 @@ def test_a_picture_without_time_is_told_as_such(tokenizer: Tokenizer) -> None:
     assert text_of(events, ExtractionToken) == ""
     assert extraction.text.count("not looked at") == 3
     assert read.cache.cached == []
-
-
-def test_a_reasoner_reads_all_of_it_while_it_grows(tokenizer: Tokenizer) -> None:
-    thinking = Thinking(
-        spec=ThinkSpec(
-            prompt="Description: {extraction}\n{question}",
-            max_thinking_tokens=5,
-            answer_marker="Answer:",
-            max_answer_tokens=5,
-            sampling=Sampling(),
-            thoughts=THOUGHTS,
-        ),
-        marked=False,
-        budget=Budget(thinking=5, answer=5),
-        sampling=Sampling(),
-    )
-    cache = ForcedKVCache(tokenizer)
-    reasoner = new_chat_model(tokenizer, cache)
-    ahead = IncrementalPrefill(reasoner, thinking, "What?", Deadline())
-    _, extraction = Read(tokenizer, *SAID).run(ahead=ahead)
-    assert TOLD.startswith(extraction.text)
-    whole = cache.text_of(thinking_prompt(reasoner, thinking, "What?", extraction.text, None))
-    *_, fed = cache.fed
-    assert whole.startswith(fed)
-    assert "Picture 3: " in fed
-    assert ahead.evaluated >= len(tokenizer.encode(TOLD)) - 16
