@@ -1,6 +1,6 @@
 """Native libraries, imported with what they look for in their environment in place.
 
-In: the name of a module of ONNX Runtime, llama.cpp or OpenVINO. Out: the module. A variable that
+In: the name of a module of ONNX Runtime, an engine or OpenVINO. Out: the module. A variable that
 the user has set is left alone. What was loaded before us has read its variables already: that is
 logged.
 """
@@ -21,12 +21,14 @@ TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 to its maker over the network. They read it when they are imported."""
 
 SPIN_COUNT: Final = "GOMP_SPINCOUNT"
-"""How often a thread of libgomp looks whether the others are done before it sleeps. It is read
-when libgomp is loaded. The default is 300,000: where other programs use the CPU, looking keeps
-the very thread from running that is waited for."""
+"""How often a thread of libgomp looks whether the others are done before it sleeps. Each libgomp of
+a process reads it when it is loaded. The default is 300,000: where other programs use the CPU,
+looking keeps the very thread from running that is waited for."""
 
 _SPINS = "1000"  # 10,000 is slower than the default where one of two CPUs is busy
 _DECIDES_SPINNING = (SPIN_COUNT, "OMP_WAIT_POLICY")  # the first goes before the second
+
+_ENGINES = {"llama_cpp": "llama.cpp", "ik_llama_cpp": "ik_llama.cpp"}  # each may have its libgomp
 
 _OPENVINO = ("openvino", "openvino_genai", "openvino_tokenizers")
 
@@ -36,7 +38,8 @@ _MAPS_FIELDS = 6  # of a line about a file; the first are its addresses, the las
 logger = logging.getLogger(__name__)
 
 _lock = threading.RLock()
-_checked = False  # whether it was looked which libgomp llama.cpp has
+_checked: set[str] = set()  # the engines of which it was looked which libgomp they have
+_soon_asleep: set[str] = set()  # the files that were loaded with fewer spins
 
 
 def import_library(name: str) -> Any:
@@ -51,8 +54,8 @@ def import_library(name: str) -> Any:
     package = name.partition(".")[0]
     if package == "onnxruntime":
         _silence_onnxruntime()
-    elif package == "llama_cpp":
-        with _lock, _short_spinning():
+    elif package in _ENGINES:
+        with _lock, _short_spinning(package):
             return importlib.import_module(name)
     elif package in _OPENVINO:
         # Its import is reported to its maker, and leaves an id in the home folder. It goes without
@@ -75,10 +78,9 @@ def _silence_onnxruntime() -> None:
 
 
 @contextmanager
-def _short_spinning() -> Iterator[None]:
+def _short_spinning(engine: str) -> Iterator[None]:
     """Let libgomp be loaded with fewer spins; whatever else this process loads has its own."""
-    global _checked
-    if _checked or any(name in os.environ for name in _DECIDES_SPINNING):
+    if engine in _checked or any(name in os.environ for name in _DECIDES_SPINNING):
         yield
         return
     before = {path for _, _, path in mapped_files()}
@@ -87,25 +89,35 @@ def _short_spinning() -> Iterator[None]:
         yield
     finally:
         del os.environ[SPIN_COUNT]
-    _checked = True
-    if (path := _libgomp_of_llama_cpp()) in before:
+        _soon_asleep.update({path for _, _, path in mapped_files()} - before)
+    _checked.add(engine)
+    if (path := _libgomp_of(engine, before)) in before - _soon_asleep:
         logger.warning(
-            "%s was loaded before edge-et, and llama.cpp shares it: beside other busy programs "
+            "%s was loaded before edge-et, and %s shares it: beside other busy programs "
             "answers take several times as long; set %s=%s before the program starts",
             path,
+            _ENGINES[engine],
             SPIN_COUNT,
             _SPINS,
         )
 
 
-def _libgomp_of_llama_cpp() -> str | None:
-    """Return the file of the libgomp that llama.cpp calls; None where there is none, or no telling.
+def _libgomp_of(engine: str, before: set[str]) -> str | None:
+    """Return the file of the libgomp that an engine calls; None where there is none, or no telling.
 
     Several may be loaded. As the dynamic linker does, it is first looked among the libraries that
-    all others see, then among those that llama.cpp's own are linked with.
+    all others see, as torch's are, then among those that the engine's own are linked with.
+
+    Args:
+        engine: its module; its libraries lie in a folder whose name begins so.
+        before: the files that were mapped before it was loaded.
     """
     files = list(mapped_files())
-    ggml = {path for _, _, path in files if Path(path).name.startswith("libggml")}
+    ggml = {
+        path
+        for _, _, path in files
+        if Path(path).name.startswith("libggml") and (path not in before or f"/{engine}" in path)
+    }
     for library in (None, *sorted(ggml)):
         try:
             function = ctypes.CDLL(library).GOMP_parallel

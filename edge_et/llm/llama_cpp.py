@@ -24,6 +24,7 @@ from edge_et.llm.native_log import NativeLog
 from edge_et.native_handle import NativeHandle
 from edge_et.native_libraries import import_library, mapped_files
 from edge_et.native_threads import call_undisturbed, compute
+from edge_et.threads import SpareThreads
 
 _MADV_DONTNEED = 4
 
@@ -147,6 +148,9 @@ class LlamaContext:
         """
         library = self._library = load_library()
         self._cancel = CancelToken()
+        flash_attention = settings.flash_attention or settings.kv_type == "q8_0"
+        # Its sums have as many parts as there are threads: another number would change bits.
+        self._spare = None if flash_attention else SpareThreads(settings.threads)
         self._embedding_width = model.embedding_width
         self._vocabulary_size = model.vocabulary_size
         params = library.llama_context_default_params()
@@ -156,11 +160,8 @@ class LlamaContext:
         params.n_seq_max, params.kv_unified = 2, True
         params.n_outputs_max = max(params.n_seq_max, 1 + settings.max_draft_tokens)
         params.n_threads = params.n_threads_batch = settings.threads
-        params.flash_attn_type = (
-            library.LLAMA_FLASH_ATTN_TYPE_ENABLED
-            if settings.flash_attention or settings.kv_type == "q8_0"
-            else library.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        )
+        choice = "ENABLED" if flash_attention else "DISABLED"
+        params.flash_attn_type = getattr(library, f"LLAMA_FLASH_ATTN_TYPE_{choice}")
         params.type_k = params.type_v = getattr(library, f"GGML_TYPE_{settings.kv_type.upper()}")
 
         def make() -> Any:
@@ -251,8 +252,10 @@ class LlamaContext:
         def evaluate() -> int:
             # By the thread that computes: whoever waits for it may be interrupted and go on.
             with self._handle.lock, native_log.expecting(cancel):
-                status: int = self._library.llama_decode(self._handle.value, batch)
-                return status
+                context = self._handle.value
+                if (spare := self._spare) is not None:
+                    self._library.llama_set_n_threads(context, spare.for_tokens(), spare.most)
+                return int(self._library.llama_decode(context, batch))
 
         status = compute(evaluate, stop=cancel.cancel)
         if status == _ABORTED:
@@ -280,8 +283,7 @@ class LlamaContext:
         library = self._library
         with self._handle.lock:
             context = self._handle.value
-            memory = library.llama_get_memory(context)
-            return bool(library.llama_memory_seq_rm(memory, 0, keep, -1))
+            return bool(library.llama_memory_seq_rm(library.llama_get_memory(context), 0, keep, -1))
 
     def clear(self, *, numbers: bool = False) -> None:
         """Drop all positions.
@@ -290,17 +292,16 @@ class LlamaContext:
             numbers: overwrite what they held, too. Attention reads dropped positions with a weight
                 of 0, so they do not matter, unless they are not finite.
         """
-        library = self._library
         with self._handle.lock:
-            context = self._handle.value
-            library.llama_memory_clear(library.llama_get_memory(context), numbers)
+            memory = self._library.llama_get_memory(self._handle.value)
+            self._library.llama_memory_clear(memory, numbers)
 
     def count_positions(self) -> int:
         """Return how many positions are held, of a context that was filled from the first on."""
         with self._handle.lock:
             context = self._handle.value
-            memory = self._library.llama_get_memory(context)
-            return int(self._library.llama_memory_seq_pos_max(memory, 0)) + 1
+            library = self._library
+            return int(library.llama_memory_seq_pos_max(library.llama_get_memory(context), 0)) + 1
 
     def copy_state(self, count: int) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, whatever lies behind them.

@@ -1,11 +1,13 @@
 import logging
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 import edge_et.threads
 from edge_et.errors import OptionError
-from edge_et.threads import available_cpus, choose_threads, cpu_quota
+from edge_et.threads import SpareThreads, available_cpus, choose_threads, cpu_quota, used_cpus
 
 
 @pytest.fixture
@@ -75,3 +77,77 @@ def test_there_are_never_more_threads_than_cpus(caplog: pytest.LogCaptureFixture
     assert asked.levelno == profiled.levelno == logging.WARNING
     assert "4 threads instead of threads=512" in asked.getMessage()
     assert "the device profile's 5" in profiled.getMessage()
+
+
+class Machine:
+    """Other programs, and this process, that use some of its CPUs from one second to the next."""
+
+    def __init__(self, cpus: int) -> None:
+        self._cpus = cpus
+        self._now = self._own = self._used = 0.0
+        self.is_told = True
+
+    def spare(self, most: int) -> SpareThreads:
+        def used() -> tuple[int, float] | None:
+            return (self._cpus, self._used) if self.is_told else None
+
+        return SpareThreads(most, now=lambda: self._now, own=lambda: self._own, used=used)
+
+    def run(self, *, others: float, own: float, seconds: float = 1.0) -> None:
+        self._now += seconds
+        self._own += own * seconds
+        self._used += (own + others) * seconds
+
+
+def test_tokens_get_as_many_threads_as_other_programs_leave_cpus() -> None:
+    machine = Machine(4)
+    spare = machine.spare(4)
+    found = [spare.for_tokens()]
+    for others, own in ((0.1, 3.9), (0.8, 3.2), (1.0, 3.0), (0.0, 3.0), (2.0, 2.0), (3.0, 1.0)):
+        machine.run(others=others, own=own)
+        found.append(spare.for_tokens())
+    assert found == [4, 4, 3, 3, 4, 2, 2]  # half of them at least
+    assert spare.most == 4
+
+
+def test_a_program_that_uses_half_a_cpu_changes_nothing_back_and_forth() -> None:
+    machine = Machine(2)
+    spare = machine.spare(2)
+    found = [spare.for_tokens()]
+    for others in (0.4, 0.55, 0.45, 0.7, 0.55, 0.45, 1.3, 0.5, 0.3, 0.5):
+        machine.run(others=others, own=1.0)
+        found.append(spare.for_tokens())
+    assert found == [2, 2, 2, 2, 1, 1, 1, 1, 1, 2, 2]
+
+
+def test_spare_threads_are_looked_for_now_and_then() -> None:
+    machine = Machine(2)
+    spare = machine.spare(2)
+    spare.for_tokens()
+    machine.run(others=1.0, own=1.0, seconds=0.4)
+    assert spare.for_tokens() == 2
+    machine.run(others=1.0, own=1.0, seconds=0.2)
+    assert spare.for_tokens() == 1
+
+
+def test_there_are_all_threads_where_free_cpus_suffice_or_are_not_known() -> None:
+    machine = Machine(64)  # of which this process may use as many as two
+    spare = machine.spare(2)
+    spare.for_tokens()
+    machine.run(others=63.0, own=1.0)
+    assert spare.for_tokens() == 1
+    machine.run(others=62.0, own=2.0)
+    assert spare.for_tokens() == 2
+    machine.is_told = False
+    machine.run(others=64.0, own=0.0)
+    assert spare.for_tokens() == 2
+    assert Machine(4).spare(1).for_tokens() == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+def test_the_system_tells_what_the_cpus_have_done() -> None:
+    told = used_cpus()
+    assert told is not None
+    cpus, seconds = told
+    assert cpus == len(os.sched_getaffinity(0))
+    assert seconds > 0
