@@ -110,6 +110,9 @@ class VisionTower:
         options.log_severity_level = 3
         # Spinning threads would keep the cores busy while llama.cpp needs them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # x86 CPUs without VNNI would add products of full-range int8 weights in 16 bits, which
+        # saturate; only there, and for such weights alone, another kernel is taken.
+        options.add_session_config_entry("session.x64quantprecision", "1")
 
         def opened() -> Any:
             try:

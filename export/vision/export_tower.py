@@ -24,7 +24,6 @@ with needing_extra("export"):
     import onnx_ir
     import torch
     from numpy.typing import NDArray
-    from onnxscript.optimizer import fold_constants
 
     from edge_et.export.vision.onnx_graph import (
         INPUT,
@@ -35,6 +34,7 @@ with needing_extra("export"):
         open_session,
         run_outputs,
     )
+    from edge_et.export.vision.onnx_transposes import fold_transposes
     from edge_et.export.vision.onnx_writer import write_model
     from edge_et.export.vision.projector_files import load_projector
     from edge_et.export.vision.torch_tower import TowerWithProjector, load_backbone
@@ -161,13 +161,9 @@ def _trace(tower: TowerWithProjector) -> onnx_ir.Model:
         verbose=False,
     )
     assert program is not None
-    # The exporter leaves weights that are used twice to be transposed at each run.
-    fold_constants(program.model, onnx_shape_inference=False, should_fold=_is_transposition)
+    # The exporter leaves large weights that are used twice behind a Transpose.
+    fold_transposes(program.model)
     return program.model
-
-
-def _is_transposition(node: onnx_ir.Node) -> bool | None:
-    return True if node.op_type == "Transpose" else None
 
 
 def _output_names(tower: TowerWithProjector) -> list[str]:

@@ -41,6 +41,7 @@ def open_any_session(path: Path, threads: int = 0) -> Any:
     options.intra_op_num_threads = choose_threads(threads or None)
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as the runtime does
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as err:  # its exceptions share no base class

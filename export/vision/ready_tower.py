@@ -40,6 +40,7 @@ with needing_extra("assemble"):
         run_outputs,
     )
     from edge_et.export.vision.onnx_nodes import remove_unused
+    from edge_et.export.vision.onnx_transposes import fold_transposes
     from edge_et.export.vision.onnx_writer import write_frame, write_split
     from edge_et.export.vision.projector_arrays import Linear, ProjectorArrays
     from edge_et.export.vision.ready_tower_file import read_model
@@ -124,6 +125,7 @@ def adapt_tower(
     progress("read tower", 0, 4)
     model = read_model(source)
     rewritten = TowerGraph(model, str(source)).rewrite(shape, projector, feature_layer, given)
+    fold_transposes(model)
     with atomic_output(out) as temporary:
         probe = temporary.with_name("probe.onnx")
         progress("write graph", 1, 4)

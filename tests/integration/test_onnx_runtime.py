@@ -1,5 +1,9 @@
 """The vision tower over real ONNX Runtime."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +11,8 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from tiny.alarms import check_handlers_pass
 from tiny.tower import write_tower
 
@@ -145,3 +151,60 @@ def test_what_a_handler_raises_while_the_tower_runs_comes_as_it_is(
     tower = VisionTower(tiny_bundle / "vision.onnx", spec, 1)
     check_handlers_pass(lambda: tower.encode(PIXELS), after_s=0.02)
     assert tower.encode(PIXELS).features.shape == (2, 16, 32)
+
+
+def write_full_range(path: Path, spec: VisionSpec) -> NDArray[np.float32]:
+    """Write a graph whose int8 weights are as large as they can be; return its tokens of ones."""
+    tokens, width = spec.image_tokens_per_tile, spec.embedding_width
+    rows = 3 * spec.processing.height * spec.processing.width // tokens
+    levels = np.full((rows, width), 127, np.int8)
+    levels[:, ::2] = -127
+    nodes = [
+        helper.make_node("Reshape", ["pixel_values", "shape"], ["rows"]),
+        helper.make_node("DynamicQuantizeLinear", ["rows"], ["levels", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["levels", "weight", "zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["numbers", "scale"], ["image_tokens"]),
+    ]
+    tiles = ["N", 3, spec.processing.height, spec.processing.width]
+    constants = {"shape": np.array([-1, tokens, rows]), "weight": levels}
+    graph = helper.make_graph(
+        nodes,
+        "full range",
+        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, tiles)],
+        [helper.make_tensor_value_info("image_tokens", TensorProto.FLOAT, ["N", tokens, width])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path
+    )
+    return np.broadcast_to(levels.sum(0, dtype=np.float32), (1, tokens, width))
+
+
+FULL_RANGE = """
+import sys
+from pathlib import Path
+import numpy as np
+from edge_et.bundle import read_manifest
+from edge_et.image import VisionTower
+spec = read_manifest(Path(sys.argv[2])).vision
+tile = np.ones((3, spec.processing.height, spec.processing.width), np.float32)
+np.save(sys.argv[3], VisionTower(Path(sys.argv[1]), spec, 1).encode([tile]).features)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs qemu-x86_64 (qemu-user)")
+def test_full_range_weights_do_not_saturate_on_a_cpu_without_vnni(
+    tiny_bundle: Path, spec: VisionSpec, tmp_path: Path
+) -> None:
+    """Towers of transformers.js in int8 are of that kind; 16 bits hold half of these sums."""
+    graph, made = tmp_path / "vision.onnx", tmp_path / "features.npy"
+    expected = write_full_range(graph, spec)
+    child = [sys.executable, "-c", FULL_RANGE, graph, tiny_bundle / "bundle.json", made]
+    subprocess.run(
+        ["qemu-x86_64", "-cpu", "Haswell", *map(str, child)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+    )
+    assert np.allclose(np.load(made), expected, rtol=1e-5)

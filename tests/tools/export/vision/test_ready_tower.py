@@ -113,6 +113,40 @@ def test_towers_of_transformers_js_give_the_checkpoints_image_tokens(
     assert report.size_bytes == sum(path.stat().st_size for path in files)
 
 
+def transpose_weights(model: onnx.ModelProto) -> None:
+    """Store weights as torch does, and transpose them in the graph."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        if node.op_type in ("MatMul", "MatMulInteger") and node.input[1] in weights:
+            name = node.input[1]
+            array = numpy_helper.to_array(weights[name])
+            weights[name].CopyFrom(numpy_helper.from_array(array.T.copy(), name))
+            node.input[1] = f"{name}.turned"
+            turn = helper.make_node("Transpose", [name], [node.input[1]], perm=[1, 0])
+            model.graph.node.append(turn)
+        model.graph.node.append(node)
+
+
+@pytest.mark.parametrize("suffix", ["", "_fp16", "_int8", "_quantized"])
+def test_weights_are_stored_as_products_read_them(tmp_path: Path, suffix: str) -> None:
+    source = DATA / "smolvlm" / f"vision_encoder{suffix}.onnx"
+    turned = changed(tmp_path / "in", source, transpose_weights)
+    pixel_values = golden("smolvlm")["pixel_values"]
+    tokens, stored = [], []
+    for path in (source, turned):
+        out = tmp_path / f"{len(tokens)}.onnx"
+        adapt_tower(path, out, SMOLVLM_SHAPE, projector=connector())
+        tokens.append(tokens_of(out, pixel_values))
+        graph = onnx.load(out).graph
+        names = {tensor.name for tensor in graph.initializer}
+        assert not [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in names]
+        stored.append(sorted(tuple(tensor.dims) for tensor in graph.initializer))
+    assert np.array_equal(*tokens)
+    assert stored[0] == stored[1]
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "model_opset_14.onnx"])
 @pytest.mark.parametrize(
     ("layer", "features"),
