@@ -93,6 +93,7 @@ class GgufHead:
         size_bytes: of the head, up to the first tensor.
         version: of the format.
         alignment: tensors begin at multiples of it, bytes.
+        key_count: keys of the metadata.
         values: the numbers and texts of the metadata; None stands for a list.
         metadata: where the bytes of the metadata lie, behind the two counts.
         tensors: in their order.
@@ -101,6 +102,7 @@ class GgufHead:
     size_bytes: int
     version: int
     alignment: int
+    key_count: int
     values: Mapping[str, Any]
     metadata: slice
     tensors: tuple[GgufTensor, ...]
@@ -200,6 +202,7 @@ class _Head:
             size_bytes=end,
             version=version,
             alignment=alignment,
+            key_count=keys,
             values={_text(key): _plain(value) for key, value in values.items()},
             metadata=metadata,
             tensors=tuple(
