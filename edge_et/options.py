@@ -221,6 +221,13 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
         bool,
         Meta(description="Whether to use what `edge-et autotune` found here for this bundle."),
     ] = True
+    convert_weights: Annotated[
+        bool,
+        Meta(
+            description="Whether language models may be opened from faster weights that were made "
+            "of the bundle's, once a machine, in the user's caches."
+        ),
+    ] = True
     prompt_lookup: Annotated[
         bool, Meta(description="Whether to draft tokens from earlier text, where that is faster.")
     ] = False

@@ -106,6 +106,15 @@ class DecodeError(EdgeETError):
         super().__init__(f"the language model failed: {reason}")
 
 
+class EngineError(EdgeETError):
+    """An engine for language models cannot be used: it is not installed, or not right for one."""
+
+    def __init__(self, engine: str, reason: str, advice: str) -> None:
+        self.engine = engine
+        self.reason = reason
+        super().__init__(f"the engine {engine} cannot be used: {reason}: {advice}")
+
+
 class ClosedError(EdgeETError):
     """The object was closed before."""
 

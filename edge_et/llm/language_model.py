@@ -4,14 +4,18 @@ In: a GGUF, and a LoRA that goes with it. Out: KV caches.
 """
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_et.bundle import LanguageModelSpec
 from edge_et.errors import ClosedError, ModelFileError
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_cache import LlamaKVCache
 from edge_et.llm.kv_protocol import KVCacheSettings
-from edge_et.llm.llama_cpp import LlamaModel
+from edge_et.llm.llama_cpp import LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
 
 
@@ -70,6 +74,36 @@ class LanguageModel:
         )
         self._kv_caches.add(kv_cache)
         return kv_cache
+
+    def all_logits(
+        self, ids: NDArray[np.int32], settings: KVCacheSettings, *, batch_positions: int
+    ) -> NDArray[np.float32]:
+        """Compute the logits behind each of some tokens, to compare them with other ones.
+
+        Args:
+            ids: [n] int32, at most as many as the settings' context holds.
+            settings: of the cache that is made for it.
+            batch_positions: how many are evaluated at once.
+
+        Returns:
+            [n, V] float32, padding rows of the vocabulary included.
+
+        Raises:
+            DecodeError: there is not enough memory, or the evaluation failed.
+            ClosedError: the model was closed.
+        """
+        settings = replace(settings, max_draft_tokens=batch_positions - 1)
+        logits = np.empty((len(ids), self._native.vocabulary_size), np.float32)
+        context = LlamaContext(self._native, settings, batch_positions)
+        try:
+            for start in range(0, len(ids), batch_positions):
+                batch = ids[start : start + batch_positions]
+                context.decode(batch, start, len(batch))
+                for row in range(len(batch)):
+                    logits[start + row] = context.logits(row - len(batch), logits.shape[1])
+        finally:
+            context.close()
+        return logits
 
     def close(self) -> None:
         """Free the weights, and the KV caches over them before; may be called again."""

@@ -31,8 +31,9 @@ from edge_et.options import (
 from edge_et.pipeline.asynchronous import Worker
 from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_fingerprint
 from edge_et.pipeline.extract_think import ExtractThink
-from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline, open_weights
+from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline
 from edge_et.pipeline.image_cost import CALIBRATION_POSITIONS, Calibration, calibrate
+from edge_et.pipeline.preparation import Preparation
 from edge_et.pipeline.settings import Settings
 from edge_et.results import Answer
 from edge_et.store import Snapshots, SnapshotStore
@@ -71,6 +72,7 @@ def load(
     contexts: int = 1,
     max_waiting: int = DEFAULT_MAX_WAITING,
     use_profile: bool = True,
+    convert_weights: bool = True,
     prompt_lookup: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -101,6 +103,11 @@ def load(
         max_waiting: calls that may wait to begin, beside one for each context, at least 0; more
             get a `QueueFullError` at once.
         use_profile: whether to use what `edge-et autotune` found for this bundle on this machine.
+        convert_weights: whether language models may be opened from weights that were made of the
+            bundle's, with the adapter merged, where that is faster or the only right way here. They
+            lie in the user's caches, up to 1 GiB of them. Where no engine is right for the bundle's
+            own, the first load makes them, which takes seconds; otherwise a thread of low priority
+            does behind the first answer, and the next load uses them. Their rounding is another.
         prompt_lookup: whether to draft tokens from what was read and written before and to decode
             some at once, where that is faster. A batch rounds differently from single steps, and
             what is drafted depends on measured times: where two tokens are nearly as probable, the
@@ -121,6 +128,7 @@ def load(
         OptionError: an argument is out of its range.
         MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`; nothing was loaded.
         DecodeError: there is not enough memory for a KV cache.
+        EngineError: no engine that is installed is right for a model.
     """
     options = parse_load_options(
         {
@@ -135,6 +143,7 @@ def load(
             "contexts": contexts,
             "max_waiting": max_waiting,
             "use_profile": use_profile,
+            "convert_weights": convert_weights,
             "prompt_lookup": prompt_lookup,
             "cache_dir": cache_dir,
             "cache_bytes": cache_bytes,
@@ -206,13 +215,19 @@ def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -
             snapshots = open_snapshots(Path(options.cache_dir), options.cache_bytes, settings)
         except (OSError, PackageNotFoundError) as err:
             logger.warning("nothing is kept in %s: %s", options.cache_dir, err)
+    preparation = Preparation()
     return open_pipeline(
         bundle,
         settings,
         snapshots=snapshots,
         open_model=functools.partial(
-            open_model, snapshots=snapshots, image_kv_bytes=image_kv_bytes
+            open_model,
+            snapshots=snapshots,
+            image_kv_bytes=image_kv_bytes,
+            convert_weights=options.convert_weights,
+            preparation=preparation,
         ),
+        preparation=preparation,
     )
 
 
@@ -312,7 +327,7 @@ def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
     with ExitStack() as resources:
         tower = VisionTower(bundle.path(vision.graph), vision, settings.threads)
         resources.enter_context(closing(tower))
-        model = open_weights(bundle, spec, spec.vocabulary_size)
+        model = open_model(bundle, spec, None)
         resources.enter_context(closing(model))
         kv_cache = model.new_kv_cache(settings.kv_cache(CALIBRATION_POSITIONS))
         return calibrate(tower, kv_cache, vision.processing)

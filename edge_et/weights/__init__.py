@@ -6,11 +6,14 @@ not known here.
 """
 
 from edge_et.weights.comparison import Distance, compare
-from edge_et.weights.merging import merge, merged_bytes
+from edge_et.weights.merging import RECIPE, merge, merged_bytes
 from edge_et.weights.reference import Unsupported, reference_logits
+from edge_et.weights.tensors import Step
 
 __all__ = [
+    "RECIPE",
     "Distance",
+    "Step",
     "Unsupported",
     "compare",
     "merge",
