@@ -19,6 +19,7 @@ from edge_et.llm import (
     KVCache,
     KVCacheSettings,
     LanguageModel,
+    LlamaKVCache,
     Tokenizer,
     read_shape,
 )
@@ -73,7 +74,7 @@ class ChosenModel:
         """
         self._model, self._weights = model, weights
 
-    def new_kv_cache(self, settings: KVCacheSettings) -> KVCache:
+    def new_kv_cache(self, settings: KVCacheSettings) -> LlamaKVCache:
         """Make a KV cache over it; see `edge_et.llm.LanguageModel.new_kv_cache`."""
         return self._model.new_kv_cache(settings)
 

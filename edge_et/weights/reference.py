@@ -265,16 +265,14 @@ class _Model:
         if _FREQ_FACTORS in self._tensors:
             angles = angles / self._tensors.values(_FREQ_FACTORS)
         cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-        adjacent = self._architecture.adjacent
+        adjacent, halves = self._architecture.adjacent, (slice(half), slice(half, None))
 
         def rotate(heads: Array) -> Array:
             turned = np.empty_like(heads)
-            pairs = (np.s_[..., 0::2], np.s_[..., 1::2])
-            if not adjacent:
-                pairs = (np.s_[..., :half], np.s_[..., half:])
-            first, second = heads[pairs[0]], heads[pairs[1]]
-            turned[pairs[0]] = first * cos - second * sin
-            turned[pairs[1]] = second * cos + first * sin
+            ones, others = (slice(0, None, 2), slice(1, None, 2)) if adjacent else halves
+            first, second = heads[..., ones], heads[..., others]
+            turned[..., ones] = first * cos - second * sin
+            turned[..., others] = second * cos + first * sin
             return turned
 
         return rotate
