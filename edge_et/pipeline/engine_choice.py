@@ -49,8 +49,8 @@ REFERENCE: Final = "llama"
 # Measured with the mini on an AMD Zen 4, each over 48 tokens: llama.cpp's Q4_0, Q4_1, IQ4_NL, Q8_0
 # and K-quants are 0.002 to 0.006 nats from numpy's, since it rounds activations to 8 bits, F16 is
 # 0.000003, and another token is best where the two best are 0.3 apart or less. Without the LoRA it
-# is 1.8 nats, and 5.3. ik-llama-cpp-python 0.1.5 is as near with Q8_0, and 1.4 nats off with Q4_1
-# in a batch, though not token by token.
+# is 1.8 nats, and 5.3. ik-llama-cpp-python 0.1.5 is as near with most, and 1.1 to 1.4 nats off with
+# Q4_1 and Q5_1 in a batch, though not token by token.
 MAX_KL: Final = 0.03
 """Mean KL divergence of an engine that is right, nats."""
 MAX_FLIPPED: Final = 1.0
@@ -205,7 +205,7 @@ class _Chooser:
         """See `edge_et.pipeline.engine_choice.choose`."""
         usable = [name for name in self._engines if self._asked in (None, name)]
         if not usable:
-            raise EngineError(str(self._asked), "it is not installed", _install(self._asked))
+            raise EngineError.not_installed(self._asked, self._engines)
         reference = self._engines[REFERENCE] if REFERENCE in usable else None
         for name in usable:
             for merged in self._forms() if name != REFERENCE else ():
@@ -382,13 +382,13 @@ class _Chooser:
         )
 
     def _refusal(self, name: EngineName) -> EngineError:
-        advice = [_install(REFERENCE)]
+        advice = [f"pip install 'edge-et[{REFERENCE}]'"]
         if REFERENCE in self._engines:
-            advice = [f"load it with engine={REFERENCE!r}"]
+            advice = [f"load the bundle with engine={REFERENCE!r}"]
         if not self._converts:
             advice.append("load it with convert_weights=True")
-        reason = f"it is not right for {self._weights}: {'; '.join(self._refused)}"
-        return EngineError(name, reason, ", or ".join(advice))
+        reason = f"the engine {name!r} is not right for {self._weights}: {'; '.join(self._refused)}"
+        return EngineError(name, f"{reason}: {', or '.join(advice)}")
 
 
 def probe_ids(
@@ -419,10 +419,6 @@ def _told(verdict: Verdict) -> str:
     told = "it fails" if None in numbers else f"it is off by {max(filter(None, numbers)):.2g} nats"
     form = "with the files as they are" if verdict.recipe is None else "with converted weights"
     return f"{verdict.engine} {form}: {told}"
-
-
-def _install(name: str | None) -> str:
-    return f'pip install "edge-et[{name}]"'
 
 
 def _no_step() -> None:

@@ -23,6 +23,7 @@ from edge_et.weights.tensors import (
     UnknownTypeError,
     multiply,
     open_tensors,
+    quantize,
 )
 
 RECIPE: Final = 1
@@ -105,9 +106,6 @@ def _converted(tensors: GgufTensors, lora: Lora, tensor: GgufTensor) -> Iterator
     if halves is None and _new_kind(tensor) == tensor.kind:
         yield tensors.raw(tensor.name)
         return
-    import gguf
-
-    kind = gguf.GGMLQuantizationType(_new_kind(tensor))
     for rows, block in tensors.blocks(tensor.name):
         values = block
         if halves is not None:
@@ -115,7 +113,7 @@ def _converted(tensors: GgufTensors, lora: Lora, tensor: GgufTensor) -> Iterator
             # In float64, so that the order of the sums does not show: it depends on the CPU.
             added = multiply(up[rows].astype(np.float64), down.T.astype(np.float64))
             values = block + (scale * added).astype(np.float32)
-        yield gguf.quantize(values.reshape(1, -1), kind).view(np.uint8)
+        yield quantize(values, _new_kind(tensor))
 
 
 def _new_kind(tensor: GgufTensor) -> int:

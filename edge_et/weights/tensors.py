@@ -212,6 +212,19 @@ def multiply(left: NDArray[F], right: NDArray[F]) -> NDArray[F]:
     return product
 
 
+def quantize(values: NDArray[np.float32], kind: int) -> NDArray[np.uint8]:
+    """Return values in another type, as bytes.
+
+    Args:
+        values: whole blocks.
+        kind: ggml's number of the type.
+    """
+    import gguf
+
+    raw = gguf.quantize(values.reshape(1, -1), gguf.GGMLQuantizationType(kind))
+    return np.asarray(raw).view(np.uint8)
+
+
 def _dequantize(raw: NDArray[np.uint8], tensor: GgufTensor) -> NDArray[np.float32]:
     import gguf
 

@@ -30,10 +30,22 @@ GROUND = (
     "threads",
     "results",
 )
-ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "serve", "cli")
+ROOMS = (
+    "store",
+    "bundle",
+    "weights",
+    "image",
+    "llm",
+    "generation",
+    "stages",
+    "pipeline",
+    "serve",
+    "cli",
+)
 DOORS = {
     "onnxruntime": "image/vision_tower.py",
     "llama_cpp": "llm/llama_cpp.py",
+    "gguf": "weights/tensors.py",
     "llguidance": "generation/json_grammar.py",
     "pillow_heif": "image/heif.py",
 }
@@ -176,7 +188,6 @@ def test_the_runtime_needs_no_training_library() -> None:
                 "torch",
                 "transformers",
                 "optimum",
-                "gguf",
                 "onnx",
             }
 

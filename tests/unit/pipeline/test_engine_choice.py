@@ -158,7 +158,7 @@ def test_an_engine_that_is_wrong_leaves_the_model_to_the_reference(
     assert "prebuilt 1 with converted weights: it is off by" in caplog.text
     with pytest.raises(EngineError, match=r"prebuilt .* off by .*engine='llama'"):
         world.choose(LLAMA, PREBUILT, asked="prebuilt")
-    with pytest.raises(EngineError, match=r'pip install "edge-et\[llama\]"'):
+    with pytest.raises(EngineError, match=r"pip install 'edge-et\[llama\]'"):
         world.choose(PREBUILT)
 
 
@@ -213,5 +213,5 @@ def test_without_a_folder_weights_are_made_for_one_process(tmp_path: Path) -> No
 
 def test_an_engine_that_is_not_installed(tmp_path: Path) -> None:
     world = new_world(tmp_path)
-    with pytest.raises(EngineError, match=r'not installed.*"edge-et\[prebuilt\]"'):
+    with pytest.raises(EngineError, match=r"not installed.*'edge-et\[prebuilt\]'"):
         world.choose(LLAMA, asked="prebuilt")
