@@ -16,33 +16,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.bundle import Bundle, LanguageModelSpec, Manifest
+from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import DecodeError, EngineError, ModelFileError
-from edge_et.llm import (
-    KVCacheSettings,
-    LanguageModel,
-    Tokenizer,
-    TokenSegment,
-    end_turn,
-    fill,
-    system_turn,
-    to_segments,
-    told_reply,
-    user_turn,
-)
+from edge_et.llm import Tokenizer
 from edge_et.pipeline.device_profile import device_name
+from edge_et.pipeline.engine_probe import Engine, EngineName, Probe, probe_ids, probe_logits
 from edge_et.pipeline.prepared_weights import PreparedWeights, Verdict, merged_spec
 from edge_et.store import PreparedFile
-from edge_et.threads import available_cpus
 from edge_et.weights import RECIPE, Step, Unsupported, compare, merged_bytes
-
-EngineName = Literal["llama", "prebuilt"]
 
 REFERENCE: Final = "llama"
 
@@ -61,30 +48,7 @@ MAX_MERGED_BYTES: Final = 512 * 2**20
 
 _MOST_EXPANSION = 4  # a file in float32 is this much larger than in Q8_0, about
 
-_PROBE_TOKENS = 48  # over 32: from there on the prebuilt engine multiplies in another way
-_QUESTION = "How many people are in the picture, and what is the one on the left doing?"
-_EXTRACTION = "There are two people in a park. One sits on a bench and reads a newspaper."
-
 logger = logging.getLogger(__name__)
-
-
-class Engine(Protocol):
-    """What is to be known of an installed engine."""
-
-    @property
-    def name(self) -> EngineName:
-        """What callers know it as."""
-
-    @property
-    def version(self) -> str:
-        """Of its package."""
-
-
-Probe = Callable[
-    [Engine, Path, Path | None, LanguageModelSpec, NDArray[np.int32]],
-    tuple[NDArray[np.float32], NDArray[np.float32]],
-]
-"""Computes logits [n, V] with an engine: token by token, and in one batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,40 +106,6 @@ def choose(
         bundle, spec, engines, asked, converts, prepared, tokenizer, probe or probe_logits
     )
     return chooser.choose()
-
-
-def probe_logits(
-    engine: Engine,
-    weights: Path,
-    adapter: Path | None,
-    spec: LanguageModelSpec,
-    ids: NDArray[np.int32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Compute logits with an engine.
-
-    Args:
-        engine: the engine.
-        weights: GGUF.
-        adapter: LoRA; None: there is none.
-        spec: what a manifest says of them.
-        ids: [n] int32.
-
-    Returns:
-        [n, V] float32, token by token, and of all in one batch.
-
-    Raises:
-        ModelFileError: the engine cannot open them.
-        DecodeError: it cannot evaluate them.
-    """
-    settings = KVCacheSettings(
-        context_length=max(256, len(ids)), threads=available_cpus(), kv_type="f16"
-    )
-    model = LanguageModel(weights, spec, adapter=adapter, token_count=spec.vocabulary_size)
-    try:
-        single = model.all_logits(ids, settings, batch_positions=1)
-        return single, model.all_logits(ids, settings, batch_positions=len(ids))
-    finally:
-        model.close()
 
 
 class _Chooser:
@@ -389,29 +319,6 @@ class _Chooser:
             advice.append("load it with convert_weights=True")
         reason = f"the engine {name!r} is not right for {self._weights}: {'; '.join(self._refused)}"
         return EngineError(name, f"{reason}: {', or '.join(advice)}")
-
-
-def probe_ids(
-    manifest: Manifest, spec: LanguageModelSpec, tokenizer: Tokenizer
-) -> NDArray[np.int32]:
-    """Return what an engine is asked to read: a conversation with the bundle's own prompts.
-
-    Args:
-        manifest: of the bundle.
-        spec: one of its models.
-        tokenizer: the model's.
-
-    Returns:
-        [n] int32, at most 48.
-    """
-    values = {"question": _QUESTION, "hint": "", "extraction": _EXTRACTION}
-    first = fill(manifest.extract.prompt.replace("{image}", ""), values)
-    parts = [*system_turn(spec.chat), *user_turn(spec.chat, first)]
-    parts += [*told_reply(spec.chat, _EXTRACTION), *end_turn(spec.chat)]
-    parts += user_turn(spec.chat, fill(manifest.think.prompt, values))
-    (segment,) = to_segments(parts, tokenizer)
-    assert isinstance(segment, TokenSegment)
-    return np.array(segment.ids[:_PROBE_TOKENS], np.int32)
 
 
 def _told(verdict: Verdict) -> str:

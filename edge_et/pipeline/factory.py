@@ -24,7 +24,8 @@ from edge_et.llm import (
     read_shape,
 )
 from edge_et.options import KvType
-from edge_et.pipeline.engine_choice import EngineName, choose
+from edge_et.pipeline.engine_choice import choose
+from edge_et.pipeline.engine_probe import EngineName
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.preparation import Preparation

@@ -21,9 +21,9 @@ from edge_et.weights.tensors import (
     Lora,
     Step,
     UnknownTypeError,
-    block_sizes,
     multiply,
     open_tensors,
+    row_bytes,
 )
 
 Array = NDArray[np.float32]
@@ -205,7 +205,7 @@ class _Model:
     def logits(self, ids: NDArray[np.int64]) -> Array:
         """Compute `reference_logits`."""
         for tensor in self._tensors.head.tensors:
-            block_sizes(tensor)
+            row_bytes(tensor)  # an unknown type is told before anything is computed
         rotate = self._rotation(len(ids))
         hidden = self._tensors.rows("token_embd.weight", ids)
         for layer in range(self._sizes.layers):

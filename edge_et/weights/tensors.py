@@ -73,12 +73,10 @@ class GgufTensors:
             UnknownTypeError: nobody knows how long they are.
         """
         tensor = self[name]
-        block, size = block_sizes(tensor)
-        rows, width = math.prod(tensor.shape[:-1]), tensor.shape[-1]
-        count = rows * (width // block) * size
-        if width % block or tensor.start + count > len(self._data):
+        size, rows = row_bytes(tensor), math.prod(tensor.shape[:-1])
+        if size is None or tensor.start + rows * size > len(self._data):
             raise ModelFileError(self.path, f"its tensor {name} is cut off: get it again")
-        values = np.frombuffer(self._data, np.uint8, count, tensor.start)
+        values = np.frombuffer(self._data, np.uint8, rows * size, tensor.start)
         return values.reshape(rows, -1)
 
     def blocks(self, name: str) -> Iterator[tuple[slice, NDArray[np.float32]]]:
@@ -178,18 +176,22 @@ def open_tensors(weights: Path, adapter: Path | None, step: Step) -> tuple[GgufT
     return GgufTensors(weights, step), Lora(halves)
 
 
-def block_sizes(tensor: GgufTensor) -> tuple[int, int]:
-    """Return the values and the bytes of a block of a tensor's type.
+def row_bytes(tensor: GgufTensor) -> int | None:
+    """Return the bytes of a row of a tensor; None: it is no whole blocks.
 
     Raises:
-        UnknownTypeError: the package gguf does not know it.
+        UnknownTypeError: the package gguf does not know its type.
     """
     import gguf
 
     try:
-        return gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(tensor.kind)]
-    except (KeyError, ValueError) as err:
+        kind = gguf.GGMLQuantizationType(tensor.kind)
+    except ValueError as err:
         raise UnknownTypeError(f"{tensor.name} is of type {tensor.kind}") from err
+    try:
+        return int(gguf.quants.quant_shape_to_byte_shape(tensor.shape[-1:], kind)[0])
+    except ValueError:
+        return None
 
 
 def multiply(left: NDArray[F], right: NDArray[F]) -> NDArray[F]:

@@ -12,7 +12,8 @@ from tiny.bundle import build_bundle
 from edge_et.bundle import Bundle, LanguageModelSpec, load_bundle
 from edge_et.errors import DecodeError, EngineError
 from edge_et.pipeline import engine_choice
-from edge_et.pipeline.engine_choice import EngineChoice, EngineName, choose
+from edge_et.pipeline.engine_choice import EngineChoice, choose
+from edge_et.pipeline.engine_probe import EngineName
 from edge_et.pipeline.prepared_weights import PreparedWeights
 from edge_et.store import PreparedFiles
 from edge_et.weights import Unsupported, reference_logits
