@@ -23,6 +23,7 @@ from edge_et.options import (
     DEFAULT_MAX_IMAGES_BYTES,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_WAITING,
+    EngineName,
     KvType,
     LoadOptions,
     check_path,
@@ -30,6 +31,7 @@ from edge_et.options import (
 )
 from edge_et.pipeline.asynchronous import Worker
 from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_fingerprint
+from edge_et.pipeline.engine_choice import choose_engine
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline, open_weights
 from edge_et.pipeline.image_cost import CALIBRATION_POSITIONS, Calibration, calibrate
@@ -66,6 +68,7 @@ def load(
     image_kv_bytes: int = DEFAULT_IMAGE_KV_BYTES,
     max_images: int = DEFAULT_MAX_IMAGES,
     max_images_bytes: int = DEFAULT_MAX_IMAGES_BYTES,
+    engine: EngineName | None = None,
     kv_type: KvType | None = None,
     max_kv_bytes: int | None = None,
     contexts: int = 1,
@@ -90,6 +93,9 @@ def load(
         max_images: most pictures of one question, at least 1.
         max_images_bytes: most bytes of the pictures of one question together, where there are
             several: of files, arrays, and decoded pixels of PIL images.
+        engine: what evaluates the language models: ``"llama"`` is llama.cpp, the reference,
+            ``"prebuilt"`` its fork ik_llama.cpp, which comes compiled; None: one that is installed
+            and right for the bundle.
         kv_type: number type of the KV caches; None: the profile's, else f16.
         max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
             allocated whole, for the context lengths of the manifest, whatever is asked. What they
@@ -119,6 +125,7 @@ def load(
     Raises:
         BundleError: the bundle cannot be used; a child says why.
         OptionError: an argument is out of its range.
+        EngineError: the engine is not installed, or cannot be loaded.
         MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`; nothing was loaded.
         DecodeError: there is not enough memory for a KV cache.
     """
@@ -130,6 +137,7 @@ def load(
             "image_kv_bytes": image_kv_bytes,
             "max_images": max_images,
             "max_images_bytes": max_images_bytes,
+            "engine": engine,
             "kv_type": kv_type,
             "max_kv_bytes": max_kv_bytes,
             "contexts": contexts,
@@ -211,7 +219,10 @@ def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -
         settings,
         snapshots=snapshots,
         open_model=functools.partial(
-            open_model, snapshots=snapshots, image_kv_bytes=image_kv_bytes
+            open_model,
+            snapshots=snapshots,
+            image_kv_bytes=image_kv_bytes,
+            engine=settings.engine,
         ),
     )
 
@@ -229,7 +240,11 @@ def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapsh
         PackageNotFoundError: the version of a library cannot be told.
     """
     store = SnapshotStore(folder.absolute() / "snapshots", limit_bytes)
-    facts = cache_fingerprint(settings.threads, flash_attention=settings.flash_attention)
+    facts = cache_fingerprint(
+        settings.threads,
+        flash_attention=settings.flash_attention,
+        engine=choose_engine(settings.engine),
+    )
     return Snapshots(store, facts)
 
 

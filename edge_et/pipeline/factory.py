@@ -20,7 +20,8 @@ from edge_et.llm import (
     Tokenizer,
     read_shape,
 )
-from edge_et.options import KvType
+from edge_et.options import EngineName, KvType
+from edge_et.pipeline.engine_choice import choose_engine
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.settings import Settings
@@ -51,8 +52,9 @@ def open_model(
     tokenizer: Tokenizer,
     snapshots: Snapshots | None = None,
     image_kv_bytes: int = 0,
+    engine: EngineName | None = None,
 ) -> LanguageModel:
-    """Open a language model of a bundle with llama.cpp.
+    """Open a language model of a bundle.
 
     Args:
         bundle: a bundle.
@@ -60,12 +62,14 @@ def open_model(
         tokenizer: the model's.
         snapshots: keep on disk what its KV caches hold of images; None: nobody does.
         image_kv_bytes: most bytes of copies in memory of what they held of images.
+        engine: evaluates it; None: see `edge_et.pipeline.engine_choice`.
 
     Raises:
         ModelFileError: it cannot be used.
+        EngineError: the engine is not installed, or cannot be loaded.
     """
     cache = ImagePromptCache(snapshots, spec, image_kv_bytes)
-    return open_weights(bundle, spec, tokenizer.size, cache)
+    return open_weights(bundle, spec, tokenizer.size, cache, engine)
 
 
 def open_weights(
@@ -73,6 +77,7 @@ def open_weights(
     spec: LanguageModelSpec,
     token_count: int,
     image_prompt_cache: ImagePromptCache | None = None,
+    engine: EngineName | None = None,
 ) -> LanguageModel:
     """Open a language model of a bundle without its tokenizer.
 
@@ -81,15 +86,18 @@ def open_weights(
         spec: one of its models.
         token_count: V, ids that the tokenizer knows.
         image_prompt_cache: keeps what its KV caches hold of images; None: nobody does.
+        engine: as for `open_model`.
 
     Raises:
         ModelFileError: it cannot be used.
+        EngineError: as for `open_model`.
     """
     return LanguageModel(
         bundle.path(spec.weights),
         spec,
         adapter=None if spec.adapter is None else bundle.path(spec.adapter),
         token_count=token_count,
+        engine=choose_engine(engine),
         image_prompt_cache=image_prompt_cache,
     )
 

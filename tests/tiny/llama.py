@@ -49,7 +49,14 @@ def random_tensors(rows: int, seed: int, width: int = WIDTH) -> Tensors:
     return tensors
 
 
-def write_llama(path: Path, tokenizer_json: Path, *, seed: int, width: int = WIDTH) -> Tensors:
+def write_llama(
+    path: Path,
+    tokenizer_json: Path,
+    *,
+    seed: int,
+    width: int = WIDTH,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+) -> Tensors:
     """Write the model; its rows are the tokenizer's ids and some of padding."""
     content = json.loads(tokenizer_json.read_text())
     vocabulary = dict(content["model"]["vocab"])
@@ -85,7 +92,10 @@ def write_llama(path: Path, tokenizer_json: Path, *, seed: int, width: int = WID
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
     writer.add_eos_token_id(special["<|im_end|>"])
     for name, values in tensors.items():
-        writer.add_tensor(name, values)
+        if kind is gguf.GGMLQuantizationType.F32 or values.ndim == 1:
+            writer.add_tensor(name, values)
+        else:
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     _close(writer)
     return tensors
 

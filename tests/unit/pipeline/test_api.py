@@ -76,7 +76,7 @@ def test_a_bundle_is_opened_as_it_is_where_nobody_says_otherwise(
     assert opened.bundle == load_bundle(tiny_bundle)
     assert opened.settings == Settings()
     assert opened.snapshots is None
-    keywords = {"snapshots": None, "image_kv_bytes": DEFAULT_IMAGE_KV_BYTES}
+    keywords = {"snapshots": None, "image_kv_bytes": DEFAULT_IMAGE_KV_BYTES, "engine": None}
     assert opened.open_model.keywords == keywords
 
 
