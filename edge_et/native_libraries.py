@@ -28,6 +28,7 @@ the very thread from running that is waited for."""
 _SPINS = "1000"  # 10,000 is slower than the default where one of two CPUs is busy
 _DECIDES_SPINNING = (SPIN_COUNT, "OMP_WAIT_POLICY")  # the first goes before the second
 
+_LLAMA = ("llama_cpp", "ik_llama_cpp")
 _OPENVINO = ("openvino", "openvino_genai", "openvino_tokenizers")
 
 _MAPS = Path("/proc/self/maps")
@@ -51,7 +52,7 @@ def import_library(name: str) -> Any:
     package = name.partition(".")[0]
     if package == "onnxruntime":
         _silence_onnxruntime()
-    elif package == "llama_cpp":
+    elif package in _LLAMA:
         with _lock, _short_spinning():
             return importlib.import_module(name)
     elif package in _OPENVINO:

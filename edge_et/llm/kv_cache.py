@@ -28,15 +28,9 @@ from edge_et.llm.kv_positions import (
     whole_groups,
 )
 from edge_et.llm.kv_protocol import KVCacheSettings, PrefillProgress
-from edge_et.llm.llama_cpp import LlamaContext, LlamaModel
+from edge_et.llm.llama import LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.prompt import Segment, TokenSegment
-
-# Positions that llama.cpp evaluates at once. A batch's attention is a rectangle, of its rows and
-# all positions up to its last one, so smaller batches compute less that the causal mask drops: on
-# two cores of an AMD Zen 4, 281 positions of SmolLM2-135M took 425 ms in batches of 512, 333 in
-# those of 256, 334 of 128 and 375 of 64, and 814 of Qwen3-0.6B 4.25, 3.72, 3.72 and 3.78 s.
-_BATCH_POSITIONS = 256
 
 
 class LlamaKVCache:
@@ -60,11 +54,16 @@ class LlamaKVCache:
             image_prompt_cache: keeps elsewhere what is held of images; None: nobody does.
         """
         self.shape, self.kv_type = shape, settings.kv_type
-        self._context = LlamaContext(model, settings, _BATCH_POSITIONS)
+        engine = model.engine
+        self.engine = str(engine)
+        self._rules = engine.flash_rules if settings.has_flash_attention else engine.rules
+        self._context = LlamaContext(model, settings, max(self._rules.most, self._rules.image_most))
         self._context_length = settings.context_length
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache
         self._max_draft_tokens = settings.max_draft_tokens
+        if self._rules.written > 1:  # more would round otherwise
+            self._max_draft_tokens = min(settings.max_draft_tokens, self._rules.written - 1)
         self._cached: list[Position] = []
         self._drafted: list[int] = []  # in llama.cpp's cache behind `_cached`, with their logits
         self._unchecked = 0  # cells that may have been written since logits were finite
@@ -135,13 +134,13 @@ class LlamaKVCache:
         if shared == len(wanted) == len(self._cached) and self._logits is not None:
             yield PrefillProgress(reused=shared, evaluated=0)
             return
-        keep = restart_at(segments, min(shared, len(wanted) - 1))
+        keep = restart_at(segments, min(shared, len(wanted) - 1), self._rules)
         yield from self._replace(segments, wanted, keep, logits=True)
 
     def prefill_growing(self, segments: Sequence[Segment]) -> Iterator[PrefillProgress]:
         """Evaluate the beginning of a prompt whose end is not known yet.
 
-        Of its last segment whole groups of eight go into the cache, as if the end were known. What
+        Of its last segment whole groups go into the cache, as if the end were known. What
         the cache holds behind them stays if it can. No logits are computed.
 
         Args:
@@ -153,13 +152,14 @@ class LlamaKVCache:
         Raises:
             EdgeETError: as for `prefill`.
         """
-        segments = whole_groups(segments)
+        segments = whole_groups(segments, self._rules)
         wanted = positions_of(segments)
         shared = self._shared(wanted)
         if shared == len(wanted):
             yield PrefillProgress(reused=shared, evaluated=0)
         else:
-            yield from self._replace(segments, wanted, restart_at(segments, shared), logits=False)
+            keep = restart_at(segments, shared, self._rules)
+            yield from self._replace(segments, wanted, keep, logits=False)
 
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
         """Evaluate one token, just written, behind what the cache holds.
@@ -311,12 +311,12 @@ class LlamaKVCache:
     def _replace(
         self, segments: Sequence[Segment], wanted: Sequence[Position], keep: int, *, logits: bool
     ) -> Iterator[PrefillProgress]:
-        first = next(batches(segments, keep, _BATCH_POSITIONS))[1]
+        first = next(batches(segments, keep, self._rules))[1]
         if self._unchecked > keep + first.stop - first.start:  # more than it will overwrite
             self._check_cells()
             keep = min(keep, len(self._cached))
         self._trim(keep)
-        for segment, part in batches(segments, keep, _BATCH_POSITIONS):
+        for segment, part in batches(segments, keep, self._rules):
             start = len(self._cached)
             yield PrefillProgress(reused=keep, evaluated=start - keep)
             held = wanted[start : start + part.stop - part.start]

@@ -1,4 +1,4 @@
-"""Language models: llama.cpp weights, over which there may be any number of KV caches.
+"""Language models: weights that an engine opened, over which there may be any number of KV caches.
 
 In: a GGUF, and a LoRA that goes with it. Out: KV caches.
 """
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.bundle import LanguageModelSpec
-from edge_et.errors import ClosedError, ModelFileError
+from edge_et.errors import ClosedError, EngineError, ModelFileError
+from edge_et.llm.engines import Engine, default_engine
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_cache import LlamaKVCache
 from edge_et.llm.kv_protocol import KVCacheSettings
-from edge_et.llm.llama_cpp import LlamaContext, LlamaModel
+from edge_et.llm.llama import LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
 
 
@@ -29,6 +30,7 @@ class LanguageModel:
         *,
         adapter: Path | None,
         token_count: int,
+        engine: Engine | None = None,
         image_prompt_cache: ImagePromptCache | None = None,
     ) -> None:
         """Map the weights into memory.
@@ -39,12 +41,14 @@ class LanguageModel:
             adapter: LoRA as a GGUF file, applied with scale 1.
             token_count: ids that the tokenizer knows; rows behind them are padding, and their
                 logits are never shown to anyone.
+            engine: evaluates it; None: one that is installed, the reference first.
             image_prompt_cache: keeps what KV caches hold of images; None: nobody does.
 
         Raises:
             ModelFileError: a file cannot be opened, or is not what the manifest says.
+            EngineError: the engine is not installed, or cannot be loaded.
         """
-        self._native = LlamaModel(weights)
+        self._native = LlamaModel(weights, engine or default_engine())
         self._kv_caches: weakref.WeakSet[LlamaKVCache] = weakref.WeakSet()
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache
@@ -53,7 +57,7 @@ class LanguageModel:
             self.shape = ModelShape.of(self._native.metadata, weights)
             if adapter is not None:
                 self._native.load_adapter(adapter)
-        except ModelFileError:
+        except (EngineError, ModelFileError):
             self.close()
             raise
 

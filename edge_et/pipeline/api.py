@@ -15,6 +15,7 @@ from edge_et.deprecation import renamed_keywords
 from edge_et.errors import DecodeError, MemoryBudgetError, ModelFileError
 from edge_et.image import AnyImages, VisionTower
 from edge_et.keywords import OptionValues, with_options
+from edge_et.llm import default_engine
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -23,6 +24,7 @@ from edge_et.options import (
     DEFAULT_MAX_IMAGES_BYTES,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_WAITING,
+    EngineName,
     KvType,
     LoadOptions,
     check_path,
@@ -67,6 +69,7 @@ def load(
     image_kv_bytes: int = DEFAULT_IMAGE_KV_BYTES,
     max_images: int = DEFAULT_MAX_IMAGES,
     max_images_bytes: int = DEFAULT_MAX_IMAGES_BYTES,
+    engine: EngineName | None = None,
     kv_type: KvType | None = None,
     max_kv_bytes: int | None = None,
     contexts: int = 1,
@@ -92,6 +95,9 @@ def load(
         max_images: most pictures of one question, at least 1.
         max_images_bytes: most bytes of the pictures of one question together, where there are
             several: of files, arrays, and decoded pixels of PIL images.
+        engine: what evaluates the language models: ``"llama"`` is llama.cpp, the reference,
+            ``"prebuilt"`` its fork ik_llama.cpp, which comes compiled; None: one that is installed
+            and right for the bundle.
         kv_type: number type of the KV caches; None: the profile's, else f16.
         max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
             allocated whole, for the context lengths of the manifest, whatever is asked. What they
@@ -126,6 +132,7 @@ def load(
     Raises:
         BundleError: the bundle cannot be used; a child says why.
         OptionError: an argument is out of its range.
+        EngineError: the engine is not installed, or cannot be loaded.
         MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`; nothing was loaded.
         DecodeError: there is not enough memory for a KV cache.
         EngineError: no engine that is installed is right for a model.
@@ -138,6 +145,7 @@ def load(
             "image_kv_bytes": image_kv_bytes,
             "max_images": max_images,
             "max_images_bytes": max_images_bytes,
+            "engine": engine,
             "kv_type": kv_type,
             "max_kv_bytes": max_kv_bytes,
             "contexts": contexts,
@@ -224,6 +232,7 @@ def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -
             open_model,
             snapshots=snapshots,
             image_kv_bytes=image_kv_bytes,
+            engine=settings.engine,
             convert_weights=options.convert_weights,
             preparation=preparation,
         ),
@@ -244,7 +253,11 @@ def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapsh
         PackageNotFoundError: the version of a library cannot be told.
     """
     store = SnapshotStore(folder.absolute() / "snapshots", limit_bytes)
-    facts = cache_fingerprint(settings.threads, flash_attention=settings.flash_attention)
+    facts = cache_fingerprint(
+        settings.threads,
+        flash_attention=settings.flash_attention,
+        engine=default_engine(settings.engine),
+    )
     return Snapshots(store, facts)
 
 

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import DecodeError, EngineError, ModelFileError
-from edge_et.llm import Tokenizer
+from edge_et.llm import Engine, Tokenizer
+from edge_et.options import EngineName
 from edge_et.pipeline.device_profile import device_name
-from edge_et.pipeline.engine_probe import Engine, EngineName, Probe, probe_ids, probe_logits
+from edge_et.pipeline.engine_probe import Probe, probe_ids, probe_logits
 from edge_et.pipeline.prepared_weights import PreparedWeights, Verdict, merged_spec
 from edge_et.store import PreparedFile
 from edge_et.weights import RECIPE, Step, Unsupported, compare, merged_bytes
@@ -293,7 +294,7 @@ class _Chooser:
             single, batch = self._probe(
                 choice.engine, choice.weights, choice.adapter, choice.spec, self._ids
             )
-        except (ModelFileError, DecodeError) as err:
+        except (EngineError, ModelFileError, DecodeError) as err:
             logger.info("%s: %s", about.engine, err)
             return about
         known = np.s_[:, : self._known_tokens.size]  # the rest is padding

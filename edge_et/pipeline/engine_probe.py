@@ -6,13 +6,13 @@ is not known here.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.bundle import LanguageModelSpec, Manifest
 from edge_et.llm import (
+    Engine,
     KVCacheSettings,
     LanguageModel,
     Tokenizer,
@@ -26,23 +26,9 @@ from edge_et.llm import (
 )
 from edge_et.threads import available_cpus
 
-EngineName = Literal["llama", "prebuilt"]
-
 _PROBE_TOKENS = 48  # over 32: from there on the prebuilt engine multiplies in another way
 _QUESTION = "How many people are in the picture, and what is the one on the left doing?"
 _EXTRACTION = "There are two people in a park. One sits on a bench and reads a newspaper."
-
-
-class Engine(Protocol):
-    """What is to be known of an installed engine."""
-
-    @property
-    def name(self) -> EngineName:
-        """What callers know it as."""
-
-    @property
-    def version(self) -> str:
-        """Of its package."""
 
 
 Probe = Callable[
@@ -73,12 +59,15 @@ def probe_logits(
 
     Raises:
         ModelFileError: the engine cannot open them.
+        EngineError: it cannot be loaded, or does not do what they need.
         DecodeError: it cannot evaluate them.
     """
     settings = KVCacheSettings(
         context_length=max(256, len(ids)), threads=available_cpus(), kv_type="f16"
     )
-    model = LanguageModel(weights, spec, adapter=adapter, token_count=spec.vocabulary_size)
+    model = LanguageModel(
+        weights, spec, engine=engine, adapter=adapter, token_count=spec.vocabulary_size
+    )
     try:
         single = model.all_logits(ids, settings, batch_positions=1)
         return single, model.all_logits(ids, settings, batch_positions=len(ids))

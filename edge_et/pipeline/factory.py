@@ -6,8 +6,6 @@ Settings are given and checked: see `edge_et.pipeline.api` for what a user says.
 import functools
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Protocol
 
 from edge_et.bundle import Bundle, LanguageModelSpec, Manifest, ThinkSpec
@@ -21,11 +19,11 @@ from edge_et.llm import (
     LanguageModel,
     LlamaKVCache,
     Tokenizer,
+    installed_engines,
     read_shape,
 )
-from edge_et.options import KvType
+from edge_et.options import EngineName, KvType
 from edge_et.pipeline.engine_choice import choose
-from edge_et.pipeline.engine_probe import EngineName
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.preparation import Preparation
@@ -50,17 +48,6 @@ class Model(Protocol):
 
 OpenModel = Callable[[Bundle, LanguageModelSpec, Tokenizer], Model]
 """Opens a language model of a bundle, given its tokenizer."""
-
-
-@dataclass(frozen=True)
-class _Engine:
-    name: EngineName
-    version: str
-
-
-def installed_engines() -> tuple[_Engine, ...]:
-    """Return the engines."""
-    return (_Engine("llama", version("llama-cpp-python")),)
 
 
 class ChosenModel:
@@ -129,6 +116,7 @@ def open_model(
             choice.weights,
             choice.spec,
             adapter=choice.adapter,
+            engine=choice.engine,
             token_count=spec.vocabulary_size if tokenizer is None else tokenizer.size,
             image_prompt_cache=ImagePromptCache(snapshots, choice.spec, image_kv_bytes),
         )

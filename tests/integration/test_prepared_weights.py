@@ -15,7 +15,7 @@ PICTURE = np.full((32, 32, 3), 90, np.uint8)
 
 def ask(bundle: Path, **options: bool) -> str:
     """Answer once, and wait for what is done behind the answer."""
-    with edge_et.load(bundle, **options) as pipe:
+    with edge_et.load(bundle, engine="llama", **options) as pipe:
         text = pipe.answer(PICTURE, "Which?").extraction
         for thread in threading.enumerate():
             if thread.name == f"{THREAD_PREFIX}preparation":

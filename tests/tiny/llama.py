@@ -73,6 +73,7 @@ def write_llama(
     width: int = WIDTH,
     architecture: str = "llama",
     more: Tensors | None = None,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
 ) -> Tensors:
     """Write the model; its rows are the tokenizer's ids and some of padding."""
     content = json.loads(tokenizer_json.read_text())
@@ -110,7 +111,10 @@ def write_llama(
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
     writer.add_eos_token_id(special["<|im_end|>"])
     for name, values in tensors.items():
-        writer.add_tensor(name, values)
+        if kind is gguf.GGMLQuantizationType.F32 or values.ndim == 1:
+            writer.add_tensor(name, values)
+        else:
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     _close(writer)
     return tensors
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,9 @@ from edge_et.llm import (
     restart_at,
     whole_groups,
 )
+from edge_et.llm.batch_rules import IN_GROUPS, BatchRules
+
+SIXTEEN = replace(IN_GROUPS, most=16, image_most=16)
 
 
 def image(count: int, digest: str = "a") -> ImageSegment:
@@ -81,7 +86,7 @@ def test_written_tokens_restart_anywhere() -> None:
 
 def test_no_row_is_left_alone() -> None:
     assert restart_at([tokens(*range(17))], 16) == 8
-    sizes = [part.stop - part.start for _, part in batches([tokens(*range(33))], 0, 16)]
+    sizes = [part.stop - part.start for _, part in batches([tokens(*range(33))], 0, SIXTEEN)]
     assert sizes == [16, 8, 9]
 
 
@@ -90,7 +95,7 @@ def test_no_row_is_left_alone() -> None:
     [(7, [7]), (16, [16]), (18, [8, 10]), (23, [8, 15]), (24, [16, 8]), (35, [16, 8, 11])],
 )
 def test_no_few_rows_are_left_alone(length: int, sizes: list[int]) -> None:
-    cut = [part.stop - part.start for _, part in batches([tokens(*range(length))], 0, 16)]
+    cut = [part.stop - part.start for _, part in batches([tokens(*range(length))], 0, SIXTEEN)]
     assert cut == sizes
 
 
@@ -108,11 +113,11 @@ def test_chunks_cover_everything_behind_the_start_once() -> None:
         assert agreeing - 16 <= start <= agreeing
         covered = [
             position
-            for segment, part in batches(segments, start, 16)
+            for segment, part in batches(segments, start, SIXTEEN)
             for position in positions_of([segment])[part]
         ]
         assert covered == positions[start:]
-        assert all(part.stop - part.start <= 16 for _, part in batches(segments, start, 16))
+        assert all(part.stop - part.start <= 16 for _, part in batches(segments, start, SIXTEEN))
 
 
 def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
@@ -121,7 +126,7 @@ def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
     def groups(start: int) -> dict[int, tuple[int, ...]]:
         seen: dict[int, tuple[int, ...]] = {}
         at = start
-        for _, part in batches(segments, start, 16):
+        for _, part in batches(segments, start, SIXTEEN):
             size = part.stop - part.start
             for first in range(0, size, 8):
                 rows = tuple(range(at + first, at + min(first + 8, size)))
@@ -163,21 +168,47 @@ def test_fed_in_whole_groups_the_same_rows_are_evaluated_together() -> None:
         for known in range(0, length, 3):
             fed = whole_groups([tokens(*range(known))])
             if len(positions_of(fed)) > held:
-                groups |= {(part.start, part.stop) for _, part in batches(fed, held, 16)}
+                groups |= {(part.start, part.stop) for _, part in batches(fed, held, SIXTEEN)}
                 held = len(positions_of(fed))
         start = restart_at(whole, min(held, length - 1))
         assert start >= held - 8
         rows = {
             row: (first, min(first + 8, part.stop))
-            for _, part in batches(whole, start, 16)
+            for _, part in batches(whole, start, SIXTEEN)
             for first in range(part.start, part.stop, 8)
             for row in range(first, min(first + 8, part.stop))
         }
         at_once = {
             row: (first, min(first + 8, part.stop))
-            for _, part in batches(whole, 0, 16)
+            for _, part in batches(whole, 0, SIXTEEN)
             for first in range(part.start, part.stop, 8)
             for row in range(first, min(first + 8, part.stop))
         }
         assert rows == {row: group for row, group in at_once.items() if row >= start}
         assert all(begin % 8 == end % 8 == 0 for begin, end in groups)
+
+
+FEW = BatchRules(group=1, most=15, image_group=64, image_most=256, written=15)
+
+
+def test_rows_that_round_like_one_are_cut_anywhere() -> None:
+    segments = [tokens(*range(40)), image(100), TokenSegment(tuple(range(20)), generated=True)]
+    assert [restart_at(segments, shared, FEW) for shared in (13, 40, 80, 139, 150)] == [
+        13,
+        40,
+        40,
+        40,
+        150,
+    ]
+    sizes = [part.stop - part.start for _, part in batches(segments, 13, FEW)]
+    assert sizes == [15, 12, 100, 15, 5]
+    assert whole_groups([tokens(*range(5))], FEW) == (tokens(*range(5)),)
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 300, 320, 1000])
+def test_rows_of_an_image_are_all_in_large_batches_or_all_in_small_ones(rows: int) -> None:
+    for start in range(0, rows, 7):
+        begin = restart_at([image(rows)], start, FEW)
+        sizes = [part.stop - part.start for _, part in batches([image(rows)], begin, FEW)]
+        assert sum(sizes) == rows - begin
+        assert all(64 <= size <= 256 for size in sizes) or (rows < 64 and max(sizes) <= 15)

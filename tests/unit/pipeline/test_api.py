@@ -81,6 +81,7 @@ def test_a_bundle_is_opened_as_it_is_where_nobody_says_otherwise(
     keywords = {
         "snapshots": None,
         "image_kv_bytes": DEFAULT_IMAGE_KV_BYTES,
+        "engine": None,
         "convert_weights": True,
         "preparation": opened.preparation,
     }

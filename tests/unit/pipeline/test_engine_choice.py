@@ -1,6 +1,6 @@
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,16 @@ from tiny.bundle import build_bundle
 
 from edge_et.bundle import Bundle, LanguageModelSpec, load_bundle
 from edge_et.errors import DecodeError, EngineError
+from edge_et.llm import Engine, default_engine
+from edge_et.options import EngineName
 from edge_et.pipeline import engine_choice
 from edge_et.pipeline.engine_choice import EngineChoice, choose
-from edge_et.pipeline.engine_probe import EngineName
 from edge_et.pipeline.prepared_weights import PreparedWeights
 from edge_et.store import PreparedFiles
 from edge_et.weights import Unsupported, reference_logits
 
-
-@dataclass(frozen=True)
-class FakeEngine:
-    name: EngineName
-    version: str = "1"
-
-
-LLAMA, PREBUILT = FakeEngine("llama"), FakeEngine("prebuilt")
+LLAMA = replace(default_engine(), name="llama", version="1")
+PREBUILT = replace(LLAMA, name="prebuilt")
 
 
 @dataclass
@@ -65,7 +60,7 @@ class World:
     probe: FakeProbe = field(default_factory=FakeProbe)
 
     def choose(
-        self, *engines: FakeEngine, asked: EngineName | None = None, converts: bool = True
+        self, *engines: Engine, asked: EngineName | None = None, converts: bool = True
     ) -> EngineChoice:
         choice = choose(
             self.bundle,
