@@ -43,6 +43,7 @@ MAX_THREADS = 512  # the most that ggml.h allows; each takes memory of its own
 MAX_TOKENS = 2**24  # as in a bundle's manifest; far more than any context holds
 MAX_INT = 2**63 - 1
 
+EngineName = Literal["llama", "prebuilt"]
 KvType = Literal["f16", "f32", "q8_0"]
 """Number type of a KV cache. F16 takes half the memory of F32 and decodes no slower; quantized
 weights make more noise than either. Q8_0 takes half of F16, and flash attention with it: small
@@ -193,6 +194,13 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=MAX_INT, description="Most bytes of the pictures of one question together."),
     ] = DEFAULT_MAX_IMAGES_BYTES
+    engine: Annotated[
+        EngineName | None,
+        Meta(
+            description="What evaluates language models: llama is llama.cpp, prebuilt its fork "
+            "ik_llama.cpp; None: one that is installed and right for the bundle."
+        ),
+    ] = None
     kv_type: Annotated[
         KvType | None,
         Meta(description="Number type of the KV caches; None: the profile's, or f16."),
@@ -220,6 +228,13 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     use_profile: Annotated[
         bool,
         Meta(description="Whether to use what `edge-et autotune` found here for this bundle."),
+    ] = True
+    convert_weights: Annotated[
+        bool,
+        Meta(
+            description="Whether language models may be opened from faster weights that were made "
+            "of the bundle's, once a machine, in the user's caches."
+        ),
     ] = True
     prompt_lookup: Annotated[
         bool, Meta(description="Whether to draft tokens from earlier text, where that is faster.")

@@ -99,7 +99,9 @@ def record(
             kv_caches.append(RecordingKVCache(kv_cache))
             return kv_caches[-1]
 
-        return WrappedModel(open_model(bundle, spec, tokenizer), record_calls)
+        return WrappedModel(
+            open_model(bundle, spec, tokenizer, convert_weights=False), record_calls
+        )
 
     with open_pipeline(bundle, settings, open_model=open_recording) as pipeline:
         for picture in pictures:

@@ -6,7 +6,7 @@ and whose files are there, complete and unchanged. No model is opened here.
 
 from edge_et.bundle.chat_spec import ChatSpec, RoleNames
 from edge_et.bundle.choices_spec import ChoicesSpec
-from edge_et.bundle.gguf_head import check_gguf
+from edge_et.bundle.gguf_head import GgufHead, GgufTensor, check_gguf, read_gguf
 from edge_et.bundle.loading import (
     HASH_AT_LOAD_BYTES,
     Bundle,
@@ -48,6 +48,8 @@ __all__ = [
     "ExtractSpec",
     "FileHead",
     "FileRef",
+    "GgufHead",
+    "GgufTensor",
     "HintSpec",
     "LanguageModelSpec",
     "Manifest",
@@ -66,6 +68,7 @@ __all__ = [
     "find_bundle",
     "load_bundle",
     "manifest_schema",
+    "read_gguf",
     "read_manifest",
     "resolve",
     "save_manifest",

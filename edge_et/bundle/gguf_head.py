@@ -1,6 +1,6 @@
 """What stands before the tensors of a GGUF: whether it is whole, and where it ends.
 
-In: a GGUF. Out: the size of its head, which is its header, metadata and list of tensors. llama.cpp
+In: a GGUF. Out: what its head says, which is its header, metadata and list of tensors. llama.cpp
 ends the process over some damaged heads, so it is given none that nobody vouches for: what it
 takes for granted in models of our architectures is looked at here. Tensors are not read.
 """
@@ -8,6 +8,7 @@ takes for granted in models of our architectures is looked at here. Tensors are 
 import math
 import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,6 +68,46 @@ class _DamagedError(Exception):
     """What is wrong, for the message."""
 
 
+@dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """A tensor of a GGUF.
+
+    Attributes:
+        name: its name.
+        shape: as of an array in C order: rows first.
+        kind: ggml's number of its type.
+        start: of its values, bytes from the beginning of the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufHead:
+    """What stands before the values of a GGUF.
+
+    Attributes:
+        size_bytes: of the head, up to the first tensor.
+        version: of the format.
+        alignment: tensors begin at multiples of it, bytes.
+        key_count: keys of the metadata.
+        values: the numbers and texts of the metadata; None stands for a list.
+        metadata: where the bytes of the metadata lie, behind the two counts.
+        tensors: in their order.
+    """
+
+    size_bytes: int
+    version: int
+    alignment: int
+    key_count: int
+    values: Mapping[str, Any]
+    metadata: slice
+    tensors: tuple[GgufTensor, ...]
+
+
 def check_gguf(path: Path) -> int:
     """Check the head of a GGUF.
 
@@ -75,6 +116,19 @@ def check_gguf(path: Path) -> int:
 
     Returns:
         Bytes before the first tensor.
+
+    Raises:
+        ModelFileError: as for `read_gguf`.
+        UnreadableFileError: it cannot be read.
+    """
+    return read_gguf(path).size_bytes
+
+
+def read_gguf(path: Path) -> GgufHead:
+    """Read the head of a GGUF and check it.
+
+    Args:
+        path: the file, a model or an adapter.
 
     Raises:
         ModelFileError: it is no GGUF, or its head is damaged; the message tells where.
@@ -87,7 +141,7 @@ def check_gguf(path: Path) -> int:
             path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
-            return _Head(data).check()
+            return _Head(data).read()
     except (_DamagedError, ValueError) as err:  # ValueError: an empty file cannot be mapped
         raise ModelFileError(path, f"it is no whole GGUF: {err}; get it again") from err
     except OSError as err:
@@ -108,31 +162,31 @@ class _Head:
         self._size = len(data)
         self._at = 0
 
-    def check(self) -> int:
-        """Walk over everything; return where the tensors begin."""
+    def read(self) -> GgufHead:
+        """Walk over everything."""
         if self._data[: len(MAGIC)] != MAGIC:
             raise _DamagedError("it does not begin with GGUF")
         self._at = len(MAGIC)
         if (version := self._number("<I")) not in _VERSIONS:
             raise _DamagedError(f"version {version}, expected one of {_VERSIONS}")
-        tensors, keys = self._count(), self._count()
+        count, keys = self._count(), self._count()
         values: dict[bytes, _Value] = {}
+        begin = self._at
         for _ in range(keys):
             key = self._string()
             if not key or key in values:
                 raise _DamagedError(f"the key {_shown(key)} is empty or there twice")
             values[key] = self._value(self._number("<I"))
-        names: set[bytes] = set()
-        offsets = []
-        for _ in range(tensors):
+        metadata = slice(begin, self._at)
+        entries: dict[bytes, tuple[list[int], int, int]] = {}
+        for _ in range(count):
             name = self._string()
-            if not name or name in names:
+            if not name or name in entries:
                 raise _DamagedError(f"the tensor {_shown(name)} has no name or is there twice")
-            names.add(name)
-            offsets.append(self._tensor(name))
+            entries[name] = self._tensor(name)
         alignment = self._alignment(values)
         end = -(-self._at // alignment) * alignment
-        for offset in offsets:
+        for _, _, offset in entries.values():
             if offset % alignment or end + offset >= self._size:
                 raise _DamagedError(f"a tensor begins at {end + offset} of {self._size} bytes")
         if (architecture := values.get(b"general.architecture")) is None:
@@ -144,7 +198,18 @@ class _Head:
         if architecture.content in _ARCHITECTURES and is_model:
             _check_sizes(values, architecture.content)
             _check_vocabulary(values)
-        return end
+        return GgufHead(
+            size_bytes=end,
+            version=version,
+            alignment=alignment,
+            key_count=keys,
+            values={_text(key): _plain(value) for key, value in values.items()},
+            metadata=metadata,
+            tensors=tuple(
+                GgufTensor(_text(name), tuple(reversed(sides)), kind, end + offset)
+                for name, (sides, kind, offset) in entries.items()
+            ),
+        )
 
     def _number(self, form: str) -> Any:
         try:
@@ -187,18 +252,17 @@ class _Head:
         self._at += size
         return _Value(_ARRAY, None, kind, count)
 
-    def _tensor(self, name: bytes) -> int:
-        """Read a tensor's entry; return where its values begin, counted from the first ones."""
+    def _tensor(self, name: bytes) -> tuple[list[int], int, int]:
+        """Read a tensor's entry: sides, type, and where its values begin behind the head."""
         dimensions = self._number("<I")
         if not 1 <= dimensions <= _MOST_DIMENSIONS:
             raise _DamagedError(f"the tensor {_shown(name)} has {dimensions} dimensions")
         sides = [self._number("<Q") for _ in range(dimensions)]
-        self._number("<I")  # the type, which llama.cpp knows better
+        kind: int = self._number("<I")  # which llama.cpp knows better
         # A type takes a hundredth of a byte a number at the very least.
         if not 1 <= math.prod(sides) <= 100 * self._size:
             raise _DamagedError(f"the tensor {_shown(name)} has the shape {sides}")
-        offset: int = self._number("<Q")
-        return offset
+        return sides, kind, self._number("<Q")
 
     def _alignment(self, values: dict[bytes, _Value]) -> int:
         alignment = values.get(b"general.alignment", _Value(_UINT32, _ALIGNMENT))
@@ -262,6 +326,16 @@ def _check_vocabulary(values: dict[bytes, _Value]) -> None:
         merges.item_kind != _STRING or any(b" " not in merge[1:-1] for merge in merges.content)
     ):
         raise _DamagedError("a merge has no two parts")
+
+
+def _plain(value: _Value) -> Any:
+    if value.kind == _ARRAY:
+        return None
+    return _text(value.content) if value.kind == _STRING else value.content
+
+
+def _text(content: bytes) -> str:
+    return content.decode(errors="replace")
 
 
 def _shown(name: bytes) -> str:

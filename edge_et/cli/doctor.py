@@ -24,7 +24,7 @@ def doctor(model: str | None) -> None:
     from importlib.metadata import version
 
     from edge_et.bundle import find_bundle, load_bundle
-    from edge_et.llm import describe_build
+    from edge_et.llm import installed_engines
     from edge_et.pipeline import apply_profile, device_name, library_versions, load
     from edge_et.threads import available_cpus
 
@@ -36,7 +36,8 @@ def doctor(model: str | None) -> None:
     libraries = library_versions() | {name: version(name) for name in ("numpy", "tokenizers")}
     tell("libraries", ", ".join(f"{name} {number}" for name, number in libraries.items()))
     tell("processor", f"{device_name()}; {available_cpus()} CPUs for this process")
-    tell("llama.cpp", describe_build().strip())
+    for engine in installed_engines():
+        tell(engine.name, engine.open().describe_build())
     bundle = load_bundle(find_bundle(model))
     tell("bundle", f"{bundle.manifest.name} {bundle.manifest.version} in {bundle.folder}")
     with progress_bar() as progress:

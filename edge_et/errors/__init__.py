@@ -33,6 +33,7 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
     ├── MemoryBudgetError              KV caches larger than was granted
     ├── VisionRunError                 the vision tower failed on an image
     ├── DecodeError                    the language model failed while evaluating
+    ├── EngineError                    no engine for language models, or one that cannot be used
     ├── ClosedError                    the object was closed before
     ├── BusyError                      an unfinished stream holds the pipeline
     ├── QueueFullError                 too many calls wait for the pipeline already
@@ -71,6 +72,7 @@ from edge_et.errors.call import (
     CancelledError,
     ClosedError,
     DecodeError,
+    EngineError,
     ForkedError,
     MemoryBudgetError,
     OptionError,
@@ -108,6 +110,7 @@ __all__ = [
     "ClosedError",
     "DecodeError",
     "EdgeETError",
+    "EngineError",
     "FileHashError",
     "FileSizeError",
     "ForkedError",

@@ -106,6 +106,37 @@ class DecodeError(EdgeETError):
         super().__init__(f"the language model failed: {reason}")
 
 
+class EngineError(EdgeETError):
+    """The engine that evaluates language models is not installed, or cannot be used here.
+
+    Attributes:
+        engine: its name in `load(engine=)`; None: no engine is installed.
+    """
+
+    def __init__(self, engine: str | None, reason: str) -> None:
+        self.engine = engine
+        self.reason = reason
+        super().__init__(reason)
+
+    @classmethod
+    def not_installed(cls, engine: str | None, installed: Iterable[str]) -> "EngineError":
+        """Return the error for an engine that is asked for and not there.
+
+        Args:
+            engine: which; None: any.
+            installed: those that are there.
+        """
+        if engine is not None:
+            found = ", ".join(installed) or "none"
+            reason = f"the engine {engine!r} is not installed (installed: {found})"
+            return cls(engine, f"{reason}: pip install 'edge-et[{engine}]'")
+        return cls(
+            None,
+            "no engine is installed that evaluates language models: pip install "
+            "'edge-et[prebuilt]', or 'edge-et[llama]', which compiles llama.cpp",
+        )
+
+
 class ClosedError(EdgeETError):
     """The object was closed before."""
 

@@ -2,9 +2,18 @@
 
 In: templates, texts, image tokens, a GGUF. Out: a KV cache that holds exactly a prompt, with as
 little prefill as possible; logits [V] float32. What is chosen from the logits is not known here.
-`llama_cpp` is the only door to llama.cpp.
+`engines` is the only door to llama.cpp and its fork.
 """
 
+from edge_et.llm.batch_rules import BatchRules
+from edge_et.llm.engines import (
+    Engine,
+    default_engine,
+    installed_engines,
+    lays_out_weights,
+    load_library,
+    native_log,
+)
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_cache import LlamaKVCache
 from edge_et.llm.kv_positions import (
@@ -18,13 +27,7 @@ from edge_et.llm.kv_positions import (
 )
 from edge_et.llm.kv_protocol import KVCache, KVCacheSettings, PrefillProgress
 from edge_et.llm.language_model import LanguageModel
-from edge_et.llm.llama_cpp import (
-    describe_build,
-    lays_out_weights,
-    load_library,
-    native_log,
-    read_shape,
-)
+from edge_et.llm.llama import read_shape
 from edge_et.llm.memory import trim_heap
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.prompt import (
@@ -51,6 +54,8 @@ from edge_et.llm.tokenizer import TextStream, Tokenizer
 
 __all__ = [
     "ROW_GROUP",
+    "BatchRules",
+    "Engine",
     "ImagePromptCache",
     "ImageSegment",
     "KVCache",
@@ -73,11 +78,12 @@ __all__ = [
     "begin_user_turn",
     "common_prefix",
     "count_positions",
-    "describe_build",
+    "default_engine",
     "end_turn",
     "fill",
     "generated",
     "in_a_row",
+    "installed_engines",
     "lays_out_weights",
     "load_library",
     "native_log",

@@ -3,7 +3,7 @@
 In: a prompt, and a cache that lacks its image. Out: the cache with it, if a copy in memory or a
 snapshot on disk has it; otherwise a snapshot is asked for. Both end where a segment ends, and
 evaluation may restart there (see `edge_et.llm.kv_positions`), so that a cache filled from them goes
-on to the same bits. llama.cpp is not known here.
+on to the same bits. No engine is known here.
 
 Copies in memory are made where several pictures take turns in one cache, and only then: a caller
 with one picture at a time pays neither bytes nor time for them.
@@ -36,6 +36,10 @@ class PrefixCache(Protocol):
     @property
     def kv_type(self) -> KvType:
         """Number type of the cache."""
+
+    @property
+    def engine(self) -> str:
+        """What evaluates it, and its version: another one reads nothing that this one saved."""
 
     @property
     def context_length(self) -> int:
@@ -113,6 +117,7 @@ class ImagePromptCache:
             "kv",
             weights=self._weights,
             adapter=self._adapter,
+            engine=cache.engine,
             cache=f"{cache.kv_type} {cache.context_length}",
             content=_digest(prefix),
         )
@@ -177,7 +182,7 @@ def _memory_key(cache: PrefixCache, prefix: Sequence[Segment]) -> Hashable:
         (segment.image.digest, len(segment)) if isinstance(segment, ImageSegment) else segment
         for segment in prefix
     )
-    return cache.kv_type, cache.context_length, content
+    return cache.engine, cache.kv_type, cache.context_length, content
 
 
 def _digest(segments: Sequence[Segment]) -> str:

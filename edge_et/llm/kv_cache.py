@@ -27,15 +27,9 @@ from edge_et.llm.kv_positions import (
     restart_at,
 )
 from edge_et.llm.kv_protocol import KVCacheSettings, PrefillProgress
-from edge_et.llm.llama_cpp import LlamaContext, LlamaModel
+from edge_et.llm.llama import LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.prompt import Segment, TokenSegment
-
-# Positions that llama.cpp evaluates at once. A batch's attention is a rectangle, of its rows and
-# all positions up to its last one, so smaller batches compute less that the causal mask drops: on
-# two cores of an AMD Zen 4, 281 positions of SmolLM2-135M took 425 ms in batches of 512, 333 in
-# those of 256, 334 of 128 and 375 of 64, and 814 of Qwen3-0.6B 4.25, 3.72, 3.72 and 3.78 s.
-_BATCH_POSITIONS = 256
 
 
 class LlamaKVCache:
@@ -59,11 +53,16 @@ class LlamaKVCache:
             image_prompt_cache: keeps elsewhere what is held of images; None: nobody does.
         """
         self.shape, self.kv_type = shape, settings.kv_type
-        self._context = LlamaContext(model, settings, _BATCH_POSITIONS)
+        engine = model.engine
+        self.engine = str(engine)
+        self._rules = engine.flash_rules if settings.has_flash_attention else engine.rules
+        self._context = LlamaContext(model, settings, max(self._rules.most, self._rules.image_most))
         self._context_length = settings.context_length
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache
         self._max_draft_tokens = settings.max_draft_tokens
+        if self._rules.written > 1:  # more would round otherwise
+            self._max_draft_tokens = min(settings.max_draft_tokens, self._rules.written - 1)
         self._cached: list[Position] = []
         self._drafted: list[int] = []  # in llama.cpp's cache behind `_cached`, with their logits
         self._unchecked = 0  # cells that may have been written since logits were finite
@@ -134,7 +133,7 @@ class LlamaKVCache:
         if shared == len(wanted) == len(self._cached) and self._logits is not None:
             yield PrefillProgress(reused=shared, evaluated=0)
             return
-        keep = restart_at(segments, min(shared, len(wanted) - 1))
+        keep = restart_at(segments, min(shared, len(wanted) - 1), self._rules)
         yield from self._replace(segments, wanted, keep)
 
     def decode(self, token: int, draft: Sequence[int] = ()) -> int:
@@ -287,12 +286,12 @@ class LlamaKVCache:
     def _replace(
         self, segments: Sequence[Segment], wanted: Sequence[Position], keep: int
     ) -> Iterator[PrefillProgress]:
-        first = next(batches(segments, keep, _BATCH_POSITIONS))[1]
+        first = next(batches(segments, keep, self._rules))[1]
         if self._unchecked > keep + first.stop - first.start:  # more than it will overwrite
             self._check_cells()
             keep = min(keep, len(self._cached))
         self._trim(keep)
-        for segment, part in batches(segments, keep, _BATCH_POSITIONS):
+        for segment, part in batches(segments, keep, self._rules):
             start = len(self._cached)
             yield PrefillProgress(reused=keep, evaluated=start - keep)
             held = wanted[start : start + part.stop - part.start]

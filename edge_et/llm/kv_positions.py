@@ -23,10 +23,11 @@ and 4 of 64 greedy texts became others, at tokens whose distance was 0.02 to 0.3
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from edge_et.llm.batch_rules import IN_GROUPS, BatchRules
 from edge_et.llm.prompt import Segment, TokenSegment
 
-# The largest group of rows that a repacked kernel takes at once, counted from a batch's start.
-ROW_GROUP = 8
+ROW_GROUP = IN_GROUPS.group
+"""Rows of text that llama.cpp evaluates together."""
 
 Position = int | tuple[str, int]
 """A token that was read; or one that was written; or the digest of an image and a row's number."""
@@ -58,12 +59,13 @@ def common_prefix(cached: Sequence[Position], wanted: Sequence[Position]) -> int
     return min(len(cached), len(wanted))
 
 
-def restart_at(segments: Iterable[Segment], shared: int) -> int:
+def restart_at(segments: Iterable[Segment], shared: int, rules: BatchRules = IN_GROUPS) -> int:
     """Return where evaluation has to begin so that it ends as if it had begun at the start.
 
     Args:
         segments: the whole prompt.
         shared: positions that the cache has in common with it, fewer than the prompt has.
+        rules: of the engine.
 
     Returns:
         `shared`, or a few positions less.
@@ -72,35 +74,48 @@ def restart_at(segments: Iterable[Segment], shared: int) -> int:
     for segment in segments:
         begin, end = end, end + len(segment)
         if shared < end and not _is_generated(segment):
-            whole_groups = min(shared - begin, len(segment) - ROW_GROUP) // ROW_GROUP
-            return begin + max(whole_groups, 0) * ROW_GROUP
+            group, _ = _cuts(segment, rules)
+            whole_groups = min(shared - begin, len(segment) - group) // group
+            return begin + max(whole_groups, 0) * group
         if shared < end:
             break
     return shared
 
 
-def batches(segments: Iterable[Segment], start: int, most: int) -> Iterator[tuple[Segment, slice]]:
+def batches(
+    segments: Iterable[Segment], start: int, rules: BatchRules = IN_GROUPS
+) -> Iterator[tuple[Segment, slice]]:
     """Cut what lies behind a position into batches.
 
     Args:
         segments: the whole prompt.
         start: the first position to evaluate, from `restart_at`.
-        most: the largest batch, positions; a multiple of eight, at least sixteen.
+        rules: of the engine.
 
     Yields:
-        A segment and the part of it to evaluate. Tokens that the model wrote come one at a time, as
-        when it wrote them; otherwise no batch is smaller than a group unless its segment is.
+        A segment and the part of it to evaluate. Tokens that the model wrote come as few at a time
+        as round like one; otherwise no batch is smaller than a group unless its segment is.
     """
     end = 0
     for segment in segments:
         begin, end = end, end + len(segment)
         first = max(start, begin) - begin
+        group, most = _cuts(segment, rules)
         while first < len(segment):
-            count = min(len(segment) - first, 1 if _is_generated(segment) else most)
-            if 0 < len(segment) - first - count < ROW_GROUP and not _is_generated(segment):
-                count -= ROW_GROUP
+            count = min(len(segment) - first, most)
+            if 0 < len(segment) - first - count < group:
+                count -= group
             yield segment, slice(first, first + count)
             first += count
+
+
+def _cuts(segment: Segment, rules: BatchRules) -> tuple[int, int]:
+    """Return the rows of a group of a segment, and of its largest batch."""
+    if _is_generated(segment):
+        return 1, rules.written
+    if isinstance(segment, TokenSegment) or len(segment) < rules.image_group:
+        return rules.group, rules.most
+    return rules.image_group, rules.image_most
 
 
 def _is_generated(segment: Segment) -> bool:

@@ -34,6 +34,11 @@ class KVCacheSettings:
     flash_attention: bool = False
     max_draft_tokens: int = 0
 
+    @property
+    def has_flash_attention(self) -> bool:
+        """Whether attention is flash attention, asked for or because the number type needs it."""
+        return self.flash_attention or self.kv_type == "q8_0"
+
 
 @dataclass(frozen=True, slots=True)
 class PrefillProgress:

@@ -1,17 +1,22 @@
-"""Language models: llama.cpp weights, over which there may be any number of KV caches.
+"""Language models: weights that an engine opened, over which there may be any number of KV caches.
 
 In: a GGUF, and a LoRA that goes with it. Out: KV caches.
 """
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_et.bundle import LanguageModelSpec
-from edge_et.errors import ClosedError, ModelFileError
+from edge_et.errors import ClosedError, EngineError, ModelFileError
+from edge_et.llm.engines import Engine, default_engine
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_cache import LlamaKVCache
 from edge_et.llm.kv_protocol import KVCacheSettings
-from edge_et.llm.llama_cpp import LlamaModel
+from edge_et.llm.llama import LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
 
 
@@ -25,6 +30,7 @@ class LanguageModel:
         *,
         adapter: Path | None,
         token_count: int,
+        engine: Engine | None = None,
         image_prompt_cache: ImagePromptCache | None = None,
     ) -> None:
         """Map the weights into memory.
@@ -35,12 +41,14 @@ class LanguageModel:
             adapter: LoRA as a GGUF file, applied with scale 1.
             token_count: ids that the tokenizer knows; rows behind them are padding, and their
                 logits are never shown to anyone.
+            engine: evaluates it; None: one that is installed, the reference first.
             image_prompt_cache: keeps what KV caches hold of images; None: nobody does.
 
         Raises:
             ModelFileError: a file cannot be opened, or is not what the manifest says.
+            EngineError: the engine is not installed, or cannot be loaded.
         """
-        self._native = LlamaModel(weights)
+        self._native = LlamaModel(weights, engine or default_engine())
         self._kv_caches: weakref.WeakSet[LlamaKVCache] = weakref.WeakSet()
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache
@@ -49,7 +57,7 @@ class LanguageModel:
             self.shape = ModelShape.of(self._native.metadata, weights)
             if adapter is not None:
                 self._native.load_adapter(adapter)
-        except ModelFileError:
+        except (EngineError, ModelFileError):
             self.close()
             raise
 
@@ -70,6 +78,36 @@ class LanguageModel:
         )
         self._kv_caches.add(kv_cache)
         return kv_cache
+
+    def all_logits(
+        self, ids: NDArray[np.int32], settings: KVCacheSettings, *, batch_positions: int
+    ) -> NDArray[np.float32]:
+        """Compute the logits behind each of some tokens, to compare them with other ones.
+
+        Args:
+            ids: [n] int32, at most as many as the settings' context holds.
+            settings: of the cache that is made for it.
+            batch_positions: how many are evaluated at once.
+
+        Returns:
+            [n, V] float32, padding rows of the vocabulary included.
+
+        Raises:
+            DecodeError: there is not enough memory, or the evaluation failed.
+            ClosedError: the model was closed.
+        """
+        settings = replace(settings, max_draft_tokens=batch_positions - 1)
+        logits = np.empty((len(ids), self._native.vocabulary_size), np.float32)
+        context = LlamaContext(self._native, settings, batch_positions)
+        try:
+            for start in range(0, len(ids), batch_positions):
+                batch = ids[start : start + batch_positions]
+                context.decode(batch, start, len(batch))
+                for row in range(len(batch)):
+                    logits[start + row] = context.logits(row - len(batch), logits.shape[1])
+        finally:
+            context.close()
+        return logits
 
     def close(self) -> None:
         """Free the weights, and the KV caches over them before; may be called again."""

@@ -22,8 +22,13 @@ _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ER
 class NativeLog:
     """A callback for llama.cpp that logs whole lines and keeps the last errors."""
 
-    def __init__(self) -> None:
-        """Begin with no line; nothing is heard before `attach`."""
+    def __init__(self, warning_level: int = logging.WARNING) -> None:
+        """Begin with no line; nothing is heard before `attach`.
+
+        Args:
+            warning_level: of what the library calls a warning.
+        """
+        self._levels = {**_LEVELS, 3: warning_level}
         self._level = logging.DEBUG
         self._line = ""
         self._errors: deque[str] = deque(maxlen=2)
@@ -31,7 +36,7 @@ class NativeLog:
 
     def __call__(self, level: int, text: bytes, _: object) -> None:
         """Take a piece of the log; llama.cpp calls this."""
-        self._level = _LEVELS.get(level, self._level)
+        self._level = self._levels.get(level, self._level)
         *lines, self._line = (self._line + text.decode(errors="replace")).split("\n")
         is_cancelled = any(cancel.is_cancelled for cancel in tuple(self._cancellable))
         for line in filter(None, lines):

@@ -15,6 +15,7 @@ from edge_et.deprecation import renamed_keywords
 from edge_et.errors import DecodeError, MemoryBudgetError, ModelFileError
 from edge_et.image import AnyImages, VisionTower
 from edge_et.keywords import OptionValues, with_options
+from edge_et.llm import default_engine
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -23,6 +24,7 @@ from edge_et.options import (
     DEFAULT_MAX_IMAGES_BYTES,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_WAITING,
+    EngineName,
     KvType,
     LoadOptions,
     check_path,
@@ -31,8 +33,9 @@ from edge_et.options import (
 from edge_et.pipeline.asynchronous import Worker
 from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_fingerprint
 from edge_et.pipeline.extract_think import ExtractThink
-from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline, open_weights
+from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline
 from edge_et.pipeline.image_cost import CALIBRATION_POSITIONS, Calibration, calibrate
+from edge_et.pipeline.preparation import Preparation
 from edge_et.pipeline.settings import Settings
 from edge_et.results import Answer
 from edge_et.store import Snapshots, SnapshotStore
@@ -66,11 +69,13 @@ def load(
     image_kv_bytes: int = DEFAULT_IMAGE_KV_BYTES,
     max_images: int = DEFAULT_MAX_IMAGES,
     max_images_bytes: int = DEFAULT_MAX_IMAGES_BYTES,
+    engine: EngineName | None = None,
     kv_type: KvType | None = None,
     max_kv_bytes: int | None = None,
     contexts: int = 1,
     max_waiting: int = DEFAULT_MAX_WAITING,
     use_profile: bool = True,
+    convert_weights: bool = True,
     prompt_lookup: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -90,6 +95,9 @@ def load(
         max_images: most pictures of one question, at least 1.
         max_images_bytes: most bytes of the pictures of one question together, where there are
             several: of files, arrays, and decoded pixels of PIL images.
+        engine: what evaluates the language models: ``"llama"`` is llama.cpp, the reference,
+            ``"prebuilt"`` its fork ik_llama.cpp, which comes compiled; None: one that is installed
+            and right for the bundle.
         kv_type: number type of the KV caches; None: the profile's, else f16.
         max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
             allocated whole, for the context lengths of the manifest, whatever is asked. What they
@@ -101,6 +109,11 @@ def load(
         max_waiting: calls that may wait to begin, beside one for each context, at least 0; more
             get a `QueueFullError` at once.
         use_profile: whether to use what `edge-et autotune` found for this bundle on this machine.
+        convert_weights: whether language models may be opened from weights that were made of the
+            bundle's, with the adapter merged, where that is faster or the only right way here. They
+            lie in the user's caches, up to 1 GiB of them. Where no engine is right for the bundle's
+            own, the first load makes them, which takes seconds; otherwise a thread of low priority
+            does behind the first answer, and the next load uses them. Their rounding is another.
         prompt_lookup: whether to draft tokens from what was read and written before and to decode
             some at once, where that is faster. A batch rounds differently from single steps, and
             what is drafted depends on measured times: where two tokens are nearly as probable, the
@@ -119,8 +132,10 @@ def load(
     Raises:
         BundleError: the bundle cannot be used; a child says why.
         OptionError: an argument is out of its range.
+        EngineError: the engine is not installed, or cannot be loaded.
         MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`; nothing was loaded.
         DecodeError: there is not enough memory for a KV cache.
+        EngineError: no engine that is installed is right for a model.
     """
     options = parse_load_options(
         {
@@ -130,11 +145,13 @@ def load(
             "image_kv_bytes": image_kv_bytes,
             "max_images": max_images,
             "max_images_bytes": max_images_bytes,
+            "engine": engine,
             "kv_type": kv_type,
             "max_kv_bytes": max_kv_bytes,
             "contexts": contexts,
             "max_waiting": max_waiting,
             "use_profile": use_profile,
+            "convert_weights": convert_weights,
             "prompt_lookup": prompt_lookup,
             "cache_dir": cache_dir,
             "cache_bytes": cache_bytes,
@@ -206,13 +223,20 @@ def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -
             snapshots = open_snapshots(Path(options.cache_dir), options.cache_bytes, settings)
         except (OSError, PackageNotFoundError) as err:
             logger.warning("nothing is kept in %s: %s", options.cache_dir, err)
+    preparation = Preparation()
     return open_pipeline(
         bundle,
         settings,
         snapshots=snapshots,
         open_model=functools.partial(
-            open_model, snapshots=snapshots, image_kv_bytes=image_kv_bytes
+            open_model,
+            snapshots=snapshots,
+            image_kv_bytes=image_kv_bytes,
+            engine=settings.engine,
+            convert_weights=options.convert_weights,
+            preparation=preparation,
         ),
+        preparation=preparation,
     )
 
 
@@ -229,7 +253,11 @@ def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapsh
         PackageNotFoundError: the version of a library cannot be told.
     """
     store = SnapshotStore(folder.absolute() / "snapshots", limit_bytes)
-    facts = cache_fingerprint(settings.threads, flash_attention=settings.flash_attention)
+    facts = cache_fingerprint(
+        settings.threads,
+        flash_attention=settings.flash_attention,
+        engine=default_engine(settings.engine),
+    )
     return Snapshots(store, facts)
 
 
@@ -312,7 +340,7 @@ def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
     with ExitStack() as resources:
         tower = VisionTower(bundle.path(vision.graph), vision, settings.threads)
         resources.enter_context(closing(tower))
-        model = open_weights(bundle, spec, spec.vocabulary_size)
+        model = open_model(bundle, spec, None)
         resources.enter_context(closing(model))
         kv_cache = model.new_kv_cache(settings.kv_cache(CALIBRATION_POSITIONS))
         return calibrate(tower, kv_cache, vision.processing)

@@ -30,7 +30,7 @@ from edge_et.bundle import (
 )
 from edge_et.errors import BundleError, CacheFolderError
 from edge_et.foreign_errors import raised_by
-from edge_et.llm import describe_build
+from edge_et.llm import Engine, installed_engines
 from edge_et.options import KvType
 from edge_et.store import user_cache
 
@@ -39,7 +39,6 @@ FORMAT_VERSION: Final = 1
 PROFILE_NAME = "profile.json"
 
 _CPUINFO = Path("/proc/cpuinfo")
-_LIBRARIES = ("llama-cpp-python", "onnxruntime")
 
 logger = logging.getLogger(__name__)
 
@@ -146,15 +145,17 @@ def library_versions() -> dict[str, str]:
     Raises:
         PackageNotFoundError: one of them was not installed as a package of its usual name.
     """
-    return {name: version(name) for name in _LIBRARIES}
+    found = {engine.package: engine.version for engine in installed_engines()}
+    return found | {"onnxruntime": version("onnxruntime")}
 
 
-def cache_fingerprint(threads: int, *, flash_attention: bool) -> dict[str, object]:
+def cache_fingerprint(threads: int, *, flash_attention: bool, engine: Engine) -> dict[str, object]:
     """Return what the last bit of a number may depend on, models and their inputs aside.
 
     Args:
         threads: of the models.
         flash_attention: whether attention never makes its whole matrix.
+        engine: evaluates the language models.
 
     Raises:
         PackageNotFoundError: as for `library_versions`, and for edge-et and numpy.
@@ -163,9 +164,10 @@ def cache_fingerprint(threads: int, *, flash_attention: bool) -> dict[str, objec
         "edge-et": version("edge-et"),
         "numpy": version("numpy"),
         "pillow": version("pillow"),
-        **library_versions(),
+        "onnxruntime": version("onnxruntime"),
         "device": device_name(),
-        "llama.cpp": describe_build(),
+        "engine": str(engine),
+        "build": engine.open().describe_build(),
         "threads": threads,
         "flash_attention": flash_attention,
     }

@@ -4,7 +4,7 @@ It holds an image encoder and one or more contexts of one or two chat models, an
 them. How models are opened is not known here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from time import perf_counter
@@ -63,6 +63,7 @@ class ExtractThink:
         image_limits: ImageLimits = DEFAULT_IMAGE_LIMITS,
         max_waiting: int = DEFAULT_MAX_WAITING,
         snapshots: Snapshots | None = None,
+        after_answer: Callable[[], object] | None = None,
         clock: Clock = perf_counter,
     ) -> None:
         """Put the parts together; `edge_et.load` does it for a bundle.
@@ -78,6 +79,7 @@ class ExtractThink:
             image_limits: for the pictures of one question.
             max_waiting: most calls that wait to get inside.
             snapshots: what is kept on disk; None: nothing is.
+            after_answer: is called behind every call; None: nothing is.
             clock: tells the time for deadlines.
         """
         self.bundle = bundle
@@ -98,6 +100,7 @@ class ExtractThink:
             self._encoder,
             ModelPool(contexts),
             snapshots,
+            after_answer,
         )
 
     @property

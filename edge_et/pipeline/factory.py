@@ -17,15 +17,20 @@ from edge_et.llm import (
     KVCache,
     KVCacheSettings,
     LanguageModel,
+    LlamaKVCache,
     Tokenizer,
+    installed_engines,
     read_shape,
 )
-from edge_et.options import KvType
+from edge_et.options import EngineName, KvType
+from edge_et.pipeline.engine_choice import choose
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.models import Models
+from edge_et.pipeline.preparation import Preparation
+from edge_et.pipeline.prepared_weights import prepared_weights
 from edge_et.pipeline.settings import Settings
 from edge_et.stages import HINT_PLACEHOLDER
-from edge_et.store import Snapshots
+from edge_et.store import PreparedFile, Snapshots
 
 _HINT_POSITIONS = 1024
 """Most positions of the cache that hints are asked for in: a question, its frame and the hint."""
@@ -45,53 +50,81 @@ OpenModel = Callable[[Bundle, LanguageModelSpec, Tokenizer], Model]
 """Opens a language model of a bundle, given its tokenizer."""
 
 
+class ChosenModel:
+    """A language model over the weights that were chosen for it, which stay until it is closed."""
+
+    def __init__(self, model: LanguageModel, weights: PreparedFile | None) -> None:
+        """Put them together.
+
+        Args:
+            model: the opened model.
+            weights: what it was opened from; None: the bundle's own files.
+        """
+        self._model, self._weights = model, weights
+
+    def new_kv_cache(self, settings: KVCacheSettings) -> LlamaKVCache:
+        """Make a KV cache over it; see `edge_et.llm.LanguageModel.new_kv_cache`."""
+        return self._model.new_kv_cache(settings)
+
+    def close(self) -> None:
+        """Free it and its KV caches; may be called again."""
+        self._model.close()
+        if self._weights is not None:
+            self._weights.close()
+
+
 def open_model(
     bundle: Bundle,
     spec: LanguageModelSpec,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     snapshots: Snapshots | None = None,
     image_kv_bytes: int = 0,
-) -> LanguageModel:
-    """Open a language model of a bundle with llama.cpp.
+    *,
+    engine: EngineName | None = None,
+    convert_weights: bool = True,
+    preparation: Preparation | None = None,
+) -> ChosenModel:
+    """Open a language model of a bundle with the engine and in the form that suit it here.
 
     Args:
         bundle: a bundle.
         spec: one of its models.
-        tokenizer: the model's.
+        tokenizer: the model's; None: no ids are shown to anyone.
         snapshots: keep on disk what its KV caches hold of images; None: nobody does.
         image_kv_bytes: most bytes of copies in memory of what they held of images.
+        engine: the one that the caller wants; None: see `edge_et.pipeline.engine_choice`.
+        convert_weights: whether other weights may be made of the bundle's, and used.
+        preparation: does what the next program is faster for; None: nobody does.
 
     Raises:
         ModelFileError: it cannot be used.
+        EngineError: no engine can be used for it.
     """
-    cache = ImagePromptCache(snapshots, spec, image_kv_bytes)
-    return open_weights(bundle, spec, tokenizer.size, cache)
-
-
-def open_weights(
-    bundle: Bundle,
-    spec: LanguageModelSpec,
-    token_count: int,
-    image_prompt_cache: ImagePromptCache | None = None,
-) -> LanguageModel:
-    """Open a language model of a bundle without its tokenizer.
-
-    Args:
-        bundle: a bundle.
-        spec: one of its models.
-        token_count: V, ids that the tokenizer knows.
-        image_prompt_cache: keeps what its KV caches hold of images; None: nobody does.
-
-    Raises:
-        ModelFileError: it cannot be used.
-    """
-    return LanguageModel(
-        bundle.path(spec.weights),
+    choice = choose(
+        bundle,
         spec,
-        adapter=None if spec.adapter is None else bundle.path(spec.adapter),
-        token_count=token_count,
-        image_prompt_cache=image_prompt_cache,
+        engines=installed_engines(),
+        asked=engine,
+        converts=convert_weights,
+        prepared=prepared_weights(),
+        tokenizer=tokenizer,
     )
+    if preparation is not None and choice.later is not None:
+        preparation.add(choice.later)
+    try:
+        model = LanguageModel(
+            choice.weights,
+            choice.spec,
+            adapter=choice.adapter,
+            engine=choice.engine,
+            token_count=spec.vocabulary_size if tokenizer is None else tokenizer.size,
+            image_prompt_cache=ImagePromptCache(snapshots, choice.spec, image_kv_bytes),
+        )
+    except BaseException:
+        if choice.file is not None:
+            choice.file.close()
+        raise
+    return ChosenModel(model, choice.file)
 
 
 def open_pipeline(
@@ -100,6 +133,7 @@ def open_pipeline(
     *,
     snapshots: Snapshots | None = None,
     open_model: OpenModel = open_model,
+    preparation: Preparation | None = None,
 ) -> ExtractThink:
     """Open the parts of a bundle and put them together.
 
@@ -111,6 +145,8 @@ def open_pipeline(
         snapshots: keep image tokens; the tower is opened when it first has to run. Given to the
             models by whoever opens them. None: nobody keeps anything.
         open_model: opens its language models.
+        preparation: work that begins behind the first answer, and ends with the pipeline. None:
+            there is none.
 
     Returns:
         The pipeline: a context manager, to be closed.
@@ -125,6 +161,8 @@ def open_pipeline(
         opened_tower = functools.partial(VisionTower, graph, manifest.vision, settings.threads)
         tower = opened_tower() if snapshots is None else DeferredTower(opened_tower)
         resources.enter_context(closing(tower))
+        if preparation is not None:
+            resources.enter_context(closing(preparation))
 
         def opened(spec: LanguageModelSpec) -> _Opened:
             return _Opened(bundle, spec, settings, open_model, resources)
@@ -154,6 +192,7 @@ def open_pipeline(
             image_limits=settings.image_limits,
             max_waiting=settings.max_waiting,
             snapshots=snapshots,
+            after_answer=None if preparation is None else preparation.begin,
         )
 
 

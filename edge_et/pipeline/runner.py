@@ -4,7 +4,7 @@ In: jobs of calls, from any thread. Out: their results, or their events. What th
 known here, nor what a caller said.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -76,6 +76,7 @@ class Runner:
         encoder: ImageEncoder,
         pool: ModelPool,
         snapshots: Snapshots | None,
+        after_answer: Callable[[], object] | None,
     ) -> None:
         """Begin with nothing running.
 
@@ -84,11 +85,13 @@ class Runner:
             encoder: makes image tokens.
             pool: has the contexts, as many as the scheduler lets calls in.
             snapshots: what is kept on disk; None: nothing is.
+            after_answer: is called when a call has ended well; None: nothing is.
         """
         self._scheduler = scheduler
         self._encoder = encoder
         self._pool = pool
         self._snapshots = snapshots
+        self._after_answer = after_answer
 
     def run(self, job: Job[R], caller: Caller = Caller()) -> R:
         """Run a call to its end."""
@@ -152,12 +155,17 @@ class Runner:
     def _run(self, access: Access, job: Job[R], on_progress: OnProgress | None) -> R:
         with self._admitted(access):
             prepared = self._prepare(job)
-            return access.run(self._steps(access, prepared, job), on_progress)
+            result = access.run(self._steps(access, prepared, job), on_progress)
+        if self._after_answer is not None:
+            self._after_answer()
+        return result
 
     def _events(self, access: Access, job: Job[Answer]) -> Generator[Event, None, None]:
         with self._admitted(access):
             prepared = self._prepare(job)
             answer = yield from access.lend(self._steps(access, prepared, job))
+        if self._after_answer is not None:
+            self._after_answer()
         yield answer
 
     @contextmanager

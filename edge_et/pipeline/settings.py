@@ -13,6 +13,7 @@ from edge_et.options import (
     DEFAULT_IMAGE_CACHE_BYTES,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_WAITING,
+    EngineName,
     KvType,
     LoadOptions,
 )
@@ -25,6 +26,7 @@ class Settings:
     """How models are opened, and what is remembered.
 
     Attributes:
+        engine: evaluates the language models; None: `edge_et.pipeline.engine_choice` decides.
         threads: of tower and language models.
         kv_type: number type of the KV caches.
         flash_attention: whether attention never makes its whole matrix.
@@ -36,6 +38,7 @@ class Settings:
         max_waiting: calls that may wait to begin.
     """
 
+    engine: EngineName | None = None
     threads: int = field(default_factory=available_cpus)
     kv_type: KvType = "f16"
     flash_attention: bool = False
@@ -55,6 +58,7 @@ class Settings:
             profile: what was found fastest here; None: nothing was looked for.
         """
         return cls(
+            engine=options.engine,
             threads=choose_threads(options.threads, profile.threads if profile else None),
             kv_type=options.kv_type or (profile.kv_type if profile else "f16"),
             flash_attention=profile is not None and profile.flash_attention,

@@ -5,12 +5,16 @@ written whole or not at all. What the bytes mean is not known here.
 """
 
 from edge_et.store.files import atomic_write, partial_folder, user_cache
+from edge_et.store.prepared_files import PreparedFile, PreparedFiles, unnamed_file
 from edge_et.store.snapshots import Snapshots, SnapshotStore
 
 __all__ = [
+    "PreparedFile",
+    "PreparedFiles",
     "SnapshotStore",
     "Snapshots",
     "atomic_write",
     "partial_folder",
+    "unnamed_file",
     "user_cache",
 ]

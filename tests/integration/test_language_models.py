@@ -13,7 +13,7 @@ from tiny.thoughts import HINT, HINTED, change_bundle
 from edge_et.bundle import LanguageModelSpec, load_bundle, read_manifest
 from edge_et.errors import DecodeError, ModelFileError
 from edge_et.llm import KVCacheSettings, LanguageModel, read_shape
-from edge_et.llm.llama_cpp import LlamaModel
+from edge_et.llm.llama import LlamaModel
 from edge_et.options import KvType
 from edge_et.pipeline import Settings, open_pipeline
 from edge_et.pipeline.factory import kv_cache_bytes

@@ -27,10 +27,11 @@ from edge_et.llm import (
     Segment,
     Tokenizer,
     TokenSegment,
+    default_engine,
     load_library,
 )
-from edge_et.llm import llama_cpp as llama
-from edge_et.llm.llama_cpp import LlamaModel
+from edge_et.llm.engines import llama_cpp as door
+from edge_et.llm.llama import LlamaModel
 from edge_et.stages import drain
 
 TOKENS = TokenSegment(tuple(range(20, 57)))
@@ -467,7 +468,7 @@ def _first(segments: list[Segment], count: int) -> list[Segment]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_pages_that_were_read_while_opening_are_given_back(tiny_bundle: Path):
     weights = tiny_bundle / "perceiver.gguf"
-    model = LlamaModel(weights)
+    model = LlamaModel(weights, default_engine("llama"))
     try:
         _, found, rest = Path("/proc/self/smaps").read_text().partition(str(weights.resolve()))
         assert found
@@ -487,7 +488,7 @@ def test_weights_are_not_laid_out_for_amx_which_crashes(
         given.append(params.use_extra_bufts)
 
     monkeypatch.setattr(library, "llama_model_load_from_file", load)
-    monkeypatch.setattr(llama, "describe_build", lambda: f"CPU : AVX = 1 | {build} | ")
+    monkeypatch.setattr(door.LlamaCpp, "describe_build", lambda _: f"CPU : AVX = 1 | {build} | ")
     with pytest.raises(ModelFileError):
-        LlamaModel(tiny_bundle / "perceiver.gguf")
+        LlamaModel(tiny_bundle / "perceiver.gguf", default_engine("llama"))
     assert given == [laid_out]

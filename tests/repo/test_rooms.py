@@ -30,15 +30,35 @@ GROUND = (
     "threads",
     "results",
 )
-ROOMS = ("store", "bundle", "image", "llm", "generation", "stages", "pipeline", "serve", "cli")
+ROOMS = (
+    "store",
+    "bundle",
+    "weights",
+    "image",
+    "llm",
+    "generation",
+    "stages",
+    "pipeline",
+    "serve",
+    "cli",
+)
 DOORS = {
     "onnxruntime": "image/vision_tower.py",
-    "llama_cpp": "llm/llama_cpp.py",
+    "llama_cpp": "llm/engines/llama_cpp.py",
+    "ik_llama_cpp": "llm/engines/ik_llama_cpp.py",
+    "gguf": "weights/tensors.py",
     "llguidance": "generation/json_grammar.py",
     "pillow_heif": "image/heif.py",
 }
 
-LOOK_AROUND = {"onnxruntime", "llama_cpp", "openvino", "openvino_genai", "openvino_tokenizers"}
+LOOK_AROUND = {
+    "onnxruntime",
+    "llama_cpp",
+    "ik_llama_cpp",
+    "openvino",
+    "openvino_genai",
+    "openvino_tokenizers",
+}
 
 EXPORT_ROOMS = ("checkpoint", "chat", "families", "vision", "llm", "building")
 
@@ -149,13 +169,15 @@ def test_who_looks_around_when_loaded_is_imported_by_import_library(folder: str)
             assert library not in LOOK_AROUND, f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_no_call_into_llama_cpp_bypasses_its_door() -> None:
+def test_no_call_into_an_engine_bypasses_its_door() -> None:
     """Whoever calls llama.cpp names one of its functions or constants."""
     native = re.compile(r"\b(llama|ggml)_[a-z_]+\(|\b(LLAMA|GGML)_[A-Z]+")
-    door = RUNTIME / DOORS["llama_cpp"]
-    assert native.search(door.read_text())
+    doors = RUNTIME / "llm" / "engines"
+    for name in ("llama_cpp", "ik_llama_cpp"):
+        assert native.search((RUNTIME / DOORS[name]).read_text())
     for path in modules(RUNTIME):
-        if path not in (door, door.with_name("native_log.py")):  # which is told to listen
+        # The log is told to listen.
+        if path.parent != doors and path != RUNTIME / "llm" / "native_log.py":
             assert not native.search(path.read_text()), path.relative_to(ROOT)
             if path != RUNTIME / "llm" / "__init__.py":  # for the tools, which measure with it
                 assert "load_library" not in path.read_text(), path.relative_to(ROOT)
@@ -176,7 +198,6 @@ def test_the_runtime_needs_no_training_library() -> None:
                 "torch",
                 "transformers",
                 "optimum",
-                "gguf",
                 "onnx",
             }
 

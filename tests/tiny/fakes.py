@@ -1,6 +1,7 @@
 """Stand-ins for the native parts, through the seams that the runtime offers."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from edge_et.llm import (
     positions_of,
     restart_at,
 )
+from edge_et.llm.batch_rules import IN_GROUPS
 from edge_et.options import KvType
 from edge_et.results import Answer, Extraction, Progress, Thought
 from tiny.bundle import CHATML
@@ -90,7 +92,7 @@ class ForcedKVCache:
         self._tokenizer = tokenizer
         self._texts = list(texts)
         self._endless = endless
-        self._batch = batch
+        self._rules = replace(IN_GROUPS, most=batch, image_most=batch)
         self._clock = clock or FakeClock()
         self._position_s = position_s
         self._token_s = token_s
@@ -184,7 +186,7 @@ class ForcedKVCache:
         del self.cached[keep:]
         self._drafted = []
         wanted = positions_of(segments)
-        for _, part in batches(segments, keep, self._batch):
+        for _, part in batches(segments, keep, self._rules):
             self.cancel.check()
             start = len(self.cached)
             yield PrefillProgress(reused=keep, evaluated=start - keep)

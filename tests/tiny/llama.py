@@ -49,15 +49,41 @@ def random_tensors(rows: int, seed: int, width: int = WIDTH) -> Tensors:
     return tensors
 
 
-def write_llama(path: Path, tokenizer_json: Path, *, seed: int, width: int = WIDTH) -> Tensors:
+def own_tensors(architecture: str, seed: int, width: int) -> Tensors:
+    """Return what a family has besides the tensors that all have."""
+    random = np.random.default_rng(seed)
+    head, kv_width = width // HEADS, width // HEADS * KV_HEADS
+    shapes = {
+        "llama": {},
+        "qwen2": {"attn_q.bias": width, "attn_k.bias": kv_width, "attn_v.bias": kv_width},
+        "qwen3": {"attn_q_norm.weight": head, "attn_k_norm.weight": head},
+    }
+    return {
+        f"blk.{layer}.{name}": random.normal(1, 0.5, size).astype(np.float32)
+        for layer in range(LAYERS)
+        for name, size in shapes[architecture].items()
+    }
+
+
+def write_llama(
+    path: Path,
+    tokenizer_json: Path,
+    *,
+    seed: int,
+    width: int = WIDTH,
+    architecture: str = "llama",
+    more: Tensors | None = None,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+) -> Tensors:
     """Write the model; its rows are the tokenizer's ids and some of padding."""
     content = json.loads(tokenizer_json.read_text())
     vocabulary = dict(content["model"]["vocab"])
     special = {entry["content"]: entry["id"] for entry in content["added_tokens"]}
     by_id = {number: text for text, number in (vocabulary | special).items()}
     rows = len(by_id) + PADDING_ROWS
-    tensors = random_tensors(rows, seed, width)
-    writer = gguf.GGUFWriter(path, "llama")
+    tensors = random_tensors(rows, seed, width) | own_tensors(architecture, seed, width)
+    tensors |= more or {}
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(2048)
     writer.add_embedding_length(width)
     writer.add_block_count(LAYERS)
@@ -85,15 +111,20 @@ def write_llama(path: Path, tokenizer_json: Path, *, seed: int, width: int = WID
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
     writer.add_eos_token_id(special["<|im_end|>"])
     for name, values in tensors.items():
-        writer.add_tensor(name, values)
+        if kind is gguf.GGMLQuantizationType.F32 or values.ndim == 1:
+            writer.add_tensor(name, values)
+        else:
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     _close(writer)
     return tensors
 
 
-def write_adapter(path: Path, *, seed: int, width: int = WIDTH, rank: int = 4) -> None:
+def write_adapter(
+    path: Path, *, seed: int, width: int = WIDTH, rank: int = 4, architecture: str = "llama"
+) -> None:
     """Write a LoRA for the attention's queries and outputs, large enough to change every text."""
     random = np.random.default_rng(seed)
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", float(rank))

@@ -42,6 +42,7 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "kv_type": ("f32", "f32"),
         "max_kv_bytes": ("6", 6),
         "use_profile": ("no-", False),
+        "convert_weights": ("no-", False),
         "prompt_lookup": ("", True),
         "cache_dir": ("folder", "folder"),
         "cache_bytes": ("0", 0),

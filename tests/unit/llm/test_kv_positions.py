@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,9 @@ from edge_et.llm import (
     positions_of,
     restart_at,
 )
+from edge_et.llm.batch_rules import IN_GROUPS, BatchRules
+
+SIXTEEN = replace(IN_GROUPS, most=16, image_most=16)
 
 
 def image(count: int, digest: str = "a") -> ImageSegment:
@@ -80,7 +85,7 @@ def test_written_tokens_restart_anywhere() -> None:
 
 def test_no_row_is_left_alone() -> None:
     assert restart_at([tokens(*range(17))], 16) == 8
-    sizes = [part.stop - part.start for _, part in batches([tokens(*range(33))], 0, 16)]
+    sizes = [part.stop - part.start for _, part in batches([tokens(*range(33))], 0, SIXTEEN)]
     assert sizes == [16, 8, 9]
 
 
@@ -89,7 +94,7 @@ def test_no_row_is_left_alone() -> None:
     [(7, [7]), (16, [16]), (18, [8, 10]), (23, [8, 15]), (24, [16, 8]), (35, [16, 8, 11])],
 )
 def test_no_few_rows_are_left_alone(length: int, sizes: list[int]) -> None:
-    cut = [part.stop - part.start for _, part in batches([tokens(*range(length))], 0, 16)]
+    cut = [part.stop - part.start for _, part in batches([tokens(*range(length))], 0, SIXTEEN)]
     assert cut == sizes
 
 
@@ -107,11 +112,11 @@ def test_chunks_cover_everything_behind_the_start_once() -> None:
         assert agreeing - 16 <= start <= agreeing
         covered = [
             position
-            for segment, part in batches(segments, start, 16)
+            for segment, part in batches(segments, start, SIXTEEN)
             for position in positions_of([segment])[part]
         ]
         assert covered == positions[start:]
-        assert all(part.stop - part.start <= 16 for _, part in batches(segments, start, 16))
+        assert all(part.stop - part.start <= 16 for _, part in batches(segments, start, SIXTEEN))
 
 
 def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
@@ -120,7 +125,7 @@ def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
     def groups(start: int) -> dict[int, tuple[int, ...]]:
         seen: dict[int, tuple[int, ...]] = {}
         at = start
-        for _, part in batches(segments, start, 16):
+        for _, part in batches(segments, start, SIXTEEN):
             size = part.stop - part.start
             for first in range(0, size, 8):
                 rows = tuple(range(at + first, at + min(first + 8, size)))
@@ -138,3 +143,28 @@ def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
     for agreeing in range(sum(map(len, segments))):
         start = restart_at(segments, agreeing)
         assert groups(start) == {row: group for row, group in full.items() if row >= start}
+
+
+FEW = BatchRules(group=1, most=15, image_group=64, image_most=256, written=15)
+
+
+def test_rows_that_round_like_one_are_cut_anywhere() -> None:
+    segments = [tokens(*range(40)), image(100), TokenSegment(tuple(range(20)), generated=True)]
+    assert [restart_at(segments, shared, FEW) for shared in (13, 40, 80, 139, 150)] == [
+        13,
+        40,
+        40,
+        40,
+        150,
+    ]
+    sizes = [part.stop - part.start for _, part in batches(segments, 13, FEW)]
+    assert sizes == [15, 12, 100, 15, 5]
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 300, 320, 1000])
+def test_rows_of_an_image_are_all_in_large_batches_or_all_in_small_ones(rows: int) -> None:
+    for start in range(0, rows, 7):
+        begin = restart_at([image(rows)], start, FEW)
+        sizes = [part.stop - part.start for _, part in batches([image(rows)], begin, FEW)]
+        assert sum(sizes) == rows - begin
+        assert all(64 <= size <= 256 for size in sizes) or (rows < 64 and max(sizes) <= 15)

@@ -36,10 +36,12 @@ class Opened:
     settings: Settings
     snapshots: Any
     open_model: Any
+    preparation: Any
 
     def __call__(self, bundle: Bundle, settings: Settings, **rest: Any) -> "Opened":
         self.bundle, self.settings = bundle, settings
         self.snapshots, self.open_model = rest["snapshots"], rest["open_model"]
+        self.preparation = rest["preparation"]
         return self
 
 
@@ -76,8 +78,19 @@ def test_a_bundle_is_opened_as_it_is_where_nobody_says_otherwise(
     assert opened.bundle == load_bundle(tiny_bundle)
     assert opened.settings == Settings()
     assert opened.snapshots is None
-    keywords = {"snapshots": None, "image_kv_bytes": DEFAULT_IMAGE_KV_BYTES}
+    keywords = {
+        "snapshots": None,
+        "image_kv_bytes": DEFAULT_IMAGE_KV_BYTES,
+        "engine": None,
+        "convert_weights": True,
+        "preparation": opened.preparation,
+    }
     assert opened.open_model.keywords == keywords
+
+
+def test_whether_weights_are_converted_is_passed_on(tiny_bundle: Path, opened: Opened) -> None:
+    edge_et.load(tiny_bundle, convert_weights=False)
+    assert opened.open_model.keywords["convert_weights"] is False
 
 
 @pytest.mark.usefixtures("many_cpus")

@@ -1,6 +1,8 @@
 import logging
 import platform
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from tiny.alarms import check_handlers_pass
 from tiny.profiles import write_profile
 
 from edge_et.bundle import Bundle, FileRef, file_ref, load_bundle
+from edge_et.llm import default_engine
 from edge_et.pipeline import (
     PROFILE_NAME,
     apply_profile,
@@ -213,7 +216,7 @@ def test_a_library_of_another_package_has_no_profile(
 ) -> None:
     """ONNX Runtime comes as onnxruntime-openvino too, and a frozen program tells no versions."""
     write_profile(bundle)
-    monkeypatch.setattr(device_profile, "_LIBRARIES", ("no-such-package",))
+    monkeypatch.setattr(device_profile, "version", lambda _: metadata.version("no-such-package"))
     is_passed_over(bundle, caplog, "no-such-package")
 
 
@@ -221,15 +224,19 @@ def test_what_is_kept_belongs_to_a_version_of_what_makes_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Pillow is among them: 13 resizes some pictures to other pixels than 12."""
-    before = cache_fingerprint(2, flash_attention=False)
+    engine = default_engine()
+    before = cache_fingerprint(2, flash_attention=False, engine=engine)
+    newer = replace(engine, version="0.0")
+    assert cache_fingerprint(2, flash_attention=False, engine=newer) != before
     known = device_profile.version
-    for name in ("numpy", "pillow", "onnxruntime", "llama-cpp-python"):
+    for name in ("numpy", "pillow", "onnxruntime"):
 
         def other(package: str, name: str = name) -> str:
             return "0.0" if package == name else known(package)
 
         monkeypatch.setattr(device_profile, "version", other)
-        assert cache_fingerprint(2, flash_attention=False) != before, name
+        found = cache_fingerprint(2, flash_attention=False, engine=engine)
+        assert found != before, name
 
 
 def test_a_processor_that_is_not_told_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:

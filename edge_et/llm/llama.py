@@ -1,14 +1,11 @@
-"""llama.cpp itself: the library, its log, its models and its contexts.
+"""Models and contexts of an engine.
 
 In: a GGUF; batches of token ids or embedding rows. Out: an opened model, or what its metadata says;
 logits; what a context holds, as bytes. What positions mean, and which of them are kept, is not
-known here. Nothing else asks for llama_cpp or calls it: its low-level functions alone are used,
-since its class ``Llama`` clears its cache for every image, and takes no embeddings.
+known here; nor which engine it is, but for what `edge_et.llm.engines` says of it.
 """
 
 import ctypes
-import functools
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,35 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.cancellation import CancelToken, native_callback
-from edge_et.errors import CancelledError, DecodeError, ModelFileError
+from edge_et.cancellation import CancelToken
+from edge_et.errors import CancelledError, DecodeError, EngineError, ModelFileError
+from edge_et.llm.engines import ABORTED, Engine, default_engine
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
-from edge_et.llm.native_log import NativeLog
 from edge_et.native_handle import NativeHandle
-from edge_et.native_libraries import import_library, mapped_files
+from edge_et.native_libraries import mapped_files
 from edge_et.native_threads import call_undisturbed, compute
 from edge_et.threads import SpareThreads
 
 _MADV_DONTNEED = 4
 
-_AMX = "AMX_INT8 = 1"  # in llama.cpp's description of itself
-
-_ABORTED = 2  # what llama_decode returns then
-
 # Everything is evaluated in the sequence 0. This one is only for `LlamaContext.copy_state`.
 _COPIED = 1
-
-native_log = NativeLog()
-
-
-@functools.cache
-def load_library() -> Any:
-    """Return the module llama_cpp, set up once: its log goes to `native_log`."""
-    llama_cpp = import_library("llama_cpp")
-    native_log.attach(llama_cpp)
-    llama_cpp.llama_backend_init()
-    return llama_cpp
 
 
 class LlamaModel:
@@ -53,42 +35,42 @@ class LlamaModel:
     Attributes:
         embedding_width: D.
         vocabulary_size: rows of the embedding table, V and padding.
-        handle: llama.cpp's model, for contexts over it.
-        adapter: llama.cpp's adapter; None: there is none.
+        engine: what opened it.
+        library: the engine's.
+        handle: the library's model, for contexts over it.
+        adapter: the library's adapter; None: there is none.
     """
 
-    def __init__(self, path: Path, *, vocab_only: bool = False) -> None:
+    def __init__(self, path: Path, engine: Engine, *, vocab_only: bool = False) -> None:
         """Map the file.
 
         Args:
             path: the file.
+            engine: opens it.
             vocab_only: whether metadata and vocabulary are enough.
 
         Raises:
-            ModelFileError: llama.cpp cannot open it.
+            ModelFileError: the engine cannot open it.
+            EngineError: the engine cannot be loaded.
         """
-        library = load_library()
-        params = library.llama_model_default_params()
-        params.n_gpu_layers = 0
-        params.load_mode = library.LLAMA_LOAD_MODE_MMAP
-        params.use_extra_bufts = lays_out_weights()
-        params.vocab_only = vocab_only
+        self.engine, library = engine, engine.open()
+        self.library = library
 
         def load() -> Any:
-            model = library.llama_model_load_from_file(os.fsencode(path), params)
+            model = library.load_model(path, vocab_only=vocab_only)
             if not model:
-                raise ModelFileError(path, f"llama.cpp cannot open it{native_log.last_errors()}")
+                reason = f"{engine.title} cannot open it{library.log.last_errors()}"
+                raise ModelFileError(path, reason)
             return model
 
-        self.handle = NativeHandle("language model", load, library.llama_model_free)
+        self.handle = NativeHandle("language model", load, library.free_model)
         self.adapter: Any = None
         self._path = path
         with self.handle.lock:
             model = self.handle.value
-            self.embedding_width: int = library.llama_model_n_embd(model)
-            vocabulary = library.llama_model_get_vocab(model)
-            self.vocabulary_size: int = library.llama_vocab_n_tokens(vocabulary)
-        if sys.platform == "linux":
+            self.embedding_width = library.embedding_width(model)
+            self.vocabulary_size = library.vocabulary_size(model)
+        if sys.platform == "linux" and library.copies_weights:
             _release_pages(path)
 
     @property
@@ -98,13 +80,8 @@ class LlamaModel:
 
     def metadata(self, key: str) -> str:
         """Return a value of the GGUF's metadata as text; empty where there is none."""
-        buffer = ctypes.create_string_buffer(256)
         with self.handle.lock:
-            model = self.handle.value
-            length = load_library().llama_model_meta_val_str(
-                model, key.encode(), buffer, len(buffer)
-            )
-        return buffer.value.decode(errors="replace") if length >= 0 else ""
+            return self.library.metadata(self.handle.value, key)
 
     def load_adapter(self, path: Path) -> None:
         """Load the LoRA that contexts over this model apply with scale 1.
@@ -114,13 +91,20 @@ class LlamaModel:
 
         Raises:
             ModelFileError: it cannot be opened, or does not fit this model.
+            EngineError: the engine would apply it wrongly.
         """
-        library, name = load_library(), os.fsencode(path)
+        if not self.engine.applies_adapters:
+            raise EngineError(
+                self.engine.name,
+                f"the engine {self.engine.name!r} computes wrongly with the adapter {path}: merge "
+                "it into the weights, or choose engine='llama'",
+            )
+        library = self.library
         with self.handle.lock:  # the adapter is freed together with the model
             model = self.handle.value
-            self.adapter = call_undisturbed(lambda: library.llama_adapter_lora_init(model, name))
+            self.adapter = call_undisturbed(lambda: library.load_adapter(model, path))
         if not self.adapter:
-            reason = f"it does not fit {self._path.name}{native_log.last_errors()}"
+            reason = f"it does not fit {self._path.name}{library.log.last_errors()}"
             raise ModelFileError(path, reason)
 
     def close(self) -> None:
@@ -145,49 +129,41 @@ class LlamaContext:
 
         Raises:
             DecodeError: there is not enough memory, or the model has no such cache.
+            EngineError: the engine computes with no such number type.
         """
-        library = self._library = load_library()
+        if settings.kv_type not in (types := model.engine.kv_types):
+            raise EngineError(
+                model.engine.name,
+                f"the engine {model.engine.name!r} has no KV caches in {settings.kv_type}: "
+                f"choose kv_type={' or '.join(types)}, or engine='llama'",
+            )
+        library = self._library = model.library
         self._cancel = CancelToken()
-        flash_attention = settings.flash_attention or settings.kv_type == "q8_0"
-        # Its sums have as many parts as there are threads: another number would change bits.
-        self._spare = None if flash_attention else SpareThreads(settings.threads)
+        # Flash attention's sums have as many parts as there are threads.
+        self._spare = None if settings.has_flash_attention else SpareThreads(settings.threads)
         self._embedding_width = model.embedding_width
         self._vocabulary_size = model.vocabulary_size
-        params = library.llama_context_default_params()
-        params.n_ctx = settings.context_length
-        params.n_batch = params.n_ubatch = batch_positions
-        # The second sequence is for `copy_state`; both share all cells.
-        params.n_seq_max, params.kv_unified = 2, True
-        params.n_outputs_max = max(params.n_seq_max, 1 + settings.max_draft_tokens)
-        params.n_threads = params.n_threads_batch = settings.threads
-        choice = "ENABLED" if flash_attention else "DISABLED"
-        params.flash_attn_type = getattr(library, f"LLAMA_FLASH_ATTN_TYPE_{choice}")
-        params.type_k = params.type_v = getattr(library, f"GGML_TYPE_{settings.kv_type.upper()}")
 
         def make() -> Any:
             with model.handle.lock:
-                context = library.llama_init_from_model(model.handle.value, params)
+                context = library.new_context(model.handle.value, settings, batch_positions)
             if not context:
                 raise DecodeError(
                     f"no memory for a context of {settings.context_length} tokens"
-                    f"{native_log.last_errors()}"
+                    f"{library.log.last_errors()}"
                 )
             return context
 
-        self._handle = NativeHandle("KV cache", make, library.llama_free, over=model.handle)
+        self._handle = NativeHandle("KV cache", make, library.free_context, over=model.handle)
         if model.adapter is not None:
-            adapters = (library.llama_adapter_lora_p_ctypes * 1)(model.adapter)
-            scales = (ctypes.c_float * 1)(1.0)
 
-            def apply_adapter() -> int:
+            def apply_adapter() -> bool:
                 with self._handle.lock:
-                    context = self._handle.value
-                    status: int = library.llama_set_adapters_lora(context, adapters, 1, scales)
-                    return status
+                    return library.apply_adapter(self._handle.value, model.adapter)
 
-            if call_undisturbed(apply_adapter) != 0:
+            if not call_undisturbed(apply_adapter):
                 self.close()
-                raise DecodeError(f"the adapter cannot be applied{native_log.last_errors()}")
+                raise DecodeError(f"the adapter cannot be applied{library.log.last_errors()}")
 
     @property
     def is_open(self) -> bool:
@@ -204,15 +180,11 @@ class LlamaContext:
         def set_callback() -> None:
             with self._handle.lock:
                 before, self._cancel = self._cancel, cancel  # neither goes while its byte is read
-                self._library.llama_set_abort_callback(
-                    self._handle.value,
-                    ctypes.cast(native_callback(), self._library.ggml_abort_callback),
-                    cancel.address,
-                )
+                self._library.obey(self._handle.value, cancel.address)
                 del before
 
         if self._handle.is_open:
-            compute(set_callback)  # which llama.cpp logs
+            compute(set_callback)  # which is logged
 
     def decode(
         self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int
@@ -226,42 +198,39 @@ class LlamaContext:
 
         Raises:
             CancelledError: the token that is obeyed was cancelled; what was held before is.
-            DecodeError: llama.cpp failed; the context may hold anything then.
+            DecodeError: the engine failed; the context may hold anything then.
         """
         are_tokens = inputs.ndim == 1
         if not are_tokens and inputs.shape[1:] != (self._embedding_width,):
             expected = f"expected [n,{self._embedding_width}]"
             raise DecodeError(f"embedding rows of shape {list(inputs.shape)}, {expected}")
-        # llama.cpp is told where they begin, and takes the rest for granted.
+        # The engine is told where they begin, and takes the rest for granted.
         inputs = np.require(inputs, np.int32 if are_tokens else np.float32, ["C", "A"])
         count = len(inputs)
         places = np.arange(start, start + count, dtype=np.int32)
         wanted = np.zeros(count, np.int8)
         wanted[count - outputs :] = 1
-        batch = self._library.llama_batch(
-            count,
-            _pointer(inputs, ctypes.c_int32) if are_tokens else None,
-            None if are_tokens else _pointer(inputs, ctypes.c_float),
-            _pointer(places, ctypes.c_int32),
-            None,  # no sequence ids: everything belongs to sequence 0
-            None,
-            _pointer(wanted, ctypes.c_int8),
-        )
+        if are_tokens and not 0 <= inputs.min() <= inputs.max() < self._vocabulary_size:
+            raise DecodeError(f"token ids beyond the model's {self._vocabulary_size}")
+        batch = self._library.batch(inputs, places, wanted)
         cancel = self._cancel
 
         def evaluate() -> int:
             # By the thread that computes: whoever waits for it may be interrupted and go on.
-            with self._handle.lock, native_log.expecting(cancel):
+            with self._handle.lock, self._library.log.expecting(cancel):
                 context = self._handle.value
                 if (spare := self._spare) is not None:
-                    self._library.llama_set_n_threads(context, spare.for_tokens(), spare.most)
-                return int(self._library.llama_decode(context, batch))
+                    self._library.set_threads(context, spare.for_tokens(), spare.most)
+                return self._library.decode(context, batch)
 
         status = compute(evaluate, stop=cancel.cancel)
-        if status == _ABORTED:
+        is_untold = status == 0 and not self._library.tells_of_aborting and cancel.is_cancelled
+        if status == ABORTED or is_untold:
             raise CancelledError
         if status != 0:
-            raise DecodeError(f"llama_decode returned {status}{native_log.last_errors()}")
+            raise DecodeError(
+                f"a batch failed with status {status}{self._library.log.last_errors()}"
+            )
 
     def logits(self, row: int, count: int) -> NDArray[np.float32]:
         """Copy the logits behind a row of the last batch.
@@ -274,16 +243,12 @@ class LlamaContext:
             [count] float32.
         """
         with self._handle.lock:
-            context = self._handle.value
-            values = self._library.llama_get_logits_ith(context, row)
-            return np.ctypeslib.as_array(values, shape=(self._vocabulary_size,))[:count].copy()
+            return self._library.logits(self._handle.value, row, count).copy()
 
     def truncate(self, keep: int) -> bool:
         """Drop all positions but the first ones; return whether the model's cache can do so."""
-        library = self._library
         with self._handle.lock:
-            context = self._handle.value
-            return bool(library.llama_memory_seq_rm(library.llama_get_memory(context), 0, keep, -1))
+            return self._library.truncate(self._handle.value, 0, keep)
 
     def clear(self, *, numbers: bool = False) -> None:
         """Drop all positions.
@@ -293,40 +258,34 @@ class LlamaContext:
                 of 0, so they do not matter, unless they are not finite.
         """
         with self._handle.lock:
-            memory = self._library.llama_get_memory(self._handle.value)
-            self._library.llama_memory_clear(memory, numbers)
+            self._library.clear(self._handle.value, numbers=numbers)
 
     def count_positions(self) -> int:
         """Return how many positions are held, of a context that was filled from the first on."""
         with self._handle.lock:
-            context = self._handle.value
-            library = self._library
-            return int(library.llama_memory_seq_pos_max(library.llama_get_memory(context), 0)) + 1
+            return self._library.last_position(self._handle.value, 0) + 1
 
     def copy_state(self, count: int) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, whatever lies behind them.
 
-        llama.cpp copies a whole sequence or nothing. So the positions are made a sequence of their
+        An engine copies a whole sequence or nothing. So the positions are made a sequence of their
         own, which shares the cells and touches no numbers.
 
         Args:
             count: positions, at least 1.
 
         Returns:
-            [n] uint8, for `load_state`; None: llama.cpp failed.
+            [n] uint8, for `load_state`; None: the engine failed.
         """
         library = self._library
         with self._handle.lock:
             context = self._handle.value
-            memory = library.llama_get_memory(context)
-            library.llama_memory_seq_cp(memory, 0, _COPIED, 0, count)
+            library.copy_sequence(context, 0, _COPIED, count)
             try:
-                data = np.empty(library.llama_state_seq_get_size(context, _COPIED), np.uint8)
-                size = library.llama_state_seq_get_data(
-                    context, _pointer(data, ctypes.c_uint8), len(data), _COPIED
-                )
+                data = np.empty(library.state_bytes(context, _COPIED), np.uint8)
+                size = library.read_state(context, _COPIED, data)
             finally:
-                library.llama_memory_seq_rm(memory, _COPIED, -1, -1)
+                library.truncate(context, _COPIED, 0)
         return data if size == len(data) else None
 
     def load_state(self, data: NDArray[np.uint8], count: int) -> bool:
@@ -334,17 +293,14 @@ class LlamaContext:
 
         Args:
             data: exactly what was copied, over the same weights and with the same number types:
-                llama.cpp is not made for damaged data.
+                engines are not made for damaged data.
             count: positions that it has.
 
         Returns:
             Whether it does; otherwise it may hold anything.
         """
         with self._handle.lock:
-            context = self._handle.value
-            size = self._library.llama_state_seq_set_data(
-                context, _pointer(data, ctypes.c_uint8), len(data), 0
-            )
+            size = self._library.write_state(self._handle.value, 0, data)
         return bool(size == len(data) and self.count_positions() == count)
 
     def close(self) -> None:
@@ -352,35 +308,22 @@ class LlamaContext:
         self._handle.close()
 
 
-def read_shape(weights: Path) -> ModelShape:
-    """Read a model's sizes: llama.cpp loads the vocabulary alone (0.1 s for 49,152 tokens).
+def read_shape(weights: Path, engine: Engine | None = None) -> ModelShape:
+    """Read a model's sizes: the vocabulary alone is loaded (0.1 s for 49,152 tokens).
 
     Args:
         weights: GGUF file.
+        engine: reads it; None: any that is installed.
 
     Raises:
         ModelFileError: the file cannot be opened, or does not tell them.
+        EngineError: no engine is installed, or it cannot be loaded.
     """
-    model = LlamaModel(weights, vocab_only=True)
+    model = LlamaModel(weights, engine or default_engine(), vocab_only=True)
     try:
         return ModelShape.of(model.metadata, weights)
     finally:
         model.close()
-
-
-def lays_out_weights() -> bool:
-    """Say whether llama.cpp may copy weights to layouts of its own, which are faster.
-
-    With AMX it crashes the process at the first evaluation of weights that are laid out for it
-    (github.com/ggml-org/llama.cpp/issues/20824).
-    """
-    return _AMX not in describe_build()
-
-
-def describe_build() -> str:
-    """Return which kernels llama.cpp was built with."""
-    text: bytes = load_library().llama_print_system_info()
-    return text.decode(errors="replace")
 
 
 def _release_pages(weights: Path) -> None:
@@ -394,7 +337,3 @@ def _release_pages(weights: Path) -> None:
     for start, end, path in mapped_files():
         if path == target:
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
-
-
-def _pointer(array: NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))

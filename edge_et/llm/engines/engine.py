@@ -1,0 +1,39 @@
+"""What is known of an engine before its library is opened."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_et.llm.batch_rules import BatchRules
+from edge_et.llm.engines.native_library import NativeLibrary
+from edge_et.options import EngineName, KvType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """An installed engine.
+
+    Attributes:
+        name: what `load(engine=)` knows it as.
+        title: of what evaluates, for messages.
+        package: the distribution that brings it.
+        version: of that distribution.
+        rules: how its batches are cut.
+        flash_rules: the same where attention is flash attention.
+        kv_types: number types of a KV cache that it computes with.
+        applies_adapters: whether a model with a LoRA beside it comes out right.
+        open: returns its library, opened once; raises an `EngineError` where that cannot be.
+    """
+
+    name: EngineName
+    title: str
+    package: str
+    version: str
+    rules: BatchRules
+    flash_rules: BatchRules
+    kv_types: tuple[KvType, ...]
+    applies_adapters: bool
+    open: Callable[[], NativeLibrary]
+
+    def __str__(self) -> str:
+        """Name it with its package and version."""
+        return f"{self.name} ({self.package} {self.version})"

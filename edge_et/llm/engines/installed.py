@@ -1,0 +1,73 @@
+"""Which engines are installed, found without opening one."""
+
+import functools
+import importlib.util
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import get_args
+
+from edge_et.errors import EngineError
+from edge_et.llm.batch_rules import IN_GROUPS
+from edge_et.llm.engines import ik_llama_cpp, llama_cpp
+from edge_et.llm.engines.engine import Engine
+from edge_et.options import EngineName, KvType
+
+
+def installed_engines() -> tuple[Engine, ...]:
+    """Return the engines that are installed, the reference first."""
+    found = []
+    if (number := _version(llama_cpp)) is not None:
+        found.append(
+            Engine(
+                name="llama",
+                title="llama.cpp",
+                package=llama_cpp.PACKAGE,
+                version=number,
+                rules=IN_GROUPS,
+                flash_rules=IN_GROUPS,
+                kv_types=get_args(KvType),
+                applies_adapters=True,
+                open=llama_cpp.open_library,
+            )
+        )
+    if (number := _version(ik_llama_cpp)) is not None:
+        found.append(
+            Engine(
+                name="prebuilt",
+                title="ik_llama.cpp",
+                package=ik_llama_cpp.PACKAGE,
+                version=number,
+                rules=ik_llama_cpp.RULES,
+                flash_rules=ik_llama_cpp.FLASH_RULES,
+                kv_types=ik_llama_cpp.KV_TYPES,
+                applies_adapters=False,
+                open=functools.partial(ik_llama_cpp.open_library, number),
+            )
+        )
+    return tuple(found)
+
+
+def default_engine(name: EngineName | None = None) -> Engine:
+    """Return an installed engine.
+
+    Args:
+        name: which; None: the reference if it is installed, else the other one.
+
+    Raises:
+        EngineError: it is not installed, or none is.
+    """
+    engines = installed_engines()
+    for engine in engines:
+        if name in (None, engine.name):
+            return engine
+    raise EngineError.not_installed(name, [engine.name for engine in engines])
+
+
+def _version(engine: ModuleType) -> str | None:
+    """Return the version of an engine's package; None: it is not installed."""
+    if importlib.util.find_spec(engine.MODULE) is None:
+        return None
+    try:
+        return version(engine.PACKAGE)
+    except PackageNotFoundError:
+        return None

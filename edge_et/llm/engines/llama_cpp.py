@@ -1,0 +1,154 @@
+"""llama.cpp by llama-cpp-python, compiled on the user's machine: the reference.
+
+Its low-level functions alone are used, since its class ``Llama`` clears its cache for every image,
+and takes no embeddings.
+"""
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.errors import EngineError
+from edge_et.llm.engines.native_library import NativeLibrary, encoded, pointer
+from edge_et.llm.kv_protocol import KVCacheSettings
+from edge_et.llm.native_log import NativeLog
+from edge_et.native_libraries import import_library
+
+PACKAGE: Final = "llama-cpp-python"
+MODULE: Final = "llama_cpp"
+
+_AMX = "AMX_INT8 = 1"  # in llama.cpp's description of itself
+
+native_log = NativeLog()
+
+
+@functools.cache
+def open_library() -> "LlamaCpp":
+    """Return llama.cpp, set up once.
+
+    Raises:
+        EngineError: it is not installed, or cannot be loaded.
+    """
+    try:
+        bindings = import_library("llama_cpp")
+    except ImportError as err:
+        raise EngineError("llama", f"llama-cpp-python cannot be imported: {err}") from err
+    return LlamaCpp(bindings, native_log)
+
+
+def load_library() -> Any:
+    """Return the module llama_cpp, its log routed to `native_log`; for tools.
+
+    Raises:
+        EngineError: as for `open_library`.
+    """
+    return open_library().bindings
+
+
+def lays_out_weights() -> bool:
+    """Say whether llama.cpp may copy weights to layouts of its own, which are faster.
+
+    With AMX it crashes the process at the first evaluation of weights that are laid out for it
+    (github.com/ggml-org/llama.cpp/issues/20824).
+    """
+    return _AMX not in open_library().describe_build()
+
+
+class LlamaCpp(NativeLibrary):
+    """The functions of llama-cpp-python 0.3.36."""
+
+    def load_model(self, path: Path, *, vocab_only: bool) -> Any:
+        """Map a GGUF; return its model, or None."""
+        library = self.bindings
+        params = library.llama_model_default_params()
+        params.n_gpu_layers = 0
+        params.load_mode = library.LLAMA_LOAD_MODE_MMAP
+        params.use_extra_bufts = lays_out_weights()
+        params.vocab_only = vocab_only
+        return library.llama_model_load_from_file(encoded(path), params)
+
+    def free_model(self, model: Any) -> None:
+        """Free a model, and its adapters."""
+        self.bindings.llama_model_free(model)
+
+    def load_adapter(self, model: Any, path: Path) -> Any:
+        """Load a LoRA for a model; return it, or None."""
+        return self.bindings.llama_adapter_lora_init(model, encoded(path))
+
+    def apply_adapter(self, context: Any, adapter: Any) -> bool:
+        """Apply a LoRA with scale 1; return whether it is."""
+        adapters = (self.bindings.llama_adapter_lora_p_ctypes * 1)(adapter)
+        scales = (ctypes.c_float * 1)(1.0)
+        return bool(self.bindings.llama_set_adapters_lora(context, adapters, 1, scales) == 0)
+
+    def new_context(self, model: Any, settings: KVCacheSettings, batch_positions: int) -> Any:
+        """Return a context with room for two sequences over the same cells, or None."""
+        library = self.bindings
+        params = library.llama_context_default_params()
+        params.n_ctx = settings.context_length
+        params.n_batch = params.n_ubatch = batch_positions
+        params.n_seq_max, params.kv_unified = 2, True
+        params.n_outputs_max = max(params.n_seq_max, 1 + settings.max_draft_tokens)
+        params.n_threads = params.n_threads_batch = settings.threads
+        params.flash_attn_type = (
+            library.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if settings.has_flash_attention
+            else library.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        params.type_k = params.type_v = getattr(library, f"GGML_TYPE_{settings.kv_type.upper()}")
+        return library.llama_init_from_model(model, params)
+
+    def truncate(self, context: Any, sequence: int, keep: int) -> bool:
+        """Drop all positions of a sequence but the first ones; return whether it can."""
+        memory = self.bindings.llama_get_memory(context)
+        return bool(self.bindings.llama_memory_seq_rm(memory, sequence, keep, -1))
+
+    def clear(self, context: Any, *, numbers: bool) -> None:
+        """Drop all positions, and overwrite what they held if `numbers`."""
+        self.bindings.llama_memory_clear(self.bindings.llama_get_memory(context), numbers)
+
+    def copy_sequence(self, context: Any, source: int, target: int, count: int) -> None:
+        """Let a sequence share the cells of another one's first positions."""
+        memory = self.bindings.llama_get_memory(context)
+        self.bindings.llama_memory_seq_cp(memory, source, target, 0, count)
+
+    def last_position(self, context: Any, sequence: int) -> int:
+        """Return the last position that a sequence holds; -1: none."""
+        memory = self.bindings.llama_get_memory(context)
+        return int(self.bindings.llama_memory_seq_pos_max(memory, sequence))
+
+    def state_bytes(self, context: Any, sequence: int) -> int:
+        """Return how large a copy of a sequence is."""
+        return int(self.bindings.llama_state_seq_get_size(context, sequence))
+
+    def read_state(self, context: Any, sequence: int, data: NDArray[np.uint8]) -> int:
+        """Copy a sequence; return how many bytes were written."""
+        target = pointer(data, ctypes.c_uint8)
+        return int(self.bindings.llama_state_seq_get_data(context, target, len(data), sequence))
+
+    def write_state(self, context: Any, sequence: int, data: NDArray[np.uint8]) -> int:
+        """Put back a sequence that was copied; return how many bytes were read."""
+        source = pointer(data, ctypes.c_uint8)
+        return int(self.bindings.llama_state_seq_set_data(context, source, len(data), sequence))
+
+    def batch(
+        self,
+        inputs: NDArray[np.int32] | NDArray[np.float32],
+        places: NDArray[np.int32],
+        wanted: NDArray[np.int8],
+    ) -> Any:
+        """Return a batch of the sequence 0 over arrays that outlive it."""
+        are_tokens = inputs.ndim == 1
+        return self.bindings.llama_batch(
+            len(inputs),
+            pointer(inputs, ctypes.c_int32) if are_tokens else None,
+            None if are_tokens else pointer(inputs, ctypes.c_float),
+            pointer(places, ctypes.c_int32),
+            None,  # no sequence ids: everything belongs to sequence 0
+            None,
+            pointer(wanted, ctypes.c_int8),
+        )

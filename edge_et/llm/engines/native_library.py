@@ -1,0 +1,172 @@
+"""What models and contexts call, with the same meaning in every engine.
+
+In: addresses of models and contexts. Out: addresses, numbers, bytes. Who may call when, and what an
+address belongs to, is not known here.
+"""
+
+import ctypes
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.cancellation import native_callback
+from edge_et.llm.kv_protocol import KVCacheSettings
+from edge_et.llm.native_log import NativeLog
+
+ABORTED: Final = 2
+"""What `decode` may return when it was stopped."""
+
+
+class NativeLibrary(ABC):
+    """A library of the llama.cpp family; what differs between them is abstract.
+
+    Attributes:
+        log: what it says.
+        tells_of_aborting: whether `decode` returns `ABORTED` when it was stopped, else 0.
+        copies_weights: whether it copies matrices out of the mapped file when it opens it.
+    """
+
+    tells_of_aborting = True
+    copies_weights = True
+
+    def __init__(self, bindings: Any, log: NativeLog) -> None:
+        """Set the library up; once a process.
+
+        Args:
+            bindings: the C functions by their names.
+            log: takes what it says from now on.
+        """
+        self.bindings = bindings
+        self.log = log
+        log.attach(bindings)
+        bindings.llama_backend_init()
+
+    @abstractmethod
+    def load_model(self, path: Path, *, vocab_only: bool) -> Any:
+        """Map a GGUF; return its model, or None."""
+
+    @abstractmethod
+    def free_model(self, model: Any) -> None:
+        """Free a model, and its adapters."""
+
+    @abstractmethod
+    def load_adapter(self, model: Any, path: Path) -> Any:
+        """Load a LoRA for a model; return it, or None."""
+
+    @abstractmethod
+    def apply_adapter(self, context: Any, adapter: Any) -> bool:
+        """Apply a LoRA with scale 1; return whether it is."""
+
+    @abstractmethod
+    def new_context(self, model: Any, settings: KVCacheSettings, batch_positions: int) -> Any:
+        """Return a context with room for two sequences over the same cells, or None."""
+
+    @abstractmethod
+    def truncate(self, context: Any, sequence: int, keep: int) -> bool:
+        """Drop all positions of a sequence but the first ones; return whether it can."""
+
+    @abstractmethod
+    def clear(self, context: Any, *, numbers: bool) -> None:
+        """Drop all positions, and overwrite what they held if `numbers`."""
+
+    @abstractmethod
+    def copy_sequence(self, context: Any, source: int, target: int, count: int) -> None:
+        """Let a sequence share the cells of another one's first positions."""
+
+    @abstractmethod
+    def last_position(self, context: Any, sequence: int) -> int:
+        """Return the last position that a sequence holds; -1: none."""
+
+    @abstractmethod
+    def state_bytes(self, context: Any, sequence: int) -> int:
+        """Return how large a copy of a sequence is."""
+
+    @abstractmethod
+    def read_state(self, context: Any, sequence: int, data: NDArray[np.uint8]) -> int:
+        """Copy a sequence; return how many bytes were written."""
+
+    @abstractmethod
+    def write_state(self, context: Any, sequence: int, data: NDArray[np.uint8]) -> int:
+        """Put back a sequence that was copied; return how many bytes were read."""
+
+    @abstractmethod
+    def batch(
+        self,
+        inputs: NDArray[np.int32] | NDArray[np.float32],
+        places: NDArray[np.int32],
+        wanted: NDArray[np.int8],
+    ) -> Any:
+        """Return a batch of the sequence 0 over arrays that outlive it.
+
+        Args:
+            inputs: token ids [n] int32, or embedding rows [n,D] float32, C-contiguous.
+            places: positions [n].
+            wanted: behind which rows logits are wanted [n].
+        """
+
+    def free_context(self, context: Any) -> None:
+        """Free a context."""
+        self.bindings.llama_free(context)
+
+    def embedding_width(self, model: Any) -> int:
+        """Return D."""
+        return int(self.bindings.llama_model_n_embd(model))
+
+    def vocabulary_size(self, model: Any) -> int:
+        """Return the rows of the embedding table."""
+        vocabulary = self.bindings.llama_model_get_vocab(model)
+        return int(self.bindings.llama_vocab_n_tokens(vocabulary))
+
+    def metadata(self, model: Any, key: str) -> str:
+        """Return a value of the GGUF's metadata as text; empty where there is none."""
+        buffer = ctypes.create_string_buffer(256)
+        length = self.bindings.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode(errors="replace") if length >= 0 else ""
+
+    def obey(self, context: Any, address: int) -> None:
+        """Stop `decode` between two nodes of the graph once a byte is not 0 any more.
+
+        Args:
+            context: whose.
+            address: of the byte.
+        """
+        callback = ctypes.cast(native_callback(), self.bindings.ggml_abort_callback)
+        self.bindings.llama_set_abort_callback(context, callback, address)
+
+    def set_threads(self, context: Any, tokens: int, batches: int) -> None:
+        """Set how many threads compute from now on.
+
+        Args:
+            context: whose.
+            tokens: for batches of a single row.
+            batches: for all others.
+        """
+        self.bindings.llama_set_n_threads(context, tokens, batches)
+
+    def decode(self, context: Any, batch: Any) -> int:
+        """Evaluate a batch; return 0 where that was done."""
+        return int(self.bindings.llama_decode(context, batch))
+
+    def logits(self, context: Any, row: int, count: int) -> NDArray[np.float32]:
+        """Return the logits [count] behind an output of the last batch, in the library's memory."""
+        values = self.bindings.llama_get_logits_ith(context, row)
+        return np.ctypeslib.as_array(values, shape=(count,))
+
+    def describe_build(self) -> str:
+        """Return which kernels the library was built with."""
+        text: bytes = self.bindings.llama_print_system_info()
+        return text.decode(errors="replace").strip()
+
+
+def pointer(array: NDArray[Any], kind: Any) -> Any:
+    """Return an array's address as ctypes wants it."""
+    return array.ctypes.data_as(ctypes.POINTER(kind))
+
+
+def encoded(path: Path) -> bytes:
+    """Return a path as C wants it."""
+    return os.fsencode(path)

@@ -1,0 +1,333 @@
+"""Which engine opens a language model, and which form of its weights: by what comes out.
+
+In: a model of a bundle, and the engines that are installed. Out: an engine and the files to open.
+An engine other than the reference is believed when its logits on a prompt of the bundle are those
+of numpy, token by token and in one batch. It is asked once a machine. llama.cpp is the reference
+and believed as it is; merged weights are compared with the original ones for it, too.
+
+What takes seconds is done at once only where nothing else could answer. Where llama.cpp can, it
+does, and the rest is work for later, of use to the next program.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.bundle import Bundle, LanguageModelSpec
+from edge_et.errors import DecodeError, EngineError, ModelFileError
+from edge_et.llm import Engine, Tokenizer
+from edge_et.options import EngineName
+from edge_et.pipeline.device_profile import device_name
+from edge_et.pipeline.engine_probe import Probe, probe_ids, probe_logits
+from edge_et.pipeline.prepared_weights import PreparedWeights, Verdict, merged_spec
+from edge_et.store import PreparedFile
+from edge_et.weights import RECIPE, Step, Unsupported, compare, merged_bytes
+
+REFERENCE: Final = "llama"
+
+# Measured with the mini on an AMD Zen 4, each over 48 tokens: llama.cpp's Q4_0, Q4_1, IQ4_NL, Q8_0
+# and K-quants are 0.002 to 0.006 nats from numpy's, since it rounds activations to 8 bits, F16 is
+# 0.000003, and another token is best where the two best are 0.3 apart or less. Without the LoRA it
+# is 1.8 nats, and 5.3. ik-llama-cpp-python 0.1.5 is as near with most, and 1.1 to 1.4 nats off with
+# Q4_1 and Q5_1 in a batch, though not token by token.
+MAX_KL: Final = 0.03
+"""Mean KL divergence of an engine that is right, nats."""
+MAX_FLIPPED: Final = 1.0
+"""Most that the two best logits are apart where such an engine finds another one best."""
+
+MAX_MERGED_BYTES: Final = 512 * 2**20
+"""Larger models keep their form: making another takes long, and fills disk and memory."""
+
+_MOST_EXPANSION = 4  # a file in float32 is this much larger than in Q8_0, about
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineChoice:
+    """What is opened.
+
+    Attributes:
+        engine: by which engine.
+        weights: GGUF.
+        adapter: LoRA; None: there is none, or it is merged.
+        spec: what the manifest says; with the files that are opened, which name snapshots.
+        file: merged weights, to be closed after the model; None: the bundle's own.
+        later: what the next program will be faster for; None: nothing.
+    """
+
+    engine: Engine
+    weights: Path
+    adapter: Path | None
+    spec: LanguageModelSpec
+    file: PreparedFile | None = None
+    later: Callable[[Step], object] | None = None
+
+
+def choose(
+    bundle: Bundle,
+    spec: LanguageModelSpec,
+    *,
+    engines: Sequence[Engine],
+    asked: EngineName | None,
+    converts: bool,
+    prepared: PreparedWeights,
+    tokenizer: Tokenizer | None = None,
+    probe: Probe | None = None,
+) -> EngineChoice:
+    """Choose what opens a model.
+
+    Args:
+        bundle: a bundle.
+        spec: one of its models.
+        engines: those that are installed, at least one.
+        asked: the one that the caller wants; None: the fastest that is right.
+        converts: whether weights may be used in another form.
+        prepared: what was made before, and where it is kept.
+        tokenizer: the model's; None: it is opened if need be.
+        probe: computes logits; None: `probe_logits`.
+
+    Raises:
+        EngineError: the engine that the caller wants, or the only one, is not right for this model;
+            or it is not installed.
+        ModelFileError: a file is damaged, or cannot be opened.
+        FileHashError: likewise.
+        UnreadableFileError: a file cannot be read.
+    """
+    chooser = _Chooser(
+        bundle, spec, engines, asked, converts, prepared, tokenizer, probe or probe_logits
+    )
+    return chooser.choose()
+
+
+class _Chooser:
+    """The choice for one model."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        spec: LanguageModelSpec,
+        engines: Sequence[Engine],
+        asked: EngineName | None,
+        converts: bool,
+        prepared: PreparedWeights,
+        tokenizer: Tokenizer | None,
+        probe: Probe,
+    ) -> None:
+        self._bundle, self._spec, self._converts = bundle, spec, converts
+        self._engines = {engine.name: engine for engine in engines}
+        self._asked, self._prepared = asked, prepared
+        self._tokenizer, self._probe = tokenizer, probe
+        self._weights = bundle.path(spec.weights)
+        self._adapter = None if spec.adapter is None else bundle.path(spec.adapter)
+        self._refused: list[str] = []
+        self._lacks_reference = self._lacks_merged = False
+
+    def choose(self) -> EngineChoice:
+        """See `edge_et.pipeline.engine_choice.choose`."""
+        usable = [name for name in self._engines if self._asked in (None, name)]
+        if not usable:
+            raise EngineError.not_installed(self._asked, self._engines)
+        reference = self._engines[REFERENCE] if REFERENCE in usable else None
+        for name in usable:
+            for merged in self._forms() if name != REFERENCE else ():
+                choice = self._opened(self._engines[name], merged, now=reference is None)
+                if choice is not None:
+                    return choice
+        if reference is None:
+            raise self._refusal(usable[0])
+        if self._refused:
+            reasons = "; ".join(self._refused)
+            logger.info("%s is opened by llama.cpp: %s", self._weights.name, reasons)
+        if self._adapter is not None and self._may_merge:
+            choice = self._opened(reference, merged=True, now=False)
+            if choice is not None:
+                return choice
+        lacks = self._lacks_reference or self._lacks_merged
+        later = self._prepare if lacks and self._prepared.keeps else None
+        return self._choice(reference, None, later)
+
+    def _forms(self) -> Iterator[bool]:
+        """Yield whether weights are merged, the better form first.
+
+        A LoRA that is applied at run time is slower than any other form.
+        """
+        if self._adapter is not None:
+            yield self._may_merge
+        else:
+            yield False
+            if self._may_merge:
+                yield True
+
+    def _opened(self, engine: Engine, merged: bool, *, now: bool) -> EngineChoice | None:
+        """Return a choice that is right, or None; with `now`, make what that takes."""
+        about = self._about(engine, merged)
+        verdict = self._prepared.find_verdict(about)
+        reference = None if verdict is not None else self._reference(now)
+        if isinstance(reference, Unsupported):
+            self._refused.append(f"nobody can tell here what is right for {reference.reason}")
+            return None
+        if verdict is None and reference is None:
+            return None
+        if verdict is not None and not verdict.is_accepted:
+            self._refused.append(_told(verdict))
+            return None
+        with ExitStack() as held:
+            file = self._merged(now) if merged else None
+            if file is not None:
+                held.callback(file.close)
+            elif merged:
+                return None
+            choice = self._choice(engine, file)
+            if reference is not None:
+                verdict = self._judged(about, choice, reference)
+                self._prepared.keep_verdict(verdict)
+                if not verdict.is_accepted:
+                    self._refused.append(_told(verdict))
+                    return None
+            held.pop_all()
+        return choice
+
+    def _choice(
+        self,
+        engine: Engine,
+        file: PreparedFile | None,
+        later: Callable[[Step], object] | None = None,
+    ) -> EngineChoice:
+        if file is None:
+            return EngineChoice(
+                engine=engine,
+                weights=self._weights,
+                adapter=self._adapter,
+                spec=self._spec,
+                later=later,
+            )
+        spec = merged_spec(self._spec, file)
+        return EngineChoice(engine=engine, weights=file.path, adapter=None, spec=spec, file=file)
+
+    @functools.cached_property
+    def _may_merge(self) -> bool:
+        if not self._converts or self._spec.weights.size_bytes > _MOST_EXPANSION * MAX_MERGED_BYTES:
+            return False
+        return merged_bytes(self._weights) <= MAX_MERGED_BYTES
+
+    @functools.cached_property
+    def _ids(self) -> NDArray[np.int32]:
+        return probe_ids(self._bundle.manifest, self._spec, self._known_tokens)
+
+    @functools.cached_property
+    def _known_tokens(self) -> Tokenizer:
+        return self._tokenizer or Tokenizer(self._bundle.path(self._spec.tokenizer))
+
+    def _about(self, engine: Engine, merged: bool) -> Verdict:
+        return Verdict(
+            engine=f"{engine.name} {engine.version}",
+            device=device_name(),
+            weights=self._spec.weights.sha256,
+            adapter=None if self._spec.adapter is None else self._spec.adapter.sha256,
+            recipe=RECIPE if merged else None,
+        )
+
+    def _reference(self, now: bool) -> NDArray[np.floating] | Unsupported | None:
+        found = self._prepared.find_reference(self._spec, self._ids)
+        if found is None and now:
+            logger.info("computing what %s should write, once", self._weights.name)
+            return self._new_reference(_no_step)
+        self._lacks_reference |= found is None
+        return found
+
+    def _new_reference(self, step: Step) -> NDArray[np.floating] | Unsupported:
+        self._verify()
+        return self._prepared.make_reference(
+            self._spec, self._weights, self._adapter, self._ids, step
+        )
+
+    def _merged(self, now: bool) -> PreparedFile | None:
+        found = self._prepared.find_merged(self._spec)
+        if found is None and now:
+            logger.info("converting %s to a form that is faster here, once", self._weights.name)
+            try:
+                return self._new_merged(_no_step, waits=True)
+            except OSError as err:
+                raise ModelFileError(
+                    self._weights, f"there is no place to convert it: {err}"
+                ) from err
+        self._lacks_merged |= found is None
+        return found
+
+    def _new_merged(self, step: Step, *, waits: bool) -> PreparedFile | None:
+        self._verify()
+        return self._prepared.make_merged(
+            self._spec, self._weights, self._adapter, step, waits=waits
+        )
+
+    def _verify(self) -> None:
+        """Hash the files that loading did not: what is made of them will not be compared again."""
+        specs = (self._spec.weights, self._spec.adapter)
+        files = tuple(file for file in self._bundle.files if file.ref in specs)
+        replace(self._bundle, files=files).verify()
+
+    def _prepare(self, step: Step) -> None:
+        """Make what was lacking, for the next program."""
+        if self._lacks_reference:
+            found = self._new_reference(step)
+            if isinstance(found, Unsupported):
+                return
+        wants = self._adapter is not None and self._may_merge
+        if (self._lacks_merged or wants) and (file := self._new_merged(step, waits=False)):
+            file.close()
+
+    def _judged(
+        self, about: Verdict, choice: EngineChoice, reference: NDArray[np.floating]
+    ) -> Verdict:
+        """Compare an engine's outputs with what they should be."""
+        try:
+            single, batch = self._probe(
+                choice.engine, choice.weights, choice.adapter, choice.spec, self._ids
+            )
+        except (EngineError, ModelFileError, DecodeError) as err:
+            logger.info("%s: %s", about.engine, err)
+            return about
+        known = np.s_[:, : self._known_tokens.size]  # the rest is padding
+        reference, single, batch = reference[known], single[known], batch[known]
+        distances = [compare(reference, single), compare(reference, batch), compare(single, batch)]
+        flipped = max(distance.flipped for distance in distances)
+        accepted = all(distance.kl <= MAX_KL for distance in distances) and flipped <= MAX_FLIPPED
+        numbers = [distance.kl if isfinite(distance.kl) else None for distance in distances]
+        return msgspec.structs.replace(
+            about,
+            kl_single=numbers[0],
+            kl_batch=numbers[1],
+            kl_between=numbers[2],
+            flipped=flipped if isfinite(flipped) else None,
+            is_accepted=accepted,
+        )
+
+    def _refusal(self, name: EngineName) -> EngineError:
+        advice = [f"pip install 'edge-et[{REFERENCE}]'"]
+        if REFERENCE in self._engines:
+            advice = [f"load the bundle with engine={REFERENCE!r}"]
+        if not self._converts:
+            advice.append("load it with convert_weights=True")
+        reason = f"the engine {name!r} is not right for {self._weights}: {'; '.join(self._refused)}"
+        return EngineError(name, f"{reason}: {', or '.join(advice)}")
+
+
+def _told(verdict: Verdict) -> str:
+    numbers = (verdict.kl_single, verdict.kl_batch, verdict.kl_between)
+    told = "it fails" if None in numbers else f"it is off by {max(filter(None, numbers)):.2g} nats"
+    form = "with the files as they are" if verdict.recipe is None else "with converted weights"
+    return f"{verdict.engine} {form}: {told}"
+
+
+def _no_step() -> None:
+    pass

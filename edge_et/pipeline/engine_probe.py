@@ -1,0 +1,98 @@
+"""What an engine is asked to compute, so that it can be compared: a prompt of the bundle.
+
+In: an engine, weights, a manifest. Out: token ids, and the logits behind each. What they should be
+is not known here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.bundle import LanguageModelSpec, Manifest
+from edge_et.llm import (
+    Engine,
+    KVCacheSettings,
+    LanguageModel,
+    Tokenizer,
+    TokenSegment,
+    end_turn,
+    fill,
+    system_turn,
+    to_segments,
+    told_reply,
+    user_turn,
+)
+from edge_et.threads import available_cpus
+
+_PROBE_TOKENS = 48  # over 32: from there on the prebuilt engine multiplies in another way
+_QUESTION = "How many people are in the picture, and what is the one on the left doing?"
+_EXTRACTION = "There are two people in a park. One sits on a bench and reads a newspaper."
+
+
+Probe = Callable[
+    [Engine, Path, Path | None, LanguageModelSpec, NDArray[np.int32]],
+    tuple[NDArray[np.float32], NDArray[np.float32]],
+]
+"""Computes logits [n, V] with an engine: token by token, and in one batch."""
+
+
+def probe_logits(
+    engine: Engine,
+    weights: Path,
+    adapter: Path | None,
+    spec: LanguageModelSpec,
+    ids: NDArray[np.int32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Compute logits with an engine.
+
+    Args:
+        engine: the engine.
+        weights: GGUF.
+        adapter: LoRA; None: there is none.
+        spec: what a manifest says of them.
+        ids: [n] int32.
+
+    Returns:
+        [n, V] float32, token by token, and of all in one batch.
+
+    Raises:
+        ModelFileError: the engine cannot open them.
+        EngineError: it cannot be loaded, or does not do what they need.
+        DecodeError: it cannot evaluate them.
+    """
+    settings = KVCacheSettings(
+        context_length=max(256, len(ids)), threads=available_cpus(), kv_type="f16"
+    )
+    model = LanguageModel(
+        weights, spec, engine=engine, adapter=adapter, token_count=spec.vocabulary_size
+    )
+    try:
+        single = model.all_logits(ids, settings, batch_positions=1)
+        return single, model.all_logits(ids, settings, batch_positions=len(ids))
+    finally:
+        model.close()
+
+
+def probe_ids(
+    manifest: Manifest, spec: LanguageModelSpec, tokenizer: Tokenizer
+) -> NDArray[np.int32]:
+    """Return what an engine is asked to read: a conversation with the bundle's own prompts.
+
+    Args:
+        manifest: of the bundle.
+        spec: one of its models.
+        tokenizer: the model's.
+
+    Returns:
+        [n] int32, at most 48.
+    """
+    values = {"question": _QUESTION, "hint": "", "extraction": _EXTRACTION}
+    first = fill(manifest.extract.prompt.replace("{image}", ""), values)
+    parts = [*system_turn(spec.chat), *user_turn(spec.chat, first)]
+    parts += [*told_reply(spec.chat, _EXTRACTION), *end_turn(spec.chat)]
+    parts += user_turn(spec.chat, fill(manifest.think.prompt, values))
+    (segment,) = to_segments(parts, tokenizer)
+    assert isinstance(segment, TokenSegment)
+    return np.array(segment.ids[:_PROBE_TOKENS], np.int32)

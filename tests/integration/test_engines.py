@@ -1,0 +1,288 @@
+"""What a user relies on with either engine, on tiny models: bits, copies, cancelling, errors."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import gguf
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+from tiny.bundle import build_bundle
+from tiny.llama import WIDTH, write_llama
+from tiny.tokenizer import write_tokenizer
+
+import edge_et
+from edge_et.bundle import LanguageModelSpec, read_manifest
+from edge_et.cancellation import CancelToken
+from edge_et.errors import CancelledError, ClosedError, DecodeError, EngineError
+from edge_et.image import ImageTokens
+from edge_et.llm import (
+    Engine,
+    ImageSegment,
+    KVCacheSettings,
+    LanguageModel,
+    LlamaKVCache,
+    Segment,
+    Tokenizer,
+    TokenSegment,
+    default_engine,
+    installed_engines,
+)
+from edge_et.llm.engines import ik_llama_cpp, installed, llama_cpp
+from edge_et.pipeline.device_profile import cache_fingerprint
+
+IDS = tuple(np.random.default_rng(0).integers(20, 300, 400).tolist())
+
+
+@pytest.fixture(scope="module", params=["llama", "prebuilt"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    found = {engine.name: engine for engine in installed_engines()}
+    if request.param not in found:
+        pytest.skip(f"{request.param} is not installed")
+    return found[request.param]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "plain"
+    build_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spec(bundle: Path) -> LanguageModelSpec:
+    return read_manifest(bundle / "bundle.json").perceiver
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Path, spec: LanguageModelSpec, engine: Engine) -> Iterator[LanguageModel]:
+    size = Tokenizer(bundle / "tokenizer.json").size
+    weights = bundle / "perceiver.gguf"
+    model = LanguageModel(weights, spec, adapter=None, token_count=size, engine=engine)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def cache(model: LanguageModel) -> Iterator[LlamaKVCache]:
+    cache = model.new_kv_cache(KVCacheSettings(context_length=700, threads=1, max_draft_tokens=7))
+    yield cache
+    cache.close()
+
+
+@pytest.fixture(scope="module", params=["Q4_0", "Q8_0", "F16"])
+def wide(
+    tmp_path_factory: pytest.TempPathFactory,
+    spec: LanguageModelSpec,
+    engine: Engine,
+    request: pytest.FixtureRequest,
+) -> Iterator[LanguageModel]:
+    """A model with heads of 64, wide enough for the kernels of quantized weights."""
+    folder = tmp_path_factory.mktemp("quantized")
+    write_tokenizer(folder / "tokenizer.json")
+    kind = gguf.GGMLQuantizationType[request.param]
+    write_llama(folder / "a.gguf", folder / "tokenizer.json", seed=11, width=256, kind=kind)
+    wide = msgspec.structs.replace(spec, embedding_width=256)
+    size = Tokenizer(folder / "tokenizer.json").size
+    model = LanguageModel(folder / "a.gguf", wide, adapter=None, token_count=size, engine=engine)
+    yield model
+    model.close()
+
+
+def image(count: int, width: int = WIDTH) -> ImageSegment:
+    rows = np.random.default_rng(1).normal(0, 1, (count, width)).astype(np.float32)
+    return ImageSegment(ImageTokens(rows, f"{count}"))
+
+
+def fresh(cache: LlamaKVCache, segments: list[Segment]) -> np.ndarray:
+    cache.clear()
+    cache.prefill(segments)
+    return cache.logits
+
+
+def first(segments: list[Segment], count: int) -> list[Segment]:
+    """Return a prompt's beginning; of an image that it ends in all."""
+    parts: list[Segment] = []
+    for segment in segments:
+        if count > 0:
+            whole = not isinstance(segment, TokenSegment)
+            parts.append(segment if whole else TokenSegment(segment.ids[:count]))
+        count -= len(segment)
+    return parts
+
+
+@pytest.mark.parametrize("flash_attention", [False, True])
+def test_a_reused_prefix_changes_no_bit(
+    wide: LanguageModel, engine: Engine, flash_attention: bool
+) -> None:
+    if flash_attention and engine.rules == engine.flash_rules:
+        pytest.skip("this engine rounds by the number of rows then")
+    cache = wide.new_kv_cache(
+        KVCacheSettings(context_length=700, threads=1, flash_attention=flash_attention)
+    )
+    wanted: list[Segment] = [
+        TokenSegment(IDS[:37]),
+        image(90, 256),
+        TokenSegment(IDS[40:190]),  # over the 256 positions that attention is padded to
+        TokenSegment(IDS[190:193], generated=True),
+        TokenSegment(IDS[200:220]),
+    ]
+    expected = fresh(cache, wanted)
+    for agreeing in (9, 37, 127, 140, 255, 258):
+        cache.clear()
+        cache.prefill([*first(wanted, agreeing), TokenSegment((3, 4))])
+        assert cache.prefill(wanted).reused > agreeing - 100
+        assert np.array_equal(cache.logits, expected), agreeing
+    cache.close()
+
+
+def test_written_tokens_kept_or_evaluated_anew_change_no_bit(wide: LanguageModel) -> None:
+    cache = wide.new_kv_cache(KVCacheSettings(context_length=700, threads=1, max_draft_tokens=7))
+    prompt: list[Segment] = [TokenSegment(IDS[:20]), image(70, 256), TokenSegment(IDS[20:170])]
+    cache.prefill(prompt)
+    written = IDS[300:324]  # over 256 positions as well
+    for token in written:
+        cache.decode(token)
+    wanted = [*prompt, TokenSegment(written, generated=True), TokenSegment(IDS[:5])]
+    assert cache.prefill(wanted).reused == 264
+    expected = cache.logits
+    assert np.array_equal(fresh(cache, wanted), expected)
+    cache.close()
+
+
+def test_drafts_change_no_bit_with_the_engine_that_promises_it(
+    wide: LanguageModel, engine: Engine
+) -> None:
+    if engine.rules.written == 1:
+        pytest.skip("a batch of this engine rounds otherwise")
+    cache = wide.new_kv_cache(KVCacheSettings(context_length=700, threads=1, max_draft_tokens=15))
+    plain = (
+        fresh(cache, [TokenSegment(IDS[:245])]),
+        *((cache.decode(token), cache.logits)[1] for token in IDS[300:320]),
+    )
+    drafted = [fresh(cache, [TokenSegment(IDS[:245])])]
+    for at, token in enumerate(IDS[300:320]):
+        cache.decode(token, IDS[301 + at : 320])
+        drafted.append(cache.logits)
+    assert all(map(np.array_equal, drafted, plain))
+    cache.close()
+
+
+def test_engines_agree_up_to_rounding(bundle: Path, spec: LanguageModelSpec) -> None:
+    engines = installed_engines()
+    if len(engines) < 2:
+        pytest.skip("only one engine is installed")
+    found = []
+    for engine in engines:
+        weights = bundle / "perceiver.gguf"
+        model = LanguageModel(weights, spec, adapter=None, token_count=300, engine=engine)
+        cache = model.new_kv_cache(KVCacheSettings(context_length=200, threads=1))
+        found.append(fresh(cache, [TokenSegment(IDS[:30]), image(70), TokenSegment(IDS[30:50])]))
+        model.close()
+    assert 0 < np.abs(found[0] - found[1]).max() < 0.1
+
+
+def test_what_was_copied_goes_on_to_the_same_bits(
+    model: LanguageModel, cache: LlamaKVCache
+) -> None:
+    cache.prefill([TokenSegment(IDS[:30]), TokenSegment(IDS[30:60])])
+    data = cache.save(IDS[:30])
+    assert data is not None
+    other = model.new_kv_cache(KVCacheSettings(context_length=700, threads=1))
+    assert other.restore(IDS[:30], data)
+    assert other.cached_positions == 30
+    assert cache.cached_positions == 60
+    for one in (cache, other):
+        one.prefill([TokenSegment(IDS[:30]), TokenSegment(IDS[50:70])])
+    assert np.array_equal(cache.logits, other.logits)
+    other.close()
+
+
+def test_a_cancelled_batch_leaves_what_was_held(cache: LlamaKVCache) -> None:
+    wanted: list[Segment] = [TokenSegment(IDS[:200])]
+    expected = fresh(cache, wanted)
+    cache.clear()
+    cache.prefill([TokenSegment(IDS[:30])])
+    cancel = CancelToken()
+    cache.obey(cancel)
+    cancel.cancel()
+    with pytest.raises(CancelledError):
+        cache.prefill(wanted)
+    assert cache.cached_positions == 30
+    cache.obey(CancelToken())
+    cache.prefill(wanted)
+    assert np.array_equal(cache.logits, expected)
+
+
+def test_rows_that_are_not_finite_spoil_nothing_that_comes_later(cache: LlamaKVCache) -> None:
+    expected = fresh(cache, [TokenSegment(IDS[:30])])
+    bad = ImageSegment(ImageTokens(np.full((80, WIDTH), np.nan, np.float32), "bad"))
+    with pytest.raises(DecodeError, match="not finite"):
+        cache.prefill([TokenSegment(IDS[:30]), bad, TokenSegment(IDS[:9])])
+    cache.prefill([TokenSegment(IDS[:30])])
+    assert np.array_equal(cache.logits, expected)
+
+
+def test_ids_beyond_the_vocabulary_are_refused(cache: LlamaKVCache) -> None:
+    for ids in ((5, 1_000_000), (5, -1)):
+        with pytest.raises(DecodeError, match="token ids beyond"):
+            cache.prefill([TokenSegment(ids)])
+    assert cache.cached_positions == 0
+
+
+def test_answers_are_the_same_again_and_anew(bundle: Path, engine: Engine) -> None:
+    picture = Image.new("RGB", (64, 48), "red")
+    answers = []
+    for _ in range(2):
+        with edge_et.load(bundle, engine=engine.name, threads=1) as pipe:
+            for question in ("What is this?", "Which colour?", "What is this?"):
+                answers.append(pipe.answer(picture, question, max_extraction_tokens=12).text)
+    assert answers[:3] == answers[3:]
+    assert answers[0] == answers[2]
+    with pytest.raises(ClosedError):
+        pipe.answer(picture, "What is this?")
+
+
+def test_a_snapshot_of_one_engine_is_none_of_the_other(bundle: Path) -> None:
+    engines = installed_engines()
+    if len(engines) < 2:
+        pytest.skip("only one engine is installed")
+    facts = [cache_fingerprint(1, flash_attention=False, engine=engine) for engine in engines]
+    assert facts[0] != facts[1]
+    assert "0.1.5" in str(facts[1]["engine"])
+
+
+def test_what_an_engine_cannot_do_is_told(
+    tiny_bundle: Path, bundle: Path, spec: LanguageModelSpec, engine: Engine
+) -> None:
+    if engine.applies_adapters:
+        pytest.skip("this one can")
+    with pytest.raises(EngineError, match=r"computes wrongly with the adapter .*engine='llama'"):
+        edge_et.load(tiny_bundle, engine="prebuilt")
+    with pytest.raises(EngineError, match="no KV caches in f32: choose kv_type=f16 or q8_0"):
+        edge_et.load(bundle, engine="prebuilt", kv_type="f32")
+
+
+def test_another_version_than_the_structs_are_of_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"0\.1\.6.*pip install ik-llama-cpp-python==0\.1\.5"):
+        ik_llama_cpp.open_library("0.1.6")
+
+
+def test_without_engines_it_is_told_what_to_install(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "installed_engines", tuple)
+    with pytest.raises(EngineError, match=r"edge-et\[prebuilt\].*edge-et\[llama\]") as caught:
+        edge_et.load(bundle)
+    assert caught.value.engine is None
+    with pytest.raises(EngineError, match=r"'llama' is not installed.*edge-et\[llama\]"):
+        edge_et.load(bundle, engine="llama")
+    with pytest.raises(EngineError):
+        default_engine("prebuilt")
+
+
+def test_engines_are_found_without_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == llama_cpp.MODULE or None)
+    assert [engine.name for engine in installed_engines()] == ["llama"]

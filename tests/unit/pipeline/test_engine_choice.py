@@ -1,0 +1,213 @@
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny.bundle import build_bundle
+
+from edge_et.bundle import Bundle, LanguageModelSpec, load_bundle
+from edge_et.errors import DecodeError, EngineError
+from edge_et.llm import Engine, default_engine
+from edge_et.options import EngineName
+from edge_et.pipeline import engine_choice
+from edge_et.pipeline.engine_choice import EngineChoice, choose
+from edge_et.pipeline.prepared_weights import PreparedWeights
+from edge_et.store import PreparedFiles
+from edge_et.weights import Unsupported, reference_logits
+
+LLAMA = replace(default_engine(), name="llama", version="1")
+PREBUILT = replace(LLAMA, name="prebuilt")
+
+
+@dataclass
+class FakeProbe:
+    """Computes as numpy does, but for the forms that it is told to be wrong with.
+
+    Attributes:
+        wrong: whether it is, given an engine and whether weights are merged.
+        asked: what it was asked for.
+    """
+
+    wrong: Callable[[str, bool], bool] = lambda engine, merged: False
+    asked: list[tuple[str, bool]] = field(default_factory=list)
+
+    def __call__(
+        self,
+        engine: Any,
+        weights: Path,
+        adapter: Path | None,
+        spec: LanguageModelSpec,
+        ids: NDArray[np.int32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        merged = weights.name != "perceiver.gguf"
+        self.asked.append((engine.name, merged))
+        logits = reference_logits(weights, adapter, ids)
+        assert not isinstance(logits, Unsupported)
+        batch = logits[:, ::-1] if self.wrong(engine.name, merged) else logits
+        return logits, batch
+
+
+@dataclass
+class World:
+    """A bundle, and a machine."""
+
+    bundle: Bundle
+    prepared: PreparedWeights
+    probe: FakeProbe = field(default_factory=FakeProbe)
+
+    def choose(
+        self, *engines: Engine, asked: EngineName | None = None, converts: bool = True
+    ) -> EngineChoice:
+        choice = choose(
+            self.bundle,
+            self.bundle.manifest.perceiver,
+            engines=engines,
+            asked=asked,
+            converts=converts,
+            prepared=self.prepared,
+            probe=self.probe,
+        )
+        if choice.file is not None:
+            choice.file.close()
+        return choice
+
+
+@pytest.fixture(autouse=True)
+def bearable_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Q8_0 pass, which is coarse for weights that are random."""
+    monkeypatch.setattr(engine_choice, "MAX_KL", 0.5)
+    monkeypatch.setattr(engine_choice, "MAX_FLIPPED", 5.0)
+
+
+def new_world(folder: Path, *, adapter: bool = True, prepared: Path | None = None) -> World:
+    build_bundle(folder / "bundle", adapter=adapter)
+    files = PreparedFiles(prepared or folder / "weights", 2**30)
+    return World(load_bundle(folder / "bundle"), PreparedWeights(files))
+
+
+def told(choice: EngineChoice) -> tuple[str, str, bool, bool]:
+    """Return the engine, the form, and whether there is an adapter, and work for later."""
+    form = "own" if choice.file is None else "merged"
+    return choice.engine.name, form, choice.adapter is not None, choice.later is not None
+
+
+def test_the_reference_serves_first_and_merged_weights_next_time(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    first = world.choose(LLAMA, PREBUILT)
+    assert told(first) == ("llama", "own", True, True)
+    assert first.spec == world.bundle.manifest.perceiver
+    assert world.probe.asked == []
+    assert first.later is not None
+    first.later(lambda: None)
+    second = world.choose(LLAMA, PREBUILT)
+    assert told(second) == ("prebuilt", "merged", False, False)
+    assert world.probe.asked == [("prebuilt", True)]
+    assert second.spec.adapter is None
+    assert second.spec.weights.sha256 != first.spec.weights.sha256  # which name snapshots
+    assert told(world.choose(LLAMA, asked="llama")) == ("llama", "merged", False, False)
+    world.probe.asked.clear()
+    assert told(world.choose(LLAMA, PREBUILT)) == ("prebuilt", "merged", False, False)
+    assert told(world.choose(LLAMA)) == ("llama", "merged", False, False)
+    assert world.probe.asked == []  # once a machine
+
+
+def test_an_engine_alone_is_given_what_it_needs_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = new_world(tmp_path)
+    with caplog.at_level(logging.INFO):
+        assert told(world.choose(PREBUILT)) == ("prebuilt", "merged", False, False)
+    assert "converting perceiver.gguf" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert told(world.choose(PREBUILT)) == ("prebuilt", "merged", False, False)
+    assert caplog.text == ""
+
+
+def test_weights_that_an_engine_is_right_with_stay(tmp_path: Path) -> None:
+    world = new_world(tmp_path, adapter=False)
+    assert told(world.choose(PREBUILT)) == ("prebuilt", "own", False, False)
+    assert told(world.choose(LLAMA)) == ("llama", "own", False, False)
+
+
+def test_weights_that_an_engine_is_wrong_with_are_converted(tmp_path: Path) -> None:
+    world = new_world(tmp_path, adapter=False)
+    world.probe = FakeProbe(lambda engine, merged: engine == "prebuilt" and not merged)
+    assert told(world.choose(PREBUILT)) == ("prebuilt", "merged", False, False)
+    assert world.probe.asked == [("prebuilt", False), ("prebuilt", True)]
+
+
+def test_an_engine_that_is_wrong_leaves_the_model_to_the_reference(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = new_world(tmp_path)
+    world.probe = FakeProbe(lambda engine, merged: engine == "prebuilt")
+    first = world.choose(LLAMA, PREBUILT)
+    assert first.later is not None
+    first.later(lambda: None)
+    with caplog.at_level(logging.INFO):
+        assert told(world.choose(LLAMA, PREBUILT)) == ("llama", "merged", False, False)
+    assert "prebuilt 1 with converted weights: it is off by" in caplog.text
+    with pytest.raises(EngineError, match=r"prebuilt .* off by .*engine='llama'"):
+        world.choose(LLAMA, PREBUILT, asked="prebuilt")
+    with pytest.raises(EngineError, match=r"pip install 'edge-et\[llama\]'"):
+        world.choose(PREBUILT)
+
+
+def test_an_engine_that_fails_is_wrong(tmp_path: Path) -> None:
+    world = new_world(tmp_path, adapter=False)
+
+    def fail(*_: Any) -> Any:
+        raise DecodeError("told to fail")
+
+    world.probe = fail  # type: ignore[assignment]
+    with pytest.raises(EngineError, match="it fails"):
+        world.choose(PREBUILT, converts=False)
+
+
+def test_what_is_not_known_goes_to_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = new_world(tmp_path, adapter=False)
+    computed = Unsupported("the key llama.expert_count")
+    monkeypatch.setattr(
+        "edge_et.pipeline.prepared_weights.reference_logits", lambda *_, **__: computed
+    )
+    first = world.choose(LLAMA, PREBUILT)
+    assert told(first) == ("llama", "own", False, True)
+    assert first.later is not None
+    first.later(lambda: None)
+    assert told(world.choose(LLAMA, PREBUILT)) == ("llama", "own", False, False)
+    with pytest.raises(EngineError, match=r"llama\.expert_count"):
+        world.choose(LLAMA, PREBUILT, asked="prebuilt")
+
+
+def test_weights_are_not_converted_unasked(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    assert told(world.choose(LLAMA, converts=False)) == ("llama", "own", True, False)
+    assert told(world.choose(PREBUILT, converts=False)) == ("prebuilt", "own", True, False)
+    assert not list((tmp_path / "weights").glob("*.gguf"))
+
+
+def test_large_weights_keep_their_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice, "MAX_MERGED_BYTES", 50_000)
+    world = new_world(tmp_path)
+    assert told(world.choose(LLAMA)) == ("llama", "own", True, False)
+    assert told(world.choose(PREBUILT)) == ("prebuilt", "own", True, False)
+
+
+def test_without_a_folder_weights_are_made_for_one_process(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    world = new_world(tmp_path, prepared=tmp_path / "a file")
+    assert told(world.choose(LLAMA, PREBUILT)) == ("llama", "own", True, False)
+    assert told(world.choose(PREBUILT)) == ("prebuilt", "merged", False, False)
+
+
+def test_an_engine_that_is_not_installed(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    with pytest.raises(EngineError, match=r"not installed.*'edge-et\[prebuilt\]'"):
+        world.choose(LLAMA, asked="prebuilt")

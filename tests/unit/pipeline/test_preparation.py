@@ -1,0 +1,68 @@
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from edge_et.errors import DecodeError
+from edge_et.pipeline.preparation import Preparation
+
+
+def test_work_begins_once_and_gives_way() -> None:
+    preparation, done = Preparation(), threading.Event()
+    found: list[tuple[bool, int]] = []
+
+    def work(step: Callable[[], None]) -> None:
+        step()
+        thread = threading.current_thread()
+        priority = 19
+        if sys.platform == "linux":
+            priority = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        found.append((thread.daemon, priority))
+        done.set()
+
+    preparation.add(work)
+    assert found == []
+    preparation.begin()
+    preparation.begin()
+    assert done.wait(30)
+    preparation.close()
+    assert found == [(True, 19)]
+    if sys.platform == "linux":
+        assert os.getpriority(os.PRIO_PROCESS, 0) < 19
+
+
+def test_work_ends_with_the_pipeline() -> None:
+    preparation, begun, ended = Preparation(), threading.Event(), threading.Event()
+
+    def work(step: Callable[[], None]) -> None:
+        try:
+            while True:
+                begun.set()
+                step()
+        finally:
+            ended.set()
+
+    preparation.add(work)
+    preparation.begin()
+    assert begun.wait(30)
+    preparation.close()
+    assert ended.wait(30)
+    preparation.close()
+    preparation.add(pytest.fail)
+    preparation.begin()
+
+
+def test_a_failure_is_logged_and_the_rest_done(caplog: pytest.LogCaptureFixture) -> None:
+    preparation, done = Preparation(), threading.Event()
+
+    def fail(step: Callable[[], None]) -> None:
+        raise DecodeError("told to fail")
+
+    preparation.add(fail)
+    preparation.add(lambda step: done.set())
+    preparation.begin()
+    assert done.wait(30)
+    preparation.close()
+    assert "told to fail" in caplog.text
