@@ -209,13 +209,12 @@ class LlamaContext:
         wanted[count - outputs :] = 1
         if are_tokens and not 0 <= inputs.min() <= inputs.max() < self._vocabulary_size:
             raise DecodeError(f"token ids beyond the model's {self._vocabulary_size}")
-        batch = self._library.batch(inputs, places, wanted)
         cancel = self._cancel
 
         def evaluate() -> int:
             # By the thread that computes: whoever waits for it may be interrupted and go on.
             with self._handle.lock, self._library.log.expecting(cancel):
-                return self._library.decode(self._handle.value, batch)
+                return self._library.decode(self._handle.value, inputs, places, wanted)
 
         status = compute(evaluate, stop=cancel.cancel)
         is_untold = status == 0 and not self._library.tells_of_aborting and cancel.is_cancelled
