@@ -212,7 +212,6 @@ class LlamaContext:
         wanted[count - outputs :] = 1
         if are_tokens and not 0 <= inputs.min() <= inputs.max() < self._vocabulary_size:
             raise DecodeError(f"token ids beyond the model's {self._vocabulary_size}")
-        batch = self._library.batch(inputs, places, wanted)
         cancel = self._cancel
 
         def evaluate() -> int:
@@ -221,7 +220,7 @@ class LlamaContext:
                 context = self._handle.value
                 if (spare := self._spare) is not None:
                     self._library.set_threads(context, spare.for_tokens(), spare.most)
-                return self._library.decode(context, batch)
+                return self._library.decode(context, inputs, places, wanted)
 
         status = compute(evaluate, stop=cancel.cancel)
         is_untold = status == 0 and not self._library.tells_of_aborting and cancel.is_cancelled

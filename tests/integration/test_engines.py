@@ -225,6 +225,16 @@ def test_rows_that_are_not_finite_spoil_nothing_that_comes_later(cache: LlamaKVC
     assert np.array_equal(cache.logits, expected)
 
 
+@pytest.mark.parametrize("rows", [1, 15, 16, 31])
+def test_images_of_any_length_are_read(cache: LlamaKVCache, rows: int) -> None:
+    wanted: list[Segment] = [TokenSegment(IDS[:9]), image(rows), TokenSegment(IDS[9:20])]
+    expected = fresh(cache, wanted)
+    assert cache.cached_positions == 20 + rows
+    cache.prefill([*wanted[:2], TokenSegment(IDS[20:30])])
+    cache.prefill(wanted)
+    assert np.array_equal(cache.logits, expected)
+
+
 def test_ids_beyond_the_vocabulary_are_refused(cache: LlamaKVCache) -> None:
     for ids in ((5, 1_000_000), (5, -1)):
         with pytest.raises(DecodeError, match="token ids beyond"):

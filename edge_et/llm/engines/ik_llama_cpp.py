@@ -130,6 +130,8 @@ class IkLlamaCpp(NativeLibrary):
         params.n_batch = params.n_ubatch = batch_positions
         params.n_seq_max = 2
         params.n_threads = params.n_threads_batch = settings.threads
+        # It takes graphs of tokens for current where rows were evaluated in between.
+        params.graph_reuse = False
         params.flash_attn = settings.has_flash_attention
         params.type_k = params.type_v = _GGML_TYPES[settings.kv_type]
         return self.bindings.llama_init_from_model(model, params)
@@ -164,15 +166,19 @@ class IkLlamaCpp(NativeLibrary):
         source = pointer(data, ctypes.c_uint8)
         return int(self.bindings.llama_state_seq_set_data(context, source, len(data), sequence, 0))
 
-    def batch(
+    def decode(
         self,
+        context: Any,
         inputs: NDArray[np.int32] | NDArray[np.float32],
         places: NDArray[np.int32],
         wanted: NDArray[np.int8],
-    ) -> Any:
-        """Return a batch of the sequence 0 over arrays that outlive it."""
-        are_tokens = inputs.ndim == 1
-        return self.bindings.llama_batch(
+    ) -> int:
+        """Evaluate a batch of the sequence 0; return 0 where it was done."""
+        are_tokens, is_alone = inputs.ndim == 1, inputs.shape[:-1] == (1,)
+        if is_alone:  # an embedding row: it takes two or more
+            inputs, wanted = np.repeat(inputs, 2, axis=0), np.append(wanted, np.int8(0))
+            places = np.append(places, places + 1)
+        batch = self.bindings.llama_batch(
             n_tokens=len(inputs),
             token=pointer(inputs, ctypes.c_int32) if are_tokens else None,
             embd=None if are_tokens else pointer(inputs, ctypes.c_float),
@@ -180,3 +186,7 @@ class IkLlamaCpp(NativeLibrary):
             logits=pointer(wanted, ctypes.c_int8),
             all_seq_id=0,
         )
+        status = int(self.bindings.llama_decode(context, batch))
+        if is_alone:
+            self.truncate(context, 0, int(places[1]))
+        return status

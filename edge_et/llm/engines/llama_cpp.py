@@ -135,15 +135,16 @@ class LlamaCpp(NativeLibrary):
         source = pointer(data, ctypes.c_uint8)
         return int(self.bindings.llama_state_seq_set_data(context, source, len(data), sequence))
 
-    def batch(
+    def decode(
         self,
+        context: Any,
         inputs: NDArray[np.int32] | NDArray[np.float32],
         places: NDArray[np.int32],
         wanted: NDArray[np.int8],
-    ) -> Any:
-        """Return a batch of the sequence 0 over arrays that outlive it."""
+    ) -> int:
+        """Evaluate a batch of the sequence 0; return 0 where it was done."""
         are_tokens = inputs.ndim == 1
-        return self.bindings.llama_batch(
+        batch = self.bindings.llama_batch(
             len(inputs),
             pointer(inputs, ctypes.c_int32) if are_tokens else None,
             None if are_tokens else pointer(inputs, ctypes.c_float),
@@ -152,3 +153,4 @@ class LlamaCpp(NativeLibrary):
             None,
             pointer(wanted, ctypes.c_int8),
         )
+        return int(self.bindings.llama_decode(context, batch))

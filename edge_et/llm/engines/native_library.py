@@ -94,18 +94,23 @@ class NativeLibrary(ABC):
         """Put back a sequence that was copied; return how many bytes were read."""
 
     @abstractmethod
-    def batch(
+    def decode(
         self,
+        context: Any,
         inputs: NDArray[np.int32] | NDArray[np.float32],
         places: NDArray[np.int32],
         wanted: NDArray[np.int8],
-    ) -> Any:
-        """Return a batch of the sequence 0 over arrays that outlive it.
+    ) -> int:
+        """Evaluate a batch of the sequence 0.
 
         Args:
+            context: whose.
             inputs: token ids [n] int32, or embedding rows [n,D] float32, C-contiguous.
             places: positions [n].
             wanted: behind which rows logits are wanted [n].
+
+        Returns:
+            0: it was done; otherwise not.
         """
 
     def free_context(self, context: Any) -> None:
@@ -146,10 +151,6 @@ class NativeLibrary(ABC):
             batches: for all others.
         """
         self.bindings.llama_set_n_threads(context, tokens, batches)
-
-    def decode(self, context: Any, batch: Any) -> int:
-        """Evaluate a batch; return 0 where that was done."""
-        return int(self.bindings.llama_decode(context, batch))
 
     def logits(self, context: Any, row: int, count: int) -> NDArray[np.float32]:
         """Return the logits [count] behind an output of the last batch, in the library's memory."""
