@@ -27,11 +27,18 @@ PHASES = (
 )
 """In the order in which they happen; the first two in a fresh process alone."""
 
-Temperature = Literal["cold", "restart", "first", "second"]
+Temperature = Literal["cold", "restart", "first", "second", "busy first", "busy second"]
 """A fresh process; one that finds the picture in the folder of an earlier one; a warm one and a new
-picture; a warm one and the picture asked about last."""
+picture; a warm one and the picture asked about last; the last two beside busy processes."""
 
-TEMPERATURES: tuple[Temperature, ...] = ("cold", "restart", "first", "second")
+TEMPERATURES: tuple[Temperature, ...] = (
+    "cold",
+    "restart",
+    "first",
+    "second",
+    "busy first",
+    "busy second",
+)
 
 Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
@@ -87,13 +94,21 @@ class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = ()
     first: tuple[Sample, ...] = ()
     second: tuple[Sample, ...] = ()
+    busy_first: Annotated[
+        tuple[Sample, ...], Meta(description="As first, beside the document's busy processes.")
+    ] = ()
+    busy_second: Annotated[tuple[Sample, ...], Meta(description="As second, beside them.")] = ()
+    busy_ratios: Annotated[
+        dict[Literal["first", "second"], tuple[float, ...]],
+        Meta(description="Seconds of the whole answer beside them over those without, by round."),
+    ] = {}
     peak_memory_bytes: Annotated[
         tuple[Count, ...], Meta(description="Peak resident memory of each process, cold ones first")
     ] = ()
 
     def samples(self, temperature: Temperature) -> tuple[Sample, ...]:
         """Return the samples of one temperature."""
-        found: tuple[Sample, ...] = getattr(self, temperature)
+        found: tuple[Sample, ...] = getattr(self, temperature.replace(" ", "_"))
         return found
 
 
@@ -160,6 +175,9 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     machine: Machine
     bundle: BundleInfo
     threads: int
+    busy: Annotated[
+        Count, Meta(description="Processes that computed beside the busy samples; 0: no such ones.")
+    ] = 0
     arguments: Annotated[tuple[str, ...], Meta(description="Of the command line.")]
     work: Work
     bounds: Bounds

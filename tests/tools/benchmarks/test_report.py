@@ -190,6 +190,33 @@ def test_a_busy_machine_is_told():
     assert "WARNING: 1.50 processes were running" in text
 
 
+def test_busy_samples_have_tables_and_their_ratio():
+    kept = configuration(
+        1.0,
+        1.0,
+        busy_first=(sample(3.0), sample(2.0)),
+        busy_second=(sample(4.0), sample(4.0)),
+        busy_ratios={"first": (3.0, 2.0), "second": (4.0, 4.0)},
+    )
+    found = document(kept, ABSENT, busy=2)
+    text = " ".join(printed(print_report, found).replace("│", " ").split())
+    assert "beside 2 processes that compute" in text
+    assert "busy to idle 2.50" in text
+    assert "busy to idle 4.00" in text
+    measured = {(one.temperature, one.measure): one.values for one in figures(found)}
+    assert measured["busy first", "busy to idle"] == (3.0, 2.0)
+    assert measured["busy second", "answer"] == pytest.approx((2.8, 2.8))
+    assert "busy" not in printed(print_report, document(configuration(1.0))).lower()
+
+
+def test_rates_are_told_behind_their_positions_with_their_share_of_the_bound():
+    found = configuration(1.0)
+    text = " ".join(printed(print_report, document(found)).replace("│", " ").split())
+    prefill, extract, think = rates(document(found), found)
+    assert (prefill.behind, extract.behind, think.behind) == (20, 45.5, 73)
+    assert f"think, behind 73 50.0 of {think.bound_per_s:.0f}, {think.share:.0%}" in text
+
+
 def test_energy_is_shown_where_it_was_read():
     warm = tuple(sample(1.0, energy_j=energy) for energy in (3.0, 9.0, 4.0))
     measured = document(configuration(1.0, first=warm))
