@@ -73,6 +73,20 @@ class Sample(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ]
 
 
+class OpenedModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A language model as a configuration of this runtime opened it."""
+
+    role: Literal["perceiver", "reasoner"]
+    engine: Annotated[str, Meta(description="Name of the engine that runs it.")]
+    engine_version: str
+    weights: Annotated[
+        Literal["as stored", "merged Q8_0"],
+        Meta(description="Those of the bundle, or made of them and their LoRA on this machine."),
+    ]
+    file_bytes: Annotated[Count, Meta(description="Of weights and LoRA.")]
+    token_bytes: Annotated[Count, Meta(description="Of them, what is read for one token.")]
+
+
 class Measured(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What one worker process measured."""
 
@@ -80,6 +94,7 @@ class Measured(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     second: tuple[Sample, ...]
     peak_memory_bytes: Count
     versions: dict[str, str]
+    models: tuple[OpenedModel, ...] = ()
 
 
 class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -104,6 +119,9 @@ class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = {}
     peak_memory_bytes: Annotated[
         tuple[Count, ...], Meta(description="Peak resident memory of each process, cold ones first")
+    ] = ()
+    models: Annotated[
+        tuple[OpenedModel, ...], Meta(description="Empty for PyTorch and other programs.")
     ] = ()
 
     def samples(self, temperature: Temperature) -> tuple[Sample, ...]:
@@ -153,6 +171,12 @@ class BundleInfo(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     version: str
     sha256: Annotated[str, Meta(description="Of bundle.json, which holds those of all files.")]
     models: tuple[Model, ...]
+    tower_bytes: Annotated[
+        Count | None, Meta(description="Files of the vision tower; null: of an earlier version.")
+    ] = None
+    kv_cache_bytes: Annotated[
+        Count | None, Meta(description="All KV caches, in F16; null: of an earlier version.")
+    ] = None
 
 
 class Bounds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,6 +8,7 @@ from edge_et.benchmarks.bounds import decode_bound, prefill_bound
 from edge_et.benchmarks.document import (
     PHASES,
     TEMPERATURES,
+    BundleInfo,
     Configuration,
     Document,
     Sample,
@@ -133,17 +134,34 @@ def rates(document: Document, configuration: Configuration) -> Iterator[Rate]:
         )
     read = tokens.prompt_reused + tokens.prompt_evaluated
     stage_2 = tokens.handover_reused + tokens.handover_evaluated
-    for work, model, prompt, written in (
-        ("extract", perceiver, read, tokens.extraction),
-        ("think", reasoner, stage_2, tokens.thinking),
+    opened = [model.token_bytes for model in configuration.models] or [None]
+    for work, model, weight_bytes, prompt, written in (
+        ("extract", perceiver, opened[0], read, tokens.extraction),
+        ("think", reasoner, opened[-1], stage_2, tokens.thinking),
     ):
         behind = prompt + written / 2
         yield Rate(
             work=work,
             behind=behind,
             tokens_per_s=_rate(samples, work, written - 1),  # the first one is the prefill's
-            bound_per_s=decode_bound(bounds, model, behind),
+            bound_per_s=decode_bound(bounds, model, behind, weight_bytes),
         )
+
+
+def weights_and_kv_bytes(bundle: BundleInfo, configuration: Configuration) -> int | None:
+    """Return what weights of tower and language models and the KV caches take together, bytes.
+
+    Args:
+        bundle: the document's.
+        configuration: one of it.
+
+    Returns:
+        None where the document does not tell: of other programs, and of an earlier version.
+    """
+    if not configuration.models or bundle.tower_bytes is None or bundle.kv_cache_bytes is None:
+        return None
+    weights = sum(model.file_bytes for model in configuration.models)
+    return bundle.tower_bytes + weights + bundle.kv_cache_bytes
 
 
 def _rate(samples: tuple[Sample, ...], phase: str, tokens: int) -> float:

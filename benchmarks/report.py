@@ -17,6 +17,7 @@ from edge_et.benchmarks.figures import (
     phase_medians,
     rates,
     samples_of,
+    weights_and_kv_bytes,
 )
 
 _TITLES: dict[Temperature, str] = {
@@ -45,6 +46,10 @@ def print_report(document: Document, console: Console) -> None:
     console.print(_speeds(document))
     for configuration in document.configurations:
         told = f"{configuration.name}: {configuration.note}"
+        for model in configuration.models:
+            told += (
+                f"; {model.role} in {model.engine} {model.engine_version}, weights {model.weights}"
+            )
         if configuration.absent is not None:
             told += f". Absent: {configuration.absent}"
         console.print(told, markup=False, highlight=False)
@@ -135,7 +140,15 @@ def _speeds(document: Document) -> Table:
         cells = (_rate(column.get(work)) for column in columns)
         table.add_row(f"{work}, behind {first.behind:.0f}", *cells)
     table.add_section()
-    table.add_row("peak memory", *(_peak(configuration) for configuration in measured))
+    table.add_row("peak memory", *(_megabytes(_peak(found)) for found in measured))
+    needed = [weights_and_kv_bytes(document.bundle, found) for found in measured]
+    if any(needed):
+        table.add_row("weights + KV cache", *map(_megabytes, needed))
+        beside = (
+            None if one is None else _peak(found) - one
+            for found, one in zip(measured, needed, strict=True)
+        )
+        table.add_row("peak less these", *map(_megabytes, beside))
     if any(sample.energy_j is not None for found in measured for sample in found.first):
         table.add_row("energy a question", *(_energy(configuration) for configuration in measured))
     return table
@@ -151,8 +164,12 @@ def _rate(rate: Rate | None) -> str:
     return f"{rate.tokens_per_s:.1f} of {rate.bound_per_s:.0f}, {rate.share:.0%}"
 
 
-def _peak(configuration: Configuration) -> str:
-    return f"{max(configuration.peak_memory_bytes) / 1e6:.0f} MB"
+def _peak(configuration: Configuration) -> int:
+    return max(configuration.peak_memory_bytes)
+
+
+def _megabytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:.0f} MB"
 
 
 def _energy(configuration: Configuration) -> str:

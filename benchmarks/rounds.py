@@ -94,6 +94,7 @@ class Rounds:
             if self._busy
             else {},
             peak_memory_bytes=tuple(measured.peak_memory_bytes for measured in everything),
+            models=self._warm[-1].models if self._warm else (),
         )
 
 

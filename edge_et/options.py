@@ -43,6 +43,7 @@ MAX_THREADS = 512  # the most that ggml.h allows; each takes memory of its own
 MAX_TOKENS = 2**24  # as in a bundle's manifest; far more than any context holds
 MAX_INT = 2**63 - 1
 
+EngineName = Literal["llama", "prebuilt"]
 KvType = Literal["f16", "f32", "q8_0"]
 """Number type of a KV cache. F16 takes half the memory of F32 and decodes no slower; quantized
 weights make more noise than either. Q8_0 takes half of F16, and flash attention with it: small

@@ -16,7 +16,12 @@ from edge_et.llm.model_shape import ModelShape
 
 
 class LanguageModel:
-    """Weights and, if there is one, the LoRA adapter that goes with them."""
+    """Weights and, if there is one, the LoRA adapter that goes with them.
+
+    Attributes:
+        weights: file of the weights.
+        adapter: file of the LoRA; None: there is none, or the weights hold it.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,8 @@ class LanguageModel:
         Raises:
             ModelFileError: a file cannot be opened, or is not what the manifest says.
         """
+        self.weights = weights
+        self.adapter = adapter
         self._native = LlamaModel(weights)
         self._kv_caches: weakref.WeakSet[LlamaKVCache] = weakref.WeakSet()
         self._token_count = token_count

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -66,6 +67,7 @@ def test_they_are_gone_when_the_command_was_killed(tiny_bundle: Path):
         running = psutil.Process(program.pid)
         while len(busy := busy_children(running)) < 2:
             assert program.poll() is None
+            time.sleep(0.1)
         program.kill()
     _, alive = psutil.wait_procs(busy, timeout=PATIENCE_S)
     assert alive == []
