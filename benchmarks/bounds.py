@@ -23,7 +23,7 @@ from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import BenchError
 from edge_et.export.steps import needing_extra
 from edge_et.llm import ModelShape, read_shape
-from edge_et.pipeline import manifest_sha256
+from edge_et.pipeline import kv_cache_bytes, manifest_sha256
 
 _READ_BYTES = 256 * 2**20  # of one pass, all threads together; more than the caches of a server
 _MATRIX_SIDE = 1024
@@ -63,10 +63,10 @@ def describe_bundle(bundle: Bundle) -> BundleInfo:
 
     def describe(role: Literal["perceiver", "reasoner"], spec: LanguageModelSpec) -> Model:
         weights = bundle.path(spec.weights)
-        adapter_bytes = 0 if spec.adapter is None else spec.adapter.size_bytes
+        adapter = None if spec.adapter is None else bundle.path(spec.adapter)
         return Model(
             role=role,
-            weight_bytes=_bytes_of_a_token(weights) + adapter_bytes,
+            weight_bytes=token_bytes(weights, adapter),
             shape=asdict(read_shape(weights)),
         )
 
@@ -78,19 +78,27 @@ def describe_bundle(bundle: Bundle) -> BundleInfo:
         version=manifest.version,
         sha256=manifest_sha256(bundle),
         models=tuple(models),
+        tower_bytes=sum(
+            file.ref.size_bytes for file in bundle.files if file.role.startswith("vision.")
+        ),
+        kv_cache_bytes=kv_cache_bytes(bundle, "f16"),
     )
 
 
-def decode_bound(bounds: Bounds, model: Model, positions: float) -> float:
+def decode_bound(
+    bounds: Bounds, model: Model, positions: float, weight_bytes: int | None = None
+) -> float:
     """Return the tokens a second at which memory limits decoding.
 
     Args:
         bounds: of the machine.
         model: its weights and the keys and values of every position are read for each token.
         positions: in the cache, on average.
+        weight_bytes: read for one token where other weights were opened; None: the model's.
     """
     kv_bytes = ModelShape(**model.shape).kv_bytes(1, "f16") * positions
-    return bounds.memory_bytes_per_s / (model.weight_bytes + kv_bytes)
+    weight_bytes = model.weight_bytes if weight_bytes is None else weight_bytes
+    return bounds.memory_bytes_per_s / (weight_bytes + kv_bytes)
 
 
 def prefill_bound(bounds: Bounds, model: Model, reused: int, evaluated: int) -> float:
@@ -108,15 +116,20 @@ def prefill_bound(bounds: Bounds, model: Model, reused: int, evaluated: int) -> 
     return evaluated * bounds.gemm_flops_per_s / flops
 
 
-def _bytes_of_a_token(weights: Path) -> int:
-    """Return the bytes of the tensors that every token needs whole."""
+def token_bytes(weights: Path, adapter: Path | None) -> int:
+    """Return the bytes that a language model reads for every token.
+
+    Args:
+        weights: GGUF file.
+        adapter: LoRA that is read beside it; None: there is none.
+    """
     with needing_extra("bench"):
         from gguf import GGUFReader
 
     sizes = {tensor.name: int(tensor.n_bytes) for tensor in GGUFReader(weights).tensors}
     if "output.weight" in sizes:  # then of the input embeddings one row alone is read
         sizes.pop("token_embd.weight", None)
-    return sum(sizes.values())
+    return sum(sizes.values()) + (0 if adapter is None else adapter.stat().st_size)
 
 
 def _main(threads: int) -> None:

@@ -27,11 +27,18 @@ PHASES = (
 )
 """In the order in which they happen; the first two in a fresh process alone."""
 
-Temperature = Literal["cold", "restart", "first", "second"]
+Temperature = Literal["cold", "restart", "first", "second", "busy first", "busy second"]
 """A fresh process; one that finds the picture in the folder of an earlier one; a warm one and a new
-picture; a warm one and the picture asked about last."""
+picture; a warm one and the picture asked about last; the last two beside busy processes."""
 
-TEMPERATURES: tuple[Temperature, ...] = ("cold", "restart", "first", "second")
+TEMPERATURES: tuple[Temperature, ...] = (
+    "cold",
+    "restart",
+    "first",
+    "second",
+    "busy first",
+    "busy second",
+)
 
 Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
@@ -66,6 +73,20 @@ class Sample(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ]
 
 
+class OpenedModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A language model as a configuration of this runtime opened it."""
+
+    role: Literal["perceiver", "reasoner"]
+    engine: Annotated[str, Meta(description="Name of the engine that runs it.")]
+    engine_version: str
+    weights: Annotated[
+        Literal["as stored", "merged Q8_0"],
+        Meta(description="Those of the bundle, or made of them and their LoRA on this machine."),
+    ]
+    file_bytes: Annotated[Count, Meta(description="Of weights and LoRA.")]
+    token_bytes: Annotated[Count, Meta(description="Of them, what is read for one token.")]
+
+
 class Measured(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What one worker process measured."""
 
@@ -73,6 +94,7 @@ class Measured(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     second: tuple[Sample, ...]
     peak_memory_bytes: Count
     versions: dict[str, str]
+    models: tuple[OpenedModel, ...] = ()
 
 
 class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -87,13 +109,24 @@ class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = ()
     first: tuple[Sample, ...] = ()
     second: tuple[Sample, ...] = ()
+    busy_first: Annotated[
+        tuple[Sample, ...], Meta(description="As first, beside the document's busy processes.")
+    ] = ()
+    busy_second: Annotated[tuple[Sample, ...], Meta(description="As second, beside them.")] = ()
+    busy_ratios: Annotated[
+        dict[Literal["first", "second"], tuple[float, ...]],
+        Meta(description="Seconds of the whole answer beside them over those without, by round."),
+    ] = {}
     peak_memory_bytes: Annotated[
         tuple[Count, ...], Meta(description="Peak resident memory of each process, cold ones first")
+    ] = ()
+    models: Annotated[
+        tuple[OpenedModel, ...], Meta(description="Empty for PyTorch and other programs.")
     ] = ()
 
     def samples(self, temperature: Temperature) -> tuple[Sample, ...]:
         """Return the samples of one temperature."""
-        found: tuple[Sample, ...] = getattr(self, temperature)
+        found: tuple[Sample, ...] = getattr(self, temperature.replace(" ", "_"))
         return found
 
 
@@ -138,6 +171,12 @@ class BundleInfo(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     version: str
     sha256: Annotated[str, Meta(description="Of bundle.json, which holds those of all files.")]
     models: tuple[Model, ...]
+    tower_bytes: Annotated[
+        Count | None, Meta(description="Files of the vision tower; null: of an earlier version.")
+    ] = None
+    kv_cache_bytes: Annotated[
+        Count | None, Meta(description="All KV caches, in F16; null: of an earlier version.")
+    ] = None
 
 
 class Bounds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -160,6 +199,9 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     machine: Machine
     bundle: BundleInfo
     threads: int
+    busy: Annotated[
+        Count, Meta(description="Processes that computed beside the busy samples; 0: no such ones.")
+    ] = 0
     arguments: Annotated[tuple[str, ...], Meta(description="Of the command line.")]
     work: Work
     bounds: Bounds

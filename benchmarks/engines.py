@@ -10,7 +10,10 @@ from edge_et.benchmarks.subject import Job, Subject
 from edge_et.bundle import Bundle
 from edge_et.native_libraries import import_library
 
-_LLAMA = ("edge_et.pipeline.api", "onnxruntime", "llama_cpp")
+_RUNTIME = (
+    "edge_et.pipeline.api",
+    "onnxruntime",
+)  # loading decides which engine's library it needs
 _TORCH = ("edge_et.pipeline.api", "onnxruntime", "torch", "transformers")
 _OPENVINO = ("openvino", "openvino_genai")
 
@@ -30,7 +33,9 @@ class Engine:
 
 
 ENGINES = {
-    "llama.cpp": Engine("edge_et.benchmarks.runtime", _LLAMA),
+    "edge-et": Engine("edge_et.benchmarks.runtime", _RUNTIME),
+    "llama": Engine("edge_et.benchmarks.runtime", _RUNTIME),
+    "prebuilt": Engine("edge_et.benchmarks.runtime", _RUNTIME),
     "torch-float32": Engine("edge_et.benchmarks.runtime", _TORCH),
     "torch-bfloat16": Engine("edge_et.benchmarks.runtime", _TORCH),
     "mtmd": Engine("edge_et.benchmarks.rivals.mtmd", ("llama_cpp",)),

@@ -8,6 +8,7 @@ from edge_et.benchmarks.bounds import decode_bound, prefill_bound
 from edge_et.benchmarks.document import (
     PHASES,
     TEMPERATURES,
+    BundleInfo,
     Configuration,
     Document,
     Sample,
@@ -30,7 +31,7 @@ class Figure:
         configuration: its name.
         temperature: see `TEMPERATURES`; empty where it is of all processes together.
         measure: what it is; phases are called ``phase ...``.
-        unit: s, bytes, J or C.
+        unit: s, bytes, J or C; empty: a ratio.
         values: all samples.
     """
 
@@ -57,13 +58,20 @@ class Rate:
 
     Attributes:
         work: what it did.
+        behind: positions in the KV cache meanwhile, on average.
         tokens_per_s: median over the samples.
         bound_per_s: what memory or matrix products of this machine allow.
     """
 
     work: str
+    behind: float
     tokens_per_s: float
     bound_per_s: float
+
+    @property
+    def share(self) -> float:
+        """Of the bound."""
+        return self.tokens_per_s / self.bound_per_s
 
 
 def figures(document: Document) -> Iterator[Figure]:
@@ -79,6 +87,14 @@ def figures(document: Document) -> Iterator[Figure]:
                     unit=unit,
                     values=values,
                 )
+        for question, values in configuration.busy_ratios.items():
+            yield Figure(
+                configuration=configuration.name,
+                temperature=f"busy {question}",
+                measure="busy to idle",
+                unit="",
+                values=values,
+            )
         if configuration.peak_memory_bytes:
             yield Figure(
                 configuration=configuration.name,
@@ -108,26 +124,44 @@ def rates(document: Document, configuration: Configuration) -> Iterator[Rate]:
     samples, bounds = configuration.first, document.bounds
     perceiver, reasoner = document.bundle.models[0], document.bundle.models[-1]
     tokens = samples[0].tokens
-    read = tokens.prompt_reused + tokens.prompt_evaluated
-    stage_2 = tokens.handover_reused + tokens.handover_evaluated
     if "vision" in samples[0].phases_s:  # otherwise the prefill has the tower in it
-        bound = prefill_bound(bounds, perceiver, tokens.prompt_reused, tokens.prompt_evaluated)
+        reused, evaluated = tokens.prompt_reused, tokens.prompt_evaluated
         yield Rate(
             work="prefill",
-            tokens_per_s=_rate(samples, "prefill", tokens.prompt_evaluated),
-            bound_per_s=bound,
+            behind=reused + evaluated / 2,
+            tokens_per_s=_rate(samples, "prefill", evaluated),
+            bound_per_s=prefill_bound(bounds, perceiver, reused, evaluated),
         )
-    # Between n tokens the model runs n - 1 times.
-    yield Rate(
-        work="extract",
-        tokens_per_s=_rate(samples, "extract", tokens.extraction - 1),
-        bound_per_s=decode_bound(bounds, perceiver, read + tokens.extraction / 2),
-    )
-    yield Rate(
-        work="think",
-        tokens_per_s=_rate(samples, "think", tokens.thinking - 1),
-        bound_per_s=decode_bound(bounds, reasoner, stage_2 + tokens.thinking / 2),
-    )
+    read = tokens.prompt_reused + tokens.prompt_evaluated
+    stage_2 = tokens.handover_reused + tokens.handover_evaluated
+    opened = [model.token_bytes for model in configuration.models] or [None]
+    for work, model, weight_bytes, prompt, written in (
+        ("extract", perceiver, opened[0], read, tokens.extraction),
+        ("think", reasoner, opened[-1], stage_2, tokens.thinking),
+    ):
+        behind = prompt + written / 2
+        yield Rate(
+            work=work,
+            behind=behind,
+            tokens_per_s=_rate(samples, work, written - 1),  # the first one is the prefill's
+            bound_per_s=decode_bound(bounds, model, behind, weight_bytes),
+        )
+
+
+def weights_and_kv_bytes(bundle: BundleInfo, configuration: Configuration) -> int | None:
+    """Return what weights of tower and language models and the KV caches take together, bytes.
+
+    Args:
+        bundle: the document's.
+        configuration: one of it.
+
+    Returns:
+        None where the document does not tell: of other programs, and of an earlier version.
+    """
+    if not configuration.models or bundle.tower_bytes is None or bundle.kv_cache_bytes is None:
+        return None
+    weights = sum(model.file_bytes for model in configuration.models)
+    return bundle.tower_bytes + weights + bundle.kv_cache_bytes
 
 
 def _rate(samples: tuple[Sample, ...], phase: str, tokens: int) -> float:

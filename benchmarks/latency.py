@@ -6,13 +6,15 @@ In: a bundle and what is to be done with it. Out: a `Document`.
 import functools
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 from edge_et.benchmarks.bounds import describe_bundle, measure_bounds
+from edge_et.benchmarks.compare_documents import is_same_work
 from edge_et.benchmarks.document import Document, Work
-from edge_et.benchmarks.picture import DRAWN_SIZE, draw_picture
+from edge_et.benchmarks.picture import DRAWN_SIZE, draw_picture, drawn_name
 from edge_et.benchmarks.rounds import Rounds
 from edge_et.benchmarks.sensors import commit, describe_machine, versions
 from edge_et.benchmarks.subject import Job
@@ -20,6 +22,7 @@ from edge_et.bundle import Bundle, file_ref
 from edge_et.errors import BenchError
 from edge_et.export.steps import Progress, no_progress
 from edge_et.image import load_image
+from edge_et.options import EngineName
 from edge_et.threads import choose_threads
 
 QUESTIONS = ("What is the shape in the middle?", "How many colours are there, and which?")
@@ -50,18 +53,34 @@ class Setup:
 RUNTIME = Setup(
     key="edge-et",
     name="edge-et",
-    note="this runtime: llama.cpp and ONNX Runtime, caches kept",
-    engine="llama.cpp",
+    note="this runtime as it is loaded where nobody names an engine, caches kept",
+    engine="edge-et",
     reuse=True,
     restarts=True,
 )
+
+RUNTIMES = (
+    RUNTIME,
+    *(
+        Setup(
+            key=engine,
+            name=f"edge-et, {engine}",
+            note=f"this runtime loaded with engine={engine!r}, caches kept",
+            engine=engine,
+            reuse=True,
+            restarts=True,
+        )
+        for engine in get_args(EngineName)
+    ),
+)
+"""This runtime as it chooses its engine, and with each one."""
 
 BASELINES = (
     Setup(
         key="reuse-off",
         name="edge-et, reuse off",
-        note="the same, all caches emptied between stages and questions",
-        engine="llama.cpp",
+        note="the first one again, all caches emptied between stages and questions",
+        engine="edge-et",
         reuse=False,
     ),
     Setup(
@@ -137,7 +156,10 @@ def run_latency(
     answer_tokens: int,
     picture: Path | None = None,
     drawn_size: tuple[int, int] = DRAWN_SIZE,
+    runtimes: Sequence[Setup] = (RUNTIME,),
     baselines: Sequence[Setup] = BASELINES,
+    busy: int = 0,
+    expected: Document | None = None,
     llama_server: Path | None = None,
     arguments: Sequence[str] = (),
     progress: Progress = no_progress,
@@ -153,7 +175,10 @@ def run_latency(
         answer_tokens: to write as the answer, at least 1.
         picture: a file; None: one is drawn here.
         drawn_size: its width and height, pixels.
-        baselines: measured behind this runtime itself.
+        runtimes: of `RUNTIMES`, at least one; the first one has to be measurable.
+        baselines: measured behind them; reuse is turned off for the first of them.
+        busy: processes beside which warm answers are measured once more; 0: they are not.
+        expected: what is measured has to be the same work with as many threads; None: it is any.
         llama_server: the program that is a baseline of this name; None: there is none.
         arguments: of the command line, for the document.
         progress: told what is measured.
@@ -161,15 +186,20 @@ def run_latency(
     Raises:
         OptionError: `threads` is out of its range.
         ImageError: the picture cannot be used; a child says why.
-        BenchError: this runtime itself cannot be measured.
+        BenchError: this runtime itself cannot be measured, or is not what is expected.
     """
     threads = choose_threads(threads)
     machine = describe_machine()
-    setups = (RUNTIME, *baselines)
+    setups = (
+        *runtimes,
+        *(
+            replace(setup, engine=runtimes[0].engine) if setup.engine == RUNTIME.engine else setup
+            for setup in baselines
+        ),
+    )
     with tempfile.TemporaryDirectory(prefix="edge-et-bench-") as folder:
         if picture is None:
-            name = "drawn-{}x{}.png".format(*drawn_size)
-            picture = draw_picture(Path(folder) / name, drawn_size)
+            picture = draw_picture(Path(folder) / drawn_name(drawn_size), drawn_size)
         load_image(picture)  # to be refused here rather than in every process
         work = Work(
             picture=str(picture),
@@ -179,6 +209,8 @@ def run_latency(
             thinking_tokens=thinking_tokens,
             answer_tokens=answer_tokens,
         )
+        if expected is not None:
+            _check_expected(expected, work, threads)
 
         def new_rounds(setup: Setup) -> Rounds:
             job = Job(
@@ -190,8 +222,13 @@ def run_latency(
                 work=work,
                 llama_server=None if llama_server is None else str(llama_server),
             )
-            cache_dir = Path(folder) / "restart" if setup.restarts else None
-            return Rounds(name=setup.name, note=setup.note, job=job, cache_dir=cache_dir)
+            return Rounds(
+                name=setup.name,
+                note=setup.note,
+                job=job,
+                cache_dir=Path(folder) / setup.key if setup.restarts else None,
+                busy=busy,
+            )
 
         total = samples * len(setups) + 1
         progress("bounds of the machine", 0, total)
@@ -217,11 +254,30 @@ def run_latency(
         machine=machine,
         bundle=describe_bundle(bundle),
         threads=threads,
+        busy=busy,
         arguments=tuple(arguments),
         work=work,
         bounds=bounds,
         configurations=tuple(rounds.configuration() for rounds in every),
     )
+
+
+def _check_expected(expected: Document, work: Work, threads: int) -> None:
+    """Refuse work that cannot be compared with that of another document.
+
+    Raises:
+        BenchError: the work is another one, or the number of threads.
+    """
+    if not is_same_work(expected.work, work):
+        raise BenchError(
+            f"the stored document asks about another picture, {expected.work.picture}, or other "
+            "questions; give that picture with --image, or store a new document"
+        )
+    if threads != expected.threads:
+        raise BenchError(
+            f"the stored document is of {expected.threads} threads, this process has CPUs for "
+            f"{threads}; store a document of this machine"
+        )
 
 
 def _tell_round(progress: Progress, name: str, done: int, total: int, what: str) -> None:

@@ -45,6 +45,7 @@ def measure(job: Job, import_s: float | None) -> Measured:
             second=second,
             peak_memory_bytes=subject.peak_memory_bytes(),
             versions=dict(subject.versions),
+            models=tuple(subject.models),  # reads files, which the peak above has nothing of
         )
 
 

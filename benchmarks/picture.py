@@ -1,5 +1,6 @@
 """Draw the picture that is asked about unless another is given: the same pixels everywhere."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,20 @@ from PIL import Image
 
 DRAWN_SIZE = (640, 480)
 """Width and height, pixels."""
+
+
+def drawn_name(size: tuple[int, int] = DRAWN_SIZE) -> str:
+    """Return how the file of a drawn picture is called, which tells its pixels.
+
+    Args:
+        size: width and height, pixels.
+    """
+    return "drawn-{}x{}.png".format(*size)
+
+
+def is_drawn(path: str) -> bool:
+    """Return whether a file is called like a drawn picture."""
+    return re.fullmatch(r"drawn-\d+x\d+\.png", Path(path).name) is not None
 
 
 def draw_picture(path: Path, size: tuple[int, int] = DRAWN_SIZE) -> Path:

@@ -12,10 +12,12 @@ from rich.table import Table
 from edge_et.benchmarks.document import PHASES, TEMPERATURES, Configuration, Document, Temperature
 from edge_et.benchmarks.figures import (
     MILESTONES,
+    Rate,
     figures,
     phase_medians,
     rates,
     samples_of,
+    weights_and_kv_bytes,
 )
 
 _TITLES: dict[Temperature, str] = {
@@ -23,6 +25,8 @@ _TITLES: dict[Temperature, str] = {
     "restart": "Fresh process, a picture that an earlier one kept on disk",
     "first": "Warm process, new picture",
     "second": "Warm process, second question on the same picture",
+    "busy first": "Beside busy processes: warm process, new picture",
+    "busy second": "Beside busy processes: second question on the same picture",
 }
 
 _BUSY_SHARE = 0.1
@@ -42,6 +46,10 @@ def print_report(document: Document, console: Console) -> None:
     console.print(_speeds(document))
     for configuration in document.configurations:
         told = f"{configuration.name}: {configuration.note}"
+        for model in configuration.models:
+            told += (
+                f"; {model.role} in {model.engine} {model.engine_version}, weights {model.weights}"
+            )
         if configuration.absent is not None:
             told += f". Absent: {configuration.absent}"
         console.print(told, markup=False, highlight=False)
@@ -86,6 +94,8 @@ def _heading(document: Document) -> Iterator[str]:
         f"Every question: {work.extraction_tokens} tokens extracted, {work.thinking_tokens} "
         f"thought, {work.answer_tokens} answered, by forced decoding"
     )
+    if document.busy:
+        yield f"Busy samples: beside {document.busy} processes that compute without pause"
     load = machine.load_average
     if load is not None and load > _BUSY_SHARE * machine.logical_cpus:
         yield (
@@ -107,26 +117,38 @@ def _times(document: Document, temperature: Temperature) -> Table:
     for name, read in MILESTONES.items():
         cells = (median(map(read, samples)) for _, samples in measured)
         table.add_row(f"to {name}", *map(_milliseconds, cells))
+    question = temperature.removeprefix("busy ")
+    if question != temperature:
+        ratios = (configuration.busy_ratios[question] for configuration, _ in measured)
+        table.add_row("busy to idle", *(f"{median(values):.2f}" for values in ratios))
     return table
 
 
 def _speeds(document: Document) -> Table:
-    title = "Warm process, new picture: tokens/s, of the bound; and the processes' peak memory"
+    title = (
+        "Warm process, new picture: tokens/s behind so many positions, of the bound; "
+        "and the processes' peak memory"
+    )
     table = Table("", title=title)
     measured = [found for found in document.configurations if found.absent is None]
     for configuration in measured:
         table.add_column(escape(configuration.name), justify="right")
     columns = [
-        {
-            rate.work: f"{rate.tokens_per_s:.1f} of {rate.bound_per_s:.0f}"
-            for rate in rates(document, configuration)
-        }
-        for configuration in measured
+        {rate.work: rate for rate in rates(document, configuration)} for configuration in measured
     ]
-    for work in columns[0]:
-        table.add_row(work, *(column.get(work, "") for column in columns))
+    for work, first in columns[0].items():
+        cells = (_rate(column.get(work)) for column in columns)
+        table.add_row(f"{work}, behind {first.behind:.0f}", *cells)
     table.add_section()
-    table.add_row("peak memory", *(_peak(configuration) for configuration in measured))
+    table.add_row("peak memory", *(_megabytes(_peak(found)) for found in measured))
+    needed = [weights_and_kv_bytes(document.bundle, found) for found in measured]
+    if any(needed):
+        table.add_row("weights + KV cache", *map(_megabytes, needed))
+        beside = (
+            None if one is None else _peak(found) - one
+            for found, one in zip(measured, needed, strict=True)
+        )
+        table.add_row("peak less these", *map(_megabytes, beside))
     if any(sample.energy_j is not None for found in measured for sample in found.first):
         table.add_row("energy a question", *(_energy(configuration) for configuration in measured))
     return table
@@ -136,8 +158,18 @@ def _milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds * 1e3:.1f}"
 
 
-def _peak(configuration: Configuration) -> str:
-    return f"{max(configuration.peak_memory_bytes) / 1e6:.0f} MB"
+def _rate(rate: Rate | None) -> str:
+    if rate is None:
+        return ""
+    return f"{rate.tokens_per_s:.1f} of {rate.bound_per_s:.0f}, {rate.share:.0%}"
+
+
+def _peak(configuration: Configuration) -> int:
+    return max(configuration.peak_memory_bytes)
+
+
+def _megabytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:.0f} MB"
 
 
 def _energy(configuration: Configuration) -> str:

@@ -5,17 +5,20 @@ Everything around the language models is the runtime's own code in either case.
 
 import functools
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from typing import get_args
 
-from edge_et.benchmarks.document import Tokens
+from edge_et.benchmarks.document import OpenedModel, Tokens
 from edge_et.benchmarks.forced_decoding import ForcedKVCache, draw_forced_tokens
 from edge_et.benchmarks.sensors import peak_memory_bytes
 from edge_et.benchmarks.subject import Heard, Job
 from edge_et.benchmarks.wrapped_kv_cache import WrappedModel
 from edge_et.bundle import Bundle, LanguageModelSpec
-from edge_et.llm import KVCache, Tokenizer
-from edge_et.options import DEFAULT_CACHE_BYTES
+from edge_et.errors import BenchError
+from edge_et.llm import KVCache, LanguageModel, Tokenizer
+from edge_et.options import DEFAULT_CACHE_BYTES, EngineName
 from edge_et.pipeline import (
     ExtractThink,
     Model,
@@ -36,8 +39,10 @@ class Runtime:
 
     def __init__(self, bundle: Bundle, job: Job) -> None:
         """Open a bundle as `edge_et.load` does; see `open_subject`."""
+        self._bundle = bundle
         self._job = job
         self.kv_caches: list[ForcedKVCache] = []
+        self._opened: list[tuple[LanguageModelSpec, LanguageModel]] = []
         work = job.work
         count = work.extraction_tokens + work.thinking_tokens + work.answer_tokens
         opens = _OPENS[job.engine]
@@ -50,6 +55,9 @@ class Runtime:
         def open_forced(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
             forced = draw_forced_tokens(tokenizer, bundle.manifest.think.answer_marker, count)
             model = opens(bundle, spec, tokenizer)
+            if isinstance(model, LanguageModel):
+                self._opened.append((spec, model))
+                _check_engine(model, job)
 
             def wrap(inner: KVCache) -> KVCache:
                 self.kv_caches.append(ForcedKVCache(inner, forced))
@@ -60,6 +68,11 @@ class Runtime:
         self.pipeline: ExtractThink = open_pipeline(
             bundle, settings, snapshots=snapshots, open_model=open_forced
         )
+
+    @property
+    def models(self) -> list[OpenedModel]:
+        """Language models as they were opened; none where PyTorch runs them."""
+        return [_describe(self._bundle, spec, model) for spec, model in self._opened]
 
     def ask(self, question: str, *, fresh: bool) -> Heard:
         """Answer a question; nobody is asked for a hint.
@@ -129,6 +142,36 @@ def open_subject(bundle: Bundle, job: Job) -> Runtime:
     return Runtime(bundle, job)
 
 
+def _engine_of(model: LanguageModel) -> EngineName:
+    """Return the name of the engine that runs a model."""
+    return "llama"
+
+
+def _check_engine(model: LanguageModel, job: Job) -> None:
+    """Refuse to measure another engine than the one that a job names.
+
+    Raises:
+        BenchError: another one was opened.
+    """
+    opened = _engine_of(model)
+    if job.engine in get_args(EngineName) and job.engine != opened:
+        raise BenchError(f"{model.weights.name} was opened with the engine {opened}")
+
+
+def _describe(bundle: Bundle, spec: LanguageModelSpec, model: LanguageModel) -> OpenedModel:
+    from edge_et.benchmarks.bounds import token_bytes  # with what no program imports to answer
+
+    files = [path for path in (model.weights, model.adapter) if path is not None]
+    return OpenedModel(
+        role="perceiver" if spec == bundle.manifest.perceiver else "reasoner",
+        engine=_engine_of(model),
+        engine_version=version("llama-cpp-python"),
+        weights="as stored" if model.weights == bundle.path(spec.weights) else "merged Q8_0",
+        file_bytes=sum(path.stat().st_size for path in files),
+        token_bytes=token_bytes(model.weights, model.adapter),
+    )
+
+
 def _open_float32(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
     from edge_et.benchmarks.torch_kv_cache import TorchModel
 
@@ -142,7 +185,9 @@ def _open_bfloat16(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer
 
 
 _OPENS: dict[str, OpenModel] = {
-    "llama.cpp": open_model,
+    "edge-et": open_model,
+    "llama": open_model,
+    "prebuilt": open_model,
     "torch-float32": _open_float32,
     "torch-bfloat16": _open_bfloat16,
 }

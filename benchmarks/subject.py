@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from edge_et.benchmarks.document import Tokens, Work
+from edge_et.benchmarks.document import OpenedModel, Tokens, Work
 
 
 class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -66,6 +66,10 @@ class Subject(Protocol):
     @property
     def versions(self) -> Mapping[str, str]:
         """Versions of programs that take part, by name; those of packages are known anyway."""
+
+    @property
+    def models(self) -> Sequence[OpenedModel]:
+        """Language models as they were opened; empty where another program did it."""
 
     def ask(self, question: str, *, fresh: bool) -> Heard:
         """Answer a question about the picture of the work.

@@ -33,6 +33,8 @@ _BIAS = 1e6
 class LlamaServer:
     """The servers of a bundle."""
 
+    models = ()
+
     def __init__(self, bundle: Bundle, job: Job) -> None:
         """Start them; see `open_subject`."""
         self._work = job.work

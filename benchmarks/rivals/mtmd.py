@@ -42,6 +42,7 @@ class Mtmd:
     """One `Llama` with a chat handler, and one for a reasoner of its own."""
 
     versions: Mapping[str, str] = {}  # llama-cpp-python is a package
+    models = ()
 
     def __init__(self, bundle: Bundle, job: Job) -> None:
         """Open a bundle; see `open_subject`."""

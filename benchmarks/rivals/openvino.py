@@ -40,6 +40,7 @@ class OpenVino:
     """One pipeline with its default settings, which keep the KV cache of the last prompts."""
 
     versions: Mapping[str, str] = {}  # all of them are packages
+    models = ()
 
     def __init__(self, bundle: Bundle, job: Job, folder: Path) -> None:
         """Open a model; see `open_subject`.

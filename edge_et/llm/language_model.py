@@ -21,7 +21,12 @@ from edge_et.llm.model_shape import ModelShape
 
 
 class LanguageModel:
-    """Weights and, if there is one, the LoRA adapter that goes with them."""
+    """Weights and, if there is one, the LoRA adapter that goes with them.
+
+    Attributes:
+        weights: file of the weights.
+        adapter: file of the LoRA; None: there is none, or the weights hold it.
+    """
 
     def __init__(
         self,
@@ -48,7 +53,10 @@ class LanguageModel:
             ModelFileError: a file cannot be opened, or is not what the manifest says.
             EngineError: the engine is not installed, or cannot be loaded.
         """
-        self._native = LlamaModel(weights, engine or default_engine())
+        self.weights = weights
+        self.adapter = adapter
+        self.engine = engine or default_engine()
+        self._native = LlamaModel(weights, self.engine)
         self._kv_caches: weakref.WeakSet[LlamaKVCache] = weakref.WeakSet()
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from edge_et.benchmarks import latency, rounds
 from edge_et.benchmarks.document import (
@@ -22,7 +24,7 @@ from edge_et.benchmarks.document import (
     read_document,
 )
 from edge_et.benchmarks.forced_decoding import draw_forced_tokens
-from edge_et.benchmarks.latency import BASELINES, RUNTIME, Setup, run_latency
+from edge_et.benchmarks.latency import BASELINES, RUNTIME, RUNTIMES, Setup, run_latency
 from edge_et.benchmarks.measure import measure
 from edge_et.benchmarks.picture import draw_picture
 from edge_et.benchmarks.runtime import open_subject
@@ -32,6 +34,8 @@ from edge_et.cli.bench import bench
 from edge_et.cli.measured import drawn_size
 from edge_et.errors import BenchError, ImageFileError
 from edge_et.llm import Tokenizer
+from edge_et.options import EngineName
+from edge_et.pipeline import kv_cache_bytes
 
 ANY_BOUNDS = Bounds(memory_bytes_per_s=1e10, gemm_flops_per_s=1e11)
 ANY_SAMPLE = Sample(
@@ -138,6 +142,20 @@ def test_the_document_tells_where_it_comes_from(document: Document, tiny_bundle:
     assert document.bounds.gemm_flops_per_s > 1e8
 
 
+def test_the_document_tells_what_was_opened(document: Document, tiny_bundle: Path):
+    own, off, torch = document.configurations
+    (model,) = own.models
+    weights = load_bundle(tiny_bundle).manifest.perceiver.weights
+    assert (model.role, model.weights) == ("perceiver", "as stored")
+    assert model.file_bytes == weights.size_bytes > model.token_bytes > 0
+    assert model.token_bytes == document.bundle.models[0].weight_bytes
+    assert model.engine_version == document.versions["llama-cpp-python"]
+    assert (off.models, torch.models) == (own.models, ())
+    manifest = load_bundle(tiny_bundle).manifest
+    assert (document.bundle.tower_bytes or 0) >= manifest.vision.graph.size_bytes
+    assert document.bundle.kv_cache_bytes == kv_cache_bytes(load_bundle(tiny_bundle), "f16")
+
+
 def test_a_document_survives_a_file(document: Document, tmp_path: Path):
     path = tmp_path / "bench.json"
     path.write_bytes(msgspec.json.encode(document))
@@ -190,9 +208,9 @@ def test_configurations_take_turns(tiny_bundle: Path, monkeypatch: pytest.Monkey
         load_bundle(tiny_bundle), threads=1, samples=3, **COUNTS, baselines=(BASELINES[0], later)
     )
     runtime, reuse_off, failed = document.configurations
-    one_round = [("llama.cpp", kind) for kind in ("cold", "restart", "warm", "cold", "warm")]
+    one_round = [("edge-et", kind) for kind in ("cold", "restart", "warm", "cold", "warm")]
     others = [("fails-later", "cold"), ("fails-later", "warm")]
-    first_round = [*one_round[:1], ("llama.cpp", "restart"), *one_round[1:], *others]
+    first_round = [*one_round[:1], ("edge-et", "restart"), *one_round[1:], *others]
     assert ran == [*first_round, *one_round, *others[:1], *one_round]
     assert (len(runtime.cold), len(runtime.restart), len(runtime.first), len(runtime.second)) == (
         3,
@@ -211,7 +229,7 @@ def test_forced_tokens_are_written_whatever_the_model_wants(tiny_bundle: Path, t
     job = msgspec.convert(
         {
             "bundle": str(tiny_bundle),
-            "engine": "llama.cpp",
+            "engine": "edge-et",
             "threads": 1,
             "reuse": True,
             "warm": True,
@@ -241,6 +259,39 @@ def test_the_command_line_knows_all_baselines():
     assert [*option.type.choices] == [baseline.key for baseline in BASELINES]
 
 
+def test_the_command_line_knows_all_engines():
+    option = next(option for option in bench.params if option.name == "engines")
+    assert isinstance(option.type, click.Choice)
+    assert (*option.type.choices,) == get_args(EngineName)
+    assert [setup.key for setup in RUNTIMES] == [RUNTIME.key, *get_args(EngineName)]
+
+
+def test_engines_take_turns_and_reuse_is_off_for_the_first(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ran: list[tuple[str, bool]] = []
+
+    def run_worker(job: Job) -> Measured:
+        if job.warm:
+            ran.append((job.engine, job.reuse))
+        elif job.cache_dir is not None:
+            folders[job.engine] = job.cache_dir
+        second = (ANY_SAMPLE,) if job.warm else ()
+        return Measured(first=(ANY_SAMPLE,), second=second, peak_memory_bytes=7, versions={})
+
+    folders: dict[str, str] = {}
+    monkeypatch.setattr(latency, "measure_bounds", lambda threads: ANY_BOUNDS)
+    monkeypatch.setattr(rounds, "_run_worker", run_worker)
+    command = ["--model", str(tiny_bundle), "--samples", "2", "--threads", "1", "--json"]
+    command += ["--engine", "prebuilt", "--engine", "llama", "--baseline", "reuse-off"]
+    done = CliRunner().invoke(bench, command)
+    assert done.exit_code == 0, done.exception
+    assert ran == [("llama", True), ("prebuilt", True), ("llama", False)] * 2
+    assert folders["llama"] != folders["prebuilt"]  # neither finds what the other one kept
+    names = [found["name"] for found in json.loads(done.stdout)["configurations"]]
+    assert names == ["edge-et, llama", "edge-et, prebuilt", "edge-et, reuse off"]
+
+
 def test_measuring_this_runtime_loads_no_torch():
     modules = "latency", "plot", "report", "compare_documents", "synthetic.synthetic_bundle"
     code = "".join(f"import edge_et.benchmarks.{name}\n" for name in modules)
@@ -266,6 +317,8 @@ def test_the_command_line_prints_one_document(tiny_bundle: Path, tmp_path: Path)
         (["--json", "--csv"], 2, "give one of them"),
         (["--plot", "phases.gif"], 1, "ends in .png or .svg"),
         (["--compare", "a.json", "b.json"], 1, "a.json cannot be read"),
+        (["--against", "a.json"], 1, "a.json cannot be read"),
+        (["--against", "a.json", "--compare", "a.json", "b.json"], 2, "leave out --compare"),
     ],
 )
 def test_wrong_use_is_told_in_a_line(arguments: list[str], status: int, said: str, tmp_path: Path):

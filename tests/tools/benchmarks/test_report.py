@@ -21,6 +21,7 @@ from edge_et.benchmarks.document import (
     Document,
     Machine,
     Model,
+    OpenedModel,
     Sample,
     Tokens,
     Work,
@@ -188,6 +189,67 @@ def test_a_busy_machine_is_told():
     busy = msgspec.structs.replace(document().machine, load_average=1.5)
     text = printed(print_report, document(configuration(1.0), machine=busy))
     assert "WARNING: 1.50 processes were running" in text
+
+
+def test_busy_samples_have_tables_and_their_ratio():
+    kept = configuration(
+        1.0,
+        1.0,
+        busy_first=(sample(3.0), sample(2.0)),
+        busy_second=(sample(4.0), sample(4.0)),
+        busy_ratios={"first": (3.0, 2.0), "second": (4.0, 4.0)},
+    )
+    found = document(kept, ABSENT, busy=2)
+    text = " ".join(printed(print_report, found).replace("│", " ").split())
+    assert "beside 2 processes that compute" in text
+    assert "busy to idle 2.50" in text
+    assert "busy to idle 4.00" in text
+    measured = {(one.temperature, one.measure): one.values for one in figures(found)}
+    assert measured["busy first", "busy to idle"] == (3.0, 2.0)
+    assert measured["busy second", "answer"] == pytest.approx((2.8, 2.8))
+    assert "busy" not in printed(print_report, document(configuration(1.0))).lower()
+
+
+def test_rates_are_told_behind_their_positions_with_their_share_of_the_bound():
+    found = configuration(1.0)
+    text = " ".join(printed(print_report, document(found)).replace("│", " ").split())
+    prefill, extract, think = rates(document(found), found)
+    assert (prefill.behind, extract.behind, think.behind) == (20, 45.5, 73)
+    assert f"think, behind 73 50.0 of {think.bound_per_s:.0f}, {think.share:.0%}" in text
+
+
+OPENED = OpenedModel(
+    role="perceiver",
+    engine="prebuilt",
+    engine_version="0.1.5",
+    weights="merged Q8_0",
+    file_bytes=150_000_000,
+    token_bytes=2_000_000,
+)
+
+
+def test_memory_stands_beside_weights_and_kv_cache():
+    bundle = msgspec.structs.replace(
+        document().bundle, tower_bytes=60_000_000, kv_cache_bytes=40_000_000
+    )
+    runtime = configuration(1.0, models=(OPENED,))
+    text = printed(
+        print_report, document(runtime, configuration(1.0, name="a rival"), bundle=bundle)
+    )
+    rows = [[cell.strip() for cell in row.split("│")[1:-1]] for row in text.splitlines()]
+    assert ["peak memory", "300 MB", "300 MB"] in rows
+    assert ["weights + KV cache", "250 MB", ""] in rows
+    assert ["peak less these", "50 MB", ""] in rows
+    assert "perceiver in prebuilt 0.1.5, weights merged Q8_0" in text
+    assert "weights + KV" not in printed(print_report, document(configuration(1.0)))
+
+
+def test_the_bound_is_that_of_the_weights_that_were_opened():
+    found = configuration(1.0, models=(OPENED,))
+    *_, extract, think = rates(document(found), found)
+    kv_bytes = 2 * 2 * (8 + 8) * 2
+    assert extract.bound_per_s == pytest.approx(1e9 / (2e6 + kv_bytes * 45.5))
+    assert think.bound_per_s == pytest.approx(1e9 / (2e6 + kv_bytes * 73))
 
 
 def test_energy_is_shown_where_it_was_read():

@@ -1,6 +1,8 @@
 """Rounds of samples: which processes a round runs, and what a failed one says."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from edge_et.errors import BenchError
 
 JOB = Job(
     bundle="/nowhere",
-    engine="llama.cpp",
+    engine="edge-et",
     threads=1,
     reuse=True,
     warm=True,
@@ -73,6 +75,7 @@ def test_a_round_is_a_cold_process_and_a_warm_one(jobs: list[Job]):
     assert totals(found.cold) == [1, 3]
     assert totals(found.first) == totals(found.second) == [2, 4]
     assert found.restart == ()
+    assert (found.busy_first, found.busy_second, found.busy_ratios) == ((), (), {})
     assert found.peak_memory_bytes == (1, 3, 2, 4)
     assert kept.versions == {"program": "4"}
 
@@ -85,6 +88,31 @@ def test_a_restart_finds_what_one_earlier_process_left(jobs: list[Job], tmp_path
     assert folders == [None, tmp_path, tmp_path, None, None, tmp_path, None]
     # The process that left the picture is no sample.
     assert totals(kept.configuration().restart) == [3, 6]
+
+
+def test_a_busy_machine_is_measured_in_turn_with_an_idle_one(
+    jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+):
+    beside: list[int] = []
+
+    @contextmanager
+    def fake_processes(count: int) -> Iterator[None]:
+        beside.extend([count, len(jobs)])
+        yield
+        beside.append(len(jobs))
+
+    monkeypatch.setattr(rounds, "busy_processes", fake_processes)
+    told: list[str] = []
+    kept = Rounds(name="kept", note="", job=JOB, busy=2)
+    for _ in range(2):
+        kept.run_one(told.append)
+    assert told == ["cold", "warm", "busy"] * 2
+    assert beside == [2, 2, 3, 2, 5, 6]  # the third process of each round
+    found = kept.configuration()
+    assert totals(found.first) == totals(found.second) == [2, 5]
+    assert totals(found.busy_first) == totals(found.busy_second) == [3, 6]
+    assert found.busy_ratios == {"first": (1.5, 1.2), "second": (1.5, 1.2)}
+    assert found.peak_memory_bytes == (1, 4, 2, 5, 3, 6)
 
 
 def test_what_is_absent_has_no_samples(jobs: list[Job]):
