@@ -25,7 +25,7 @@ CPU_FLAGS = ROOT / "edge_et" / "cpu_flags.py"
 LLAMA_CPP = ROOT / "scripts" / "llama_cpp.cmake"
 
 COMPILER_BYTES = 500_000_000
-"""Memory of one compiler at its peak; docs/install.md says how it was measured."""
+"""Of one compiler at its peak, which docs/install.md says how to measure."""
 
 OLDEST_GLIBC = (2, 28)
 """Of the wheels of ik-llama-cpp-python 0.1.5."""
