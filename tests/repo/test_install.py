@@ -61,7 +61,7 @@ def test_a_wheel_is_taken_where_it_runs(
 
 @pytest.mark.parametrize(
     ("cpus", "free_bytes", "expected"),
-    [(4, 8 * GIB, 4), (4, GIB, 2), (4, GIB // 4, 1), (1, GIB, 1)],
+    [(4, 8 * GIB, 4), (4, 2 * GIB, 3), (4, GIB // 4, 1), (1, GIB, 1)],
 )
 def test_as_many_compilers_run_as_the_memory_holds(
     cpus: int, free_bytes: int, expected: int, install: Any
