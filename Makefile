@@ -1,7 +1,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
 TOOL_FOLDERS := benchmarks export quantize tuning
 
 .PHONY: demo test check-all lint types unit clean
@@ -29,21 +28,13 @@ types: $(VENV)/.test
 unit: $(VENV)/.test
 	$(BIN)/pytest
 
-$(VENV)/.demo: pyproject.toml models/mini/pyproject.toml | compiler
-	$(PYTHON) scripts/make_venv.py $(VENV)
-	$(PIP) install --editable '.[mini]' ./models/mini
+$(VENV)/.demo: pyproject.toml models/mini/pyproject.toml
+	$(PYTHON) scripts/install.py $(VENV) demo
 	touch $@
 
-$(VENV)/.test: pyproject.toml constraints.txt models/mini/pyproject.toml | compiler
-	$(PYTHON) scripts/make_venv.py $(VENV)
-	$(PIP) install --constraint constraints.txt --editable '.[dev]' ./models/mini
+$(VENV)/.test: pyproject.toml constraints.txt models/mini/pyproject.toml
+	$(PYTHON) scripts/install.py $(VENV) dev
 	touch $@
-
-.PHONY: compiler
-compiler:
-	@command -v c++ > /dev/null && command -v cc > /dev/null || { \
-	  echo "edge-et compiles llama.cpp and found no C/C++ compiler; on Debian: apt install build-essential" >&2; \
-	  exit 1; }
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -20,6 +20,7 @@ TOOLS = sorted(name for name in FOLDERS if name != "edge_et")
 GROUND = (
     "errors",
     "cancellation",
+    "cpu_flags",
     "deprecation",
     "foreign_errors",
     "native_threads",

