@@ -117,10 +117,10 @@ def _times(document: Document, temperature: Temperature) -> Table:
     for name, read in MILESTONES.items():
         cells = (median(map(read, samples)) for _, samples in measured)
         table.add_row(f"to {name}", *map(_milliseconds, cells))
-    question = temperature.removeprefix("busy ")
-    if question != temperature:
-        ratios = (configuration.busy_ratios[question] for configuration, _ in measured)
-        table.add_row("busy to idle", *(f"{median(values):.2f}" for values in ratios))
+    for question in ("first", "second"):
+        if temperature == f"busy {question}":
+            ratios = (configuration.busy_ratios[question] for configuration, _ in measured)
+            table.add_row("busy to idle", *(f"{median(values):.2f}" for values in ratios))
     return table
 
 

@@ -175,13 +175,14 @@ class IkLlamaCpp(NativeLibrary):
     ) -> int:
         """Evaluate a batch of the sequence 0; return 0 where it was done."""
         are_tokens, is_alone = inputs.ndim == 1, inputs.shape[:-1] == (1,)
+        rows: NDArray[Any] = inputs
         if is_alone:  # an embedding row: it takes two or more
-            inputs, wanted = np.repeat(inputs, 2, axis=0), np.append(wanted, np.int8(0))
+            rows, wanted = np.repeat(inputs, 2, axis=0), np.append(wanted, np.int8(0))
             places = np.append(places, places + 1)
         batch = self.bindings.llama_batch(
-            n_tokens=len(inputs),
-            token=pointer(inputs, ctypes.c_int32) if are_tokens else None,
-            embd=None if are_tokens else pointer(inputs, ctypes.c_float),
+            n_tokens=len(rows),
+            token=pointer(rows, ctypes.c_int32) if are_tokens else None,
+            embd=None if are_tokens else pointer(rows, ctypes.c_float),
             pos=pointer(places, ctypes.c_int32),
             logits=pointer(wanted, ctypes.c_int8),
             all_seq_id=0,
