@@ -52,7 +52,7 @@ def _transposed(
     axes = tuple(reversed(range(len(tensor.shape)))) if order is None else tuple(order)
     name = f"{source.name}.transposed_{'_'.join(map(str, axes))}"
     if name not in graph.initializers:
-        shape = onnx_ir.Shape([int(tensor.shape[axis]) for axis in axes])
+        shape = onnx_ir.Shape([tensor.shape.numpy()[axis] for axis in axes])
 
         def read() -> onnx_ir.Tensor:
             array = np.ascontiguousarray(tensor.numpy().transpose(axes))
