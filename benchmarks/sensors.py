@@ -16,6 +16,7 @@ with needing_extra("bench"):
 _PACKAGES = (
     "edge-et",
     "llama-cpp-python",
+    "ik-llama-cpp-python",
     "onnxruntime",
     "numpy",
     "pillow",
