@@ -179,7 +179,8 @@ class IkLlamaCpp(NativeLibrary):
         """Evaluate a batch of the sequence 0; return 0 where it was done."""
         are_tokens, is_alone = inputs.ndim == 1, inputs.shape[:-1] == (1,)
         if is_alone:  # an embedding row: it takes two or more
-            inputs, wanted = np.repeat(inputs, 2, axis=0), np.append(wanted, np.int8(0))
+            inputs = np.repeat(inputs, 2, axis=0).astype(np.float32, copy=False)
+            wanted = np.append(wanted, np.int8(0))
             places = np.append(places, places + 1)
         batch = self.bindings.llama_batch(
             n_tokens=len(inputs),
