@@ -145,7 +145,7 @@ def library_versions() -> dict[str, str]:
     Raises:
         PackageNotFoundError: one of them was not installed as a package of its usual name.
     """
-    found = {engine.package: engine.version for engine in installed_engines()}
+    found = {engine.package: version(engine.package) for engine in installed_engines()}
     return found | {"onnxruntime": version("onnxruntime")}
 
 
@@ -166,7 +166,7 @@ def cache_fingerprint(threads: int, *, flash_attention: bool, engine: Engine) ->
         "pillow": version("pillow"),
         "onnxruntime": version("onnxruntime"),
         "device": device_name(),
-        "engine": str(engine),
+        "engine": f"{engine.package} {version(engine.package)}",
         "build": engine.open().describe_build(),
         "threads": threads,
         "flash_attention": flash_attention,

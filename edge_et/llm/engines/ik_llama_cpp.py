@@ -27,6 +27,7 @@ from edge_et.options import KvType
 PACKAGE: Final = "ik-llama-cpp-python"
 MODULE: Final = "ik_llama_cpp"
 VERSION: Final = "0.1.5"
+UNKNOWN: Final = "unknown"
 
 # From a number of rows on, which depends on the weights' type, it unpacks quantized weights to
 # 8 bits and multiplies those: from 16 (IQ2_S and IQ*_KT), 32 (most) or 64 (Q6_K) rows
@@ -55,7 +56,7 @@ def open_library(version: str) -> "IkLlamaCpp":
     Raises:
         EngineError: it is another version than ours is made for, or cannot be loaded.
     """
-    if version != VERSION:
+    if version not in (VERSION, UNKNOWN):
         raise EngineError(
             "prebuilt",
             f"{PACKAGE} is {version}, this release of edge-et works with {VERSION} alone: "
@@ -65,6 +66,9 @@ def open_library(version: str) -> "IkLlamaCpp":
         api = import_library("ik_llama_cpp._ctypes_api")
     except (ImportError, OSError) as err:
         raise EngineError("prebuilt", f"{PACKAGE} cannot be loaded: {err}") from err
+    found = import_library("ik_llama_cpp").__version__
+    if found != VERSION:
+        return open_library(found)
     return IkLlamaCpp(_bindings(api), _native_log)
 
 

@@ -64,10 +64,10 @@ def default_engine(name: EngineName | None = None) -> Engine:
 
 
 def _version(engine: ModuleType) -> str | None:
-    """Return the version of an engine's package; None: it is not installed."""
+    """Return the version of an engine's package; None: it is not there."""
     if importlib.util.find_spec(engine.MODULE) is None:
         return None
     try:
         return version(engine.PACKAGE)
-    except PackageNotFoundError:
-        return None
+    except PackageNotFoundError:  # as in a frozen program
+        return ik_llama_cpp.UNKNOWN

@@ -39,6 +39,7 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "image_kv_bytes": ("1", 1),
         "max_images": ("2", 2),
         "max_images_bytes": ("5", 5),
+        "engine": ("prebuilt", "prebuilt"),
         "kv_type": ("f32", "f32"),
         "max_kv_bytes": ("6", 6),
         "use_profile": ("no-", False),

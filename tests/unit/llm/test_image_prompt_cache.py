@@ -29,9 +29,12 @@ class FakeCache:
 
     shape = ForcedKVCache.shape
 
-    def __init__(self, context_length: int = 64, kv_type: KvType = "f16") -> None:
+    def __init__(
+        self, context_length: int = 64, kv_type: KvType = "f16", engine: str = "llama 1"
+    ) -> None:
         self.context_length = context_length
         self.kv_type: KvType = kv_type
+        self.engine = engine
         self.held: list[Position] = []
         self.refuses = False
 
@@ -121,7 +124,11 @@ def test_every_other_content_and_setting_is_another_entry(
     ]
     for segments in others:
         assert evaluate(prefixes, FakeCache(), segments) == 0
-    for cache in (FakeCache(context_length=65), FakeCache(kv_type="f32")):
+    for cache in (
+        FakeCache(context_length=65),
+        FakeCache(kv_type="f32"),
+        FakeCache(engine="prebuilt 1"),
+    ):
         assert evaluate(prefixes, cache, [BEFORE, image()]) == 0
     ref = FileRef(path="x.gguf", size_bytes=1, sha256="0" * 64)
     for field in ("weights", "adapter"):

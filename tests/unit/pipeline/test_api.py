@@ -1,3 +1,4 @@
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,9 @@ def test_a_cache_that_cannot_be_had_fails_no_answer(
     failure: str,
 ) -> None:
     if failure == "no version":
-        monkeypatch.setattr(device_profile, "_LIBRARIES", ("no-such-package",))
+        monkeypatch.setattr(
+            device_profile, "version", lambda _: metadata.version("no-such-package")
+        )
     else:
         (tmp_path / "gone").mkdir()
         monkeypatch.chdir(tmp_path / "gone")

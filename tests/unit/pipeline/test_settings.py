@@ -21,6 +21,7 @@ PROFILE = DeviceProfile(
     reasoner=None,
 )
 SAID = {
+    "engine": "prebuilt",
     "threads": available_cpus() + 5,
     "kv_type": "f32",
     "prompt_lookup": True,
