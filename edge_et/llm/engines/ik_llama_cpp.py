@@ -105,7 +105,6 @@ class IkLlamaCpp(NativeLibrary):
     """The functions of ik-llama-cpp-python 0.1.5."""
 
     tells_of_aborting = False
-    copies_weights = False
 
     def load_model(self, path: Path, *, vocab_only: bool) -> Any:
         """Map a GGUF; return its model, or None."""
