@@ -17,6 +17,7 @@ from edge_et.pipeline.device_profile import (
     manifest_sha256,
     profile_folder,
 )
+from edge_et.pipeline.engine_use import EngineUse, engine_uses, prepare
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.factory import Model, OpenModel, kv_cache_bytes, open_model, open_pipeline
 from edge_et.pipeline.image_cost import image_cost
@@ -30,6 +31,7 @@ __all__ = [
     "PROFILE_NAME",
     "AsyncStream",
     "DeviceProfile",
+    "EngineUse",
     "ExtractThink",
     "Model",
     "ModelSpeed",
@@ -43,6 +45,7 @@ __all__ = [
     "answer",
     "apply_profile",
     "device_name",
+    "engine_uses",
     "image_cost",
     "kv_cache_bytes",
     "library_versions",
@@ -53,5 +56,6 @@ __all__ = [
     "open_model",
     "open_pipeline",
     "open_snapshots",
+    "prepare",
     "profile_folder",
 ]
