@@ -134,7 +134,8 @@ def rates(document: Document, configuration: Configuration) -> Iterator[Rate]:
         )
     read = tokens.prompt_reused + tokens.prompt_evaluated
     stage_2 = tokens.handover_reused + tokens.handover_evaluated
-    opened = [model.token_bytes for model in configuration.models] or [None]
+    opened: list[int | None] = [model.token_bytes for model in configuration.models]
+    opened = opened or [None]
     for work, model, weight_bytes, prompt, written in (
         ("extract", perceiver, opened[0], read, tokens.extraction),
         ("think", reasoner, opened[-1], stage_2, tokens.thinking),
