@@ -19,7 +19,14 @@ from edge_et.pipeline.device_profile import (
 )
 from edge_et.pipeline.engine_use import EngineUse, engine_uses, prepare
 from edge_et.pipeline.extract_think import ExtractThink
-from edge_et.pipeline.factory import Model, OpenModel, kv_cache_bytes, open_model, open_pipeline
+from edge_et.pipeline.factory import (
+    ChosenModel,
+    Model,
+    OpenModel,
+    kv_cache_bytes,
+    open_model,
+    open_pipeline,
+)
 from edge_et.pipeline.image_cost import image_cost
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
@@ -30,6 +37,7 @@ from edge_et.pipeline.text_session import TextSession
 __all__ = [
     "PROFILE_NAME",
     "AsyncStream",
+    "ChosenModel",
     "DeviceProfile",
     "EngineUse",
     "ExtractThink",

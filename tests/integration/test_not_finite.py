@@ -148,8 +148,8 @@ def stops_half_way(cache: LlamaKVCache, bad: int) -> None:
 
 def leave_unread(cache: LlamaKVCache, segment: TokenSegment) -> None:
     """Evaluate a segment whose logits nobody asks for."""
-    for done in cache.prefill_steps([START, segment, image(16)]):
-        if done.evaluated >= 1 + len(segment):
+    for _ in cache.prefill_steps([START, segment, image(16)]):
+        if cache.cached_positions == len(START) + len(segment):
             break
 
 

@@ -137,8 +137,6 @@ class IkLlamaCpp(NativeLibrary):
         params.n_batch = params.n_ubatch = batch_positions
         params.n_seq_max = 2
         params.n_threads = params.n_threads_batch = settings.threads
-        # It takes graphs of tokens for current where rows were evaluated in between.
-        params.graph_reuse = False
         params.flash_attn = settings.has_flash_attention
         params.type_k = params.type_v = _GGML_TYPES[settings.kv_type]
         return self.bindings.llama_init_from_model(model, params)
