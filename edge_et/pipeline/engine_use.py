@@ -15,7 +15,7 @@ from edge_et.pipeline.engine_choice import REFERENCE, EngineChoice, choose
 from edge_et.pipeline.prepared_weights import prepared_weights
 
 Form = Literal[
-    "as stored", "as stored, adapter beside them", "merged, in Q8_0", "found by the load"
+    "as stored", "as stored, adapter beside them", "merged, in Q8_0", "decided by the first load"
 ]
 
 
@@ -121,7 +121,7 @@ def _form(choice: EngineChoice) -> Form:
     if choice.file is not None:
         return "merged, in Q8_0"
     if choice.later is not None and choice.engine.name != REFERENCE:
-        return "found by the load"
+        return "decided by the first load"
     return "as stored" if choice.adapter is None else "as stored, adapter beside them"
 
 
