@@ -1,7 +1,7 @@
 """Models and contexts of an engine.
 
-In: a GGUF; batches of token ids or embedding rows. Out: an opened model, or what its metadata says;
-logits; what a context holds, as bytes. What positions mean, and which of them are kept, is not
+In: a GGUF; batches of token ids or embedding rows. Out: an opened model; logits; what a context
+holds, as bytes. What positions mean, and which of them are kept, is not
 known here; nor which engine it is, but for what `edge_et.llm.engines` says of it.
 """
 
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from edge_et.cancellation import CancelToken
 from edge_et.errors import CancelledError, DecodeError, EngineError, ModelFileError
-from edge_et.llm.engines import ABORTED, Engine, default_engine
+from edge_et.llm.engines import ABORTED, Engine
 from edge_et.llm.kv_protocol import KVCacheSettings
-from edge_et.llm.model_shape import ModelShape
 from edge_et.native_handle import NativeHandle
 from edge_et.native_libraries import mapped_files
 from edge_et.native_threads import call_undisturbed, compute
@@ -41,13 +40,12 @@ class LlamaModel:
         adapter: the library's adapter; None: there is none.
     """
 
-    def __init__(self, path: Path, engine: Engine, *, vocab_only: bool = False) -> None:
+    def __init__(self, path: Path, engine: Engine) -> None:
         """Map the file.
 
         Args:
             path: the file.
             engine: opens it.
-            vocab_only: whether metadata and vocabulary are enough.
 
         Raises:
             ModelFileError: the engine cannot open it.
@@ -57,7 +55,7 @@ class LlamaModel:
         self.library = library
 
         def load() -> Any:
-            model = library.load_model(path, vocab_only=vocab_only)
+            model = library.load_model(path)
             if not model:
                 reason = f"{engine.title} cannot open it{library.log.last_errors()}"
                 raise ModelFileError(path, reason)
@@ -305,24 +303,6 @@ class LlamaContext:
     def close(self) -> None:
         """Free it; may be called again."""
         self._handle.close()
-
-
-def read_shape(weights: Path, engine: Engine | None = None) -> ModelShape:
-    """Read a model's sizes: the vocabulary alone is loaded (0.1 s for 49,152 tokens).
-
-    Args:
-        weights: GGUF file.
-        engine: reads it; None: any that is installed.
-
-    Raises:
-        ModelFileError: the file cannot be opened, or does not tell them.
-        EngineError: no engine is installed, or it cannot be loaded.
-    """
-    model = LlamaModel(weights, engine or default_engine(), vocab_only=True)
-    try:
-        return ModelShape.of(model.metadata, weights)
-    finally:
-        model.close()
 
 
 def _release_pages(weights: Path) -> None:

@@ -1,7 +1,7 @@
 """What a language model's shape says about its cost: bytes of a KV cache, work of a prefill.
 
-In: the metadata of a GGUF. Out: numbers that are known before any weights are touched. llama.cpp is
-not known here.
+In: the metadata of a GGUF. Out: numbers that are known before any weights are touched, and without
+an engine.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from edge_et.bundle import read_gguf
 from edge_et.errors import ModelFileError
 from edge_et.options import KvType
 
@@ -101,3 +102,22 @@ class ModelShape:
         weights = self.layers * (attention + 3 * self.width * self.feed_forward)
         per_pair = 2 * self.layers * self.heads * (self.key_width + self.value_width)
         return 2.0 * weights * positions + per_pair * positions**2 / 2
+
+
+def read_shape(weights: Path) -> ModelShape:
+    """Read a model's sizes from the head of its file.
+
+    Args:
+        weights: GGUF file.
+
+    Raises:
+        ModelFileError: it is no GGUF, or does not tell them.
+        UnreadableFileError: it cannot be read.
+    """
+    values = read_gguf(weights).values
+
+    def lookup(key: str) -> str:
+        value = values.get(key, "")
+        return "a list" if value is None else str(value)
+
+    return ModelShape.of(lookup, weights)

@@ -12,7 +12,7 @@ from tiny.thoughts import HINT, HINTED, change_bundle
 
 from edge_et.bundle import LanguageModelSpec, load_bundle, read_manifest
 from edge_et.errors import DecodeError, ModelFileError
-from edge_et.llm import KVCacheSettings, LanguageModel, read_shape
+from edge_et.llm import KVCacheSettings, LanguageModel, default_engine, read_shape
 from edge_et.llm.llama import LlamaModel
 from edge_et.options import KvType
 from edge_et.pipeline import Settings, open_pipeline
@@ -79,7 +79,7 @@ def test_a_cache_that_the_model_cannot_have_is_refused_and_harms_nothing(
 
 
 def test_metadata_that_is_not_there_is_empty(tiny_bundle: Path) -> None:
-    model = LlamaModel(tiny_bundle / "perceiver.gguf", vocab_only=True)
+    model = LlamaModel(tiny_bundle / "perceiver.gguf", default_engine())
     assert model.metadata("general.architecture") == "llama"
     assert model.metadata("llama.block_count") == "2"
     assert model.metadata("llama.no_such_key") == ""

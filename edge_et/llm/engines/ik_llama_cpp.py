@@ -107,12 +107,11 @@ class IkLlamaCpp(NativeLibrary):
     tells_of_aborting = False
     copies_weights = False
 
-    def load_model(self, path: Path, *, vocab_only: bool) -> Any:
+    def load_model(self, path: Path) -> Any:
         """Map a GGUF; return its model, or None."""
         params = self.bindings.llama_model_default_params()
         params.n_gpu_layers = 0
         params.use_mmap = True
-        params.vocab_only = vocab_only
         return self.bindings.llama_model_load_from_file(encoded(path), params)
 
     def free_model(self, model: Any) -> None:

@@ -61,14 +61,13 @@ def lays_out_weights() -> bool:
 class LlamaCpp(NativeLibrary):
     """The functions of llama-cpp-python 0.3.36."""
 
-    def load_model(self, path: Path, *, vocab_only: bool) -> Any:
+    def load_model(self, path: Path) -> Any:
         """Map a GGUF; return its model, or None."""
         library = self.bindings
         params = library.llama_model_default_params()
         params.n_gpu_layers = 0
         params.load_mode = library.LLAMA_LOAD_MODE_MMAP
         params.use_extra_bufts = lays_out_weights()
-        params.vocab_only = vocab_only
         return library.llama_model_load_from_file(encoded(path), params)
 
     def free_model(self, model: Any) -> None:
