@@ -54,7 +54,7 @@ class LlamaKVCache:
         """
         self.shape, self.kv_type = shape, settings.kv_type
         engine = model.engine
-        self.engine = str(engine)
+        self.engine = f"{engine}, {model.library.describe_build()}"
         self._rules = engine.flash_rules if settings.has_flash_attention else engine.rules
         self._context = LlamaContext(model, settings, max(self._rules.most, self._rules.image_most))
         self._context_length = settings.context_length

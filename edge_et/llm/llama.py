@@ -129,12 +129,8 @@ class LlamaContext:
             DecodeError: there is not enough memory, or the model has no such cache.
             EngineError: the engine computes with no such number type.
         """
-        if settings.kv_type not in (types := model.engine.kv_types):
-            raise EngineError(
-                model.engine.name,
-                f"the engine {model.engine.name!r} has no KV caches in {settings.kv_type}: "
-                f"choose kv_type={' or '.join(types)}, or engine='llama'",
-            )
+        if settings.kv_type not in model.engine.kv_types:
+            raise model.engine.has_no(settings.kv_type)
         library = self._library = model.library
         self._cancel = CancelToken()
         # Flash attention's sums have as many parts as there are threads.

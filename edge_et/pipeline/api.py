@@ -15,7 +15,6 @@ from edge_et.deprecation import renamed_keywords
 from edge_et.errors import DecodeError, MemoryBudgetError, ModelFileError
 from edge_et.image import AnyImages, VisionTower
 from edge_et.keywords import OptionValues, with_options
-from edge_et.llm import default_engine
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -253,11 +252,7 @@ def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapsh
         PackageNotFoundError: the version of a library cannot be told.
     """
     store = SnapshotStore(folder.absolute() / "snapshots", limit_bytes)
-    facts = cache_fingerprint(
-        settings.threads,
-        flash_attention=settings.flash_attention,
-        engine=default_engine(settings.engine),
-    )
+    facts = cache_fingerprint(settings.threads, flash_attention=settings.flash_attention)
     return Snapshots(store, facts)
 
 

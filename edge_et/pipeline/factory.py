@@ -117,8 +117,9 @@ def open_model(
             choice.spec,
             adapter=choice.adapter,
             engine=choice.engine,
+    kept = snapshots if choice.engine.tells_version else None
             token_count=spec.vocabulary_size if tokenizer is None else tokenizer.size,
-            image_prompt_cache=ImagePromptCache(snapshots, choice.spec, image_kv_bytes),
+            image_prompt_cache=ImagePromptCache(kept, choice.spec, image_kv_bytes),
         )
     except BaseException:
         if choice.file is not None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge_et.errors import EngineError
 from edge_et.llm.batch_rules import BatchRules
+from edge_et.llm.engines.engine import UNKNOWN
 from edge_et.llm.engines.native_library import NativeLibrary, encoded, pointer
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.native_log import NativeLog
@@ -27,7 +28,6 @@ from edge_et.options import KvType
 PACKAGE: Final = "ik-llama-cpp-python"
 MODULE: Final = "ik_llama_cpp"
 VERSION: Final = "0.1.5"
-UNKNOWN: Final = "unknown"
 
 # From a number of rows on, which depends on the weights' type, it unpacks quantized weights to
 # 8 bits and multiplies those: from 16 (IQ2_S and IQ*_KT), 32 (most) or 64 (Q6_K) rows

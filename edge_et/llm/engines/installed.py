@@ -9,7 +9,7 @@ from typing import get_args
 from edge_et.errors import EngineError
 from edge_et.llm.batch_rules import IN_GROUPS
 from edge_et.llm.engines import ik_llama_cpp, llama_cpp
-from edge_et.llm.engines.engine import Engine
+from edge_et.llm.engines.engine import UNKNOWN, Engine
 from edge_et.options import EngineName, KvType
 
 
@@ -70,4 +70,4 @@ def _version(engine: ModuleType) -> str | None:
     try:
         return version(engine.PACKAGE)
     except PackageNotFoundError:  # as in a frozen program
-        return ik_llama_cpp.UNKNOWN
+        return UNKNOWN
