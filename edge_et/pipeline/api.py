@@ -232,6 +232,8 @@ def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -
             snapshots=snapshots,
             image_kv_bytes=image_kv_bytes,
             engine=settings.engine,
+            kv_type=settings.kv_type,
+            flash_attention=settings.flash_attention,
             convert_weights=options.convert_weights,
             preparation=preparation,
         ),

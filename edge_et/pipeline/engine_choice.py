@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import DecodeError, EngineError, ModelFileError
-from edge_et.llm import Engine, Tokenizer
-from edge_et.options import EngineName
+from edge_et.llm import Engine, KVCacheSettings, Tokenizer
+from edge_et.options import EngineName, KvType
 from edge_et.pipeline.device_profile import device_name
-from edge_et.pipeline.engine_probe import Probe, probe_ids, probe_logits
+from edge_et.pipeline.engine_probe import Probe, probe_ids, probe_logits, probe_settings
 from edge_et.pipeline.prepared_weights import PreparedWeights, Verdict, merged_spec
 from edge_et.store import PreparedFile
 from edge_et.weights import RECIPE, Step, Unsupported, compare, merged_bytes
@@ -81,6 +81,8 @@ def choose(
     asked: EngineName | None,
     converts: bool,
     prepared: PreparedWeights,
+    kv_type: KvType = "f16",
+    flash_attention: bool = False,
     tokenizer: Tokenizer | None = None,
     probe: Probe | None = None,
 ) -> EngineChoice:
@@ -93,18 +95,21 @@ def choose(
         asked: the one that the caller wants; None: the fastest that is right.
         converts: whether weights may be used in another form.
         prepared: what was made before, and where it is kept.
+        kv_type: number type of the model's KV caches.
+        flash_attention: whether attention never makes its whole matrix in them.
         tokenizer: the model's; None: it is opened if need be.
         probe: computes logits; None: `probe_logits`.
 
     Raises:
         EngineError: the engine that the caller wants, or the only one, is not right for this model;
-            or it is not installed.
+            or it is not installed, or has no such KV caches.
         ModelFileError: a file is damaged, or cannot be opened.
         FileHashError: likewise.
         UnreadableFileError: a file cannot be read.
     """
+    settings = probe_settings(kv_type, flash_attention=flash_attention)
     chooser = _Chooser(
-        bundle, spec, engines, asked, converts, prepared, tokenizer, probe or probe_logits
+        bundle, spec, engines, asked, converts, prepared, settings, tokenizer, probe or probe_logits
     )
     return chooser.choose()
 
@@ -120,12 +125,13 @@ class _Chooser:
         asked: EngineName | None,
         converts: bool,
         prepared: PreparedWeights,
+        settings: KVCacheSettings,
         tokenizer: Tokenizer | None,
         probe: Probe,
     ) -> None:
         self._bundle, self._spec, self._converts = bundle, spec, converts
         self._engines = {engine.name: engine for engine in engines}
-        self._asked, self._prepared = asked, prepared
+        self._asked, self._prepared, self._settings = asked, prepared, settings
         self._tokenizer, self._probe = tokenizer, probe
         self._weights = bundle.path(spec.weights)
         self._adapter = None if spec.adapter is None else bundle.path(spec.adapter)
@@ -137,6 +143,11 @@ class _Chooser:
         usable = [name for name in self._engines if self._asked in (None, name)]
         if not usable:
             raise EngineError.not_installed(self._asked, self._engines)
+        kv_type = self._settings.kv_type
+        first = self._engines[usable[0]]
+        usable = [name for name in usable if kv_type in self._engines[name].kv_types]
+        if not usable:
+            raise first.has_no(kv_type)
         reference = self._engines[REFERENCE] if REFERENCE in usable else None
         for name in usable:
             for merged in self._forms() if name != REFERENCE else ():
@@ -235,6 +246,8 @@ class _Chooser:
             weights=self._spec.weights.sha256,
             adapter=None if self._spec.adapter is None else self._spec.adapter.sha256,
             recipe=RECIPE if merged else None,
+            kv_type=self._settings.kv_type,
+            flash_attention=self._settings.has_flash_attention,
         )
 
     def _reference(self, now: bool) -> NDArray[np.floating] | Unsupported | None:
@@ -292,7 +305,12 @@ class _Chooser:
         """Compare an engine's outputs with what they should be."""
         try:
             single, batch = self._probe(
-                choice.engine, choice.weights, choice.adapter, choice.spec, self._ids
+                choice.engine,
+                choice.weights,
+                choice.adapter,
+                choice.spec,
+                self._ids,
+                self._settings,
             )
         except (EngineError, ModelFileError, DecodeError) as err:
             logger.info("%s: %s", about.engine, err)

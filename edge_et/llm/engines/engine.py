@@ -9,9 +9,9 @@ from edge_et.llm.batch_rules import BatchRules
 from edge_et.llm.engines.native_library import NativeLibrary
 from edge_et.options import EngineName, KvType
 
-
 UNKNOWN: Final = "unknown"
 """Version of a package that tells none, as in a frozen program."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
@@ -39,7 +39,6 @@ class Engine:
     applies_adapters: bool
     open: Callable[[], NativeLibrary]
 
-    def __str__(self) -> str:
     @property
     def tells_version(self) -> bool:
         """Whether its version is known, so that what it computed may be kept for later."""
@@ -53,5 +52,6 @@ class Engine:
             f"choose kv_type={' or '.join(self.kv_types)}, or engine='llama'",
         )
 
+    def __str__(self) -> str:
         """Name it with its package and version."""
         return f"{self.name} ({self.package} {self.version})"
