@@ -33,11 +33,13 @@ VERSION: Final = "0.1.5"
 # 8 bits and multiplies those: from 16 (IQ2_S and IQ*_KT), 32 (most) or 64 (Q6_K) rows
 # (is_dequant_better in ggml/src/iqk/iqk_mul_mat.cpp). Whatever the batch, a row below all these
 # bounds has the bits of that row alone, and one above them those of any large batch.
-RULES: Final = BatchRules(group=1, most=15, image_group=64, image_most=256, written=15)
+RULES: Final = BatchRules(group=1, most=15, image_group=64, image_most=256, spare=1, written=15)
 
 # With flash attention a row alone, behind more than 256 cells, is split by the number of threads,
 # and rounds unlike a row among others.
-FLASH_RULES: Final = BatchRules(group=2, most=14, image_group=64, image_most=256, written=1)
+FLASH_RULES: Final = BatchRules(
+    group=2, most=14, image_group=64, image_most=256, spare=1, written=1
+)
 
 _GGML_TYPES: dict[KvType, int] = {"f16": 1, "q8_0": 8}
 KV_TYPES: Final = tuple(_GGML_TYPES)
