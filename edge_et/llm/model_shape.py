@@ -15,6 +15,7 @@ from edge_et.options import KvType
 
 _KV_BLOCK_VALUES = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}
+_KV_IN_BLOCKS: tuple[KvType, ...] = ("q8_0",)
 
 # llama.cpp makes a context's number of positions a multiple of it.
 _CACHE_POSITIONS = 256
@@ -74,6 +75,15 @@ class ModelShape:
             value_width=number("attention.value_length", width // heads),
             feed_forward=number("feed_forward_length"),
         )
+
+    def fits_blocks(self, kv_type: KvType) -> bool:
+        """Return whether keys and values can be stored in a number type, some of which have blocks.
+
+        Args:
+            kv_type: the type.
+        """
+        widths = (self.key_width, self.value_width)
+        return kv_type not in _KV_IN_BLOCKS or not any(w % _KV_BLOCK_VALUES for w in widths)
 
     def kv_bytes(self, positions: int, kv_type: KvType) -> int:
         """Return what some positions take in a KV cache, bytes."""
