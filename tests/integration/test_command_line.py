@@ -22,6 +22,7 @@ from tiny.thoughts import HINTED, THOUGHTS, change_bundle
 
 import edge_et
 from edge_et.bundle import load_bundle
+from edge_et.llm import installed_engines
 from edge_et.pipeline import ModelSpeed
 from edge_et.threads import available_cpus
 
@@ -257,7 +258,8 @@ def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
     assert result.returncode == 0, result.stderr
     told = dict(line.split(":", 1) for line in result.stdout.splitlines())
     assert list(told) == [
-        *("edge-et", "system", "libraries", "processor", "llama.cpp"),
+        *("edge-et", "system", "libraries", "processor"),
+        *(engine.name for engine in installed_engines()),
         *("bundle", "files", "profile", "load", "answer"),
     ]
     assert "onnxruntime" in told["libraries"]
