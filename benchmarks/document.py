@@ -114,8 +114,10 @@ class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = ()
     busy_second: Annotated[tuple[Sample, ...], Meta(description="As second, beside them.")] = ()
     busy_ratios: Annotated[
-        dict[Literal["first", "second"], tuple[float, ...]],
-        Meta(description="Seconds of the whole answer beside them over those without, by round."),
+        dict[str, tuple[float, ...]],
+        Meta(
+            description="By first and second: seconds of an answer beside them over those without."
+        ),
     ] = {}
     peak_memory_bytes: Annotated[
         tuple[Count, ...], Meta(description="Peak resident memory of each process, cold ones first")

@@ -5,7 +5,6 @@ Everything around the language models is the runtime's own code in either case.
 
 import functools
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import get_args
@@ -16,10 +15,10 @@ from edge_et.benchmarks.sensors import peak_memory_bytes
 from edge_et.benchmarks.subject import Heard, Job
 from edge_et.benchmarks.wrapped_kv_cache import WrappedModel
 from edge_et.bundle import Bundle, LanguageModelSpec
-from edge_et.errors import BenchError
 from edge_et.llm import KVCache, LanguageModel, Tokenizer
 from edge_et.options import DEFAULT_CACHE_BYTES, EngineName
 from edge_et.pipeline import (
+    ChosenModel,
     ExtractThink,
     Model,
     OpenModel,
@@ -45,19 +44,20 @@ class Runtime:
         self._opened: list[tuple[LanguageModelSpec, LanguageModel]] = []
         work = job.work
         count = work.extraction_tokens + work.thinking_tokens + work.answer_tokens
-        opens = _OPENS[job.engine]
-        settings = Settings(threads=job.threads)
+        engine = next((name for name in get_args(EngineName) if name == job.engine), None)
+        settings = Settings(threads=job.threads, engine=engine)
         snapshots = None
         if job.cache_dir is not None:
             snapshots = open_snapshots(Path(job.cache_dir), DEFAULT_CACHE_BYTES, settings)
-            opens = functools.partial(open_model, snapshots=snapshots)
+        opens = _OPENS.get(job.engine) or functools.partial(
+            open_model, engine=engine, snapshots=snapshots
+        )
 
         def open_forced(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer) -> Model:
             forced = draw_forced_tokens(tokenizer, bundle.manifest.think.answer_marker, count)
             model = opens(bundle, spec, tokenizer)
-            if isinstance(model, LanguageModel):
-                self._opened.append((spec, model))
-                _check_engine(model, job)
+            if isinstance(model, ChosenModel):
+                self._opened.append((spec, model.model))
 
             def wrap(inner: KVCache) -> KVCache:
                 self.kv_caches.append(ForcedKVCache(inner, forced))
@@ -142,30 +142,14 @@ def open_subject(bundle: Bundle, job: Job) -> Runtime:
     return Runtime(bundle, job)
 
 
-def _engine_of(model: LanguageModel) -> EngineName:
-    """Return the name of the engine that runs a model."""
-    return "llama"
-
-
-def _check_engine(model: LanguageModel, job: Job) -> None:
-    """Refuse to measure another engine than the one that a job names.
-
-    Raises:
-        BenchError: another one was opened.
-    """
-    opened = _engine_of(model)
-    if job.engine in get_args(EngineName) and job.engine != opened:
-        raise BenchError(f"{model.weights.name} was opened with the engine {opened}")
-
-
 def _describe(bundle: Bundle, spec: LanguageModelSpec, model: LanguageModel) -> OpenedModel:
     from edge_et.benchmarks.bounds import token_bytes  # with what no program imports to answer
 
     files = [path for path in (model.weights, model.adapter) if path is not None]
     return OpenedModel(
         role="perceiver" if spec == bundle.manifest.perceiver else "reasoner",
-        engine=_engine_of(model),
-        engine_version=version("llama-cpp-python"),
+        engine=model.engine.name,
+        engine_version=model.engine.version,
         weights="as stored" if model.weights == bundle.path(spec.weights) else "merged Q8_0",
         file_bytes=sum(path.stat().st_size for path in files),
         token_bytes=token_bytes(model.weights, model.adapter),
@@ -185,9 +169,6 @@ def _open_bfloat16(bundle: Bundle, spec: LanguageModelSpec, tokenizer: Tokenizer
 
 
 _OPENS: dict[str, OpenModel] = {
-    "edge-et": open_model,
-    "llama": open_model,
-    "prebuilt": open_model,
     "torch-float32": _open_float32,
     "torch-bfloat16": _open_bfloat16,
 }

@@ -38,7 +38,7 @@ class LanguageModel:
         engine: Engine | None = None,
         image_prompt_cache: ImagePromptCache | None = None,
     ) -> None:
-        """Map the weights into memory.
+        """Read the weights into memory, or map them.
 
         Args:
             weights: GGUF file.

@@ -1,12 +1,10 @@
 """Models and contexts of an engine.
 
 In: a GGUF; batches of token ids or embedding rows. Out: an opened model; logits; what a context
-holds, as bytes. What positions mean, and which of them are kept, is not
-known here; nor which engine it is, but for what `edge_et.llm.engines` says of it.
+holds, as bytes. What positions mean, and which of them are kept, is not known here; nor which
+engine it is, but for what `edge_et.llm.engines` says of it.
 """
 
-import ctypes
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,15 @@ from edge_et.errors import CancelledError, DecodeError, EngineError, ModelFileEr
 from edge_et.llm.engines import ABORTED, Engine
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.native_handle import NativeHandle
-from edge_et.native_libraries import mapped_files
 from edge_et.native_threads import call_undisturbed, compute
 from edge_et.threads import SpareThreads
-
-_MADV_DONTNEED = 4
 
 # Everything is evaluated in the sequence 0. This one is only for `LlamaContext.copy_state`.
 _COPIED = 1
 
 
 class LlamaModel:
-    """The weights of a GGUF, mapped into memory, and the LoRA adapter that goes with them.
+    """The weights of a GGUF in memory, and the LoRA adapter that goes with them.
 
     Attributes:
         embedding_width: D.
@@ -41,7 +36,7 @@ class LlamaModel:
     """
 
     def __init__(self, path: Path, engine: Engine) -> None:
-        """Map the file.
+        """Open the file.
 
         Args:
             path: the file.
@@ -68,8 +63,6 @@ class LlamaModel:
             model = self.handle.value
             self.embedding_width = library.embedding_width(model)
             self.vocabulary_size = library.vocabulary_size(model)
-        if sys.platform == "linux" and library.copies_weights:
-            _release_pages(path)
 
     @property
     def is_open(self) -> bool:
@@ -299,16 +292,3 @@ class LlamaContext:
     def close(self) -> None:
         """Free it; may be called again."""
         self._handle.close()
-
-
-def _release_pages(weights: Path) -> None:
-    """Give back the memory of a mapped file's pages; those that are read again come back.
-
-    llama.cpp reads the whole file when it maps it, and copies the matrices for which it has faster
-    layouts: of Qwen3-0.6B in Q4_0 that leaves 250 MB of pages that nobody needs.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    target = str(weights.resolve())
-    for start, end, path in mapped_files():
-        if path == target:
-            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)

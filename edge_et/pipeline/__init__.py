@@ -18,7 +18,14 @@ from edge_et.pipeline.device_profile import (
     profile_folder,
 )
 from edge_et.pipeline.extract_think import ExtractThink
-from edge_et.pipeline.factory import Model, OpenModel, kv_cache_bytes, open_model, open_pipeline
+from edge_et.pipeline.factory import (
+    ChosenModel,
+    Model,
+    OpenModel,
+    kv_cache_bytes,
+    open_model,
+    open_pipeline,
+)
 from edge_et.pipeline.image_cost import image_cost
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
@@ -29,6 +36,7 @@ from edge_et.pipeline.text_session import TextSession
 __all__ = [
     "PROFILE_NAME",
     "AsyncStream",
+    "ChosenModel",
     "DeviceProfile",
     "ExtractThink",
     "Model",

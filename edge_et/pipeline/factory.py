@@ -51,7 +51,11 @@ OpenModel = Callable[[Bundle, LanguageModelSpec, Tokenizer], Model]
 
 
 class ChosenModel:
-    """A language model over the weights that were chosen for it, which stay until it is closed."""
+    """A language model over the weights that were chosen for it, which stay until it is closed.
+
+    Attributes:
+        model: the opened model.
+    """
 
     def __init__(self, model: LanguageModel, weights: PreparedFile | None) -> None:
         """Put them together.
@@ -60,15 +64,15 @@ class ChosenModel:
             model: the opened model.
             weights: what it was opened from; None: the bundle's own files.
         """
-        self._model, self._weights = model, weights
+        self.model, self._weights = model, weights
 
     def new_kv_cache(self, settings: KVCacheSettings) -> LlamaKVCache:
         """Make a KV cache over it; see `edge_et.llm.LanguageModel.new_kv_cache`."""
-        return self._model.new_kv_cache(settings)
+        return self.model.new_kv_cache(settings)
 
     def close(self) -> None:
         """Free it and its KV caches; may be called again."""
-        self._model.close()
+        self.model.close()
         if self._weights is not None:
             self._weights.close()
 

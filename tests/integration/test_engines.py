@@ -161,6 +161,26 @@ def test_written_tokens_kept_or_evaluated_anew_change_no_bit(wide: LanguageModel
     cache.close()
 
 
+def test_single_tokens_around_an_image_have_the_same_bits(wide: LanguageModel) -> None:
+    """What an engine keeps of one token's evaluation is of no use behind rows of an image."""
+    settings = KVCacheSettings(context_length=400, threads=1)
+    before, behind = [TokenSegment(IDS[:20])], [TokenSegment((7,)), TokenSegment(IDS[30:33])]
+    kept, anew = wide.new_kv_cache(settings), wide.new_kv_cache(settings)
+    for rows in (2, 70, 260):
+        prompt = [*before, image(rows, 256), behind[0]]
+        for token in IDS[40:44]:
+            kept.decode(token) if kept.cached_positions else kept.prefill(before)
+        kept.prefill(prompt)
+        assert np.array_equal(kept.logits, fresh(anew, prompt))
+        kept.decode(5)
+        kept.rewind(20)
+        kept.decode(9)
+        kept.prefill([*prompt, behind[1]])
+        assert np.array_equal(kept.logits, fresh(anew, [*prompt, behind[1]]))
+    kept.close()
+    anew.close()
+
+
 def test_drafts_change_no_bit_with_the_engine_that_promises_it(
     wide: LanguageModel, engine: Engine
 ) -> None:

@@ -107,7 +107,6 @@ class IkLlamaCpp(NativeLibrary):
     """The functions of ik-llama-cpp-python 0.1.5."""
 
     tells_of_aborting = False
-    copies_weights = False
 
     def load_model(self, path: Path) -> Any:
         """Map a GGUF; return its model, or None."""
@@ -135,8 +134,6 @@ class IkLlamaCpp(NativeLibrary):
         params.n_batch = params.n_ubatch = batch_positions
         params.n_seq_max = 2
         params.n_threads = params.n_threads_batch = settings.threads
-        # It takes graphs of tokens for current where rows were evaluated in between.
-        params.graph_reuse = False
         params.flash_attn = settings.has_flash_attention
         params.type_k = params.type_v = _GGML_TYPES[settings.kv_type]
         return self.bindings.llama_init_from_model(model, params)

@@ -27,11 +27,9 @@ class NativeLibrary(ABC):
     Attributes:
         log: what it says.
         tells_of_aborting: whether `decode` returns `ABORTED` when it was stopped, else 0.
-        copies_weights: whether it copies matrices out of the mapped file when it opens it.
     """
 
     tells_of_aborting = True
-    copies_weights = True
 
     def __init__(self, bindings: Any, log: NativeLog) -> None:
         """Set the library up; once a process.
