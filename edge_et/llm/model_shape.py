@@ -17,7 +17,8 @@ _KV_BLOCK_VALUES = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}
 _KV_IN_BLOCKS: tuple[KvType, ...] = ("q8_0",)
 
-# llama.cpp makes a context's number of positions a multiple of it.
+# llama.cpp makes a context's number of positions a multiple of it, ik_llama.cpp of 32 without flash
+# attention.
 _CACHE_POSITIONS = 256
 
 
@@ -91,7 +92,7 @@ class ModelShape:
         return positions * values * _KV_BLOCK_BYTES[kv_type] // _KV_BLOCK_VALUES
 
     def cache_bytes(self, context_length: int, kv_type: KvType) -> int:
-        """Return what llama.cpp allocates for the KV cache of a context, bytes.
+        """Return what an engine allocates at most for the KV cache of a context, bytes.
 
         Args:
             context_length: positions asked for, at least 1.

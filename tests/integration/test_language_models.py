@@ -51,7 +51,9 @@ def test_the_bytes_of_a_bundle_are_those_of_all_its_caches(
     assert ON_PREBUILT or len(sizes) == caches
     sizes = sizes[-caches:]  # those before are of an engine that was asked what it computes
     needed = kv_cache_bytes(bundle, kv_type) / 2**20
-    assert sum(map(float, sizes)) == pytest.approx(needed, abs=0.006 * caches)  # rounded to 0.01
+    rounding = 0.006 * caches  # to 0.01
+    least = needed * 1504 / 1536 if ON_PREBUILT else needed
+    assert least - rounding <= sum(map(float, sizes)) <= needed + rounding
 
 
 def test_the_reason_of_an_engine_is_told(tmp_path: Path, spec: LanguageModelSpec) -> None:
