@@ -27,9 +27,8 @@ from edge_et.llm.kv_positions import (
 )
 from edge_et.llm.kv_protocol import KVCache, KVCacheSettings, PrefillProgress
 from edge_et.llm.language_model import LanguageModel
-from edge_et.llm.llama import read_shape
 from edge_et.llm.memory import trim_heap
-from edge_et.llm.model_shape import ModelShape
+from edge_et.llm.model_shape import ModelShape, read_shape
 from edge_et.llm.prompt import (
     ImageSegment,
     Part,

@@ -18,6 +18,7 @@ class BatchRules:
         most: rows of text in one batch at most, a multiple of `group`, at least two of them.
         image_group: as `group`, for images that have so many rows; shorter ones are as text.
         image_most: rows of such an image in one batch at most.
+        spare: free positions that an embedding row needs behind it where it is a batch of its own.
         written: tokens that the model wrote which may be in one batch and round as one at a time
             do.
     """
@@ -26,6 +27,7 @@ class BatchRules:
     most: int
     image_group: int
     image_most: int
+    spare: int
     written: int
 
 
@@ -34,5 +36,5 @@ class BatchRules:
 # one, so smaller batches compute less that the causal mask drops: on two cores of an AMD Zen 4, 281
 # positions of SmolLM2-135M took 425 ms in batches of 512, 333 in those of 256, 334 of 128 and 375
 # of 64, and 814 of Qwen3-0.6B 4.25, 3.72, 3.72 and 3.78 s.
-IN_GROUPS: Final = BatchRules(group=8, most=256, image_group=8, image_most=256, written=1)
+IN_GROUPS: Final = BatchRules(group=8, most=256, image_group=8, image_most=256, spare=0, written=1)
 """Those of llama.cpp."""

@@ -39,7 +39,7 @@ class PrefixCache(Protocol):
 
     @property
     def engine(self) -> str:
-        """What evaluates it, and its version: another one reads nothing that this one saved."""
+        """What evaluates it, its version and build: another reads nothing that this one saved."""
 
     @property
     def context_length(self) -> int:

@@ -29,7 +29,7 @@ from edge_et.llm.kv_positions import (
 from edge_et.llm.kv_protocol import KVCacheSettings, PrefillProgress
 from edge_et.llm.llama import LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
-from edge_et.llm.prompt import Segment, TokenSegment
+from edge_et.llm.prompt import ImageSegment, Segment, TokenSegment
 
 
 class LlamaKVCache:
@@ -54,7 +54,7 @@ class LlamaKVCache:
         """
         self.shape, self.kv_type = shape, settings.kv_type
         engine = model.engine
-        self.engine = str(engine)
+        self.engine = f"{engine}, {model.library.describe_build()}"
         self._rules = engine.flash_rules if settings.has_flash_attention else engine.rules
         self._context = LlamaContext(model, settings, max(self._rules.most, self._rules.image_most))
         self._context_length = settings.context_length
@@ -104,7 +104,8 @@ class LlamaKVCache:
             How many positions were reused and evaluated.
 
         Raises:
-            PromptTooLongError: more positions than the context holds; nothing was changed.
+            PromptTooLongError: more positions than the context holds, or no room behind an image
+                that ends the prompt, where the engine needs it; nothing was changed.
             DecodeError: llama.cpp failed; the cache is empty now and can be used again.
             CancelledError: see `obey`; the cache holds what it held before the batch.
             ClosedError: the cache was closed.
@@ -127,7 +128,8 @@ class LlamaKVCache:
         wanted = positions_of(segments)
         if not wanted:
             raise DecodeError("an empty prompt has nothing to continue")
-        shared = self._shared(wanted)
+        spare = self._rules.spare if isinstance(segments[-1], ImageSegment) else 0
+        shared = self._shared(wanted, spare)
         if self._image_prompt_cache is not None:
             shared = self._image_prompt_cache.recall(self, segments, shared)
         if shared == len(wanted) == len(self._cached) and self._logits is not None:
@@ -277,10 +279,10 @@ class LlamaKVCache:
         self._context.clear(numbers=self._unchecked > 0)
         self._unchecked = 0
 
-    def _shared(self, wanted: Sequence[Position]) -> int:
+    def _shared(self, wanted: Sequence[Position], spare: int) -> int:
         self._check_open()
-        if len(wanted) > self._context_length:
-            raise PromptTooLongError(len(wanted), self._context_length)
+        if len(wanted) + spare > self._context_length:
+            raise PromptTooLongError(len(wanted) + spare, self._context_length)
         return common_prefix(self._cached, wanted)
 
     def _replace(

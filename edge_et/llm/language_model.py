@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.bundle import LanguageModelSpec
-from edge_et.errors import ClosedError, EngineError, ModelFileError
+from edge_et.errors import ClosedError, DecodeError, EngineError, ModelFileError
 from edge_et.llm.engines import Engine, default_engine
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_cache import LlamaKVCache
@@ -81,6 +81,11 @@ class LanguageModel:
         """
         if not self._native.is_open:
             raise ClosedError("language model")
+        if not self.shape.fits_blocks(settings.kv_type):  # ik_llama.cpp ends the process over it
+            raise DecodeError(
+                f"keys of {self.shape.key_width} and values of {self.shape.value_width} numbers "
+                f"do not fill the blocks of a KV cache in {settings.kv_type}: choose kv_type='f16'"
+            )
         kv_cache = LlamaKVCache(
             self._native, self.shape, self._token_count, settings, self._image_prompt_cache
         )

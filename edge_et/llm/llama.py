@@ -1,8 +1,8 @@
 """Models and contexts of an engine.
 
-In: a GGUF; batches of token ids or embedding rows. Out: an opened model, or what its metadata says;
-logits; what a context holds, as bytes. What positions mean, and which of them are kept, is not
-known here; nor which engine it is, but for what `edge_et.llm.engines` says of it.
+In: a GGUF; batches of token ids or embedding rows. Out: an opened model; logits; what a context
+holds, as bytes. What positions mean, and which of them are kept, is not known here; nor which
+engine it is, but for what `edge_et.llm.engines` says of it.
 """
 
 from pathlib import Path
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from edge_et.cancellation import CancelToken
 from edge_et.errors import CancelledError, DecodeError, EngineError, ModelFileError
-from edge_et.llm.engines import ABORTED, Engine, default_engine
+from edge_et.llm.engines import ABORTED, Engine
 from edge_et.llm.kv_protocol import KVCacheSettings
-from edge_et.llm.model_shape import ModelShape
 from edge_et.native_handle import NativeHandle
 from edge_et.native_threads import call_undisturbed, compute
 from edge_et.threads import SpareThreads
@@ -36,13 +35,12 @@ class LlamaModel:
         adapter: the library's adapter; None: there is none.
     """
 
-    def __init__(self, path: Path, engine: Engine, *, vocab_only: bool = False) -> None:
+    def __init__(self, path: Path, engine: Engine) -> None:
         """Open the file.
 
         Args:
             path: the file.
             engine: opens it.
-            vocab_only: whether metadata and vocabulary are enough.
 
         Raises:
             ModelFileError: the engine cannot open it.
@@ -52,7 +50,7 @@ class LlamaModel:
         self.library = library
 
         def load() -> Any:
-            model = library.load_model(path, vocab_only=vocab_only)
+            model = library.load_model(path)
             if not model:
                 reason = f"{engine.title} cannot open it{library.log.last_errors()}"
                 raise ModelFileError(path, reason)
@@ -124,12 +122,8 @@ class LlamaContext:
             DecodeError: there is not enough memory, or the model has no such cache.
             EngineError: the engine computes with no such number type.
         """
-        if settings.kv_type not in (types := model.engine.kv_types):
-            raise EngineError(
-                model.engine.name,
-                f"the engine {model.engine.name!r} has no KV caches in {settings.kv_type}: "
-                f"choose kv_type={' or '.join(types)}, or engine='llama'",
-            )
+        if settings.kv_type not in model.engine.kv_types:
+            raise model.engine.has_no(settings.kv_type)
         library = self._library = model.library
         self._cancel = CancelToken()
         # Flash attention's sums have as many parts as there are threads.
@@ -298,21 +292,3 @@ class LlamaContext:
     def close(self) -> None:
         """Free it; may be called again."""
         self._handle.close()
-
-
-def read_shape(weights: Path, engine: Engine | None = None) -> ModelShape:
-    """Read a model's sizes: the vocabulary alone is loaded (0.1 s for 49,152 tokens).
-
-    Args:
-        weights: GGUF file.
-        engine: reads it; None: any that is installed.
-
-    Raises:
-        ModelFileError: the file cannot be opened, or does not tell them.
-        EngineError: no engine is installed, or it cannot be loaded.
-    """
-    model = LlamaModel(weights, engine or default_engine(), vocab_only=True)
-    try:
-        return ModelShape.of(model.metadata, weights)
-    finally:
-        model.close()

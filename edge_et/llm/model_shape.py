@@ -1,7 +1,7 @@
 """What a language model's shape says about its cost: bytes of a KV cache, work of a prefill.
 
-In: the metadata of a GGUF. Out: numbers that are known before any weights are touched. llama.cpp is
-not known here.
+In: the metadata of a GGUF. Out: numbers that are known before any weights are touched, and without
+an engine.
 """
 
 from collections.abc import Callable
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from edge_et.bundle import read_gguf
 from edge_et.errors import ModelFileError
 from edge_et.options import KvType
 
 _KV_BLOCK_VALUES = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}
+_KV_IN_BLOCKS: tuple[KvType, ...] = ("q8_0",)
 
-# llama.cpp makes a context's number of positions a multiple of it.
+# llama.cpp makes a context's number of positions a multiple of it, ik_llama.cpp of 32 without flash
+# attention.
 _CACHE_POSITIONS = 256
 
 
@@ -74,13 +77,22 @@ class ModelShape:
             feed_forward=number("feed_forward_length"),
         )
 
+    def fits_blocks(self, kv_type: KvType) -> bool:
+        """Return whether keys and values can be stored in a number type, some of which have blocks.
+
+        Args:
+            kv_type: the type.
+        """
+        widths = (self.key_width, self.value_width)
+        return kv_type not in _KV_IN_BLOCKS or not any(w % _KV_BLOCK_VALUES for w in widths)
+
     def kv_bytes(self, positions: int, kv_type: KvType) -> int:
         """Return what some positions take in a KV cache, bytes."""
         values = self.layers * self.kv_heads * (self.key_width + self.value_width)
         return positions * values * _KV_BLOCK_BYTES[kv_type] // _KV_BLOCK_VALUES
 
     def cache_bytes(self, context_length: int, kv_type: KvType) -> int:
-        """Return what llama.cpp allocates for the KV cache of a context, bytes.
+        """Return what an engine allocates at most for the KV cache of a context, bytes.
 
         Args:
             context_length: positions asked for, at least 1.
@@ -101,3 +113,22 @@ class ModelShape:
         weights = self.layers * (attention + 3 * self.width * self.feed_forward)
         per_pair = 2 * self.layers * self.heads * (self.key_width + self.value_width)
         return 2.0 * weights * positions + per_pair * positions**2 / 2
+
+
+def read_shape(weights: Path) -> ModelShape:
+    """Read a model's sizes from the head of its file.
+
+    Args:
+        weights: GGUF file.
+
+    Raises:
+        ModelFileError: it is no GGUF, or does not tell them.
+        UnreadableFileError: it cannot be read.
+    """
+    values = read_gguf(weights).values
+
+    def lookup(key: str) -> str:
+        value = values.get(key, "")
+        return "a list" if value is None else str(value)
+
+    return ModelShape.of(lookup, weights)

@@ -15,7 +15,6 @@ from edge_et.deprecation import renamed_keywords
 from edge_et.errors import DecodeError, MemoryBudgetError, ModelFileError
 from edge_et.image import AnyImages, VisionTower
 from edge_et.keywords import OptionValues, with_options
-from edge_et.llm import default_engine
 from edge_et.options import (
     DEFAULT_CACHE_BYTES,
     DEFAULT_IMAGE_CACHE_BYTES,
@@ -234,6 +233,8 @@ def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -
             snapshots=snapshots,
             image_kv_bytes=image_kv_bytes,
             engine=settings.engine,
+            kv_type=settings.kv_type,
+            flash_attention=settings.flash_attention,
             convert_weights=options.convert_weights,
             preparation=preparation,
         ),
@@ -254,11 +255,7 @@ def open_snapshots(folder: Path, limit_bytes: int, settings: Settings) -> Snapsh
         PackageNotFoundError: the version of a library cannot be told.
     """
     store = SnapshotStore(folder.absolute() / "snapshots", limit_bytes)
-    facts = cache_fingerprint(
-        settings.threads,
-        flash_attention=settings.flash_attention,
-        engine=default_engine(settings.engine),
-    )
+    facts = cache_fingerprint(settings.threads, flash_attention=settings.flash_attention)
     return Snapshots(store, facts)
 
 

@@ -30,7 +30,7 @@ from edge_et.bundle import (
 )
 from edge_et.errors import BundleError, CacheFolderError
 from edge_et.foreign_errors import raised_by
-from edge_et.llm import Engine, installed_engines
+from edge_et.llm import installed_engines
 from edge_et.options import KvType
 from edge_et.store import user_cache
 
@@ -149,16 +149,19 @@ def library_versions() -> dict[str, str]:
     return found | {"onnxruntime": version("onnxruntime")}
 
 
-def cache_fingerprint(threads: int, *, flash_attention: bool, engine: Engine) -> dict[str, object]:
+def cache_fingerprint(threads: int, *, flash_attention: bool) -> dict[str, object]:
     """Return what the last bit of a number may depend on, models and their inputs aside.
+
+    Which engine evaluates a language model is told of what it evaluates: see
+    `edge_et.llm.ImagePromptCache`.
 
     Args:
         threads: of the models.
         flash_attention: whether attention never makes its whole matrix.
-        engine: evaluates the language models.
 
     Raises:
-        PackageNotFoundError: as for `library_versions`, and for edge-et and numpy.
+        PackageNotFoundError: edge-et, numpy, Pillow or ONNX Runtime was not installed as a package
+            of its usual name.
     """
     return {
         "edge-et": version("edge-et"),
@@ -166,8 +169,6 @@ def cache_fingerprint(threads: int, *, flash_attention: bool, engine: Engine) ->
         "pillow": version("pillow"),
         "onnxruntime": version("onnxruntime"),
         "device": device_name(),
-        "engine": f"{engine.package} {version(engine.package)}",
-        "build": engine.open().describe_build(),
         "threads": threads,
         "flash_attention": flash_attention,
     }

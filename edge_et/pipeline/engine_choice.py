@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import DecodeError, EngineError, ModelFileError
-from edge_et.llm import Engine, Tokenizer
-from edge_et.options import EngineName
+from edge_et.llm import Engine, KVCacheSettings, Tokenizer
+from edge_et.options import EngineName, KvType
 from edge_et.pipeline.device_profile import device_name
-from edge_et.pipeline.engine_probe import Probe, probe_ids, probe_logits
+from edge_et.pipeline.engine_probe import Probe, probe_ids, probe_logits, probe_settings
 from edge_et.pipeline.prepared_weights import PreparedWeights, Verdict, merged_spec
 from edge_et.store import PreparedFile
 from edge_et.weights import RECIPE, Step, Unsupported, compare, merged_bytes
@@ -84,6 +84,8 @@ def choose(
     converts: bool,
     prepared: PreparedWeights,
     makes: bool = True,
+    kv_type: KvType = "f16",
+    flash_attention: bool = False,
     tokenizer: Tokenizer | None = None,
     probe: Probe | None = None,
 ) -> EngineChoice:
@@ -98,18 +100,30 @@ def choose(
         prepared: what was made before, and where it is kept.
         makes: whether to make at once what nothing could answer without. Otherwise `later` does,
             and how the model is opened is not known before.
+        kv_type: number type of the model's KV caches.
+        flash_attention: whether attention never makes its whole matrix in them.
         tokenizer: the model's; None: it is opened if need be.
         probe: computes logits; None: `probe_logits`.
 
     Raises:
         EngineError: the engine that the caller wants, or the only one, is not right for this model,
-            or needs another CPU; or it is not installed.
+            or needs another CPU, or has no such KV caches; or it is not installed.
         ModelFileError: a file is damaged, or cannot be opened.
         FileHashError: likewise.
         UnreadableFileError: a file cannot be read.
     """
+    settings = probe_settings(kv_type, flash_attention=flash_attention)
     chooser = _Chooser(
-        bundle, spec, engines, asked, converts, prepared, makes, tokenizer, probe or probe_logits
+        bundle,
+        spec,
+        engines,
+        asked,
+        converts,
+        prepared,
+        makes,
+        settings,
+        tokenizer,
+        probe or probe_logits,
     )
     return chooser.choose()
 
@@ -126,12 +140,14 @@ class _Chooser:
         converts: bool,
         prepared: PreparedWeights,
         makes: bool,
+        settings: KVCacheSettings,
         tokenizer: Tokenizer | None,
         probe: Probe,
     ) -> None:
         self._bundle, self._spec, self._converts = bundle, spec, converts
         self._engines = {engine.name: engine for engine in engines}
         self._asked, self._prepared, self._makes = asked, prepared, makes
+        self._settings = settings
         self._tokenizer, self._probe = tokenizer, probe
         self._weights = bundle.path(spec.weights)
         self._adapter = None if spec.adapter is None else bundle.path(spec.adapter)
@@ -143,7 +159,7 @@ class _Chooser:
         usable = [name for name in self._engines if self._asked in (None, name)]
         if not usable:
             raise EngineError.not_installed(self._asked, self._engines)
-        usable = self._runnable(usable)
+        usable = self._with_caches(self._runnable(usable))
         reference = self._engines[REFERENCE] if REFERENCE in usable else None
         now = reference is None and self._makes
         for name in usable:
@@ -167,6 +183,14 @@ class _Chooser:
         return self._choice(
             reference, later=self._prepare if lacks and self._prepared.keeps else None
         )
+
+    def _with_caches(self, names: Sequence[EngineName]) -> list[EngineName]:
+        """Return those that have KV caches of the number type that is asked for."""
+        kv_type = self._settings.kv_type
+        found = [name for name in names if kv_type in self._engines[name].kv_types]
+        if not found:
+            raise self._engines[names[0]].has_no(kv_type)
+        return found
 
     def _runnable(self, names: list[EngineName]) -> list[EngineName]:
         """Return those of some engines that this CPU can run, at least one."""
@@ -267,6 +291,8 @@ class _Chooser:
             weights=self._spec.weights.sha256,
             adapter=None if self._spec.adapter is None else self._spec.adapter.sha256,
             recipe=RECIPE if merged else None,
+            kv_type=self._settings.kv_type,
+            flash_attention=self._settings.has_flash_attention,
         )
 
     def _reference(self, now: bool) -> NDArray[np.floating] | Unsupported | None:
@@ -324,7 +350,12 @@ class _Chooser:
         """Compare an engine's outputs with what they should be."""
         try:
             single, batch = self._probe(
-                choice.engine, choice.weights, choice.adapter, choice.spec, self._ids
+                choice.engine,
+                choice.weights,
+                choice.adapter,
+                choice.spec,
+                self._ids,
+                self._settings,
             )
         except (EngineError, ModelFileError, DecodeError) as err:
             logger.info("%s: %s", about.engine, err)

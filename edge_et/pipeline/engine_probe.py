@@ -24,15 +24,17 @@ from edge_et.llm import (
     told_reply,
     user_turn,
 )
+from edge_et.options import KvType
 from edge_et.threads import available_cpus
 
 _PROBE_TOKENS = 48  # over 32: from there on the prebuilt engine multiplies in another way
+_PROBE_POSITIONS = 256
 _QUESTION = "How many people are in the picture, and what is the one on the left doing?"
 _EXTRACTION = "There are two people in a park. One sits on a bench and reads a newspaper."
 
 
 Probe = Callable[
-    [Engine, Path, Path | None, LanguageModelSpec, NDArray[np.int32]],
+    [Engine, Path, Path | None, LanguageModelSpec, NDArray[np.int32], KVCacheSettings],
     tuple[NDArray[np.float32], NDArray[np.float32]],
 ]
 """Computes logits [n, V] with an engine: token by token, and in one batch."""
@@ -44,6 +46,7 @@ def probe_logits(
     adapter: Path | None,
     spec: LanguageModelSpec,
     ids: NDArray[np.int32],
+    settings: KVCacheSettings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Compute logits with an engine.
 
@@ -52,7 +55,8 @@ def probe_logits(
         weights: GGUF.
         adapter: LoRA; None: there is none.
         spec: what a manifest says of them.
-        ids: [n] int32.
+        ids: [n] int32, at most as many as the cache holds.
+        settings: of the cache.
 
     Returns:
         [n, V] float32, token by token, and of all in one batch.
@@ -62,9 +66,6 @@ def probe_logits(
         EngineError: it cannot be loaded, or does not do what they need.
         DecodeError: it cannot evaluate them.
     """
-    settings = KVCacheSettings(
-        context_length=max(256, len(ids)), threads=available_cpus(), kv_type="f16"
-    )
     model = LanguageModel(
         weights, spec, engine=engine, adapter=adapter, token_count=spec.vocabulary_size
     )
@@ -73,6 +74,21 @@ def probe_logits(
         return single, model.all_logits(ids, settings, batch_positions=len(ids))
     finally:
         model.close()
+
+
+def probe_settings(kv_type: KvType, *, flash_attention: bool) -> KVCacheSettings:
+    """Return the settings of the KV cache that an engine is asked with.
+
+    Args:
+        kv_type: its number type.
+        flash_attention: whether attention never makes its whole matrix.
+    """
+    return KVCacheSettings(
+        context_length=_PROBE_POSITIONS,
+        threads=available_cpus(),
+        kv_type=kv_type,
+        flash_attention=flash_attention,
+    )
 
 
 def probe_ids(

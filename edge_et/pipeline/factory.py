@@ -85,6 +85,8 @@ def open_model(
     image_kv_bytes: int = 0,
     *,
     engine: EngineName | None = None,
+    kv_type: KvType = "f16",
+    flash_attention: bool = False,
     convert_weights: bool = True,
     preparation: Preparation | None = None,
 ) -> ChosenModel:
@@ -97,6 +99,8 @@ def open_model(
         snapshots: keep on disk what its KV caches hold of images; None: nobody does.
         image_kv_bytes: most bytes of copies in memory of what they held of images.
         engine: the one that the caller wants; None: see `edge_et.pipeline.engine_choice`.
+        kv_type: number type of its KV caches.
+        flash_attention: whether attention never makes its whole matrix in them.
         convert_weights: whether other weights may be made of the bundle's, and used.
         preparation: does what the next program is faster for; None: nobody does.
 
@@ -109,12 +113,15 @@ def open_model(
         spec,
         engines=installed_engines(),
         asked=engine,
+        kv_type=kv_type,
+        flash_attention=flash_attention,
         converts=convert_weights,
         prepared=prepared_weights(),
         tokenizer=tokenizer,
     )
     if preparation is not None and choice.later is not None:
         preparation.add(choice.later)
+    kept = snapshots if choice.engine.tells_version else None
     try:
         model = LanguageModel(
             choice.weights,
@@ -122,7 +129,7 @@ def open_model(
             adapter=choice.adapter,
             engine=choice.engine,
             token_count=spec.vocabulary_size if tokenizer is None else tokenizer.size,
-            image_prompt_cache=ImagePromptCache(snapshots, choice.spec, image_kv_bytes),
+            image_prompt_cache=ImagePromptCache(kept, choice.spec, image_kv_bytes),
         )
     except BaseException:
         if choice.file is not None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import LanguageModelSpec
 from edge_et.errors import CacheFolderError
+from edge_et.options import KvType
 from edge_et.store import PreparedFile, PreparedFiles, unnamed_file, user_cache
 from edge_et.weights import RECIPE, Step, Unsupported, merge, merged_bytes, reference_logits
 
@@ -35,6 +36,8 @@ class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         weights: SHA-256 of the bundle's file.
         adapter: SHA-256 of its LoRA; None: there is none.
         recipe: of the merged weights that were opened instead; None: the files were, as they are.
+        kv_type: number type of the KV cache.
+        flash_attention: whether attention never made its whole matrix.
         kl_single: mean KL divergence from the reference, token by token, nats.
         kl_batch: of all tokens in one batch.
         kl_between: of the batch from the single tokens.
@@ -47,6 +50,8 @@ class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     weights: str
     adapter: str | None
     recipe: int | None
+    kv_type: KvType
+    flash_attention: bool
     kl_single: float | None = None
     kl_batch: float | None = None
     kl_between: float | None = None
@@ -56,7 +61,15 @@ class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def key(self) -> str:
         """What it is about."""
-        return _key(self.engine, self.device, self.weights, self.adapter, self.recipe)
+        return _key(
+            self.engine,
+            self.device,
+            self.weights,
+            self.adapter,
+            self.recipe,
+            self.kv_type,
+            self.flash_attention,
+        )
 
 
 class PreparedWeights:

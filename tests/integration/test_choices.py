@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tiny.engine import ON_PREBUILT
 from tiny.places import ROOT
 
 import edge_et
 from edge_et.llm import KVCache, LlamaKVCache, Segment, Tokenizer
+from edge_et.options import KvType
 from edge_et.results import Answer
 from edge_et.stages.choices import spellings
 
@@ -217,10 +219,11 @@ def test_many_and_hostile_choices(tiny_bundle: Path) -> None:
 
 
 def test_drafts_change_no_choice(tiny_bundle: Path) -> None:
+    kv_type: KvType = "f16" if ON_PREBUILT else "f32"
     picture = np.random.default_rng(5).integers(0, 256, (40, 50, 3), np.uint8)
     found = []
     for lookup in (False, True):
-        with edge_et.load(tiny_bundle, threads=1, kv_type="f32", prompt_lookup=lookup) as pipe:
+        with edge_et.load(tiny_bundle, threads=1, kv_type=kv_type, prompt_lookup=lookup) as pipe:
             answers = [pipe.answer(picture, asked, choices=CHOICES[:4]) for asked in ASKED[:4]]
             found.append([answer.text for answer in answers])
     assert found[0] == found[1]

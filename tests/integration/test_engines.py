@@ -3,7 +3,13 @@
 import functools
 import importlib.util
 import logging
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -21,7 +27,14 @@ import edge_et
 from edge_et.bundle import LanguageModelSpec, load_bundle, read_manifest
 from edge_et.cancellation import CancelToken
 from edge_et.cpu_flags import missing_for
-from edge_et.errors import CancelledError, ClosedError, DecodeError, EngineError, call
+from edge_et.errors import (
+    CancelledError,
+    ClosedError,
+    DecodeError,
+    EngineError,
+    PromptTooLongError,
+    call,
+)
 from edge_et.image import ImageTokens
 from edge_et.llm import (
     Engine,
@@ -36,9 +49,10 @@ from edge_et.llm import (
     installed_engines,
 )
 from edge_et.llm.engines import ik_llama_cpp, installed, llama_cpp
+from edge_et.options import EngineName
 from edge_et.pipeline import factory
-from edge_et.pipeline.device_profile import cache_fingerprint
 
+PICTURE = Image.new("RGB", (64, 48), "red")
 IDS = tuple(np.random.default_rng(0).integers(20, 300, 400).tolist())
 
 
@@ -242,6 +256,112 @@ def test_a_cancelled_batch_leaves_what_was_held(cache: LlamaKVCache) -> None:
     assert np.array_equal(cache.logits, expected)
 
 
+def test_a_batch_that_is_stopped_half_way_leaves_the_bytes_that_were_held(
+    wide: LanguageModel,
+) -> None:
+    cache = wide.new_kv_cache(KVCacheSettings(context_length=700, threads=1))
+    begun: list[Segment] = [TokenSegment(IDS[:32])]
+    wanted = [*begun, image(500, 256), TokenSegment(IDS[40:60])]
+    expected = fresh(cache, wanted)
+    cache.prefill(begun)
+    held = cache.save(IDS[:32])
+    assert held is not None
+    stopped = 0
+    for attempt in range(200):
+        cancel = CancelToken()
+        cache.obey(cancel)
+        cache.prefill(begun)
+        steps = cache.prefill_steps(wanted)
+        next(steps)
+        timer = threading.Timer(attempt % 20 / 2000, cancel.cancel)
+        timer.start()
+        with suppress(CancelledError):
+            next(steps)
+        stopped += cache.cached_positions == 32
+        timer.join()
+        cache.obey(CancelToken())
+        again = cache.save(IDS[:32])
+        assert again is not None
+        assert np.array_equal(again, held)
+        if stopped > 2:
+            break
+    assert stopped
+    cache.prefill(wanted)
+    assert np.array_equal(cache.logits, expected)
+    cache.close()
+
+
+def test_a_full_context_is_filled_or_refused_before_anything_is_evaluated(
+    model: LanguageModel, engine: Engine
+) -> None:
+    """A row alone needs a second place with ik_llama.cpp, wherever the cache begins anew."""
+    cache = model.new_kv_cache(KVCacheSettings(context_length=256, threads=1))
+    text: list[Segment] = [TokenSegment(IDS[:200])]
+    cache.prefill(text)
+    for rows in (1, 40):
+        full = [TokenSegment(IDS[: 256 - rows]), image(rows)]
+        if engine.rules.spare:
+            with pytest.raises(PromptTooLongError) as caught:
+                cache.prefill(full)
+            assert (caught.value.tokens, caught.value.limit) == (257, 256)
+            assert cache.cached_positions == 200
+        else:
+            assert cache.prefill(full).evaluated <= 256
+            cache.prefill(text)
+        fitting = [TokenSegment(IDS[: 255 - rows]), image(rows)]
+        expected = fresh(cache, fitting)
+        cache.decode(5)
+        cache.prefill(fitting)
+        assert np.array_equal(cache.logits, expected)
+        assert fresh(cache, [image(rows), TokenSegment(IDS[: 256 - rows])]) is not None
+        assert cache.cached_positions == 256
+        cache.prefill(text)
+    cache.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_is_refused_and_closes_and_answers_with_its_own(
+    bundle: Path, engine: Engine
+) -> None:
+    program = f"""
+import os, sys
+import numpy as np
+import edge_et
+from edge_et.errors import ForkedError
+
+IMAGE = np.full((40, 40, 3), 7, np.uint8)
+
+def opened():
+    return edge_et.load(sys.argv[1], engine={engine.name!r}, threads=2)
+
+def ask(pipe):
+    return pipe.answer(IMAGE, "Which colour?", max_extraction_tokens=12).text
+
+inherited = opened()
+before = ask(inherited)
+child = os.fork()
+if child == 0:
+    status = 1
+    try:
+        try:
+            ask(inherited)
+        except ForkedError:
+            inherited.close()
+            with opened() as own:
+                status = 0 if ask(own) == before else 3
+    finally:
+        os._exit(status)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert ask(inherited) == before
+inherited.close()
+inherited.close()
+print("done")
+"""
+    command = [sys.executable, "-c", program, str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 def test_rows_that_are_not_finite_spoil_nothing_that_comes_later(cache: LlamaKVCache) -> None:
     expected = fresh(cache, [TokenSegment(IDS[:30])])
     bad = ImageSegment(ImageTokens(np.full((80, WIDTH), np.nan, np.float32), "bad"))
@@ -269,34 +389,60 @@ def test_ids_beyond_the_vocabulary_are_refused(cache: LlamaKVCache) -> None:
 
 
 def test_answers_are_the_same_again_and_anew(bundle: Path, engine: Engine) -> None:
-    picture = Image.new("RGB", (64, 48), "red")
     answers = []
     for _ in range(2):
         with edge_et.load(bundle, engine=engine.name, threads=1) as pipe:
             for question in ("What is this?", "Which colour?", "What is this?"):
-                answers.append(pipe.answer(picture, question, max_extraction_tokens=12).text)
+                answers.append(pipe.answer(PICTURE, question, max_extraction_tokens=12).text)
     assert answers[:3] == answers[3:]
     assert answers[0] == answers[2]
     with pytest.raises(ClosedError):
-        pipe.answer(picture, "What is this?")
+        pipe.answer(PICTURE, "What is this?")
 
 
-def test_a_snapshot_of_one_engine_is_none_of_the_other(bundle: Path) -> None:
-    engines = installed_engines()
-    if len(engines) < 2:
-        pytest.skip("only one engine is installed")
-    facts = [cache_fingerprint(1, flash_attention=False, engine=engine) for engine in engines]
-    assert facts[0] != facts[1]
-    assert "0.1.5" in str(facts[1]["engine"])
+def test_what_is_kept_of_a_prompt_is_its_engines_and_image_tokens_are_nobodys(
+    bundle: Path, tmp_path: Path
+) -> None:
+    def evaluated(engine: EngineName) -> tuple[int, int]:
+        with edge_et.load(bundle, engine=engine, threads=1, cache_dir=tmp_path) as pipe:
+            usage = pipe.answer(PICTURE, "What is this?", max_extraction_tokens=12).usage
+        return usage["vision"].evaluated_tokens, usage["extract"].reused_tokens
+
+    names = [engine.name for engine in installed_engines()]
+    first = evaluated(names[0])
+    assert first[0] > 0
+    found = evaluated(names[0])
+    assert found[0] == 0
+    assert found[1] > first[1]
+    for name in names[1:]:
+        assert evaluated(name) == (0, first[1])
+        assert evaluated(name) == found
+
+
+def test_nothing_is_kept_of_an_engine_whose_version_is_not_told(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version would read it."""
+    unknown = tuple(replace(engine, version="unknown") for engine in installed_engines())
+    monkeypatch.setattr(factory, "installed_engines", lambda: unknown)
+    for _ in range(2):
+        with edge_et.load(bundle, threads=1, cache_dir=tmp_path) as pipe:
+            usage = pipe.answer(PICTURE, "What is this?", max_extraction_tokens=12).usage
+    assert usage["vision"].evaluated_tokens == 0
+    assert len(list((tmp_path / "snapshots").iterdir())) == 1
 
 
 def test_what_an_engine_cannot_do_is_told(
-    tiny_bundle: Path, bundle: Path, spec: LanguageModelSpec, engine: Engine
+    bundle: Path, spec: LanguageModelSpec, engine: Engine, tmp_path: Path
 ) -> None:
     if engine.applies_adapters:
         pytest.skip("this one can")
-    with pytest.raises(EngineError, match=r"it fails: .*engine='llama', .*convert_weights=True"):
-        edge_et.load(tiny_bundle, engine="prebuilt", convert_weights=False)
+    build_bundle(tmp_path, adapter=True)
+    weights, adapter = tmp_path / "perceiver.gguf", tmp_path / "perceiver-lora.gguf"
+    with pytest.raises(EngineError, match=r"computes wrongly with the adapter .*engine='llama'"):
+        LanguageModel(weights, spec, adapter=adapter, token_count=300, engine=engine)
+    with pytest.raises(EngineError, match=r"as they are: it fails: .*convert_weights=True"):
+        edge_et.load(tmp_path, engine="prebuilt", convert_weights=False)
     with pytest.raises(EngineError, match="no KV caches in f32: choose kv_type=f16 or q8_0"):
         edge_et.load(bundle, engine="prebuilt", kv_type="f32")
 
@@ -356,8 +502,8 @@ def test_what_a_picture_costs_is_measured_with_the_engine_of_a_load(
 def test_without_engines_it_is_told_what_to_install(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (installed, factory):
-        monkeypatch.setattr(module, "installed_engines", tuple)
+    monkeypatch.setattr(installed, "installed_engines", tuple)
+    monkeypatch.setattr(factory, "installed_engines", tuple)
     with pytest.raises(EngineError, match=r"edge-et\[prebuilt\].*edge-et\[llama\]") as caught:
         edge_et.load(bundle)
     assert caught.value.engine is None

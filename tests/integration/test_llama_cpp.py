@@ -1,4 +1,4 @@
-"""KV caches over real llama.cpp."""
+"""KV caches over real llama.cpp; test_engines.py has what either engine does."""
 
 import ctypes
 import logging
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from tiny.bundle import CHATML
+from tiny.engine import about_llama_cpp
 from tiny.llama import WIDTH, write_adapter, write_llama
 from tiny.tokenizer import write_tokenizer
 
@@ -33,6 +34,8 @@ from edge_et.llm import (
 from edge_et.llm.engines import llama_cpp as door
 from edge_et.llm.llama import LlamaModel
 from edge_et.stages import drain
+
+pytestmark = about_llama_cpp
 
 TOKENS = TokenSegment(tuple(range(20, 57)))
 OTHER = TokenSegment(tuple(range(90, 110)))

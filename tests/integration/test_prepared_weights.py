@@ -1,4 +1,4 @@
-"""Merged weights, from the first answer of one program to the next load."""
+"""Merged weights with llama.cpp, from the first answer of one program to the next load."""
 
 import logging
 import threading
@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny.engine import about_llama_cpp
 
 import edge_et
 from edge_et.native_threads import THREAD_PREFIX
+
+pytestmark = about_llama_cpp
 
 PICTURE = np.full((32, 32, 3), 90, np.uint8)
 

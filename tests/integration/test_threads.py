@@ -17,7 +17,6 @@ from edge_et.llm import (
     LanguageModel,
     Tokenizer,
     TokenSegment,
-    load_library,
 )
 from edge_et.threads import SpareThreads, available_cpus
 
@@ -102,8 +101,9 @@ def test_tokens_are_decoded_with_the_threads_that_are_to_spare(
     for token in range(20, 24):
         context.prefill([TokenSegment((token,))])
         with context._context._handle.lock:
-            used.append(load_library().llama_n_threads(context._context._handle.value))
-            batch = load_library().llama_n_threads_batch(context._context._handle.value)
+            bindings, native = context._context._library.bindings, context._context._handle.value
+            used.append(bindings.llama_n_threads(native))
+            batch = bindings.llama_n_threads_batch(native)
         assert batch == 3
     context.close()
     model.close()

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny.anyres import build_tiled_bundle
+from tiny.engine import ALLOCATED, has_f32_caches
 from tiny.llama import KV_HEADS, LAYERS, WIDTH
 
 import edge_et
 from edge_et.bundle import load_bundle
 from edge_et.errors import MemoryBudgetError, ModelFileError, OptionError, PromptTooLongError
 from edge_et.llm import read_shape
+from edge_et.options import KvType
 from edge_et.pipeline import measure
 
 PICTURE = np.random.default_rng(6).integers(0, 256, (60, 91, 3), np.uint8)
@@ -115,18 +117,16 @@ def test_a_picture_that_fills_the_context_alone(tmp_path: Path) -> None:
             assert len(pipeline.session(PICTURE, **options).image.rows) < 60
 
 
-def test_the_size_of_a_cache_is_what_llama_cpp_allocates(
-    tiny_tiled: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kv_type", ["f16", pytest.param("f32", marks=has_f32_caches)])
+def test_the_size_of_a_cache_is_what_the_engine_allocates(
+    tiny_tiled: Path, caplog: pytest.LogCaptureFixture, kv_type: KvType
 ) -> None:
     shape = read_shape(tiny_tiled / "perceiver.gguf")
     assert shape.kv_bytes(1, "f16") == POSITION_BYTES
     with caplog.at_level(logging.DEBUG, "edge_et.llm.native_log"):
-        for kv_type in ("f16", "f32"):
-            caplog.clear()
-            with edge_et.load(tiny_tiled, threads=1, kv_type=kv_type):  # type: ignore[arg-type]
-                (mebibytes,) = re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", caplog.text)
-            expected = shape.cache_bytes(512, kv_type) / 2**20  # type: ignore[arg-type]
-            assert float(mebibytes) == pytest.approx(expected, abs=0.01)
+        edge_et.load(tiny_tiled, threads=1, kv_type=kv_type).close()
+    *_, mebibytes = re.findall(ALLOCATED, caplog.text)
+    assert float(mebibytes) == pytest.approx(shape.cache_bytes(512, kv_type) / 2**20, abs=0.01)
 
 
 def test_a_cache_over_the_budget_is_refused_with_the_numbers(

@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
+from edge_et.errors import EngineError
 from edge_et.llm.batch_rules import BatchRules
 from edge_et.llm.engines.native_library import NativeLibrary
 from edge_et.options import EngineName, KvType
+
+UNKNOWN: Final = "unknown"
+"""Version of a package that tells none, as in a frozen program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,19 @@ class Engine:
     applies_adapters: bool
     missing: tuple[str, ...] = ()
     open: Callable[[], NativeLibrary]
+
+    @property
+    def tells_version(self) -> bool:
+        """Whether its version is known, so that what it computed may be kept for later."""
+        return self.version != UNKNOWN
+
+    def has_no(self, kv_type: KvType) -> EngineError:
+        """Return the error that says that it does not compute with KV caches of a number type."""
+        return EngineError(
+            self.name,
+            f"the engine {self.name!r} has no KV caches in {kv_type}: "
+            f"choose kv_type={' or '.join(self.kv_types)}, or engine='llama'",
+        )
 
     def __str__(self) -> str:
         """Name it with its package and version."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_et.cpu_flags import missing_for
 from edge_et.errors import EngineError
 from edge_et.llm.batch_rules import BatchRules
+from edge_et.llm.engines.engine import UNKNOWN
 from edge_et.llm.engines.native_library import NativeLibrary, encoded, pointer
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.native_log import NativeLog
@@ -28,17 +29,18 @@ from edge_et.options import KvType
 PACKAGE: Final = "ik-llama-cpp-python"
 MODULE: Final = "ik_llama_cpp"
 VERSION: Final = "0.1.5"
-UNKNOWN: Final = "unknown"
 
 # From a number of rows on, which depends on the weights' type, it unpacks quantized weights to
 # 8 bits and multiplies those: from 16 (IQ2_S and IQ*_KT), 32 (most) or 64 (Q6_K) rows
 # (is_dequant_better in ggml/src/iqk/iqk_mul_mat.cpp). Whatever the batch, a row below all these
 # bounds has the bits of that row alone, and one above them those of any large batch.
-RULES: Final = BatchRules(group=1, most=15, image_group=64, image_most=256, written=15)
+RULES: Final = BatchRules(group=1, most=15, image_group=64, image_most=256, spare=1, written=15)
 
 # With flash attention a row alone, behind more than 256 cells, is split by the number of threads,
 # and rounds unlike a row among others.
-FLASH_RULES: Final = BatchRules(group=2, most=14, image_group=64, image_most=256, written=1)
+FLASH_RULES: Final = BatchRules(
+    group=2, most=14, image_group=64, image_most=256, spare=1, written=1
+)
 
 _GGML_TYPES: dict[KvType, int] = {"f16": 1, "q8_0": 8}
 KV_TYPES: Final = tuple(_GGML_TYPES)
@@ -110,12 +112,11 @@ class IkLlamaCpp(NativeLibrary):
 
     tells_of_aborting = False
 
-    def load_model(self, path: Path, *, vocab_only: bool) -> Any:
+    def load_model(self, path: Path) -> Any:
         """Map a GGUF; return its model, or None."""
         params = self.bindings.llama_model_default_params()
         params.n_gpu_layers = 0
         params.use_mmap = True
-        params.vocab_only = vocab_only
         return self.bindings.llama_model_load_from_file(encoded(path), params)
 
     def free_model(self, model: Any) -> None:

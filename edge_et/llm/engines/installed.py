@@ -10,7 +10,7 @@ from edge_et.cpu_flags import missing_for
 from edge_et.errors import EngineError
 from edge_et.llm.batch_rules import IN_GROUPS
 from edge_et.llm.engines import ik_llama_cpp, llama_cpp
-from edge_et.llm.engines.engine import Engine
+from edge_et.llm.engines.engine import UNKNOWN, Engine
 from edge_et.options import EngineName, KvType
 
 
@@ -72,4 +72,4 @@ def _version(engine: ModuleType) -> str | None:
     try:
         return version(engine.PACKAGE)
     except PackageNotFoundError:  # as in a frozen program
-        return ik_llama_cpp.UNKNOWN
+        return UNKNOWN

@@ -61,7 +61,7 @@ def lays_out_weights() -> bool:
 class LlamaCpp(NativeLibrary):
     """The functions of llama-cpp-python 0.3.36."""
 
-    def load_model(self, path: Path, *, vocab_only: bool) -> Any:
+    def load_model(self, path: Path) -> Any:
         """Read a GGUF into memory; return its model, or None.
 
         A mapped file would stay resident beside the matrices that are laid out anew: of Qwen3-0.6B
@@ -72,7 +72,6 @@ class LlamaCpp(NativeLibrary):
         params.n_gpu_layers = 0
         params.load_mode = library.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = lays_out_weights()
-        params.vocab_only = vocab_only
         return library.llama_model_load_from_file(encoded(path), params)
 
     def free_model(self, model: Any) -> None:

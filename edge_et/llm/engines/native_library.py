@@ -44,7 +44,7 @@ class NativeLibrary(ABC):
         bindings.llama_backend_init()
 
     @abstractmethod
-    def load_model(self, path: Path, *, vocab_only: bool) -> Any:
+    def load_model(self, path: Path) -> Any:
         """Map a GGUF; return its model, or None."""
 
     @abstractmethod

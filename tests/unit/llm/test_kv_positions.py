@@ -145,7 +145,7 @@ def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
         assert groups(start) == {row: group for row, group in full.items() if row >= start}
 
 
-FEW = BatchRules(group=1, most=15, image_group=64, image_most=256, written=15)
+FEW = BatchRules(group=1, most=15, image_group=64, image_most=256, spare=1, written=15)
 
 
 def test_rows_that_round_like_one_are_cut_anywhere() -> None:

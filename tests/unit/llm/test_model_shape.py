@@ -1,9 +1,14 @@
+import subprocess
+import sys
 from pathlib import Path
 
+import gguf
 import pytest
+from tiny.llama import write_llama
+from tiny.tokenizer import write_tokenizer
 
 from edge_et.errors import ModelFileError
-from edge_et.llm import ModelShape
+from edge_et.llm import ModelShape, read_shape
 
 QWEN3 = {
     "general.architecture": "qwen3",
@@ -51,3 +56,46 @@ def test_the_work_of_a_prefill() -> None:
     pairs = 4000 * 4000 / 2
     expected = 2 * weights * 4000 + 28 * 16 * 128 * 4 * pairs
     assert shape().prefill_flops(4000) == pytest.approx(expected)
+
+
+def test_blocks_of_a_number_type_have_to_be_filled() -> None:
+    narrow = shape(attention__value_length="80")
+    assert [shape().fits_blocks(kv_type) for kv_type in ("f16", "f32", "q8_0")] == [True] * 3
+    assert [narrow.fits_blocks(kv_type) for kv_type in ("f16", "f32", "q8_0")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_sizes_are_read_without_any_engine(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "tokenizer.json")
+    write_llama(tmp_path / "a.gguf", tmp_path / "tokenizer.json", seed=1)
+    program = """
+import sys
+from pathlib import Path
+from edge_et.llm import read_shape
+
+print(read_shape(Path(sys.argv[1])))
+print(sorted({"llama_cpp", "ik_llama_cpp", "onnxruntime"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "a.gguf")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    expected = ModelShape(
+        layers=2, width=32, heads=4, kv_heads=2, key_width=8, value_width=8, feed_forward=64
+    )
+    assert told == [str(expected), "[]"]
+
+
+@pytest.mark.parametrize("name", ["block_count", "attention.head_count_kv"])
+def test_a_size_that_differs_by_layer_is_refused(tmp_path: Path, name: str) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "openelm")
+    for key in ("block_count", "embedding_length", "attention.head_count", "feed_forward_length"):
+        if key != name:
+            writer.add_uint32(f"openelm.{key}", 8)
+    writer.add_array(f"openelm.{name}", [4, 8])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ModelFileError, match=f"{name} is a list"):
+        read_shape(tmp_path / "a.gguf")

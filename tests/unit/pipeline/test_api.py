@@ -83,6 +83,8 @@ def test_a_bundle_is_opened_as_it_is_where_nobody_says_otherwise(
         "snapshots": None,
         "image_kv_bytes": DEFAULT_IMAGE_KV_BYTES,
         "engine": None,
+        "kv_type": "f16",
+        "flash_attention": False,
         "convert_weights": True,
         "preparation": opened.preparation,
     }

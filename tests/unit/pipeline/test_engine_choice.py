@@ -2,7 +2,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,16 +11,16 @@ from tiny.bundle import build_bundle
 
 from edge_et.bundle import Bundle, LanguageModelSpec, load_bundle
 from edge_et.errors import DecodeError, EngineError
-from edge_et.llm import Engine, default_engine
-from edge_et.options import EngineName
+from edge_et.llm import Engine, KVCacheSettings, default_engine
+from edge_et.options import EngineName, KvType
 from edge_et.pipeline import engine_choice
 from edge_et.pipeline.engine_choice import EngineChoice, choose
 from edge_et.pipeline.prepared_weights import PreparedWeights
 from edge_et.store import PreparedFiles
 from edge_et.weights import Unsupported, reference_logits
 
-LLAMA = replace(default_engine(), name="llama", version="1")
-PREBUILT = replace(LLAMA, name="prebuilt")
+LLAMA = replace(default_engine(), name="llama", version="1", kv_types=get_args(KvType))
+PREBUILT = replace(LLAMA, name="prebuilt", kv_types=("f16", "q8_0"))
 
 
 @dataclass
@@ -30,10 +30,12 @@ class FakeProbe:
     Attributes:
         wrong: whether it is, given an engine and whether weights are merged.
         asked: what it was asked for.
+        caches: with which number type, and whether with flash attention.
     """
 
     wrong: Callable[[str, bool], bool] = lambda engine, merged: False
     asked: list[tuple[str, bool]] = field(default_factory=list)
+    caches: list[tuple[KvType, bool]] = field(default_factory=list)
 
     def __call__(
         self,
@@ -42,9 +44,11 @@ class FakeProbe:
         adapter: Path | None,
         spec: LanguageModelSpec,
         ids: NDArray[np.int32],
+        settings: KVCacheSettings,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         merged = weights.name != "perceiver.gguf"
         self.asked.append((engine.name, merged))
+        self.caches.append((settings.kv_type, settings.has_flash_attention))
         logits = reference_logits(weights, adapter, ids)
         assert not isinstance(logits, Unsupported)
         batch = logits[:, ::-1] if self.wrong(engine.name, merged) else logits
@@ -65,6 +69,8 @@ class World:
         asked: EngineName | None = None,
         converts: bool = True,
         makes: bool = True,
+        kv_type: KvType = "f16",
+        flash_attention: bool = False,
     ) -> EngineChoice:
         choice = choose(
             self.bundle,
@@ -74,6 +80,8 @@ class World:
             converts=converts,
             prepared=self.prepared,
             makes=makes,
+            kv_type=kv_type,
+            flash_attention=flash_attention,
             probe=self.probe,
         )
         if choice.file is not None:
@@ -243,3 +251,23 @@ def test_an_engine_that_is_not_installed(tmp_path: Path) -> None:
     world = new_world(tmp_path)
     with pytest.raises(EngineError, match=r"not installed.*'edge-et\[prebuilt\]'"):
         world.choose(LLAMA, asked="prebuilt")
+
+
+def test_what_was_found_with_one_kind_of_cache_says_nothing_of_another(tmp_path: Path) -> None:
+    world = new_world(tmp_path, adapter=False)
+    kinds: list[tuple[KvType, bool]] = [("f16", False), ("f16", True), ("q8_0", True)]
+    for _ in range(2):
+        for kv_type, flash_attention in kinds:
+            world.choose(PREBUILT, kv_type=kv_type, flash_attention=flash_attention)
+    assert world.probe.caches == kinds
+    world.choose(PREBUILT, kv_type="q8_0")  # which is flash attention
+    assert world.probe.caches == kinds
+
+
+def test_an_engine_without_such_caches_is_not_asked(tmp_path: Path) -> None:
+    world = new_world(tmp_path, adapter=False)
+    assert told(world.choose(LLAMA, PREBUILT, kv_type="f32")) == ("llama", "own", False, False)
+    for engines, asked in (((PREBUILT,), None), ((LLAMA, PREBUILT), "prebuilt")):
+        with pytest.raises(EngineError, match="no KV caches in f32: choose kv_type=f16 or q8_0"):
+            world.choose(*engines, asked=asked, kv_type="f32")
+    assert world.probe.asked == []
