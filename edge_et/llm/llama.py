@@ -127,7 +127,7 @@ class LlamaContext:
         library = self._library = model.library
         self._cancel = CancelToken()
         # Flash attention's sums have as many parts as there are threads.
-        self._spare = None if settings.has_flash_attention else SpareThreads(settings.threads)
+        self._spare_threads = None if settings.has_flash_attention else SpareThreads(settings.threads)
         self._embedding_width = model.embedding_width
         self._vocabulary_size = model.vocabulary_size
 
@@ -205,7 +205,7 @@ class LlamaContext:
             # By the thread that computes: whoever waits for it may be interrupted and go on.
             with self._handle.lock, self._library.log.expecting(cancel):
                 context = self._handle.value
-                if (spare := self._spare) is not None:
+                if (spare := self._spare_threads) is not None:
                     self._library.set_threads(context, spare.for_tokens(), spare.most)
                 return self._library.decode(context, inputs, places, wanted)
 

@@ -340,5 +340,5 @@ def measure(bundle: Bundle, *, threads: int | None = None) -> Calibration:
         resources.enter_context(closing(tower))
         model = open_model(bundle, spec, None)
         resources.enter_context(closing(model))
-        kv_cache = model.new_kv_cache(settings.kv_cache(CALIBRATION_POSITIONS))
+        kv_cache = model.new_kv_cache(settings.kv_cache(CALIBRATION_POSITIONS + 1))
         return calibrate(tower, kv_cache, vision.processing)

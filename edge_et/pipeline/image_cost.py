@@ -93,7 +93,7 @@ def calibrate(tower: Tower, context: LlamaKVCache, processing: Processing) -> Ca
 
     Args:
         tower: the bundle's.
-        context: the perceiver's, of `CALIBRATION_POSITIONS` at least; it is empty afterwards.
+        context: the perceiver's, of more than `CALIBRATION_POSITIONS`; it is empty afterwards.
         processing: the bundle's rules.
 
     Raises:
