@@ -127,7 +127,9 @@ class LlamaContext:
         library = self._library = model.library
         self._cancel = CancelToken()
         # Flash attention's sums have as many parts as there are threads.
-        self._spare_threads = None if settings.has_flash_attention else SpareThreads(settings.threads)
+        self._spare_threads = (
+            None if settings.has_flash_attention else SpareThreads(settings.threads)
+        )
         self._embedding_width = model.embedding_width
         self._vocabulary_size = model.vocabulary_size
 
