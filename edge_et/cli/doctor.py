@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def doctor(model: str | None) -> None:
     """Check this installation and a bundle: versions, processor, every byte, one answer.
 
-    MODEL is a bundle's name or folder; the installed mini if omitted. What is wrong is told, and
+    MODEL is a bundle's name or folder; the installed mini if omitted. What is made of its weights
+    once a machine is made now, so that loads use the fastest engine that is right from then on: a
+    program that exits right behind its answer never comes to that. What is wrong is told, and
     the exit status is 1; a report of a fault should begin with this output. A disk that loses bits
     shows here and in `edge-et info` alone: a load does not hash large files.
     """
@@ -25,7 +27,7 @@ def doctor(model: str | None) -> None:
 
     from edge_et.bundle import find_bundle, load_bundle
     from edge_et.llm import installed_engines
-    from edge_et.pipeline import apply_profile, device_name, library_versions, load
+    from edge_et.pipeline import apply_profile, device_name, library_versions, load, prepare
     from edge_et.threads import available_cpus
 
     def tell(what: str, found: str) -> None:
@@ -37,7 +39,8 @@ def doctor(model: str | None) -> None:
     tell("libraries", ", ".join(f"{name} {number}" for name, number in libraries.items()))
     tell("processor", f"{device_name()}; {available_cpus()} CPUs for this process")
     for engine in installed_engines():
-        tell(engine.name, engine.open().describe_build())
+        lacks = f"this CPU lacks {', '.join(engine.missing)}"
+        tell(engine.name, lacks if engine.missing else engine.open().describe_build())
     bundle = load_bundle(find_bundle(model))
     tell("bundle", f"{bundle.manifest.name} {bundle.manifest.version} in {bundle.folder}")
     with progress_bar() as progress:
@@ -46,6 +49,8 @@ def doctor(model: str | None) -> None:
     tell("files", f"{len(sizes)}, {megabytes(sum(sizes.values()))}, every byte as it should be")
     _, profile = apply_profile(bundle)
     tell("profile", "none, `edge-et autotune` makes one" if profile is None else "in use")
+    for use in prepare(bundle):
+        tell(use.role, str(use))
     started = time.perf_counter()
     with load(bundle.folder) as pipe:
         loaded = time.perf_counter()

@@ -31,9 +31,10 @@ def info(
     """Verify a bundle, every byte of it, and print what it is made of.
 
     MODEL is a bundle's name or folder; the installed mini if omitted. With --no-verify only what a
-    load checks is checked. With --image, one tile and a short prompt are run on this machine, and
-    what the picture would take is estimated from them. Where `edge-et autotune` has measured this
-    machine, it is told how long an answer takes at most.
+    load checks is checked. It is told which engine a load would use, and why. With --image, one
+    tile and a short prompt are run on this machine, and what the picture would take is estimated
+    from them. Where `edge-et autotune` has measured this machine, it is told how long an answer
+    takes at most.
     """
     if image is None and (max_tiles, pooling) != (None, None):
         raise click.UsageError("--max-tiles and --pooling say what happens to the --image")
@@ -43,6 +44,7 @@ def info(
     from rich.table import Table
 
     from edge_et.bundle import find_bundle, load_bundle
+    from edge_et.pipeline import engine_uses
 
     bundle = load_bundle(find_bundle(model))
     if verify:
@@ -51,9 +53,11 @@ def info(
     manifest = bundle.manifest
     picture = None if image is None else _picture(bundle, image, max_tiles, pooling)
     answer = _longest_answer(bundle, picture)
+    uses = engine_uses(bundle)
     if as_json:
         document = {"folder": str(bundle.folder), "verified": verify, "manifest": manifest}
         document["longest_answer"] = answer
+        document["engines"] = uses
         if picture is not None:
             document["image"] = picture
         print(msgspec.json.encode(document).decode())
@@ -79,6 +83,9 @@ def info(
     console.print(str(bundle.folder), markup=False, soft_wrap=True)
     for table in (files, sources, checks):
         console.print(table)
+    for use in uses:
+        told = f"The {use.role} here: {use}"
+        console.print(printable(told), markup=False, highlight=False, soft_wrap=True)
     if picture is not None:
         console.print(_told(picture), markup=False, highlight=False)
     if manifest.direct is not None and manifest.direct.default:

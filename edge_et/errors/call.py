@@ -3,6 +3,7 @@
 import reprlib
 from collections.abc import Iterable, Mapping
 
+from edge_et.cpu_flags import missing_for
 from edge_et.errors.base import EdgeETError
 
 
@@ -130,10 +131,25 @@ class EngineError(EdgeETError):
             found = ", ".join(installed) or "none"
             reason = f"the engine {engine!r} is not installed (installed: {found})"
             return cls(engine, f"{reason}: pip install 'edge-et[{engine}]'")
+        reason = "no engine is installed that evaluates language models: pip install"
+        if missing_for("prebuilt"):
+            return cls(None, f"{reason} 'edge-et[llama]', which compiles llama.cpp")
         return cls(
-            None,
-            "no engine is installed that evaluates language models: pip install "
-            "'edge-et[prebuilt]', or 'edge-et[llama]', which compiles llama.cpp",
+            None, f"{reason} 'edge-et[prebuilt]', or 'edge-et[llama]', which compiles llama.cpp"
+        )
+
+    @classmethod
+    def lacking(cls, engine: str, missing: Iterable[str]) -> "EngineError":
+        """Return the error for an engine that would end the process on this CPU.
+
+        Args:
+            engine: which.
+            missing: the instruction sets that it needs and the CPU does not have, at least one.
+        """
+        return cls(
+            engine,
+            f"the engine {engine!r} needs what this CPU does not have ({', '.join(missing)}): take "
+            "the engine 'llama', which is compiled for it: pip install 'edge-et[llama]'",
         )
 
 

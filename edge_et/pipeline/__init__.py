@@ -17,6 +17,7 @@ from edge_et.pipeline.device_profile import (
     manifest_sha256,
     profile_folder,
 )
+from edge_et.pipeline.engine_use import EngineUse, engine_uses, prepare
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.factory import (
     ChosenModel,
@@ -38,6 +39,7 @@ __all__ = [
     "AsyncStream",
     "ChosenModel",
     "DeviceProfile",
+    "EngineUse",
     "ExtractThink",
     "Model",
     "ModelSpeed",
@@ -51,6 +53,7 @@ __all__ = [
     "answer",
     "apply_profile",
     "device_name",
+    "engine_uses",
     "image_cost",
     "kv_cache_bytes",
     "library_versions",
@@ -61,5 +64,6 @@ __all__ = [
     "open_model",
     "open_pipeline",
     "open_snapshots",
+    "prepare",
     "profile_folder",
 ]

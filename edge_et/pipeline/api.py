@@ -112,7 +112,8 @@ def load(
             bundle's, with the adapter merged, where that is faster or the only right way here. They
             lie in the user's caches, up to 1 GiB of them. Where no engine is right for the bundle's
             own, the first load makes them, which takes seconds; otherwise a thread of low priority
-            does behind the first answer, and the next load uses them. Their rounding is another.
+            does behind the first answer, and the next load uses them; `edge-et doctor` does it for
+            programs that exit right behind their answer. Their rounding is another.
         prompt_lookup: whether to draft tokens from what was read and written before and to decode
             some at once, where that is faster. A batch rounds differently from single steps, and
             what is drafted depends on measured times: where two tokens are nearly as probable, the
@@ -131,10 +132,10 @@ def load(
     Raises:
         BundleError: the bundle cannot be used; a child says why.
         OptionError: an argument is out of its range.
-        EngineError: the engine is not installed, or cannot be loaded.
+        EngineError: the engine is not installed, cannot be loaded, or needs what this CPU lacks; or
+            none that is installed is right for a model.
         MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`; nothing was loaded.
         DecodeError: there is not enough memory for a KV cache.
-        EngineError: no engine that is installed is right for a model.
     """
     options = parse_load_options(
         {

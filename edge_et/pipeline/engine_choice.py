@@ -63,6 +63,7 @@ class EngineChoice:
         spec: what the manifest says; with the files that are opened, which name snapshots.
         file: merged weights, to be closed after the model; None: the bundle's own.
         later: what the next program will be faster for; None: nothing.
+        refused: why engines that go before this one were not taken.
     """
 
     engine: Engine
@@ -71,6 +72,7 @@ class EngineChoice:
     spec: LanguageModelSpec
     file: PreparedFile | None = None
     later: Callable[[Step], object] | None = None
+    refused: tuple[str, ...] = ()
 
 
 def choose(
@@ -81,6 +83,7 @@ def choose(
     asked: EngineName | None,
     converts: bool,
     prepared: PreparedWeights,
+    makes: bool = True,
     kv_type: KvType = "f16",
     flash_attention: bool = False,
     tokenizer: Tokenizer | None = None,
@@ -95,21 +98,32 @@ def choose(
         asked: the one that the caller wants; None: the fastest that is right.
         converts: whether weights may be used in another form.
         prepared: what was made before, and where it is kept.
+        makes: whether to make at once what nothing could answer without. Otherwise `later` does,
+            and how the model is opened is not known before.
         kv_type: number type of the model's KV caches.
         flash_attention: whether attention never makes its whole matrix in them.
         tokenizer: the model's; None: it is opened if need be.
         probe: computes logits; None: `probe_logits`.
 
     Raises:
-        EngineError: the engine that the caller wants, or the only one, is not right for this model;
-            or it is not installed, or has no such KV caches.
+        EngineError: the engine that the caller wants, or the only one, is not right for this model,
+            or needs another CPU, or has no such KV caches; or it is not installed.
         ModelFileError: a file is damaged, or cannot be opened.
         FileHashError: likewise.
         UnreadableFileError: a file cannot be read.
     """
     settings = probe_settings(kv_type, flash_attention=flash_attention)
     chooser = _Chooser(
-        bundle, spec, engines, asked, converts, prepared, settings, tokenizer, probe or probe_logits
+        bundle,
+        spec,
+        engines,
+        asked,
+        converts,
+        prepared,
+        makes,
+        settings,
+        tokenizer,
+        probe or probe_logits,
     )
     return chooser.choose()
 
@@ -125,13 +139,15 @@ class _Chooser:
         asked: EngineName | None,
         converts: bool,
         prepared: PreparedWeights,
+        makes: bool,
         settings: KVCacheSettings,
         tokenizer: Tokenizer | None,
         probe: Probe,
     ) -> None:
         self._bundle, self._spec, self._converts = bundle, spec, converts
         self._engines = {engine.name: engine for engine in engines}
-        self._asked, self._prepared, self._settings = asked, prepared, settings
+        self._asked, self._prepared, self._makes = asked, prepared, makes
+        self._settings = settings
         self._tokenizer, self._probe = tokenizer, probe
         self._weights = bundle.path(spec.weights)
         self._adapter = None if spec.adapter is None else bundle.path(spec.adapter)
@@ -143,17 +159,17 @@ class _Chooser:
         usable = [name for name in self._engines if self._asked in (None, name)]
         if not usable:
             raise EngineError.not_installed(self._asked, self._engines)
-        kv_type = self._settings.kv_type
-        first = self._engines[usable[0]]
-        usable = [name for name in usable if kv_type in self._engines[name].kv_types]
-        if not usable:
-            raise first.has_no(kv_type)
+        usable = self._with_caches(self._runnable(usable))
         reference = self._engines[REFERENCE] if REFERENCE in usable else None
+        now = reference is None and self._makes
         for name in usable:
             for merged in self._forms() if name != REFERENCE else ():
-                choice = self._opened(self._engines[name], merged, now=reference is None)
+                choice = self._opened(self._engines[name], merged, now=now)
                 if choice is not None:
                     return choice
+        lacks = self._lacks_reference or self._lacks_merged
+        if reference is None and lacks:
+            return self._choice(self._engines[usable[0]], later=self._prepare)
         if reference is None:
             raise self._refusal(usable[0])
         if self._refused:
@@ -164,8 +180,30 @@ class _Chooser:
             if choice is not None:
                 return choice
         lacks = self._lacks_reference or self._lacks_merged
-        later = self._prepare if lacks and self._prepared.keeps else None
-        return self._choice(reference, None, later)
+        return self._choice(
+            reference, later=self._prepare if lacks and self._prepared.keeps else None
+        )
+
+    def _with_caches(self, names: Sequence[EngineName]) -> list[EngineName]:
+        """Return those that have KV caches of the number type that is asked for."""
+        kv_type = self._settings.kv_type
+        found = [name for name in names if kv_type in self._engines[name].kv_types]
+        if not found:
+            raise self._engines[names[0]].has_no(kv_type)
+        return found
+
+    def _runnable(self, names: list[EngineName]) -> list[EngineName]:
+        """Return those of some engines that this CPU can run, at least one."""
+        runnable = []
+        for name in names:
+            if missing := self._engines[name].missing:
+                lacking = EngineError.lacking(name, missing)
+                self._refused.append(f"{name} needs {', '.join(missing)}, which this CPU lacks")
+            else:
+                runnable.append(name)
+        if not runnable:
+            raise lacking
+        return runnable
 
     def _forms(self) -> Iterator[bool]:
         """Yield whether weights are merged, the better form first.
@@ -211,7 +249,7 @@ class _Chooser:
     def _choice(
         self,
         engine: Engine,
-        file: PreparedFile | None,
+        file: PreparedFile | None = None,
         later: Callable[[Step], object] | None = None,
     ) -> EngineChoice:
         if file is None:
@@ -221,9 +259,16 @@ class _Chooser:
                 adapter=self._adapter,
                 spec=self._spec,
                 later=later,
+                refused=tuple(self._refused),
             )
-        spec = merged_spec(self._spec, file)
-        return EngineChoice(engine=engine, weights=file.path, adapter=None, spec=spec, file=file)
+        return EngineChoice(
+            engine=engine,
+            weights=file.path,
+            adapter=None,
+            spec=merged_spec(self._spec, file),
+            file=file,
+            refused=tuple(self._refused),
+        )
 
     @functools.cached_property
     def _may_merge(self) -> bool:

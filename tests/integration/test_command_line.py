@@ -260,7 +260,7 @@ def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
     assert list(told) == [
         *("edge-et", "system", "libraries", "processor"),
         *(engine.name for engine in installed_engines()),
-        *("bundle", "files", "profile", "load", "answer"),
+        *("bundle", "files", "profile", "perceiver", "load", "answer"),
     ]
     assert "onnxruntime" in told["libraries"]
     assert "every byte as it should be" in told["files"]
@@ -273,6 +273,30 @@ def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
     assert result.returncode == 1
     assert result.stdout.startswith("edge-et:")
     assert "perceiver.gguf has SHA-256" in result.stderr
+
+
+def test_a_doctor_prepares_what_loads_use_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if len(installed_engines()) < 2:
+        pytest.skip("only one engine is installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    build_bundle(tmp_path / "bundle")
+
+    def use() -> dict[str, str]:
+        (told,) = json.loads(run("info", tmp_path / "bundle", "--json").stdout)["engines"]
+        return told
+
+    before = use()
+    assert (before["role"], before["engine"]) == ("perceiver", "llama")
+    assert "`edge-et doctor`" in before["why"]
+    assert not (tmp_path / "caches").exists()
+    told = run("doctor", tmp_path / "bundle").stdout
+    assert "perceiver: prebuilt (ik-llama-cpp-python 0.1.5), weights as stored" in told
+    after = use()
+    assert (after["engine"], after["weights"]) == ("prebuilt", "as stored")
+    shown = run("info", tmp_path / "bundle").stdout
+    assert f"The perceiver here: prebuilt ({after['package']}), weights as stored" in shown
 
 
 def test_a_reader_that_leaves_is_no_error_message(tiny_bundle: Path, picture: Path):

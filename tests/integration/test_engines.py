@@ -1,6 +1,8 @@
 """What a user relies on with either engine, on tiny models: bits, copies, cancelling, errors."""
 
+import functools
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -18,12 +20,21 @@ import pytest
 from PIL import Image
 from tiny.bundle import build_bundle
 from tiny.llama import WIDTH, write_llama
+from tiny.places import ROOT
 from tiny.tokenizer import write_tokenizer
 
 import edge_et
-from edge_et.bundle import LanguageModelSpec, read_manifest
+from edge_et.bundle import LanguageModelSpec, load_bundle, read_manifest
 from edge_et.cancellation import CancelToken
-from edge_et.errors import CancelledError, ClosedError, DecodeError, EngineError, PromptTooLongError
+from edge_et.cpu_flags import missing_for
+from edge_et.errors import (
+    CancelledError,
+    ClosedError,
+    DecodeError,
+    EngineError,
+    PromptTooLongError,
+    call,
+)
 from edge_et.image import ImageTokens
 from edge_et.llm import (
     Engine,
@@ -442,6 +453,53 @@ def test_what_an_engine_cannot_do_is_told(
 def test_another_version_than_the_structs_are_of_is_refused() -> None:
     with pytest.raises(EngineError, match=r"0\.1\.6.*pip install ik-llama-cpp-python==0\.1\.5"):
         ik_llama_cpp.open_library("0.1.6")
+
+
+@pytest.mark.parametrize(
+    ("machine", "sample", "lacks"),
+    [("x86_64", "celeron-j4105", "avx, avx2, f16c, fma"), ("aarch64", "raspberry-pi-4", "asimddp")],
+)
+def test_a_library_that_would_end_the_process_is_not_opened(
+    bundle: Path,
+    machine: str,
+    sample: str,
+    lacks: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = ROOT / "tests" / "data" / "cpuinfo" / f"{sample}.txt"
+    for module in (installed, ik_llama_cpp, call):
+        monkeypatch.setattr(
+            module, "missing_for", functools.partial(missing_for, machine=machine, path=path)
+        )
+    monkeypatch.setattr(ik_llama_cpp, "import_library", None)
+    with pytest.raises(EngineError, match=rf"\({lacks}.*engine 'llama'"):
+        ik_llama_cpp.open_library.__wrapped__(ik_llama_cpp.VERSION)
+    found = {engine.name: engine for engine in installed_engines()}
+    if "prebuilt" in found:
+        with pytest.raises(EngineError, match=lacks):
+            edge_et.load(bundle, engine="prebuilt")
+    if len(found) == 2:
+        with caplog.at_level(logging.INFO), edge_et.load(bundle):
+            assert f"is opened by llama.cpp: prebuilt needs {lacks}" in caplog.text
+    assert "prebuilt" not in str(EngineError.not_installed(None, ()))
+
+
+def test_what_a_picture_costs_is_measured_with_the_engine_of_a_load(
+    bundle: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    model = factory.LanguageModel
+    monkeypatch.setattr(factory, "installed_engines", lambda: (engine,))
+    monkeypatch.setattr(
+        factory,
+        "LanguageModel",
+        lambda *given, engine, **more: (
+            asked.append(engine.name) or model(*given, engine=engine, **more)
+        ),
+    )
+    assert edge_et.pipeline.measure(load_bundle(bundle), threads=1).prefill_seconds > 0
+    assert asked == [engine.name]
 
 
 def test_without_engines_it_is_told_what_to_install(

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny.places import ROOT
+from tiny.places import EXAMPLES, ROOT
 
 from edge_et.cpu_flags import NEEDS
 
@@ -52,6 +52,22 @@ def test_a_celeron_is_told_what_it_lacks(tmp_path: Path) -> None:
     shutil.copy(CELERON, tmp_path / "proc" / "cpuinfo")
     done = emulate("Denverton", ASK, "-L", tmp_path)
     assert done.stdout.split() == ["avx", "avx2", "f16c", "fma"], done.stderr
+
+
+@prebuilt
+def test_the_command_line_refuses_an_engine_that_would_end_it(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "proc").mkdir()
+    shutil.copy(CELERON, tmp_path / "proc" / "cpuinfo")
+    words = ["answer", EXAMPLES / "cat.png", "What is this?", "--model", tiny_bundle]
+    arguments = [str(word) for word in (*words, "--engine", "prebuilt")]
+    code = f"import sys; sys.argv[1:] = {arguments}; from edge_et.cli import main; main()"
+    done = emulate("Denverton", code, "-L", tmp_path)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]  # behind QEMU's own warnings
+    assert "'prebuilt' needs what this CPU does not have (avx, avx2, f16c, fma)" in line
+    assert "pip install 'edge-et[llama]'" in line
 
 
 @prebuilt

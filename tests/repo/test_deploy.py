@@ -27,7 +27,6 @@ APP = DEPLOY / "home-assistant" / "edge_et"
 DOCKERFILE = APP / "Dockerfile"
 PROGRAM = "/opt/edge-et/bin/edge-et"
 PORT = 8890
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 # Those of https://developers.home-assistant.io/docs/apps/configuration that we have use for.
 APP_KEYS = {"arch", "description", "init", "map", "name", "options", "ports", "schema", "slug"}
@@ -123,12 +122,25 @@ def last_stage(path: Path) -> Stage:
 
 
 @pytest.mark.parametrize("path", [CONTAINERFILE, DOCKERFILE], ids=lambda path: path.name)
-def test_images_install_extras_that_exist(path: Path) -> None:
-    build = read_stages(path)[0]
-    (installed,) = [line for line in build.values("RUN") if "pip install" in line]
-    (extras,) = re.findall(r"\.\[([\w,]+)\]", installed)
-    assert set(extras.split(",")) <= set(EXTRAS)
-    assert "serve" in extras.split(",")
+def test_images_install_what_the_script_knows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = [line for line in read_stages(path)[0].values("RUN") if "install.py" in line]
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    script = runpy.run_path(str(ROOT / "scripts" / "install.py"))
+    *program, what = shlex.split(line)
+    assert program == ["python3", "scripts/install.py", str(Path(PROGRAM).parents[1])]
+    assert what == "serve"
+    assert what in script["WHATS"]
+
+
+@pytest.mark.parametrize("path", [CONTAINERFILE, DOCKERFILE], ids=lambda path: path.name)
+def test_images_hold_what_is_made_of_weights(path: Path) -> None:
+    stage = last_stage(path)
+    (line,) = [line for line in stage.values("RUN") if PROGRAM in line]
+    user = re.findall(r"--re[ug]id (\S+)", line)
+    assert set(user) == {"edge-et"}
+    assert shlex.split(line)[-2:] == [PROGRAM, "doctor"]
+    (home,) = re.findall(r"--create-home --home-dir (\S+) edge-et", " ".join(stage.values("RUN")))
+    assert home.startswith("/var/")
 
 
 @pytest.mark.parametrize("path", [CONTAINERFILE, DOCKERFILE], ids=lambda path: path.name)

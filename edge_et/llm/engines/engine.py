@@ -26,6 +26,7 @@ class Engine:
         flash_rules: the same where attention is flash attention.
         kv_types: number types of a KV cache that it computes with.
         applies_adapters: whether a model with a LoRA beside it comes out right.
+        missing: instruction sets that its library needs and this CPU does not have.
         open: returns its library, opened once; raises an `EngineError` where that cannot be.
     """
 
@@ -37,6 +38,7 @@ class Engine:
     flash_rules: BatchRules
     kv_types: tuple[KvType, ...]
     applies_adapters: bool
+    missing: tuple[str, ...] = ()
     open: Callable[[], NativeLibrary]
 
     @property

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_et.cpu_flags import missing_for
 from edge_et.errors import EngineError
 from edge_et.llm.batch_rules import BatchRules
 from edge_et.llm.engines.engine import UNKNOWN
@@ -56,8 +57,11 @@ def open_library(version: str) -> "IkLlamaCpp":
         version: of the package that is installed.
 
     Raises:
-        EngineError: it is another version than ours is made for, or cannot be loaded.
+        EngineError: it is another version than ours is made for, or cannot be loaded, or would end
+            the process on this CPU.
     """
+    if missing := missing_for("prebuilt"):
+        raise EngineError.lacking("prebuilt", missing)
     if version not in (VERSION, UNKNOWN):
         raise EngineError(
             "prebuilt",

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import get_args
 
+from edge_et.cpu_flags import missing_for
 from edge_et.errors import EngineError
 from edge_et.llm.batch_rules import IN_GROUPS
 from edge_et.llm.engines import ik_llama_cpp, llama_cpp
@@ -41,6 +42,7 @@ def installed_engines() -> tuple[Engine, ...]:
                 flash_rules=ik_llama_cpp.FLASH_RULES,
                 kv_types=ik_llama_cpp.KV_TYPES,
                 applies_adapters=False,
+                missing=missing_for("prebuilt"),
                 open=functools.partial(ik_llama_cpp.open_library, number),
             )
         )

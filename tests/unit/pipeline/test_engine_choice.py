@@ -68,6 +68,7 @@ class World:
         *engines: Engine,
         asked: EngineName | None = None,
         converts: bool = True,
+        makes: bool = True,
         kv_type: KvType = "f16",
         flash_attention: bool = False,
     ) -> EngineChoice:
@@ -78,6 +79,7 @@ class World:
             asked=asked,
             converts=converts,
             prepared=self.prepared,
+            makes=makes,
             kv_type=kv_type,
             flash_attention=flash_attention,
             probe=self.probe,
@@ -216,6 +218,33 @@ def test_without_a_folder_weights_are_made_for_one_process(tmp_path: Path) -> No
     world = new_world(tmp_path, prepared=tmp_path / "a file")
     assert told(world.choose(LLAMA, PREBUILT)) == ("llama", "own", True, False)
     assert told(world.choose(PREBUILT)) == ("prebuilt", "merged", False, False)
+
+
+def test_an_engine_that_this_cpu_cannot_run_is_not_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = new_world(tmp_path)
+    unfit = replace(PREBUILT, missing=("avx2", "fma"))
+    with caplog.at_level(logging.INFO):
+        choice = world.choose(LLAMA, unfit)
+    assert told(choice) == ("llama", "own", True, True)
+    assert choice.refused == ("prebuilt needs avx2, fma, which this CPU lacks",)
+    assert f"perceiver.gguf is opened by llama.cpp: {choice.refused[0]}" in caplog.text
+    for engines in ((LLAMA, unfit), (unfit,)):
+        with pytest.raises(EngineError, match=r"avx2, fma.*'edge-et\[llama\]'") as caught:
+            world.choose(*engines, asked="prebuilt")
+        assert caught.value.engine == "prebuilt"
+    with pytest.raises(EngineError, match="avx2, fma"):
+        world.choose(unfit)
+    assert world.probe.asked == []
+
+
+def test_nothing_is_made_for_who_only_asks(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    assert told(world.choose(PREBUILT, makes=False)) == ("prebuilt", "own", True, True)
+    assert not (tmp_path / "weights").exists()
+    world.choose(PREBUILT)
+    assert told(world.choose(PREBUILT, makes=False)) == ("prebuilt", "merged", False, False)
 
 
 def test_an_engine_that_is_not_installed(tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""Which engine a load opens each model of a bundle with, and what makes the next load faster.
+
+In: a bundle. Out: an `EngineUse` for each of its models; or, with `prepare`, also what loads leave
+for later, done at once. Nothing stays open.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_et.bundle import Bundle, LanguageModelSpec
+from edge_et.errors import EngineError
+from edge_et.llm import installed_engines
+from edge_et.pipeline.device_profile import apply_profile
+from edge_et.pipeline.engine_choice import REFERENCE, EngineChoice, choose
+from edge_et.pipeline.prepared_weights import prepared_weights
+
+Form = Literal[
+    "as stored", "as stored, adapter beside them", "merged, in Q8_0", "decided by the first load"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineUse:
+    """How a load opens a model on this machine.
+
+    Attributes:
+        role: perceiver or reasoner.
+        engine: its name in `load(engine=)`; None: none can open it.
+        package: the distribution that brings it, with its version; None: likewise.
+        weights: their form; None: likewise.
+        why: why the other engine is not used, or none.
+    """
+
+    role: str
+    engine: str | None
+    package: str | None
+    weights: Form | None
+    why: str
+
+    def __str__(self) -> str:
+        """Tell it to people."""
+        if self.engine is None:
+            return self.why
+        return f"{self.engine} ({self.package}), weights {self.weights}; {self.why}"
+
+
+def engine_uses(bundle: Bundle) -> list[EngineUse]:
+    """Tell how a load without further options opens the models of a bundle.
+
+    What was prepared is looked at, and an engine that it suffices for is asked what it computes, as
+    a load does. Nothing is prepared.
+
+    Args:
+        bundle: from `edge_et.load_bundle`.
+
+    Raises:
+        ModelFileError: a model cannot be used.
+    """
+    profiled, _ = apply_profile(bundle)
+    return [_use(profiled, role, spec) for role, spec in _models(profiled)]
+
+
+def prepare(bundle: Bundle) -> list[EngineUse]:
+    """Make now what a load would make behind its first answer, and compare engines; seconds.
+
+    Args:
+        bundle: from `edge_et.load_bundle`.
+
+    Returns:
+        How loads open its models from now on.
+
+    Raises:
+        EngineError: no engine can be used for a model.
+        ModelFileError: a model cannot be used.
+    """
+    profiled, _ = apply_profile(bundle)
+    for _, spec in _models(profiled):
+        choice = _choice(profiled, spec, makes=True)
+        if choice.later is not None:
+            choice.later(_no_step)
+    return engine_uses(bundle)
+
+
+def _models(bundle: Bundle) -> list[tuple[str, LanguageModelSpec]]:
+    specs = {"perceiver": bundle.manifest.perceiver, "reasoner": bundle.manifest.reasoner}
+    return [(role, spec) for role, spec in specs.items() if spec is not None]
+
+
+def _choice(bundle: Bundle, spec: LanguageModelSpec, *, makes: bool) -> EngineChoice:
+    """Choose as a load does, and hold nothing."""
+    choice = choose(
+        bundle,
+        spec,
+        engines=installed_engines(),
+        asked=None,
+        converts=True,
+        prepared=prepared_weights(),
+        makes=makes,
+    )
+    if choice.file is not None:
+        choice.file.close()
+    return choice
+
+
+def _use(bundle: Bundle, role: str, spec: LanguageModelSpec) -> EngineUse:
+    try:
+        choice = _choice(bundle, spec, makes=False)
+    except EngineError as err:
+        return EngineUse(role=role, engine=None, package=None, weights=None, why=str(err))
+    engine = choice.engine
+    return EngineUse(
+        role=role,
+        engine=engine.name,
+        package=f"{engine.package} {engine.version}",
+        weights=_form(choice),
+        why=_why(choice),
+    )
+
+
+def _form(choice: EngineChoice) -> Form:
+    if choice.file is not None:
+        return "merged, in Q8_0"
+    if choice.later is not None and choice.engine.name != REFERENCE:
+        return "decided by the first load"
+    return "as stored" if choice.adapter is None else "as stored, adapter beside them"
+
+
+def _why(choice: EngineChoice) -> str:
+    """Say why the other engine is not used."""
+    other = "prebuilt" if choice.engine.name == REFERENCE else REFERENCE
+    if other not in [engine.name for engine in installed_engines()]:
+        return f"{other} is not installed"
+    if choice.refused:
+        return f"not {other}: {'; '.join(choice.refused)}"
+    if other == REFERENCE:
+        return "not llama: prebuilt is right here, and goes first"
+    if choice.later is not None:
+        return "prebuilt was not compared yet: the first answer prepares it, or `edge-et doctor`"
+    return "prebuilt cannot be compared: the user's caches cannot be written"
+
+
+def _no_step() -> None:
+    pass
