@@ -25,11 +25,12 @@ from edge_et.llm.kv_positions import (
     generated,
     positions_of,
     restart_at,
+    spare_positions,
 )
 from edge_et.llm.kv_protocol import KVCacheSettings, PrefillProgress
 from edge_et.llm.llama import LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
-from edge_et.llm.prompt import ImageSegment, Segment, TokenSegment
+from edge_et.llm.prompt import Segment, TokenSegment
 
 
 class LlamaKVCache:
@@ -104,8 +105,8 @@ class LlamaKVCache:
             How many positions were reused and evaluated.
 
         Raises:
-            PromptTooLongError: more positions than the context holds, or no room behind an image
-                that ends the prompt, where the engine needs it; nothing was changed.
+            PromptTooLongError: more positions than the context holds, or no room behind a
+                short image that ends the prompt, where the engine needs it; nothing was changed.
             DecodeError: llama.cpp failed; the cache is empty now and can be used again.
             CancelledError: see `obey`; the cache holds what it held before the batch.
             ClosedError: the cache was closed.
@@ -128,8 +129,7 @@ class LlamaKVCache:
         wanted = positions_of(segments)
         if not wanted:
             raise DecodeError("an empty prompt has nothing to continue")
-        spare = self._rules.spare if isinstance(segments[-1], ImageSegment) else 0
-        shared = self._shared(wanted, spare)
+        shared = self._shared(wanted, spare_positions(segments, self._rules))
         if self._image_prompt_cache is not None:
             shared = self._image_prompt_cache.recall(self, segments, shared)
         if shared == len(wanted) == len(self._cached) and self._logits is not None:

@@ -109,6 +109,19 @@ def batches(
             first += count
 
 
+def spare_positions(segments: Sequence[Segment], rules: BatchRules) -> int:
+    """Return how many positions have to be free behind a prompt, wherever its evaluation begins.
+
+    Args:
+        segments: the whole prompt, at least one segment.
+        rules: of the engine.
+    """
+    last = segments[-1]
+    if isinstance(last, TokenSegment) or min(len(last), _cuts(last, rules)[0]) > 1:
+        return 0
+    return rules.spare
+
+
 def _cuts(segment: Segment, rules: BatchRules) -> tuple[int, int]:
     """Return the rows of a group of a segment, and of its largest batch."""
     if _is_generated(segment):

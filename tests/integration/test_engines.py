@@ -297,6 +297,9 @@ def test_a_full_context_is_filled_or_refused_before_anything_is_evaluated(
     """A row alone needs a second place with ik_llama.cpp, wherever the cache begins anew."""
     cache = model.new_kv_cache(KVCacheSettings(context_length=256, threads=1))
     text: list[Segment] = [TokenSegment(IDS[:200])]
+    for rows in (64, 100, 256):  # never cut to a row alone
+        fresh(cache, [*([TokenSegment(IDS[: 256 - rows])] if rows < 256 else []), image(rows)])
+        assert cache.cached_positions == 256
     cache.prefill(text)
     for rows in (1, 40):
         full = [TokenSegment(IDS[: 256 - rows]), image(rows)]

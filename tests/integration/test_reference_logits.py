@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
-from tiny.engine import ON_PREBUILT, applies_adapters
+from tiny.engine import ON_PREBUILT, about_llama_cpp, applies_adapters
 from tiny.llama import Tensors, write_adapter, write_llama
 from tiny.tokenizer import write_tokenizer
 
@@ -42,7 +42,8 @@ def of_engine(
     ("architecture", "more", "has_adapter"),
     [
         ("llama", {}, False),
-        ("llama", FACTORS | BIASES, not ON_PREBUILT),
+        # ik-llama-cpp-python 0.1.5 is off by a multiple with them, and refused for it.
+        pytest.param("llama", FACTORS | BIASES, True, marks=about_llama_cpp),
         ("qwen2", {}, not ON_PREBUILT),
         ("qwen3", {}, not ON_PREBUILT),
     ],
@@ -58,9 +59,10 @@ def test_numpy_computes_what_an_engine_does(
     found = reference_logits(weights, adapter, IDS)
     assert not isinstance(found, Unsupported)
     expected = of_engine(tiny_bundle, weights, architecture, IDS, adapter)
-    # Padding rows are fifty times as large.
-    assert np.abs(found - expected)[:, :-8].max() < 1e-2
-    assert np.abs(found - expected).max() < 0.5
+    # Padding rows are fifty times as large, and a cache in F16 rounds.
+    bound = 0.1 if ON_PREBUILT else 1e-2
+    assert np.abs(found - expected)[:, :-8].max() < bound
+    assert np.abs(found - expected).max() < 50 * bound
     if adapter is not None:
         without = reference_logits(weights, None, IDS)
         assert not isinstance(without, Unsupported)

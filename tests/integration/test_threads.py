@@ -1,11 +1,14 @@
 """The threads of ONNX Runtime and llama.cpp: what they compute, and where they may run."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tiny.engine import ON_PREBUILT
 from tiny.llama import WIDTH
 from tiny.watched import bare_environment
 
@@ -17,6 +20,7 @@ from edge_et.llm import (
     LanguageModel,
     Tokenizer,
     TokenSegment,
+    load_library,
 )
 from edge_et.threads import SpareThreads, available_cpus
 
@@ -85,6 +89,15 @@ def test_nor_one_of_what_follows_a_prompt(tiny_bundle: Path) -> None:
     assert np.array_equal(logits[0], logits[2])
 
 
+def engine_function(name: str) -> Any:
+    """Return a C function, which a package binds or not."""
+    if not ON_PREBUILT:
+        return getattr(load_library(), name)
+    from ik_llama_cpp._ctypes_api import _lib
+
+    return _lib[name]
+
+
 @pytest.mark.parametrize(("flash", "expected"), [(False, [3, 2, 1, 3]), (True, [3] * 4)])
 def test_tokens_are_decoded_with_the_threads_that_are_to_spare(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, flash: bool, expected: list[int]
@@ -101,9 +114,9 @@ def test_tokens_are_decoded_with_the_threads_that_are_to_spare(
     for token in range(20, 24):
         context.prefill([TokenSegment((token,))])
         with context._context._handle.lock:
-            bindings, native = context._context._library.bindings, context._context._handle.value
-            used.append(bindings.llama_n_threads(native))
-            batch = bindings.llama_n_threads_batch(native)
+            native = ctypes.c_void_p(context._context._handle.value)
+            used.append(engine_function("llama_n_threads")(native))
+            batch = engine_function("llama_n_threads_batch")(native)
         assert batch == 3
     context.close()
     model.close()

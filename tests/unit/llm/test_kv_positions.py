@@ -14,6 +14,7 @@ from edge_et.llm import (
     restart_at,
 )
 from edge_et.llm.batch_rules import IN_GROUPS, BatchRules
+from edge_et.llm.kv_positions import spare_positions
 
 SIXTEEN = replace(IN_GROUPS, most=16, image_most=16)
 
@@ -168,3 +169,19 @@ def test_rows_of_an_image_are_all_in_large_batches_or_all_in_small_ones(rows: in
         sizes = [part.stop - part.start for _, part in batches([image(rows)], begin, FEW)]
         assert sum(sizes) == rows - begin
         assert all(64 <= size <= 256 for size in sizes) or (rows < 64 and max(sizes) <= 15)
+
+
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 15, 16, 63, 64, 65, 100])
+def test_a_place_is_spared_where_the_last_row_of_an_image_may_come_alone(
+    group: int, rows: int
+) -> None:
+    rules = replace(FEW, group=group, most=14)
+    alone = False
+    for start in range(rows):
+        begin = restart_at([image(rows)], start, rules)
+        *_, (_, part) = batches([image(rows)], begin, rules)
+        alone |= part.stop - part.start == 1
+    assert spare_positions([image(rows)], rules) == int(alone)
+    assert spare_positions([image(rows), tokens(1)], rules) == 0
+    assert spare_positions([image(rows)], IN_GROUPS) == 0
