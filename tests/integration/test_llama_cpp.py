@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -469,15 +468,11 @@ def _first(segments: list[Segment], count: int) -> list[Segment]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_pages_that_were_read_while_opening_are_given_back(tiny_bundle: Path):
+def test_no_file_stays_mapped_beside_weights_that_are_laid_out_anew(tiny_bundle: Path):
     weights = tiny_bundle / "perceiver.gguf"
     model = LlamaModel(weights, default_engine("llama"))
-    try:
-        _, found, rest = Path("/proc/self/smaps").read_text().partition(str(weights.resolve()))
-        assert found
-        assert int(re.search(r"^Rss: +(\d+) kB", rest, re.MULTILINE)[1]) == 0  # type: ignore[index]
-    finally:
-        model.close()
+    assert str(weights.resolve()) not in Path("/proc/self/maps").read_text()
+    model.close()
 
 
 @pytest.mark.parametrize(("build", "laid_out"), [("AMX_INT8 = 1", False), ("NEON = 1", True)])
