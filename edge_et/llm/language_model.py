@@ -81,7 +81,7 @@ class LanguageModel:
         """
         if not self._native.is_open:
             raise ClosedError("language model")
-        if not self.shape.fits_blocks(settings.kv_type):  # ik_llama.cpp ends the process over it
+        if not self.shape.fits_blocks(settings.kv_type):
             raise DecodeError(
                 f"keys of {self.shape.key_width} and values of {self.shape.value_width} numbers "
                 f"do not fill the blocks of a KV cache in {settings.kv_type}: choose kv_type='f16'"
