@@ -45,7 +45,7 @@ class Runtime:
         work = job.work
         count = work.extraction_tokens + work.thinking_tokens + work.answer_tokens
         engine = next((name for name in get_args(EngineName) if name == job.engine), None)
-        settings = Settings(threads=job.threads, engine=engine)
+        settings = Settings(threads=job.threads, engine=engine, prompt_lookup=False)
         snapshots = None
         if job.cache_dir is not None:
             snapshots = open_snapshots(Path(job.cache_dir), DEFAULT_CACHE_BYTES, settings)

@@ -100,6 +100,8 @@ class TorchModel:
 class TorchKVCache:
     """One cache over one model, attention by `scaled_dot_product_attention`."""
 
+    max_draft_tokens = 0
+
     def __init__(self, model: TorchModel, context_length: int) -> None:
         """Make an empty cache; see `TorchModel.new_kv_cache`."""
         self._model = model

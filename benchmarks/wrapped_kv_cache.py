@@ -38,6 +38,11 @@ class WrappedKVCache:
         return self._inner.context_length
 
     @property
+    def max_draft_tokens(self) -> int:
+        """Most draft tokens that `decode` evaluates."""
+        return self._inner.max_draft_tokens
+
+    @property
     def logits(self) -> NDArray[np.float32]:
         """Logits [V] float32 behind the last position."""
         return self._inner.logits

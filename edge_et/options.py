@@ -237,8 +237,12 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
         ),
     ] = True
     prompt_lookup: Annotated[
-        bool, Meta(description="Whether to draft tokens from earlier text, where that is faster.")
-    ] = False
+        bool | None,
+        Meta(
+            description="Whether to draft tokens from earlier text, where that is faster; None: "
+            "where it changes no answer."
+        ),
+    ] = None
     cache_dir: Annotated[
         Annotated[str, Meta(min_length=1, pattern=r"^[^\0]*$")] | None,
         Meta(

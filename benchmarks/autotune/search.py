@@ -112,7 +112,7 @@ def autotune(bundle: Bundle, pictures: Sequence[ImageSource], progress: Progress
         EdgeETError: the bundle cannot be opened, or the profile not be written.
     """
     folder = profile_folder(bundle)
-    settings = Settings()
+    settings = Settings(prompt_lookup=False)
     manifest = bundle.manifest
     progress("what the bundle itself writes", 0, 1)
     dialogues = record(bundle, settings, pictures)

@@ -23,8 +23,8 @@ from edge_et.llm import Segment, TokenSegment
 MAX_DRAFT_TOKENS = 15
 """Most tokens of a draft: with the token before them two groups of `ROW_GROUP` rows."""
 
-_SIZES = (1, 3, 7, MAX_DRAFT_TOKENS)
-"""Tokens of a draft; few sizes are soon measured."""
+_SIZES = (1, 3, 7)
+"""Tokens of a draft that is shorter than the longest; few sizes are soon measured."""
 
 _GRAMS = (3, 2, 1)
 """How many tokens are looked for, the longest first."""
@@ -163,8 +163,13 @@ class BatchTimes:
 class PromptLookup:
     """Drafts for one model."""
 
-    def __init__(self) -> None:
-        """Begin with nothing read."""
+    def __init__(self, max_tokens: int = MAX_DRAFT_TOKENS) -> None:
+        """Begin with nothing read.
+
+        Args:
+            max_tokens: of a draft, at least 1.
+        """
+        self._max_tokens = max_tokens
         self._chances, self._times = Chances(), BatchTimes()
         self.clear()
 
@@ -196,13 +201,14 @@ class PromptLookup:
             most: tokens that are wanted, 0 or more.
         """
         place, agreeing = self._match
-        tokens = self._passages.at(place, min(most, MAX_DRAFT_TOKENS)) if agreeing else []
+        tokens = self._passages.at(place, min(most, self._max_tokens)) if agreeing else []
         best, best_rate = 0, _LEAST_GAIN
         chance = expected = 1.0
         for count in range(1, len(tokens) + 1):
             chance *= self._chances.of(agreeing + count - 1)
             expected += chance
-            if count in _SIZES and expected / self._times.of(1 + count) > best_rate:
+            is_tried = count in _SIZES or count == self._max_tokens
+            if is_tried and expected / self._times.of(1 + count) > best_rate:
                 best, best_rate = count, expected / self._times.of(1 + count)
         return tokens[:best]
 

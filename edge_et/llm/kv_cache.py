@@ -11,12 +11,14 @@ and where some are to be dropped before any logits were asked for, one token is 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.cancellation import CancelToken
 from edge_et.errors import CancelledError, ClosedError, DecodeError, PromptTooLongError
+from edge_et.llm.batch_rules import BatchRules
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_positions import (
     Position,
@@ -57,13 +59,12 @@ class LlamaKVCache:
         engine = model.engine
         self.engine = f"{engine}, {model.library.describe_build()}"
         self._rules = engine.flash_rules if settings.has_flash_attention else engine.rules
+        self.max_draft_tokens = _draft_tokens(settings.max_draft_tokens, self._rules)
+        settings = replace(settings, max_draft_tokens=self.max_draft_tokens)
         self._context = LlamaContext(model, settings, max(self._rules.most, self._rules.image_most))
         self._context_length = settings.context_length
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache
-        self._max_draft_tokens = settings.max_draft_tokens
-        if self._rules.written > 1:  # more would round otherwise
-            self._max_draft_tokens = min(settings.max_draft_tokens, self._rules.written - 1)
         self._cached: list[Position] = []
         self._drafted: list[int] = []  # in llama.cpp's cache behind `_cached`, with their logits
         self._unchecked = 0  # cells that may have been written since logits were finite
@@ -167,7 +168,7 @@ class LlamaKVCache:
             raise PromptTooLongError(held + 1, self._context_length)
         if self._drafted:
             self._trim(held)
-        room = min(self._max_draft_tokens, self._context_length - held - 1)
+        room = min(self.max_draft_tokens, self._context_length - held - 1)
         tokens = [token, *draft[:room]]
         self._evaluate(np.array(tokens, np.int32), [generated(token)], outputs=len(tokens))
         return len(tokens)
@@ -375,3 +376,11 @@ class LlamaKVCache:
     def _take_logits(self) -> None:
         """Copy the logits in front of the first draft token; the next batch overwrites them."""
         self._logits = self._context.logits(-1 - len(self._drafted), self._token_count)
+
+
+def _draft_tokens(wanted: int | None, rules: BatchRules) -> int:
+    """Return how many draft tokens are evaluated in one batch with the token before them."""
+    exact = rules.written - 1
+    if wanted is None:
+        return exact
+    return min(wanted, exact) if exact else wanted

@@ -24,15 +24,15 @@ class KVCacheSettings:
         flash_attention: whether attention never makes its whole matrix; q8_0 always has it. On a
             CPU it rounds keys and values to F16 and, for few rows, sums in F16: logits of
             SmolLM2-135M (F16 weights) move by 0.27, by 0.03 with an F16 cache alone.
-        max_draft_tokens: draft tokens that `KVCache.decode` evaluates; each takes memory for its
-            logits.
+        max_draft_tokens: most draft tokens that `KVCache.decode` evaluates; each takes memory for
+            its logits. None: as many as round in one batch as one at a time, which may be 0.
     """
 
     context_length: int
     threads: int
     kv_type: KvType = "f16"
     flash_attention: bool = False
-    max_draft_tokens: int = 0
+    max_draft_tokens: int | None = 0
 
     @property
     def has_flash_attention(self) -> bool:
@@ -67,6 +67,10 @@ class KVCache(Protocol):
     @property
     def context_length(self) -> int:
         """Positions that the cache can hold."""
+
+    @property
+    def max_draft_tokens(self) -> int:
+        """Most draft tokens that `decode` evaluates."""
 
     @property
     def logits(self) -> NDArray[np.float32]:

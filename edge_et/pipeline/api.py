@@ -75,7 +75,7 @@ def load(
     max_waiting: int = DEFAULT_MAX_WAITING,
     use_profile: bool = True,
     convert_weights: bool = True,
-    prompt_lookup: bool = False,
+    prompt_lookup: bool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> ExtractThink:
@@ -115,9 +115,11 @@ def load(
             does behind the first answer, and the next load uses them; `edge-et doctor` does it for
             programs that exit right behind their answer. Their rounding is another.
         prompt_lookup: whether to draft tokens from what was read and written before and to decode
-            some at once, where that is faster. A batch rounds differently from single steps, and
-            what is drafted depends on measured times: where two tokens are nearly as probable, the
-            same call may go on with the one or the other.
+            some at once, where that is faster. With the engine `prebuilt` and without flash
+            attention it changes no answer, and None means that: there it is done, and nowhere else.
+            Elsewhere a batch rounds differently from single steps, and what is drafted depends on
+            measured times: where two tokens are nearly as probable, the same call may go on with
+            the one or the other.
         cache_dir: a folder in which image tokens and the KV caches of images are kept, so that a
             program that is started again runs neither tower nor prefill for a picture that it knew.
             Processes and bundles may share it; it changes no answer, and where it cannot be used,

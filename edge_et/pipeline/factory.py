@@ -10,7 +10,7 @@ from typing import Protocol
 
 from edge_et.bundle import Bundle, LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.errors import ModelFileError
-from edge_et.generation import MAX_DRAFT_TOKENS, ChatModel, PromptLookup, Throughput
+from edge_et.generation import ChatModel, PromptLookup, Throughput
 from edge_et.image import DeferredTower, VisionTower
 from edge_et.llm import (
     ImagePromptCache,
@@ -267,18 +267,16 @@ class _Opened:
 
     def begin_context(self) -> None:
         """Let the chat models to come learn what may be written apart from those before."""
-        if self._settings.prompt_lookup:
-            self._prompt_lookup = PromptLookup()
+        self._prompt_lookup = None
 
     def new_chat_model(self, most_positions: int | None = None) -> ChatModel:
         """Return the model with a KV cache of its own over these weights."""
         length = self._spec.context_length
         kv_cache = self._model.new_kv_cache(
-            self._settings.kv_cache(
-                min(length, most_positions or length),
-                max_draft_tokens=MAX_DRAFT_TOKENS if self._settings.prompt_lookup else 0,
-            )
+            self._settings.kv_cache(min(length, most_positions or length))
         )
+        if self._prompt_lookup is None and kv_cache.max_draft_tokens:
+            self._prompt_lookup = PromptLookup(kv_cache.max_draft_tokens)
         return ChatModel(
             tokenizer=self._tokenizer,
             kv_cache=kv_cache,

@@ -7,6 +7,7 @@ nothing is open any more.
 from dataclasses import dataclass, field
 from typing import Self
 
+from edge_et.generation import MAX_DRAFT_TOKENS
 from edge_et.image import DEFAULT_IMAGE_LIMITS, ImageLimits
 from edge_et.llm import KVCacheSettings
 from edge_et.options import (
@@ -30,7 +31,8 @@ class Settings:
         threads: of tower and language models.
         kv_type: number type of the KV caches.
         flash_attention: whether attention never makes its whole matrix.
-        prompt_lookup: whether tokens are drafted; see `edge_et.generation.PromptLookup`.
+        prompt_lookup: whether tokens are drafted; see `edge_et.generation.PromptLookup`. None:
+            where they round as single ones do.
         max_pixels: most pixels of a picture.
         image_cache_bytes: most bytes of image tokens that are remembered.
         image_limits: for the pictures of one question.
@@ -42,7 +44,7 @@ class Settings:
     threads: int = field(default_factory=available_cpus)
     kv_type: KvType = "f16"
     flash_attention: bool = False
-    prompt_lookup: bool = False
+    prompt_lookup: bool | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES
     image_limits: ImageLimits = DEFAULT_IMAGE_LIMITS
@@ -72,17 +74,17 @@ class Settings:
             max_waiting=options.max_waiting,
         )
 
-    def kv_cache(self, context_length: int, max_draft_tokens: int = 0) -> KVCacheSettings:
+    def kv_cache(self, context_length: int) -> KVCacheSettings:
         """Return how a KV cache is made.
 
         Args:
             context_length: positions that it can hold, at least 1.
-            max_draft_tokens: draft tokens that are decoded at once.
         """
+        drafted = MAX_DRAFT_TOKENS if self.prompt_lookup else 0
         return KVCacheSettings(
             context_length=context_length,
             threads=self.threads,
             kv_type=self.kv_type,
             flash_attention=self.flash_attention,
-            max_draft_tokens=max_draft_tokens,
+            max_draft_tokens=None if self.prompt_lookup is None else drafted,
         )

@@ -50,6 +50,7 @@ class ForcedKVCache:
     """
 
     kv_type: KvType = "f16"
+    max_draft_tokens = 0
     shape = ModelShape(
         layers=2, width=32, heads=4, kv_heads=2, key_width=8, value_width=8, feed_forward=64
     )

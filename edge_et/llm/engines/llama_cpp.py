@@ -20,6 +20,7 @@ from edge_et.native_libraries import import_library
 
 PACKAGE: Final = "llama-cpp-python"
 MODULE: Final = "llama_cpp"
+LIBRARY_VARIABLE: Final = "LLAMA_CPP_LIB_PATH"
 
 _AMX = "AMX_INT8 = 1"  # in llama.cpp's description of itself
 
@@ -95,7 +96,7 @@ class LlamaCpp(NativeLibrary):
         params.n_ctx = settings.context_length
         params.n_batch = params.n_ubatch = batch_positions
         params.n_seq_max, params.kv_unified = 2, True
-        params.n_outputs_max = max(params.n_seq_max, 1 + settings.max_draft_tokens)
+        params.n_outputs_max = max(params.n_seq_max, 1 + (settings.max_draft_tokens or 0))
         params.n_threads = params.n_threads_batch = settings.threads
         params.flash_attn_type = (
             library.LLAMA_FLASH_ATTN_TYPE_ENABLED

@@ -26,6 +26,7 @@ class FakeModel:
         self.name = name
         self.made: list[KVCacheSettings] = []
         self.closed = 0
+        self.exact_draft_tokens = 0
         self._tokenizer = tokenizer
         self._most_caches = most_caches
 
@@ -33,7 +34,12 @@ class FakeModel:
         if len(self.made) == self._most_caches:
             raise DecodeError("told to have no memory")
         self.made.append(settings)
-        return ForcedKVCache(self._tokenizer, context_length=settings.context_length)
+        kv_cache = ForcedKVCache(self._tokenizer, context_length=settings.context_length)
+        exact = self.exact_draft_tokens
+        kv_cache.max_draft_tokens = (
+            exact if settings.max_draft_tokens is None else settings.max_draft_tokens
+        )
+        return kv_cache
 
     def close(self) -> None:
         self.closed += 1
@@ -42,8 +48,16 @@ class FakeModel:
 class Opener:
     """Opens fakes instead of models; the tower is never opened, since no picture comes."""
 
-    def __init__(self, folder: Path, *, fails_with: str = "", most_caches: int = 9) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fails_with: str = "",
+        most_caches: int = 9,
+        exact_draft_tokens: int = 0,
+    ) -> None:
         self.models: list[FakeModel] = []
+        self._exact_draft_tokens = exact_draft_tokens
         self._snapshots = Snapshots(SnapshotStore(folder / "snapshots", 0), {})
         self._fails_with = fails_with
         self._most_caches = most_caches
@@ -53,6 +67,7 @@ class Opener:
         if name == self._fails_with:
             raise ModelFileError(bundle.path(spec.weights), "told to fail")
         self.models.append(FakeModel(name, tokenizer, self._most_caches))
+        self.models[-1].exact_draft_tokens = self._exact_draft_tokens
         return self.models[-1]
 
     def open(self, bundle: Bundle, settings: Settings = SETTINGS) -> ExtractThink:
@@ -105,19 +120,25 @@ def test_hints_are_asked_for_in_a_small_cache(tmp_path: Path) -> None:
     assert lengths(opener) == [("perceiver.gguf", [3000, 3000, 1024])]
 
 
-@pytest.mark.parametrize("drafts", [False, True])
-def test_caches_are_made_as_the_settings_say(tmp_path: Path, drafts: bool) -> None:
-    settings = Settings(threads=3, kv_type="f32", flash_attention=True, prompt_lookup=drafts)
-    opener = Opener(tmp_path)
+@pytest.mark.parametrize(
+    ("prompt_lookup", "exact", "asked"),
+    [(False, 14, 0), (True, 14, MAX_DRAFT_TOKENS), (None, 14, None), (None, 0, None)],
+)
+def test_caches_are_made_as_the_settings_say(
+    tmp_path: Path, prompt_lookup: bool | None, exact: int, asked: int | None
+) -> None:
+    settings = Settings(threads=3, kv_type="f32", flash_attention=True, prompt_lookup=prompt_lookup)
+    opener = Opener(tmp_path, exact_draft_tokens=exact)
     with opener.open(new_bundle(tmp_path, two_models=True), settings) as pipeline:
         for model in opener.models:
             (made,) = model.made
             assert (made.threads, made.kv_type, made.flash_attention) == (3, "f32", True)
-            assert made.max_draft_tokens == (MAX_DRAFT_TOKENS if drafts else 0)
+            assert made.max_draft_tokens == asked
         models = pipeline._models
         for chat_model in (models.perceiver, models.reasoner):
             assert chat_model is not None
-            assert (chat_model.prompt_lookup is not None) == drafts
+            drafts = exact if prompt_lookup is None else prompt_lookup
+            assert (chat_model.prompt_lookup is not None) == bool(drafts)
 
 
 def test_what_a_model_learns_of_itself_holds_for_all_its_caches(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from edge_et.errors import OptionError
+from edge_et.generation import MAX_DRAFT_TOKENS
 from edge_et.llm import KVCacheSettings
 from edge_et.options import LoadOptions
 from edge_et.pipeline import DeviceProfile, Settings
@@ -72,7 +73,10 @@ def test_threads_are_checked() -> None:
 
 def test_every_kv_cache_is_made_as_the_settings_say() -> None:
     settings = Settings(threads=3, kv_type="f32", flash_attention=True)
-    assert settings.kv_cache(77, max_draft_tokens=5) == KVCacheSettings(
-        context_length=77, threads=3, kv_type="f32", flash_attention=True, max_draft_tokens=5
+    assert settings.kv_cache(77) == KVCacheSettings(
+        context_length=77, threads=3, kv_type="f32", flash_attention=True, max_draft_tokens=None
     )
-    assert Settings(threads=3).kv_cache(77) == KVCacheSettings(context_length=77, threads=3)
+    for prompt_lookup, most in ((False, 0), (True, MAX_DRAFT_TOKENS)):
+        assert Settings(threads=3, prompt_lookup=prompt_lookup).kv_cache(77) == KVCacheSettings(
+            context_length=77, threads=3, max_draft_tokens=most
+        )
