@@ -26,14 +26,14 @@ with needing_extra("bench"):
 Storage = Literal["F32", "Q4_0", "Q6_K", "Q8_0"]
 
 # What a block holds (ggml-common.h, block_q4_0, block_q6_K, block_q8_0), and the standard deviation
-# of the numbers that random bits mean: uniform over 16, 64 and 256 values.
+# of the numbers that random bits mean: uniform over 16, 64 and 255 values.
 _Q4_0 = np.dtype([("scale", "<f2"), ("bits", "u1", 16)])
 _Q6_K = np.dtype([("bits", "u1", 192), ("scales", "i1", 16), ("scale", "<f2")])
-_Q8_0 = np.dtype([("scale", "<f2"), ("bits", "u1", 32)])
+_Q8_0 = np.dtype([("scale", "<f2"), ("levels", "i1", 32)])
 _Q4_0_DEVIATION = sqrt((16**2 - 1) / 12)
 _Q6_K_DEVIATION = sqrt((64**2 - 1) / 12)
 _Q6_K_SCALE = 32
-_Q8_0_DEVIATION = sqrt((256**2 - 1) / 12)
+_Q8_0_DEVIATION = sqrt((255**2 - 1) / 12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,10 @@ def _draw(tensor: Tensor, random: np.random.Generator) -> NDArray[np.uint8]:
     if tensor.storage == "Q4_0":
         stored.view(_Q4_0)["scale"] = deviation / _Q4_0_DEVIATION
     elif tensor.storage == "Q8_0":
-        stored.view(_Q8_0)["scale"] = deviation / _Q8_0_DEVIATION
+        blocks = stored.view(_Q8_0)
+        blocks["scale"] = deviation / _Q8_0_DEVIATION
+        # No quantizer writes -128, and kernels that negate levels do not expect it.
+        np.maximum(blocks["levels"], -127, out=blocks["levels"])
     else:
         blocks = stored.view(_Q6_K)
         blocks["scales"] = _Q6_K_SCALE

@@ -190,9 +190,11 @@ def test_its_marks_are_tokens(made: tuple[BundleShape, Bundle]):
 
 def test_an_output_matrix_of_its_own_is_stored(made: tuple[BundleShape, Bundle]):
     reader = gguf.GGUFReader(made[1].path(made[1].manifest.perceiver.weights))
-    stored = {tensor.name: tensor.tensor_type for tensor in reader.tensors}
-    assert stored["output.weight"] == gguf.GGMLQuantizationType.Q8_0
-    assert stored["token_embd.weight"] == gguf.GGMLQuantizationType.Q4_0
+    stored = {tensor.name: tensor for tensor in reader.tensors}
+    output = stored["output.weight"]
+    assert output.tensor_type == gguf.GGMLQuantizationType.Q8_0
+    assert output.data.reshape(-1, 34)[:, 2:].view(np.int8).min() == -127
+    assert stored["token_embd.weight"].tensor_type == gguf.GGMLQuantizationType.Q4_0
 
 
 @pytest.mark.parametrize(
