@@ -26,6 +26,7 @@ def doctor(model: str | None) -> None:
     from importlib.metadata import version
 
     from edge_et.bundle import find_bundle, load_bundle
+    from edge_et.cpu_flags import read_flags
     from edge_et.llm import installed_engines
     from edge_et.pipeline import apply_profile, device_name, library_versions, load, prepare
     from edge_et.threads import available_cpus
@@ -38,9 +39,14 @@ def doctor(model: str | None) -> None:
     libraries = library_versions() | {name: version(name) for name in ("numpy", "tokenizers")}
     tell("libraries", ", ".join(f"{name} {number}" for name, number in libraries.items()))
     tell("processor", f"{device_name()}; {available_cpus()} CPUs for this process")
+    flags = read_flags() or ()
     for engine in installed_engines():
-        lacks = f"this CPU lacks {', '.join(engine.missing)}"
-        tell(engine.name, lacks if engine.missing else engine.open().describe_build())
+        if engine.missing:
+            tell(engine.name, f"this CPU lacks {', '.join(engine.missing)}")
+            continue
+        tell(engine.name, build := engine.open().describe_build())
+        if engine.name == "prebuilt" and "AVX512_VNNI = 0" in build and "avx512_vnni" in flags:
+            tell("hint", "compiled for this CPU, prebuilt reads pictures faster: docs/install.md")
     bundle = load_bundle(find_bundle(model))
     tell("bundle", f"{bundle.manifest.name} {bundle.manifest.version} in {bundle.folder}")
     with progress_bar() as progress:

@@ -287,6 +287,7 @@ class _Chooser:
     def _about(self, engine: Engine, merged: bool) -> Verdict:
         return Verdict(
             engine=f"{engine.name} {engine.version}",
+            build=engine.build,
             device=device_name(),
             weights=self._spec.weights.sha256,
             adapter=None if self._spec.adapter is None else self._spec.adapter.sha256,

@@ -32,6 +32,7 @@ class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         engine: its name and version.
+        build: of that version: see `edge_et.llm.Engine`.
         device: the processor, with its features.
         weights: SHA-256 of the bundle's file.
         adapter: SHA-256 of its LoRA; None: there is none.
@@ -46,6 +47,7 @@ class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     engine: str
+    build: str
     device: str
     weights: str
     adapter: str | None
@@ -63,6 +65,7 @@ class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """What it is about."""
         return _key(
             self.engine,
+            self.build,
             self.device,
             self.weights,
             self.adapter,

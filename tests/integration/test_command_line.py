@@ -22,6 +22,7 @@ from tiny.thoughts import HINTED, THOUGHTS, change_bundle
 
 import edge_et
 from edge_et.bundle import load_bundle
+from edge_et.cpu_flags import read_flags
 from edge_et.llm import installed_engines
 from edge_et.pipeline import ModelSpeed
 from edge_et.threads import available_cpus
@@ -257,6 +258,9 @@ def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
     result = run("doctor", tiny_bundle)
     assert result.returncode == 0, result.stderr
     told = dict(line.split(":", 1) for line in result.stdout.splitlines())
+    uses_less = "AVX512_VNNI = 0" in told.get("prebuilt", "")
+    hint = told.pop("hint", None)
+    assert (hint is not None) == (uses_less and "avx512_vnni" in (read_flags() or ()))
     assert list(told) == [
         *("edge-et", "system", "libraries", "processor"),
         *(engine.name for engine in installed_engines()),

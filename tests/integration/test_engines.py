@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny.bundle import build_bundle
+from tiny.engine import ON_PREBUILT
 from tiny.llama import WIDTH, write_llama
 from tiny.places import ROOT
 from tiny.tokenizer import write_tokenizer
@@ -48,7 +49,7 @@ from edge_et.llm import (
     default_engine,
     installed_engines,
 )
-from edge_et.llm.engines import ik_llama_cpp, installed, llama_cpp
+from edge_et.llm.engines import ik_llama_cpp, installed
 from edge_et.options import EngineName
 from edge_et.pipeline import factory
 
@@ -195,9 +196,9 @@ def test_single_tokens_around_an_image_have_the_same_bits(wide: LanguageModel) -
 def test_drafts_change_no_bit_with_the_engine_that_promises_it(
     wide: LanguageModel, engine: Engine
 ) -> None:
-    if engine.rules.written == 1:
-        pytest.skip("a batch of this engine rounds otherwise")
-    cache = wide.new_kv_cache(KVCacheSettings(context_length=700, threads=1, max_draft_tokens=15))
+    settings = KVCacheSettings(context_length=700, threads=1, max_draft_tokens=None)
+    cache = wide.new_kv_cache(settings)
+    assert cache.max_draft_tokens == engine.rules.written - 1
     plain = (
         fresh(cache, [TokenSegment(IDS[:245])]),
         *((cache.decode(token), cache.logits)[1] for token in IDS[300:320]),
@@ -530,5 +531,27 @@ def test_a_frozen_program_that_tells_no_versions_has_engines(
 
 
 def test_engines_are_found_without_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == llama_cpp.MODULE or None)
-    assert [engine.name for engine in installed_engines()] == ["llama"]
+    find = importlib.util.find_spec
+    hidden = ik_llama_cpp.MODULE
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == hidden else find(name)
+    )
+    assert [engine.name for engine in installed_engines()] == ["llama"] * (not ON_PREBUILT)
+
+
+def test_a_library_that_was_compiled_anew_is_another_build(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def build() -> str:
+        return next(engine.build for engine in installed_engines() if engine.name == "prebuilt")
+
+    pytest.importorskip(ik_llama_cpp.MODULE)
+    monkeypatch.delenv(ik_llama_cpp.LIBRARY_VARIABLE, raising=False)
+    installed_one = build()
+    assert build() == installed_one
+    library = tmp_path / "libllama.so"
+    library.write_bytes(b"one")
+    monkeypatch.setenv(ik_llama_cpp.LIBRARY_VARIABLE, str(library))
+    one = build()
+    library.write_bytes(b"another")
+    assert len({installed_one, one, build()}) == 3

@@ -22,6 +22,7 @@ class Engine:
         title: of what evaluates, for messages.
         package: the distribution that brings it.
         version: of that distribution.
+        build: tells builds of one version apart, by the files of the library.
         rules: how its batches are cut.
         flash_rules: the same where attention is flash attention.
         kv_types: number types of a KV cache that it computes with.
@@ -34,6 +35,7 @@ class Engine:
     title: str
     package: str
     version: str
+    build: str
     rules: BatchRules
     flash_rules: BatchRules
     kv_types: tuple[KvType, ...]

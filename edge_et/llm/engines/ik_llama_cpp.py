@@ -28,6 +28,7 @@ from edge_et.options import KvType
 
 PACKAGE: Final = "ik-llama-cpp-python"
 MODULE: Final = "ik_llama_cpp"
+LIBRARY_VARIABLE: Final = "IK_LLAMA_CPP_LIB_PATH"
 VERSION: Final = "0.1.5"
 
 # From a number of rows on, which depends on the weights' type, it unpacks quantized weights to

@@ -1,8 +1,11 @@
 """Which engines are installed, found without opening one."""
 
 import functools
+import hashlib
 import importlib.util
+import os
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
@@ -24,6 +27,7 @@ def installed_engines() -> tuple[Engine, ...]:
                 title="llama.cpp",
                 package=llama_cpp.PACKAGE,
                 version=number,
+                build=_build(llama_cpp),
                 rules=IN_GROUPS,
                 flash_rules=IN_GROUPS,
                 kv_types=get_args(KvType),
@@ -38,6 +42,7 @@ def installed_engines() -> tuple[Engine, ...]:
                 title="ik_llama.cpp",
                 package=ik_llama_cpp.PACKAGE,
                 version=number,
+                build=_build(ik_llama_cpp),
                 rules=ik_llama_cpp.RULES,
                 flash_rules=ik_llama_cpp.FLASH_RULES,
                 kv_types=ik_llama_cpp.KV_TYPES,
@@ -73,3 +78,21 @@ def _version(engine: ModuleType) -> str | None:
         return version(engine.PACKAGE)
     except PackageNotFoundError:  # as in a frozen program
         return UNKNOWN
+
+
+def _build(engine: ModuleType) -> str:
+    """Return what changes when an engine's library is compiled anew, without opening it."""
+    spec = importlib.util.find_spec(engine.MODULE)
+    packages = [] if spec is None else spec.submodule_search_locations or []
+    named = os.environ.get(engine.LIBRARY_VARIABLE)
+    places = [Path(named)] if named else [Path(package, "lib") for package in packages]
+    try:
+        files = [file for place in places for file in _files(place)]
+        marks = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError:  # as in a frozen program
+        return UNKNOWN
+    return hashlib.sha256(repr(marks).encode()).hexdigest()[:16]
+
+
+def _files(place: Path) -> list[Path]:
+    return sorted(place.iterdir()) if place.is_dir() else [place]
