@@ -10,8 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.bundle import LanguageModelSpec
-from edge_et.errors import ClosedError, DecodeError, EngineError, ModelFileError
+from edge_et.bundle import LanguageModelSpec, read_gguf
+from edge_et.errors import (
+    ClosedError,
+    DecodeError,
+    EngineError,
+    ModelFileError,
+    UnreadableFileError,
+)
 from edge_et.llm.engines import Engine, default_engine
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_cache import LlamaKVCache
@@ -56,7 +62,16 @@ class LanguageModel:
         self.weights = weights
         self.adapter = adapter
         self.engine = engine or default_engine()
-        self._native = LlamaModel(weights, self.engine)
+        try:
+            self._native = LlamaModel(
+                weights,
+                self.engine,
+                architecture=spec.architecture,
+                vocabulary_size=spec.vocabulary_size,
+            )
+        except ModelFileError:
+            _compare_with_head(weights, spec)  # which tells more
+            raise
         self._kv_caches: weakref.WeakSet[LlamaKVCache] = weakref.WeakSet()
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache
@@ -133,14 +148,27 @@ class LanguageModel:
             raise ModelFileError(
                 weights, "it is a part of a model in several files, which nobody has verified"
             )
-        found = {
-            "architecture": self._native.metadata("general.architecture"),
-            "embedding_width": self._native.embedding_width,
-            "vocabulary_size": self._native.vocabulary_size,
-        }
-        for name, value in found.items():
-            expected = getattr(spec, name)
-            if value != expected:
-                raise ModelFileError(
-                    weights, f"its {name} is {value}, the manifest says {expected}"
-                )
+        _compare(weights, "embedding_width", self._native.embedding_width, spec)
+        _compare(weights, "architecture", self._native.metadata("general.architecture"), spec)
+
+
+def _compare_with_head(weights: Path, spec: LanguageModelSpec) -> None:
+    """Look for what the engine was told wrongly of a file that it could not open.
+
+    Raises:
+        ModelFileError: the file is not what the manifest says.
+    """
+    try:
+        head = read_gguf(weights)
+    except (ModelFileError, UnreadableFileError):  # of which the engine told what it saw
+        return
+    _compare(weights, "architecture", head.values.get("general.architecture"), spec)
+    for tensor in head.tensors:
+        if tensor.name == "token_embd.weight":
+            _compare(weights, "vocabulary_size", tensor.shape[0], spec)
+
+
+def _compare(weights: Path, name: str, found: object, spec: LanguageModelSpec) -> None:
+    expected = getattr(spec, name)
+    if found != expected:
+        raise ModelFileError(weights, f"its {name} is {found}, the manifest says {expected}")

@@ -35,12 +35,16 @@ class LlamaModel:
         adapter: the library's adapter; None: there is none.
     """
 
-    def __init__(self, path: Path, engine: Engine) -> None:
-        """Open the file.
+    def __init__(
+        self, path: Path, engine: Engine, *, architecture: str, vocabulary_size: int
+    ) -> None:
+        """Open the file; the tokens in it are not read.
 
         Args:
             path: the file.
             engine: opens it.
+            architecture: its ``general.architecture``.
+            vocabulary_size: rows of the embedding table.
 
         Raises:
             ModelFileError: the engine cannot open it.
@@ -50,7 +54,7 @@ class LlamaModel:
         self.library = library
 
         def load() -> Any:
-            model = library.load_model(path)
+            model = library.load_model(path, architecture, vocabulary_size)
             if not model:
                 reason = f"{engine.title} cannot open it{library.log.last_errors()}"
                 raise ModelFileError(path, reason)

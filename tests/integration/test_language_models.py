@@ -81,8 +81,13 @@ def test_a_cache_that_the_model_cannot_have_is_refused_and_harms_nothing(
     model.close()
 
 
-def test_metadata_that_is_not_there_is_empty(tiny_bundle: Path) -> None:
-    model = LlamaModel(tiny_bundle / "perceiver.gguf", default_engine())
+def test_metadata_that_is_not_there_is_empty(tiny_bundle: Path, spec: LanguageModelSpec) -> None:
+    model = LlamaModel(
+        tiny_bundle / "perceiver.gguf",
+        default_engine(),
+        architecture=spec.architecture,
+        vocabulary_size=spec.vocabulary_size,
+    )
     assert model.metadata("general.architecture") == "llama"
     assert model.metadata("llama.block_count") == "2"
     assert model.metadata("llama.no_such_key") == ""
@@ -99,6 +104,9 @@ def test_a_file_that_is_not_as_described_is_told_with_both_values(
     with pytest.raises(ModelFileError, match=f"{rows}, the manifest says {rows + 1}") as caught:
         LanguageModel(tiny_bundle / "perceiver.gguf", other, adapter=None, token_count=100)
     assert caught.value.path == tiny_bundle / "perceiver.gguf"
+    other = msgspec.structs.replace(spec, architecture="qwen3")
+    with pytest.raises(ModelFileError, match="architecture is llama, the manifest says qwen3"):
+        LanguageModel(tiny_bundle / "perceiver.gguf", other, adapter=None, token_count=100)
 
 
 def test_a_model_in_several_files_is_refused(

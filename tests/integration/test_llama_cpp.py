@@ -31,7 +31,6 @@ from edge_et.llm import (
     load_library,
 )
 from edge_et.llm.engines import llama_cpp as door
-from edge_et.llm.llama import LlamaModel
 from edge_et.stages import drain
 
 pytestmark = about_llama_cpp
@@ -468,16 +467,24 @@ def _first(segments: list[Segment], count: int) -> list[Segment]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_no_file_stays_mapped_beside_weights_that_are_laid_out_anew(tiny_bundle: Path):
+def test_no_file_stays_mapped_beside_weights_that_are_laid_out_anew(
+    tiny_bundle: Path, spec: LanguageModelSpec
+):
     weights = tiny_bundle / "perceiver.gguf"
-    model = LlamaModel(weights, default_engine("llama"))
+    model = LanguageModel(
+        weights, spec, adapter=None, token_count=100, engine=default_engine("llama")
+    )
     assert str(weights.resolve()) not in Path("/proc/self/maps").read_text()
     model.close()
 
 
 @pytest.mark.parametrize(("build", "laid_out"), [("AMX_INT8 = 1", False), ("NEON = 1", True)])
 def test_weights_are_not_laid_out_for_amx_which_crashes(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, build: str, laid_out: bool
+    tiny_bundle: Path,
+    spec: LanguageModelSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    build: str,
+    laid_out: bool,
 ):
     library = load_library()
     given = []
@@ -488,5 +495,11 @@ def test_weights_are_not_laid_out_for_amx_which_crashes(
     monkeypatch.setattr(library, "llama_model_load_from_file", load)
     monkeypatch.setattr(door.LlamaCpp, "describe_build", lambda _: f"CPU : AVX = 1 | {build} | ")
     with pytest.raises(ModelFileError):
-        LlamaModel(tiny_bundle / "perceiver.gguf", default_engine("llama"))
+        LanguageModel(
+            tiny_bundle / "perceiver.gguf",
+            spec,
+            adapter=None,
+            token_count=100,
+            engine=default_engine("llama"),
+        )
     assert given == [laid_out]

@@ -1,6 +1,7 @@
 """What `make demo` and `make test` install, and how llama.cpp is compiled."""
 
 import importlib
+import os
 import re
 import shlex
 import shutil
@@ -124,6 +125,32 @@ def test_whoever_says_how_to_compile_compiles(
     install.main(tmp_path, "serve")
     assert (".[mini,serve]" in commands[0]) is expected
     assert (".[prebuilt,serve]" in commands[0]) is not expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="no compiler here")
+def test_the_engine_of_the_wheel_can_be_compiled(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "install.md").read_text()
+    (variables,) = re.findall(r"export (CMAKE_ARGS=-DCMAKE_PROJECT_ik\S+)", text)
+    (package,) = re.findall(r"--no-binary (ik\S+ ik\S+)\n", text)
+    name, _, value = variables.replace("$PWD", str(ROOT)).partition("=")
+    python = [sys.executable, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-deps"]
+    subprocess.run(
+        [*python, "--target", tmp_path, "--no-binary", *package.split()],
+        env={**os.environ, name: value},
+        check=True,
+    )
+    compiled = {**os.environ, "PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    asked = (
+        "import sys, edge_et, ik_llama_cpp; print(ik_llama_cpp.__file__); "
+        "pipe = edge_et.load(engine='prebuilt', use_profile=False); "
+        "print(pipe.answer(sys.argv[1], 'What is this?').text)"
+    )
+    picture = ROOT / "examples" / "cat.png"
+    told = subprocess.check_output([sys.executable, "-c", asked, picture], env=compiled, text=True)
+    file, answer = told.splitlines()
+    assert Path(file).is_relative_to(tmp_path)
+    assert "cat" in answer
 
 
 @pytest.mark.slow

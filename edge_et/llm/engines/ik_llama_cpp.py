@@ -113,11 +113,12 @@ class IkLlamaCpp(NativeLibrary):
 
     tells_of_aborting = False
 
-    def load_model(self, path: Path) -> Any:
-        """Map a GGUF; return its model, or None."""
+    def load_model(self, path: Path, architecture: str, vocabulary_size: int) -> Any:
+        """Map a GGUF, without its tokens; return its model, or None."""
         params = self.bindings.llama_model_default_params()
         params.n_gpu_layers = 0
         params.use_mmap = True
+        params.kv_overrides = self.no_tokens(architecture, vocabulary_size)
         return self.bindings.llama_model_load_from_file(encoded(path), params)
 
     def free_model(self, model: Any) -> None:

@@ -17,6 +17,8 @@ from edge_et.cancellation import native_callback
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.native_log import NativeLog
 
+_INTEGER, _TEXT = 0, 3  # kinds of values of metadata (llama_model_kv_override_type)
+
 ABORTED: Final = 2
 """What `decode` may return when it was stopped."""
 
@@ -44,8 +46,14 @@ class NativeLibrary(ABC):
         bindings.llama_backend_init()
 
     @abstractmethod
-    def load_model(self, path: Path) -> Any:
-        """Map a GGUF; return its model, or None."""
+    def load_model(self, path: Path, architecture: str, vocabulary_size: int) -> Any:
+        """Open a GGUF, without its tokens; return its model, or None.
+
+        Args:
+            path: the file.
+            architecture: its ``general.architecture``.
+            vocabulary_size: rows of its embedding table.
+        """
 
     @abstractmethod
     def free_model(self, model: Any) -> None:
@@ -110,6 +118,25 @@ class NativeLibrary(ABC):
         Returns:
             0: it was done; otherwise not.
         """
+
+    def no_tokens(self, architecture: str, vocabulary_size: int) -> Any:
+        """Return overrides of a GGUF's metadata that leave out its tokens, which nobody asks for.
+
+        Those of Qwen3, 151,936, took 0.4 s to read and 35 MB.
+
+        Args:
+            architecture: its ``general.architecture``.
+            vocabulary_size: rows of its embedding table.
+        """
+        kind, value = (
+            self.bindings.llama_model_kv_override,
+            self.bindings.llama_model_kv_override_value,
+        )
+        size_key = f"{architecture}.vocab_size".encode()
+        return (kind * 3)(
+            kind(_TEXT, b"tokenizer.ggml.model", value(val_str=b"no_vocab")),
+            kind(_INTEGER, size_key, value(val_i64=vocabulary_size)),
+        )  # and one without a key, which ends them
 
     def free_context(self, context: Any) -> None:
         """Free a context."""

@@ -36,6 +36,13 @@ def test_a_line_has_the_level_of_its_kind(
     assert lines(caplog) == [(level, "a line, 100% of it")]
 
 
+def test_what_is_expected_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="edge_et.llm.native_log")
+    log = NativeLog(expected="made up")
+    log(WARNING, b"7 tokens made up\n8 lost\n", None)
+    assert lines(caplog) == [(logging.DEBUG, "7 tokens made up"), (logging.WARNING, "8 lost")]
+
+
 def test_pieces_are_joined_until_the_line_ends(
     log: NativeLog, caplog: pytest.LogCaptureFixture
 ) -> None:
