@@ -238,10 +238,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     ] = True
     prompt_lookup: Annotated[
         bool | None,
-        Meta(
-            description="Whether to draft tokens from earlier text, where that is faster; None: "
-            "where it changes no answer."
-        ),
+        Meta(description="Whether to draft tokens from earlier text; None: if no answer changes."),
     ] = None
     cache_dir: Annotated[
         Annotated[str, Meta(min_length=1, pattern=r"^[^\0]*$")] | None,

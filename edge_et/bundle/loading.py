@@ -153,7 +153,7 @@ def find_bundle(name_or_path: str | os.PathLike[str] | None = None) -> Path:
         return Path(asked)
     advice = "give the path of a bundle's folder, or the name of an installed bundle"
     if asked == DEFAULT_BUNDLE:
-        advice = f'pip install "edge-et[{DEFAULT_BUNDLE}]"'
+        advice = "in a clone of edge-et: pip install ./models/mini (docs/install.md)"
     raise BundleNotFoundError(asked, sorted(installed), advice)
 
 

@@ -46,7 +46,10 @@ def doctor(model: str | None) -> None:
             continue
         tell(engine.name, build := engine.open().describe_build())
         if engine.name == "prebuilt" and "AVX512_VNNI = 0" in build and "avx512_vnni" in flags:
-            tell("hint", "compiled for this CPU, prebuilt reads pictures faster: docs/install.md")
+            tell(
+                "hint",
+                "prebuilt would read pictures faster if compiled for this CPU: docs/install.md",
+            )
     bundle = load_bundle(find_bundle(model))
     tell("bundle", f"{bundle.manifest.name} {bundle.manifest.version} in {bundle.folder}")
     with progress_bar() as progress:
