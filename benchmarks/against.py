@@ -88,11 +88,7 @@ def run_against(
             f"{bundle.manifest.version} ({manifest_sha256(bundle)[:12]}); name that one with "
             "--model or --synthetic, or store a new document"
         )
-    if not ratios(stored):
-        raise BenchError(
-            "the stored document has no ratio to compare: edge-et itself was not measured in it, "
-            f"or with fewer than {LEAST_SAMPLES} samples; store a new one with more --samples"
-        )
+    _check_ratios(stored)
     measured = {found.name for found in stored.configurations if found.absent is None}
     runtimes = [setup for setup in RUNTIMES if setup.name in measured]
     baselines = [setup for setup in BASELINES if setup.name in measured]
@@ -192,6 +188,27 @@ def check_no_worse(held: Sequence[Held]) -> None:
         raise BenchError(
             f"{len(worse)} of {len(held)} ratios are worse beyond the noise: {'; '.join(worse)}"
         )
+
+
+def _check_ratios(stored: Document) -> None:
+    """Refuse a document that holds nothing to compare.
+
+    Raises:
+        BenchError: it does not; tells why.
+    """
+    if ratios(stored):
+        return
+    names = {setup.name for setup in RUNTIMES}
+    counts = [len(found.first) for found in stored.configurations if found.name in names]
+    if not any(counts):
+        raise BenchError(
+            "the stored document has no ratio to compare: edge-et itself was not measured in it; "
+            "store a new one"
+        )
+    raise BenchError(
+        f"the stored document has no ratio to compare: edge-et has {max(counts)} samples in it; "
+        f"store a new one with --samples of at least {LEAST_SAMPLES}"
+    )
 
 
 def _to_baselines(

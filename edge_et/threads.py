@@ -158,7 +158,7 @@ def cpu_quota(groups: Path, own_groups: Path) -> float | None:
 def _paths_by_controller(own_groups: Path) -> dict[str, PurePosixPath]:
     """Read lines such as ``4:cpu,cpuacct:/a/b``; version 2 has one with no controller."""
     try:
-        lines = own_groups.read_text().splitlines()
+        lines = os.fsdecode(own_groups.read_bytes()).splitlines()
     except OSError:  # no control groups here
         return {}
     fields = [line.split(":", 2)[1:] for line in lines if line.count(":") > 1]
@@ -179,4 +179,4 @@ def _granted(group: Path) -> float | None:
         bound = float(granted) / float(period)
     except (OSError, ValueError, ZeroDivisionError):  # no group, or "max": no bound
         return None
-    return bound if bound > 0 else None
+    return bound if 0 < bound < math.inf else None

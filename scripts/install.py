@@ -5,12 +5,14 @@ Usage: python3 scripts/install.py FOLDER demo|serve|dev
 `demo` brings the mini model, and the engine that fits this machine: a wheel where its CPU can run
 it, and else llama.cpp, which is compiled. `serve` brings the server too, and needs the checkout no
 more afterwards. `dev` brings all that the tests need. Compiling leaves out what nobody loads, and
-runs as many compilers as the memory holds. What the user has put into CMAKE_ARGS and
-CMAKE_BUILD_PARALLEL_LEVEL stays; whoever has something in CMAKE_ARGS wants llama.cpp compiled.
+runs as many compilers as the memory holds, or one where nobody tells. What the user has put into
+CMAKE_ARGS and CMAKE_BUILD_PARALLEL_LEVEL stays; whoever has something in CMAKE_ARGS wants llama.cpp
+compiled.
 """
 
 import os
 import platform
+import re
 import runpy
 import shlex
 import shutil
@@ -83,7 +85,8 @@ def prebuilt_fits() -> bool:
     if platform.machine() not in flags["NEEDS"]["prebuilt"] or flags["missing_for"]("prebuilt"):
         return False
     name, version = platform.libc_ver()
-    return name == "glibc" and tuple(map(int, version.split(".")[:2])) >= OLDEST_GLIBC
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    return name == "glibc" and numbers >= OLDEST_GLIBC
 
 
 def build_settings(
@@ -99,7 +102,7 @@ def build_settings(
     given = environment.get("CMAKE_ARGS", "")
     include = shlex.quote(f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={LLAMA_CPP}")
     settings = {"CMAKE_ARGS": f"{given} {include}".strip()}
-    if "CMAKE_BUILD_PARALLEL_LEVEL" not in environment:
+    if not environment.get("CMAKE_BUILD_PARALLEL_LEVEL"):
         cpus = len(os.sched_getaffinity(0)) if cpus is None else cpus
         free_bytes = available_bytes() if free_bytes is None else free_bytes
         jobs = max(1, min(cpus, free_bytes // COMPILER_BYTES))
@@ -108,12 +111,16 @@ def build_settings(
 
 
 def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Return how many bytes programs can have without swapping, by Linux's estimate."""
-    for line in meminfo.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    raise ValueError(f"{meminfo} tells no MemAvailable")
+    """Return how many bytes programs can have without swapping, by Linux's estimate.
+
+    Returns:
+        0 where nobody tells.
+    """
+    try:
+        found = re.search(r"^MemAvailable:\s*(\d+)", meminfo.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Work of a pipeline for the next program, done when its first answer is written.
 
 In: work, which calls back every few milliseconds. Out: nothing; it takes place in a thread that
-gives way to all others, and ends with the pipeline, done or not. What the work is, is not known
-here.
+gives way to all others, and ends with the pipeline, closed or forgotten, done or not. What the work
+is, is not known here.
 """
 
 import logging
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 from edge_et.errors import EdgeETError
 from edge_et.native_threads import THREAD_PREFIX
@@ -35,12 +37,13 @@ class Preparation:
         self._works: list[Work] = []
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        weakref.finalize(self, self._ended.set).atexit = False
 
     def add(self, work: Work) -> None:
         """Have work done later.
 
         Args:
-            work: what; an error of ours, or of the operating system, is logged.
+            work: what, holding nothing of the pipeline; an error is logged, and the rest is done.
         """
         self._works.append(work)
 
@@ -50,7 +53,7 @@ class Preparation:
         if not works or self._ended.is_set():
             return
         thread = threading.Thread(
-            target=self._run, args=(works,), name=f"{THREAD_PREFIX}preparation", daemon=True
+            target=_run, args=(works, self._ended), name=f"{THREAD_PREFIX}preparation", daemon=True
         )
         try:
             thread.start()
@@ -64,18 +67,26 @@ class Preparation:
         if self._thread is not None:
             self._thread.join(_END_WAIT_S)
 
-    def _run(self, works: list[Work]) -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
-        for work in works:
-            try:
-                self._go_on()
-                work(self._go_on)
-            except _EndedError:
-                return
-            except (EdgeETError, OSError) as err:
-                logger.warning("nothing is prepared for the next time: %s", err)
 
-    def _go_on(self) -> None:
-        if self._ended.is_set():
+def _run(works: list[Work], ended: threading.Event) -> None:
+    """Do the work, holding nothing of the pipeline, which may be forgotten meanwhile."""
+
+    def go_on() -> None:
+        if ended.is_set():
             raise _EndedError
+
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        with suppress(OSError):  # some containers forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+    for work in works:
+        try:
+            go_on()
+            work(go_on)
+        except _EndedError:
+            return
+        except (EdgeETError, OSError) as err:
+            logger.warning("nothing is prepared for the next time: %s", err)
+        except MemoryError:
+            logger.warning("nothing is prepared for the next time: there is not enough memory")
+        except Exception:
+            logger.exception("nothing is prepared for the next time")

@@ -9,11 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_et.errors import CacheFolderError
-
-try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # Windows, where what a killed process left stays
-    flock = None  # type: ignore[assignment]
+from edge_et.store.locks import FileLock
 
 PARTIAL_PREFIX = ".edge-et-partial-"
 """How the folders begin that a killed process leaves behind, and a later one removes."""
@@ -66,7 +62,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def partial_folder(parent: Path) -> Iterator[Path]:
     """Give a new folder for what is not finished; it vanishes with the block.
 
-    Those that killed processes have left in the same place are removed; what is in use stays.
+    Those that killed processes have left in the same place are removed, where there are locks; what
+    is in use stays.
 
     Args:
         parent: where it shall be, which exists.
@@ -78,11 +75,13 @@ def partial_folder(parent: Path) -> Iterator[Path]:
         OSError: the operating system refuses.
     """
     _remove_abandoned(parent)
-    with (
-        tempfile.TemporaryDirectory(dir=parent, prefix=PARTIAL_PREFIX) as folder,
-        _claimed(Path(folder)),
-    ):
-        yield Path(folder)
+    # A TemporaryDirectory would be deleted by a forked child when that ends.
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=PARTIAL_PREFIX))
+    try:
+        with _claimed(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path) -> None:
@@ -97,16 +96,12 @@ def _remove_abandoned(parent: Path) -> None:
 @contextmanager
 def _claimed(folder: Path) -> Iterator[bool]:
     """Hold a lock on a folder, which ends with the process; tell whether it was to be had."""
-    if flock is None:
+    try:
+        lock = FileLock(folder)
+    except OSError:
         yield False
         return
-    handle, claimed = None, False
     try:
-        with suppress(OSError):  # held by another process, or a file system without locks
-            handle = os.open(folder, os.O_RDONLY)
-            flock(handle, LOCK_EX | LOCK_NB)
-            claimed = True
-        yield claimed
+        yield lock.take(shared=False) is True
     finally:
-        if handle is not None:
-            os.close(handle)
+        lock.close()

@@ -5,8 +5,8 @@ the bytes mean is not known here.
 
 A file counts as whole when the description beside it, written last, agrees with its size and
 SHA-256. One process writes at a time. Whoever has a file open holds a lock on it, and no process
-deletes one that is held. Locks end with the process. Windows has none of that kind: there two
-processes may write the same, and an open file cannot be deleted anyway.
+deletes one that is held. Locks end with the process. Windows and some file systems have none: there
+two processes may write the same, and what is open stays readable, or cannot be deleted.
 """
 
 import hashlib
@@ -14,9 +14,8 @@ import logging
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Self
@@ -26,17 +25,13 @@ from msgspec import Struct
 
 from edge_et.foreign_errors import raised_by
 from edge_et.store.files import atomic_write
-
-try:
-    from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
-except ImportError:  # Windows
-    flock = None  # type: ignore[assignment]
+from edge_et.store.locks import FileLock, alone
 
 Write = Callable[[Path], object]
 """Writes a file at a path."""
 
 _SUFFIX = ".json"
-_POLL_S = 0.05
+_LOCK_NAME = ".lock"  # of what a process locks that makes a file
 
 logger = logging.getLogger(__name__)
 
@@ -108,31 +103,30 @@ class PreparedFiles:
         path = self._folder / name
         try:
             expected = self._described(path)
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            lock = FileLock(path)
         except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
             return None
         except OSError as err:
             self._tell("read", err)
             return None
         try:
-            is_ours = _lock(handle, shared=True) and _is_at(handle, path)  # not just being deleted
-            is_whole = is_ours and _describe(handle) == expected
+            is_ours = lock.take(shared=True) is not False and _is_at(lock.handle, path)
+            is_whole = is_ours and _describe(lock.handle) == expected
         except OSError as err:
-            os.close(handle)
+            lock.close()
             self._tell("read", err)
             return None
         except BaseException:
-            os.close(handle)
+            lock.close()
             raise
         if not is_whole:
-            os.close(handle)
-            if is_ours:
-                logger.warning("deleting %s: it is damaged, and will be made again", path)
-                self._delete(path)
+            lock.close()
+            if is_ours:  # else somebody is just deleting it
+                self._delete_damaged(path)
             return None
         with suppress(OSError):  # in a folder that is only read nothing is ever the oldest
             os.utime(path)
-        return PreparedFile(path, expected, lambda: _unlock(handle))
+        return PreparedFile(path, expected, lock.close)
 
     def make(
         self, name: str, write: Write, size_bytes: int, *, wait_s: float = 0.0
@@ -149,9 +143,13 @@ class PreparedFiles:
             The file; None: another process is making one, there is no room, or the folder cannot be
             written, which is logged.
         """
+        if (found := self.open(name)) is not None:  # perhaps in a folder that is only read
+            return found
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _alone(self._folder, wait_s) as is_alone:
+            lock = self._folder / _LOCK_NAME
+            lock.touch(mode=0o600)
+            with alone(lock, wait_s) as is_alone:
                 if not is_alone:
                     return None
                 found = self.open(name)
@@ -210,7 +208,8 @@ class PreparedFiles:
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):  # another process makes room too
                 status = path.stat()
-                if S_ISREG(status.st_mode) and path.suffix != _SUFFIX:
+                is_prepared = path.suffix != _SUFFIX and path.name != _LOCK_NAME
+                if S_ISREG(status.st_mode) and is_prepared:
                     entries.append((status.st_mtime_ns, status.st_size, path))
         total = size_bytes + sum(size for _, size, path in entries if path != wanted)
         for _, size, path in sorted(entries):
@@ -222,12 +221,18 @@ class PreparedFiles:
 
     def _delete(self, path: Path) -> bool:
         """Delete a file unless somebody holds it; say whether it is gone."""
-        with suppress(OSError), _alone(path) as is_alone:
+        with suppress(OSError), alone(path) as is_alone:
             if is_alone:
                 _description_of(path).unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
                 return True
         return False
+
+    def _delete_damaged(self, path: Path) -> None:
+        if self._delete(path):
+            logger.warning("%s was damaged and is deleted; it will be made again", path)
+        else:
+            logger.warning("%s is damaged and cannot be deleted; going on without it", path)
 
     def _tell(self, what: str, err: OSError) -> None:
         if not raised_by(err):  # a signal's handler may raise a TimeoutError, which is one
@@ -267,22 +272,6 @@ def unnamed_file(write: Write) -> PreparedFile:
     return PreparedFile(path, description, lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-@contextmanager
-def _alone(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
-    """Be the only one that has a lock on a file or folder; tell whether that came true in time."""
-    if flock is None:
-        yield True
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        end = time.monotonic() + wait_s
-        while not (is_alone := _lock(handle, shared=False)) and time.monotonic() < end:
-            time.sleep(_POLL_S)
-        yield is_alone
-    finally:
-        _unlock(handle)
-
-
 def _description_of(path: Path) -> Path:
     return path.with_name(path.name + _SUFFIX)
 
@@ -292,25 +281,6 @@ def _describe(handle: int) -> _Description:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256")
         return _Description(size_bytes=file.tell(), sha256=digest.hexdigest())
-
-
-def _lock(handle: int, *, shared: bool) -> bool:
-    if flock is None:
-        return True
-    try:
-        flock(handle, (LOCK_SH if shared else LOCK_EX) | LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return shared
-    return True
-
-
-def _unlock(handle: int) -> None:
-    if flock is not None:
-        with suppress(OSError):
-            flock(handle, LOCK_UN)  # a forked child has the same lock, and would keep it
-    os.close(handle)
 
 
 def _is_at(handle: int, path: Path) -> bool:

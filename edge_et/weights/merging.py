@@ -54,7 +54,7 @@ def merge(weights: Path, adapter: Path | None, target: Path, *, step: Step = _no
     """Write weights with their LoRA merged, as llama.cpp applies it with scale 1.
 
     Matrices become Q8_0, those whose rows are no whole blocks of 32 become F16. What is a single
-    row, and a matrix in Q8_0 without a LoRA, stays as it is.
+    row stays as it is, whatever the LoRA has for it, and so does a matrix in Q8_0 without a LoRA.
 
     Args:
         weights: a GGUF.
@@ -64,7 +64,7 @@ def merge(weights: Path, adapter: Path | None, target: Path, *, step: Step = _no
 
     Raises:
         ModelFileError: a file is damaged, a tensor has a type that the package gguf cannot read, or
-            the adapter was made for other weights.
+            the adapter is no LoRA or one for other weights.
         UnreadableFileError: a file cannot be read.
         OSError: the target cannot be written.
     """

@@ -114,6 +114,10 @@ def reference_logits(
 ) -> Array | Unsupported:
     """Compute the logits behind each of some tokens.
 
+    Every key and tensor of the architecture, and of the adapter, has to be known. Of the adapter
+    its types, its architecture and its shapes are checked, as llama.cpp does, and what it has for a
+    single row, such as a norm, adds nothing there either. Values are not looked at.
+
     Args:
         weights: a GGUF.
         adapter: a LoRA for it, applied with scale 1; None: there is none.
@@ -124,7 +128,7 @@ def reference_logits(
         [n, V] float32, padding rows of the vocabulary included; or what is not known of the model.
 
     Raises:
-        ModelFileError: a file is damaged, or the adapter was made for other weights.
+        ModelFileError: a file is damaged, or the adapter is no LoRA or one for other weights.
         UnreadableFileError: a file cannot be read.
     """
     tensors, lora = open_tensors(weights, adapter, step)

@@ -109,15 +109,22 @@ class Lora:
     """The halves of a LoRA: `W + scale * B A` is what llama.cpp computes with it.
 
     Attributes:
-        names: the tensors that it changes.
+        names: the tensors that it has halves for.
         unknown: a key or tensor that means something else; empty: there is none.
     """
 
-    def __init__(self, tensors: GgufTensors | None) -> None:
-        """Read nothing yet.
+    def __init__(self, tensors: GgufTensors | None, weights: GgufTensors) -> None:
+        """Check what llama.cpp does, and read no values yet.
 
         Args:
             tensors: of the adapter; None: there is none.
+            weights: what it has to be made for.
+
+        Raises:
+            ModelFileError: it is no LoRA, or one for other weights.
+
+        Source:
+            llama_adapter_lora_init_impl in src/llama-adapter.cpp of llama.cpp.
         """
         self._tensors = tensors
         self.names: set[str] = set()
@@ -126,7 +133,8 @@ class Lora:
         if tensors is None:
             return
         values = tensors.head.values
-        self._alpha = float(values.get("adapter.lora.alpha", 0.0))
+        _check_kind(tensors, weights)
+        self._alpha = values.get("adapter.lora.alpha", 0.0)
         odd = [key for key in values if key.startswith("adapter.") and key not in _LORA_KEYS]
         for name in (tensor.name for tensor in tensors.head.tensors):
             base, part = name[: -len(_LORA_PARTS[0])], name[-len(_LORA_PARTS[0]) :]
@@ -137,27 +145,56 @@ class Lora:
             else:
                 odd.append(name)
         self.unknown = min(odd, default="")
+        for name in sorted(self.names):
+            if name in weights:
+                _check_shapes(tensors, weights[name])
 
     def halves(self, tensor: GgufTensor) -> tuple[float, NDArray[Any], NDArray[Any]] | None:
         """Return what is added to a matrix.
 
         Args:
-            tensor: [out, in].
+            tensor: [out, in], or [width], to which llama.cpp adds nothing.
 
         Returns:
             The scale, A [rank, in] and B [out, rank] float32; None: nothing is.
-
-        Raises:
-            ModelFileError: the adapter was made for another shape.
         """
-        if self._tensors is None or tensor.name not in self.names:
+        if self._tensors is None or tensor.name not in self.names or len(tensor.shape) == 1:
             return None
         down, up = (self._tensors.values(f"{tensor.name}{part}") for part in _LORA_PARTS)
-        if down.ndim != 2 or up.ndim != 2 or (len(up), down.shape[1]) != tensor.shape:
-            reason = f"it is no adapter for these weights: {tensor.name} has another shape"
-            raise ModelFileError(self._tensors.path, reason)
-        rank = len(down)
-        return (self._alpha / rank if self._alpha else 1.0), down, up
+        return (self._alpha / len(down) if self._alpha else 1.0), down, up
+
+
+def _check_kind(adapter: GgufTensors, weights: GgufTensors) -> None:
+    """Check that metadata say of an adapter that it is a LoRA for such weights."""
+    architecture = weights.head.values["general.architecture"]
+    expected = {
+        "general.type": "adapter",
+        "general.architecture": architecture,
+        "adapter.type": "lora",
+    }
+    values = adapter.head.values
+    for key, value in expected.items():
+        if (found := values.get(key)) != value:
+            reason = f"it is no adapter for these weights: its {key} is {found!r}, not {value!r}"
+            raise ModelFileError(adapter.path, reason)
+    alpha = values.get("adapter.lora.alpha", 0.0)
+    if not isinstance(alpha, float):
+        reason = "it is no adapter for these weights: its adapter.lora.alpha is no float32"
+        raise ModelFileError(adapter.path, reason)
+
+
+def _check_shapes(adapter: GgufTensors, tensor: GgufTensor) -> None:
+    """Check that both halves for a tensor fit it and each other."""
+    down, up = (adapter[f"{tensor.name}{part}"].shape for part in _LORA_PARTS)
+    expected = (1, *tensor.shape) if len(tensor.shape) == 1 else tensor.shape
+    if len(down) != 2 or len(up) != 2 or (up[0], down[1]) != expected:
+        reason = f"it is no adapter for these weights: {tensor.name} has another shape"
+        raise ModelFileError(adapter.path, reason)
+    if up[1] != down[0]:
+        reason = (
+            f"its halves for {tensor.name} are of the ranks {down[0]} and {up[1]}: get it again"
+        )
+        raise ModelFileError(adapter.path, reason)
 
 
 def open_tensors(weights: Path, adapter: Path | None, step: Step) -> tuple[GgufTensors, Lora]:
@@ -169,11 +206,12 @@ def open_tensors(weights: Path, adapter: Path | None, step: Step) -> tuple[GgufT
         step: see `Step`.
 
     Raises:
-        ModelFileError: one of them is damaged.
+        ModelFileError: one of them is damaged, or the adapter was made for other weights.
         UnreadableFileError: one of them cannot be read.
     """
     halves = None if adapter is None else GgufTensors(adapter, step)
-    return GgufTensors(weights, step), Lora(halves)
+    tensors = GgufTensors(weights, step)
+    return tensors, Lora(halves, tensors)
 
 
 def row_bytes(tensor: GgufTensor) -> int | None:

@@ -44,6 +44,8 @@ def on(machine: str, sample: str, glibc: str, install: Any, monkeypatch: pytest.
         ("x86_64", "core-i5-6500", "2.36", True),
         ("x86_64", "core-i5-6500", "2.27", False),
         ("x86_64", "core-i5-6500", "", False),
+        ("x86_64", "core-i5-6500", "unknown", False),
+        ("x86_64", "core-i5-6500", "2.36-9+deb", True),
         ("x86_64", "celeron-j4105", "2.36", False),
         ("aarch64", "raspberry-pi-5", "2.41", True),
         ("aarch64", "raspberry-pi-4", "2.41", False),
@@ -71,6 +73,30 @@ def test_as_many_compilers_run_as_the_memory_holds(
 ) -> None:
     settings = install.build_settings({}, cpus=cpus, free_bytes=free_bytes)
     assert settings["CMAKE_BUILD_PARALLEL_LEVEL"] == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("MemTotal: 4000000 kB\nMemAvailable:    2000000 kB\n", 2_048_000_000),
+        ("MemTotal: 4000000 kB\n", 0),
+        (None, 0),
+    ],
+)
+def test_one_compiler_runs_where_nobody_tells_the_memory(
+    content: str | None, expected: int, install: Any, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "meminfo").write_text(content)
+    free_bytes = install.available_bytes(tmp_path / "meminfo")
+    assert free_bytes == expected
+    settings = install.build_settings({}, cpus=3, free_bytes=free_bytes)
+    assert settings["CMAKE_BUILD_PARALLEL_LEVEL"] == ("3" if expected else "1")
+
+
+def test_a_number_of_compilers_that_is_empty_is_none(install: Any) -> None:
+    settings = install.build_settings({"CMAKE_BUILD_PARALLEL_LEVEL": ""}, cpus=2, free_bytes=0)
+    assert settings["CMAKE_BUILD_PARALLEL_LEVEL"] == "1"
 
 
 def test_what_the_user_says_stays(install: Any) -> None:

@@ -120,19 +120,38 @@ def write_llama(
 
 
 def write_adapter(
-    path: Path, *, seed: int, width: int = WIDTH, rank: int = 4, architecture: str = "llama"
+    path: Path,
+    *,
+    seed: int,
+    width: int = WIDTH,
+    rank: int = 4,
+    architecture: str = "llama",
+    more: dict[str, tuple[tuple[int, int], tuple[int, int]]] | None = None,
 ) -> None:
-    """Write a LoRA for the attention's queries and outputs, large enough to change every text."""
+    """Write a LoRA for the attention's queries and outputs, large enough to change every text.
+
+    Args:
+        path: of the file.
+        seed: of its numbers.
+        width: of the model.
+        rank: of the halves.
+        architecture: of the model.
+        more: shapes of halves for further tensors.
+    """
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", float(rank))
-    for layer in range(LAYERS):
-        for name in ("attn_q", "attn_output"):
-            for part, shape in (("lora_a", (rank, width)), ("lora_b", (width, rank))):
-                values = random.normal(0, 0.5, shape).astype(np.float32)
-                writer.add_tensor(f"blk.{layer}.{name}.weight.{part}", values)
+    shapes = {
+        f"blk.{layer}.{name}.weight": ((rank, width), (width, rank))
+        for layer in range(LAYERS)
+        for name in ("attn_q", "attn_output")
+    }
+    for name, halves in {**shapes, **(more or {})}.items():
+        for part, shape in zip(("lora_a", "lora_b"), halves, strict=True):
+            values = random.normal(0, 0.5, shape).astype(np.float32)
+            writer.add_tensor(f"{name}.{part}", values)
     _close(writer)
 
 

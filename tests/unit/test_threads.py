@@ -53,6 +53,21 @@ def test_so_does_the_quota_of_a_service_and_of_what_it_is_part_of(tmp_path: Path
     assert cpu_quota(groups, own) is None
 
 
+def test_a_quota_of_a_group_whose_name_is_no_text_is_found(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    write(tmp_path / "groups" / name / "cpu.max", "100000 100000\n")
+    (tmp_path / "own").write_bytes(b"0::/" + os.fsencode(name) + b"\n")
+    assert cpu_quota(tmp_path / "groups", tmp_path / "own") == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["nan 100000", "inf 100000", "100000 nan", "1 0", "few", "-1 1"]
+)
+def test_a_quota_that_is_no_number_bounds_nothing(tmp_path: Path, content: str) -> None:
+    write(tmp_path / "cpu.max", content)
+    assert cpu_quota(tmp_path, tmp_path / "none") is None
+
+
 def test_there_is_at_least_one_thread() -> None:
     assert available_cpus() >= 1
 

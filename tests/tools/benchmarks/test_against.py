@@ -165,9 +165,10 @@ def test_what_cannot_be_compared_is_told_before_anything_is_measured(
     assert "another picture, mine.png" in told(work=other)
     assert "other questions" in told(work=replace(document.work, questions=("Who?", "Why?")))
     assert "is of 500 threads" in told(threads=500)
-    assert "has no ratio" in told(configurations=(off,))
+    assert "itself was not measured in it; store" in told(configurations=(off,))
     few = replace(own, first=own.first[:2], second=own.second[:2], busy_ratios={})
-    assert "fewer than 3 samples" in told(configurations=(few,))
+    assert "edge-et has 2 samples in it" in told(configurations=(few,))
+    assert "--samples of at least 3" in told(configurations=(few,))
     assert "does not know: new" in told(configurations=(own, replace(off, name="new")))
     assert "expected at least 3" in str(run("--against", stored, "--samples", 2).exception)
 

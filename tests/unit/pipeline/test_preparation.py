@@ -2,6 +2,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 
@@ -54,15 +55,54 @@ def test_work_ends_with_the_pipeline() -> None:
     preparation.begin()
 
 
-def test_a_failure_is_logged_and_the_rest_done(caplog: pytest.LogCaptureFixture) -> None:
+def test_work_ends_with_a_pipeline_that_is_forgotten() -> None:
+    preparation, begun, ended = Preparation(), threading.Event(), threading.Event()
+
+    def work(step: Callable[[], None]) -> None:
+        try:
+            while True:
+                begun.set()
+                step()
+        finally:
+            ended.set()
+
+    preparation.add(work)
+    preparation.begin()
+    assert begun.wait(30)
+    del preparation
+    assert ended.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (DecodeError("told to fail"), "told to fail"),
+        (OSError("told to fail"), "told to fail"),
+        (MemoryError(), "not enough memory"),
+        (ValueError("a mistake of ours"), "ValueError: a mistake of ours"),
+    ],
+)
+def test_a_failure_is_logged_and_the_rest_done(
+    caplog: pytest.LogCaptureFixture, failure: Exception, told: str
+) -> None:
     preparation, done = Preparation(), threading.Event()
 
     def fail(step: Callable[[], None]) -> None:
-        raise DecodeError("told to fail")
+        raise failure
 
     preparation.add(fail)
     preparation.add(lambda step: done.set())
     preparation.begin()
     assert done.wait(30)
     preparation.close()
-    assert "told to fail" in caplog.text
+    assert told in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")
+def test_work_is_done_where_no_priority_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.setpriority", Mock(side_effect=PermissionError("told to fail")))
+    preparation, done = Preparation(), threading.Event()
+    preparation.add(lambda step: done.set())
+    preparation.begin()
+    assert done.wait(30)
+    preparation.close()

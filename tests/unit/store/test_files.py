@@ -32,6 +32,34 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
         assert reader.read() == "old"  # who reads it already is not cut short
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_child_that_is_forked_meanwhile_deletes_nothing(tmp_path: Path) -> None:
+    script = """
+import os, sys, threading
+from pathlib import Path
+from edge_et.store import atomic_write
+
+begun, forked = threading.Event(), threading.Event()
+
+def write():
+    with atomic_write(Path(sys.argv[1])) as path:
+        begun.set()
+        forked.wait()
+        path.write_text("whole")
+
+thread = threading.Thread(target=write)
+thread.start()
+begun.wait()
+if child := os.fork():
+    os.waitpid(child, 0)
+    forked.set()
+    thread.join()
+"""
+    target = tmp_path / "file"
+    subprocess.run([sys.executable, "-c", script, target], check=True)
+    assert target.read_text() == "whole"
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_failure_keeps_the_older_file_and_leaves_nothing(
     tmp_path: Path, error: type[BaseException]

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from errno import EROFS
+from errno import EACCES, EAGAIN, EBADF, ENOLCK, ENOSYS, EOPNOTSUPP, EROFS
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -27,6 +27,40 @@ PreparedFiles(Path(sys.argv[1]), 1000).make("a.gguf", write, 100)
 """
 
 
+DAEMON = """
+import os, sys, threading, time
+from pathlib import Path
+from edge_et.store import PreparedFiles
+
+begun = threading.Event()
+
+def write(path):
+    begun.set()
+    time.sleep(600)
+
+files = PreparedFiles(Path(sys.argv[1]), 1000)
+threading.Thread(target=files.make, args=("b.gguf", write, 100), daemon=True).start()
+begun.wait()
+if os.fork():
+    os._exit(0)
+print("writing", flush=True)
+sys.stdin.readline()
+"""
+
+PARENT = """
+import os, sys
+from pathlib import Path
+from edge_et.store import PreparedFiles
+
+held = PreparedFiles(Path(sys.argv[1]), 1000).open("a.gguf")
+child = os.fork()
+held.close() if not child else os.waitpid(child, 0)
+if child:
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
 def new_files(folder: Path, limit_bytes: int = 1000) -> PreparedFiles:
     return PreparedFiles(folder / "files", limit_bytes)
 
@@ -39,12 +73,17 @@ def make(files: PreparedFiles, name: str, content: bytes) -> bool:
     return made is not None
 
 
+def left_in(folder: Path) -> list[str]:
+    names = sorted(path.name for path in (folder / "files").iterdir())
+    return [name for name in names if name != ".lock"]
+
+
 def refuse(path: Path) -> None:
     raise AssertionError(f"{path} is made again")
 
 
-def start_writer(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(folder / "files")]
+def start_writer(folder: Path, script: str = CHILD) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(script), str(folder / "files")]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "writing\n"
@@ -68,6 +107,20 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
     assert make(new_files(tmp_path), "a.gguf", b"abc")
 
 
+def test_a_damaged_file_that_cannot_be_deleted_is_not_promised_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(new_files(tmp_path), "a.gguf", b"abc")
+    (tmp_path / "files" / "a.gguf").write_bytes(b"abd")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.unlink", Mock(side_effect=OSError(EROFS, "Read-only file system")))
+        assert new_files(tmp_path).open("a.gguf") is None
+    assert "is damaged and cannot be deleted" in caplog.text
+    assert "made again" not in caplog.text
+    assert new_files(tmp_path).open("a.gguf") is None
+    assert "was damaged and is deleted; it will be made again" in caplog.text
+
+
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
     def fail(path: Path) -> None:
         path.write_bytes(b"half")
@@ -75,7 +128,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="told to fail"):
         new_files(tmp_path).make("a.gguf", fail, 4)
-    assert list((tmp_path / "files").iterdir()) == []
+    assert left_in(tmp_path) == []
     with pytest.raises(ValueError, match="told to fail"):
         unnamed_file(fail)
 
@@ -86,16 +139,12 @@ def test_what_a_killed_writer_leaves_is_not_taken(
     child = start_writer(tmp_path)
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    left = list((tmp_path / "files").iterdir())
-    assert len(left) == 1
-    assert left[0].name.startswith(PARTIAL_PREFIX)
+    (left,) = left_in(tmp_path)
+    assert left.startswith(PARTIAL_PREFIX)
     assert new_files(tmp_path).open("a.gguf") is None
     monkeypatch.setattr("edge_et.store.files._UNCLAIMED_S", 0.0)
     assert make(new_files(tmp_path), "a.gguf", b"abc")
-    assert sorted(path.name for path in (tmp_path / "files").iterdir()) == [
-        "a.gguf",
-        "a.gguf.json",
-    ]
+    assert left_in(tmp_path) == ["a.gguf", "a.gguf.json"]
 
 
 def test_two_processes_do_not_make_the_same(tmp_path: Path) -> None:
@@ -110,6 +159,76 @@ def test_two_processes_do_not_make_the_same(tmp_path: Path) -> None:
     waited.close()
     assert child.wait() == 0
     child.communicate()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_forked_child_keeps_no_lock_of_its_parent(tmp_path: Path) -> None:
+    daemon = start_writer(tmp_path, DAEMON)
+    assert daemon.wait() == 0
+    assert make(new_files(tmp_path), "a.gguf", b"abc")
+    daemon.communicate()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_forked_child_ends_no_lock_of_its_parent(tmp_path: Path) -> None:
+    make(new_files(tmp_path), "a.gguf", b"a" * 90)
+    parent = start_writer(tmp_path, PARENT)
+    files = new_files(tmp_path, limit_bytes=100)
+    assert not make(files, "b.gguf", b"b" * 90)
+    parent.communicate()
+    assert make(files, "b.gguf", b"b" * 90)
+
+
+@pytest.mark.parametrize("number", [ENOLCK, EOPNOTSUPP, EBADF, ENOSYS])
+def test_where_there_are_no_locks_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("edge_et.store.locks.flock", Mock(side_effect=OSError(number, "none")))
+    monkeypatch.setattr("time.sleep", pytest.fail)
+    files = new_files(tmp_path, limit_bytes=100)
+    for name in ("a", "b"):
+        made = files.make(f"{name}.gguf", lambda path: path.write_bytes(b"c" * 90), 90, wait_s=60)
+        assert made is not None
+        made.close()
+    assert left_in(tmp_path) == ["b.gguf", "b.gguf.json"]
+    assert new_files(tmp_path).make("b.gguf", refuse, 90) is not None
+
+
+@pytest.mark.parametrize("number", [EAGAIN, EACCES])
+def test_a_lock_that_somebody_has_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    held = Mock(side_effect=OSError(number, "held"))
+    monkeypatch.setattr("edge_et.store.locks.flock", held)
+    assert not make(new_files(tmp_path), "a.gguf", b"abc")
+    held.side_effect = None
+    assert make(new_files(tmp_path), "a.gguf", b"abc")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
+def test_locks_of_nfs_suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It locks no file for one process alone that is not open for writing."""
+    import fcntl
+
+    def of_nfs(handle: int, operation: int) -> None:
+        is_read_only = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        if operation & fcntl.LOCK_EX and is_read_only:
+            raise OSError(EBADF, "Bad file descriptor")
+        fcntl.flock(handle, operation)
+
+    monkeypatch.setattr("edge_et.store.locks.flock", of_nfs)
+    monkeypatch.setattr("edge_et.store.locks.raised_by", lambda err: True)
+    files = new_files(tmp_path, limit_bytes=200)
+    child = start_writer(tmp_path)
+    assert not make(files, "b.gguf", b"b" * 90)
+    child.communicate()
+    held = files.open("a.gguf")
+    assert held is not None
+    os.utime(held.path, (1, 1))
+    assert make(files, "b.gguf", b"b" * 90)
+    assert make(files, "c.gguf", b"c" * 90)
+    assert left_in(tmp_path) == ["a.gguf", "a.gguf.json", "c.gguf", "c.gguf.json"]
+    held.close()
 
 
 def test_what_was_unused_for_longest_makes_room(tmp_path: Path) -> None:

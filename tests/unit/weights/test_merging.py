@@ -50,6 +50,11 @@ def _end_of_list(path: Path) -> int:
     return int(head.metadata.stop) + sum(sizes)
 
 
+def text(content: bytes) -> bytes:
+    """Return a text as it lies in a GGUF."""
+    return struct.pack("<Q", len(content)) + content
+
+
 def values_of(path: Path) -> dict[str, Any]:
     reader = gguf.GGUFReader(path)
     return {t.name: gguf.dequantize(t.data, t.tensor_type) for t in reader.tensors}
@@ -112,6 +117,42 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path, tokenizer: Path)
     write_adapter(adapter, seed=2, width=48)
     with pytest.raises(ModelFileError, match=r"no adapter for these weights.*another shape"):
         merge(weights, adapter, tmp_path / "b.gguf")
+
+
+@pytest.mark.parametrize(
+    ("changes", "old", "new", "told"),
+    [
+        ({"architecture": "qwen2"}, b"", b"", "general.architecture is 'qwen2', not 'llama'"),
+        ({}, text(b"adapter"), text(b"imatrix"), "general.type is 'imatrix', not 'adapter'"),
+        ({}, text(b"lora"), text(b"lore"), "adapter.type is 'lore', not 'lora'"),
+        ({"more": {"blk.0.attn_k.weight": ((4, 32), (16, 3))}}, b"", b"", "of the ranks 4 and 3"),
+        ({"more": {"blk.0.attn_norm.weight": ((4, 32), (32, 4))}}, b"", b"", "another shape"),
+    ],
+)
+def test_what_llama_cpp_refuses_as_an_adapter_is_refused(
+    tmp_path: Path, tokenizer: Path, changes: dict[str, Any], old: bytes, new: bytes, told: str
+) -> None:
+    weights, adapter = tmp_path / "a.gguf", tmp_path / "lora.gguf"
+    write_llama(weights, tokenizer, seed=1)
+    write_adapter(adapter, seed=2, **changes)
+    adapter.write_bytes(adapter.read_bytes().replace(old, new) if old else adapter.read_bytes())
+    with pytest.raises(ModelFileError, match=told):
+        merge(weights, adapter, tmp_path / "b.gguf")
+    with pytest.raises(ModelFileError, match=told):
+        reference_logits(weights, adapter, np.arange(20, 40))
+    assert not (tmp_path / "b.gguf").exists()
+
+
+def test_a_lora_for_a_norm_adds_nothing(tmp_path: Path, tokenizer: Path) -> None:
+    weights, merged, logits = tmp_path / "a.gguf", [], []
+    write_llama(weights, tokenizer, seed=1)
+    for more in ({}, {"blk.0.attn_norm.weight": ((4, 32), (1, 4))}):
+        write_adapter(tmp_path / "lora.gguf", seed=2, more=more)
+        merge(weights, tmp_path / "lora.gguf", tmp_path / "b.gguf")
+        merged.append((tmp_path / "b.gguf").read_bytes())
+        logits.append(reference_logits(weights, tmp_path / "lora.gguf", np.arange(20, 40)))
+    assert merged[0] == merged[1]
+    np.testing.assert_array_equal(*logits)
 
 
 def test_work_ends_where_it_is_told_to(tmp_path: Path, tokenizer: Path) -> None:
