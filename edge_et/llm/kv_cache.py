@@ -61,7 +61,8 @@ class LlamaKVCache:
         self._rules = engine.flash_rules if settings.has_flash_attention else engine.rules
         self.max_draft_tokens = _draft_tokens(settings.max_draft_tokens, self._rules)
         settings = replace(settings, max_draft_tokens=self.max_draft_tokens)
-        self._context = LlamaContext(model, settings, max(self._rules.most, self._rules.image_most))
+        batch_positions = max(self._rules.most, self._rules.image_most)
+        self._context = LlamaContext(model, shape, settings, batch_positions)
         self._context_length = settings.context_length
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from edge_et.bundle import LanguageModelSpec, read_gguf
 from edge_et.errors import (
     ClosedError,
-    DecodeError,
     EngineError,
     ModelFileError,
     UnreadableFileError,
@@ -96,11 +95,6 @@ class LanguageModel:
         """
         if not self._native.is_open:
             raise ClosedError("language model")
-        if not self.shape.fits_blocks(settings.kv_type):
-            raise DecodeError(
-                f"keys of {self.shape.key_width} and values of {self.shape.value_width} numbers "
-                f"do not fill the blocks of a KV cache in {settings.kv_type}: choose kv_type='f16'"
-            )
         kv_cache = LlamaKVCache(
             self._native, self.shape, self._token_count, settings, self._image_prompt_cache
         )
@@ -121,12 +115,13 @@ class LanguageModel:
             [n, V] float32, padding rows of the vocabulary included.
 
         Raises:
-            DecodeError: there is not enough memory, or the evaluation failed.
+            DecodeError: there is not enough memory, the model has no such cache, or the evaluation
+                failed.
             ClosedError: the model was closed.
         """
         settings = replace(settings, max_draft_tokens=batch_positions - 1)
         logits = np.empty((len(ids), self._native.vocabulary_size), np.float32)
-        context = LlamaContext(self._native, settings, batch_positions)
+        context = LlamaContext(self._native, self.shape, settings, batch_positions)
         try:
             for start in range(0, len(ids), batch_positions):
                 batch = ids[start : start + batch_positions]

@@ -15,6 +15,7 @@ from edge_et.cancellation import CancelToken
 from edge_et.errors import CancelledError, DecodeError, EngineError, ModelFileError
 from edge_et.llm.engines import ABORTED, Engine
 from edge_et.llm.kv_protocol import KVCacheSettings
+from edge_et.llm.model_shape import ModelShape
 from edge_et.native_handle import NativeHandle
 from edge_et.native_threads import call_undisturbed, compute
 from edge_et.threads import SpareThreads
@@ -114,11 +115,18 @@ class LlamaContext:
     process that was forked from the one that made the context.
     """
 
-    def __init__(self, model: LlamaModel, settings: KVCacheSettings, batch_positions: int) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        shape: ModelShape,
+        settings: KVCacheSettings,
+        batch_positions: int,
+    ) -> None:
         """Allocate the cache.
 
         Args:
             model: applied with its adapter, if it has one; kept alive by this object.
+            shape: the model's sizes.
             settings: length, threads, number type, attention.
             batch_positions: most rows of a batch.
 
@@ -128,6 +136,7 @@ class LlamaContext:
         """
         if settings.kv_type not in model.engine.kv_types:
             raise model.engine.has_no(settings.kv_type)
+        shape.check_blocks(settings.kv_type)
         library = self._library = model.library
         self._cancel = CancelToken()
         # Flash attention's sums have as many parts as there are threads.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from edge_et.bundle import read_gguf
-from edge_et.errors import ModelFileError
+from edge_et.errors import DecodeError, ModelFileError
 from edge_et.options import KvType
 
 _KV_BLOCK_VALUES = 32
@@ -77,14 +77,21 @@ class ModelShape:
             feed_forward=number("feed_forward_length"),
         )
 
-    def fits_blocks(self, kv_type: KvType) -> bool:
-        """Return whether keys and values can be stored in a number type, some of which have blocks.
+    def check_blocks(self, kv_type: KvType) -> None:
+        """Refuse a number type whose blocks keys and values do not fill.
 
         Args:
-            kv_type: the type.
+            kv_type: the type, of a KV cache.
+
+        Raises:
+            DecodeError: they do not.
         """
         widths = (self.key_width, self.value_width)
-        return kv_type not in _KV_IN_BLOCKS or not any(w % _KV_BLOCK_VALUES for w in widths)
+        if kv_type in _KV_IN_BLOCKS and any(width % _KV_BLOCK_VALUES for width in widths):
+            raise DecodeError(
+                f"keys of {self.key_width} and values of {self.value_width} numbers do not fill "
+                f"the blocks of a KV cache in {kv_type}: choose kv_type='f16'"
+            )
 
     def kv_bytes(self, positions: int, kv_type: KvType) -> int:
         """Return what some positions take in a KV cache, bytes."""

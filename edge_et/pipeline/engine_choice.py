@@ -14,35 +14,23 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import DecodeError, EngineError, ModelFileError
-from edge_et.llm import Engine, KVCacheSettings, Tokenizer
+from edge_et.llm import Engine, KVCacheSettings, Tokenizer, read_shape
 from edge_et.options import EngineName, KvType
-from edge_et.pipeline.device_profile import device_name
+from edge_et.pipeline.engine_judgement import case_of, judge, refusal
 from edge_et.pipeline.engine_probe import Probe, probe_ids, probe_logits, probe_settings
-from edge_et.pipeline.prepared_weights import PreparedWeights, Verdict, merged_spec
+from edge_et.pipeline.prepared_weights import Case, PreparedWeights, merged_spec
 from edge_et.store import PreparedFile
-from edge_et.weights import RECIPE, Step, Unsupported, compare, merged_bytes
+from edge_et.weights import Step, Unsupported, merged_bytes, no_step
 
 REFERENCE: Final = "llama"
-
-# Measured with the mini on an AMD Zen 4, each over 48 tokens: llama.cpp's Q4_0, Q4_1, IQ4_NL, Q8_0
-# and K-quants are 0.002 to 0.006 nats from numpy's, since it rounds activations to 8 bits, F16 is
-# 0.000003, and another token is best where the two best are 0.3 apart or less. Without the LoRA it
-# is 1.8 nats, and 5.3. ik-llama-cpp-python 0.1.5 is as near with most, and 1.1 to 1.4 nats off with
-# Q4_1 and Q5_1 in a batch, though not token by token.
-MAX_KL: Final = 0.03
-"""Mean KL divergence of an engine that is right, nats."""
-MAX_FLIPPED: Final = 1.0
-"""Most that the two best logits are apart where such an engine finds another one best."""
 
 MAX_MERGED_BYTES: Final = 512 * 2**20
 """Larger models keep their form: making another takes long, and fills disk and memory."""
@@ -111,6 +99,7 @@ def choose(
         ModelFileError: a file is damaged, or cannot be opened.
         FileHashError: likewise.
         UnreadableFileError: a file cannot be read.
+        DecodeError: the model cannot have such KV caches.
     """
     settings = probe_settings(kv_type, flash_attention=flash_attention)
     chooser = _Chooser(
@@ -176,20 +165,34 @@ class _Chooser:
             reasons = "; ".join(self._refused)
             logger.info("%s is opened by llama.cpp: %s", self._weights.name, reasons)
         if self._adapter is not None and self._may_merge:
+            before = len(self._refused)
             choice = self._opened(reference, merged=True, now=False)
             if choice is not None:
                 return choice
+            for reason in self._refused[before:]:
+                logger.info("%s stays as it is: %s", self._weights.name, reason)
+            del self._refused[before:]  # no other engine's
         lacks = self._lacks_reference or self._lacks_merged
         return self._choice(
             reference, later=self._prepare if lacks and self._prepared.keeps else None
         )
 
     def _with_caches(self, names: Sequence[EngineName]) -> list[EngineName]:
-        """Return those that have KV caches of the number type that is asked for."""
+        """Return those that have KV caches of the number type that is asked for.
+
+        Raises:
+            EngineError: none has.
+            DecodeError: the model can have none.
+        """
         kv_type = self._settings.kv_type
         found = [name for name in names if kv_type in self._engines[name].kv_types]
         if not found:
             raise self._engines[names[0]].has_no(kv_type)
+        if kv_type != "f16":  # which every model can have
+            read_shape(self._weights).check_blocks(kv_type)
+        self._refused += [
+            f"{name} has no KV caches in {kv_type}" for name in names if name not in found
+        ]
         return found
 
     def _runnable(self, names: list[EngineName]) -> list[EngineName]:
@@ -219,8 +222,11 @@ class _Chooser:
 
     def _opened(self, engine: Engine, merged: bool, *, now: bool) -> EngineChoice | None:
         """Return a choice that is right, or None; with `now`, make what that takes."""
-        about = self._about(engine, merged)
-        verdict = self._prepared.find_verdict(about)
+        case = case_of(engine, self._spec, self._settings, merged=merged)
+        if self._adapter is not None and not merged and not engine.applies_adapters:
+            self._refused.append(f"{case}: it computes wrongly with an adapter beside weights")
+            return None
+        verdict = self._prepared.find_verdict(case)
         reference = None if verdict is not None else self._reference(now)
         if isinstance(reference, Unsupported):
             self._refused.append(f"nobody can tell here what is right for {reference.reason}")
@@ -228,7 +234,7 @@ class _Chooser:
         if verdict is None and reference is None:
             return None
         if verdict is not None and not verdict.is_accepted:
-            self._refused.append(_told(verdict))
+            self._refused.append(refusal(verdict))
             return None
         with ExitStack() as held:
             file = self._merged(now) if merged else None
@@ -237,12 +243,9 @@ class _Chooser:
             elif merged:
                 return None
             choice = self._choice(engine, file)
-            if reference is not None:
-                verdict = self._judged(about, choice, reference)
-                self._prepared.keep_verdict(verdict)
-                if not verdict.is_accepted:
-                    self._refused.append(_told(verdict))
-                    return None
+            if reference is not None and (reason := self._fault(case, choice, reference)):
+                self._refused.append(reason)
+                return None
             held.pop_all()
         return choice
 
@@ -284,23 +287,11 @@ class _Chooser:
     def _known_tokens(self) -> Tokenizer:
         return self._tokenizer or Tokenizer(self._bundle.path(self._spec.tokenizer))
 
-    def _about(self, engine: Engine, merged: bool) -> Verdict:
-        return Verdict(
-            engine=f"{engine.name} {engine.version}",
-            build=engine.build,
-            device=device_name(),
-            weights=self._spec.weights.sha256,
-            adapter=None if self._spec.adapter is None else self._spec.adapter.sha256,
-            recipe=RECIPE if merged else None,
-            kv_type=self._settings.kv_type,
-            flash_attention=self._settings.has_flash_attention,
-        )
-
     def _reference(self, now: bool) -> NDArray[np.floating] | Unsupported | None:
         found = self._prepared.find_reference(self._spec, self._ids)
         if found is None and now:
             logger.info("computing what %s should write, once", self._weights.name)
-            return self._new_reference(_no_step)
+            return self._new_reference(no_step)
         self._lacks_reference |= found is None
         return found
 
@@ -315,7 +306,7 @@ class _Chooser:
         if found is None and now:
             logger.info("converting %s to a form that is faster here, once", self._weights.name)
             try:
-                return self._new_merged(_no_step, waits=True)
+                return self._new_merged(no_step, waits=True)
             except OSError as err:
                 raise ModelFileError(
                     self._weights, f"there is no place to convert it: {err}"
@@ -345,10 +336,8 @@ class _Chooser:
         if (self._lacks_merged or wants) and (file := self._new_merged(step, waits=False)):
             file.close()
 
-    def _judged(
-        self, about: Verdict, choice: EngineChoice, reference: NDArray[np.floating]
-    ) -> Verdict:
-        """Compare an engine's outputs with what they should be."""
+    def _fault(self, case: Case, choice: EngineChoice, reference: NDArray[np.floating]) -> str:
+        """Say why a choice is not right; empty: it is. What was compared is kept."""
         try:
             single, batch = self._probe(
                 choice.engine,
@@ -359,39 +348,19 @@ class _Chooser:
                 self._settings,
             )
         except (EngineError, ModelFileError, DecodeError) as err:
-            logger.info("%s: %s", about.engine, err)
-            return about
+            return f"{case}: {err}"  # which the next load may be spared
         known = np.s_[:, : self._known_tokens.size]  # the rest is padding
-        reference, single, batch = reference[known], single[known], batch[known]
-        distances = [compare(reference, single), compare(reference, batch), compare(single, batch)]
-        flipped = max(distance.flipped for distance in distances)
-        accepted = all(distance.kl <= MAX_KL for distance in distances) and flipped <= MAX_FLIPPED
-        numbers = [distance.kl if isfinite(distance.kl) else None for distance in distances]
-        return msgspec.structs.replace(
-            about,
-            kl_single=numbers[0],
-            kl_batch=numbers[1],
-            kl_between=numbers[2],
-            flipped=flipped if isfinite(flipped) else None,
-            is_accepted=accepted,
-        )
+        verdict = judge(case, reference[known], single[known], batch[known])
+        self._prepared.keep_verdict(verdict)
+        return "" if verdict.is_accepted else refusal(verdict)
 
     def _refusal(self, name: EngineName) -> EngineError:
-        advice = [f"pip install 'edge-et[{REFERENCE}]'"]
+        advice = [f"pip install 'edge-et[{REFERENCE}]', which compiles llama.cpp for minutes"]
         if REFERENCE in self._engines:
             advice = [f"load the bundle with engine={REFERENCE!r}"]
         if not self._converts:
-            advice.append("load it with convert_weights=True")
-        reason = f"the engine {name!r} is not right for {self._weights}: {'; '.join(self._refused)}"
+            advice.append("load it with convert_weights=True, without --no-convert-weights")
+        reason = (
+            f"the engine {name!r} cannot be used for {self._weights}: {'; '.join(self._refused)}"
+        )
         return EngineError(name, f"{reason}: {', or '.join(advice)}")
-
-
-def _told(verdict: Verdict) -> str:
-    numbers = (verdict.kl_single, verdict.kl_batch, verdict.kl_between)
-    told = "it fails" if None in numbers else f"it is off by {max(filter(None, numbers)):.2g} nats"
-    form = "with the files as they are" if verdict.recipe is None else "with converted weights"
-    return f"{verdict.engine} {form}: {told}"
-
-
-def _no_step() -> None:
-    pass

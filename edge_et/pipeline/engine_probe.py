@@ -27,7 +27,9 @@ from edge_et.llm import (
 from edge_et.options import KvType
 from edge_et.threads import available_cpus
 
-_PROBE_TOKENS = 48  # over 32: from there on the prebuilt engine multiplies in another way
+# From 64 rows on the prebuilt engine multiplies weights of every type as in large batches: see its
+# rules. Images come in such batches.
+_PROBE_TOKENS = 80
 _PROBE_POSITIONS = 256
 _QUESTION = "How many people are in the picture, and what is the one on the left doing?"
 _EXTRACTION = "There are two people in a park. One sits on a bench and reads a newspaper."
@@ -102,7 +104,7 @@ def probe_ids(
         tokenizer: the model's.
 
     Returns:
-        [n] int32, at most 48.
+        [80] int32: its beginning; where it is shorter, it is repeated.
     """
     values = {"question": _QUESTION, "hint": "", "extraction": _EXTRACTION}
     first = fill(manifest.extract.prompt.replace("{image}", ""), values)
@@ -111,4 +113,4 @@ def probe_ids(
     parts += user_turn(spec.chat, fill(manifest.think.prompt, values))
     (segment,) = to_segments(parts, tokenizer)
     assert isinstance(segment, TokenSegment)
-    return np.array(segment.ids[:_PROBE_TOKENS], np.int32)
+    return np.resize(np.array(segment.ids, np.int32), _PROBE_TOKENS)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_et.bundle import Bundle, LanguageModelSpec
-from edge_et.errors import EngineError
+from edge_et.errors import DecodeError, EngineError
 from edge_et.llm import installed_engines
+from edge_et.options import LoadOptions
 from edge_et.pipeline.device_profile import apply_profile
 from edge_et.pipeline.engine_choice import REFERENCE, EngineChoice, choose
 from edge_et.pipeline.prepared_weights import prepared_weights
+from edge_et.pipeline.settings import Settings
+from edge_et.weights import no_step
 
 Form = Literal[
     "as stored", "as stored, adapter beside them", "merged, in Q8_0", "decided by the first load"
@@ -56,8 +59,9 @@ def engine_uses(bundle: Bundle) -> list[EngineUse]:
     Raises:
         ModelFileError: a model cannot be used.
     """
-    profiled, _ = apply_profile(bundle)
-    return [_use(profiled, role, spec) for role, spec in _models(profiled)]
+    profiled, profile = apply_profile(bundle)
+    settings = Settings.of(LoadOptions(), profile)
+    return [_use(profiled, role, spec, settings) for role, spec in _models(profiled)]
 
 
 def prepare(bundle: Bundle) -> list[EngineUse]:
@@ -72,12 +76,14 @@ def prepare(bundle: Bundle) -> list[EngineUse]:
     Raises:
         EngineError: no engine can be used for a model.
         ModelFileError: a model cannot be used.
+        DecodeError: a model cannot have the KV caches that the profile asks for.
     """
-    profiled, _ = apply_profile(bundle)
+    profiled, profile = apply_profile(bundle)
+    settings = Settings.of(LoadOptions(), profile)
     for _, spec in _models(profiled):
-        choice = _choice(profiled, spec, makes=True)
+        choice = _choice(profiled, spec, settings, makes=True)
         if choice.later is not None:
-            choice.later(_no_step)
+            choice.later(no_step)
     return engine_uses(bundle)
 
 
@@ -86,26 +92,30 @@ def _models(bundle: Bundle) -> list[tuple[str, LanguageModelSpec]]:
     return [(role, spec) for role, spec in specs.items() if spec is not None]
 
 
-def _choice(bundle: Bundle, spec: LanguageModelSpec, *, makes: bool) -> EngineChoice:
+def _choice(
+    bundle: Bundle, spec: LanguageModelSpec, settings: Settings, *, makes: bool
+) -> EngineChoice:
     """Choose as a load does, and hold nothing."""
     choice = choose(
         bundle,
         spec,
         engines=installed_engines(),
-        asked=None,
+        asked=settings.engine,
         converts=True,
         prepared=prepared_weights(),
         makes=makes,
+        kv_type=settings.kv_type,
+        flash_attention=settings.flash_attention,
     )
     if choice.file is not None:
         choice.file.close()
     return choice
 
 
-def _use(bundle: Bundle, role: str, spec: LanguageModelSpec) -> EngineUse:
+def _use(bundle: Bundle, role: str, spec: LanguageModelSpec, settings: Settings) -> EngineUse:
     try:
-        choice = _choice(bundle, spec, makes=False)
-    except EngineError as err:
+        choice = _choice(bundle, spec, settings, makes=False)
+    except (EngineError, DecodeError) as err:
         return EngineUse(role=role, engine=None, package=None, weights=None, why=str(err))
     engine = choice.engine
     return EngineUse(
@@ -137,7 +147,3 @@ def _why(choice: EngineChoice) -> str:
     if choice.later is not None:
         return "prebuilt was not compared yet: the first answer prepares it, or `edge-et doctor`"
     return "prebuilt cannot be compared: the user's caches cannot be written"
-
-
-def _no_step() -> None:
-    pass

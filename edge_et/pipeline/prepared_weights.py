@@ -7,6 +7,7 @@ named by the content that it was made from. Which engine is chosen is not known 
 
 import hashlib
 import json
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +25,14 @@ from edge_et.weights import RECIPE, Step, Unsupported, merge, merged_bytes, refe
 LIMIT_BYTES: Final = 2**30
 """Most bytes of the folder."""
 
+JUDGEMENT: Final = 1
+"""Counted up whenever the reference, what engines are asked, or how both are compared changes."""
+
 _WAIT_S = 120.0  # for another process that merges; a small board takes half a minute
 
 
-class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How near an engine's outputs came to the reference's, for one model on one machine.
+class Case(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a verdict is about: an engine with a model on a machine, and what decides.
 
     Attributes:
         engine: its name and version.
@@ -39,11 +43,9 @@ class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         recipe: of the merged weights that were opened instead; None: the files were, as they are.
         kv_type: number type of the KV cache.
         flash_attention: whether attention never made its whole matrix.
-        kl_single: mean KL divergence from the reference, token by token, nats.
-        kl_batch: of all tokens in one batch.
-        kl_between: of the batch from the single tokens.
-        flipped: see `edge_et.weights.Distance`; the largest of the three.
-        is_accepted: whether that is near enough.
+        max_kl: largest mean KL divergence that is accepted, nats.
+        max_flipped: likewise, see `edge_et.weights.Distance`.
+        judgement: `JUDGEMENT`.
     """
 
     engine: str
@@ -54,25 +56,55 @@ class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     recipe: int | None
     kv_type: KvType
     flash_attention: bool
-    kl_single: float | None = None
-    kl_batch: float | None = None
-    kl_between: float | None = None
-    flipped: float | None = None
-    is_accepted: bool = False
+    max_kl: float
+    max_flipped: float
+    judgement: int
 
     @property
     def key(self) -> str:
-        """What it is about."""
-        return _key(
-            self.engine,
-            self.build,
-            self.device,
-            self.weights,
-            self.adapter,
-            self.recipe,
-            self.kv_type,
-            self.flash_attention,
-        )
+        """All of it, in short."""
+        return _key("verdict", *msgspec.structs.astuple(self))
+
+    def __str__(self) -> str:
+        """Name the engine and the form of the weights."""
+        form = "with the files as they are" if self.recipe is None else "with converted weights"
+        return f"{self.engine} {form}"
+
+
+class Verdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How near an engine's outputs came to the reference's.
+
+    None stands for what is not finite.
+
+    Attributes:
+        case: what it is about.
+        kl_single: mean KL divergence from the reference, token by token, nats.
+        kl_batch: of all tokens in one batch.
+        kl_between: of the batch from the single tokens.
+        flipped: see `edge_et.weights.Distance`; the largest of the three.
+    """
+
+    case: Case
+    kl_single: float | None
+    kl_batch: float | None
+    kl_between: float | None
+    flipped: float | None
+
+    @property
+    def kl(self) -> float:
+        """The largest of the three divergences."""
+        numbers = (self.kl_single, self.kl_batch, self.kl_between)
+        return max(inf if number is None else number for number in numbers)
+
+    @property
+    def most_flipped(self) -> float:
+        """The same as `flipped`, infinite for None."""
+        return inf if self.flipped is None else self.flipped
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether that is near enough."""
+        return self.kl <= self.case.max_kl and self.most_flipped <= self.case.max_flipped
 
 
 class PreparedWeights:
@@ -195,21 +227,21 @@ class PreparedWeights:
             file.close()
         return logits
 
-    def find_verdict(self, about: Verdict) -> Verdict | None:
+    def find_verdict(self, case: Case) -> Verdict | None:
         """Return what was found before, if anything was.
 
         Args:
-            about: what it is about; its numbers do not matter.
+            case: what it is about.
         """
         if self._files is None:
             return None
-        found: Verdict | None = self._files.read_note(f"{about.key}.json", Verdict)
-        return found
+        found: Verdict | None = self._files.read_note(f"{case.key}.json", Verdict)
+        return found if found is not None and found.case == case else None
 
     def keep_verdict(self, verdict: Verdict) -> None:
         """Keep what was found."""
         if self._files is not None:
-            self._files.write_note(f"{verdict.key}.json", verdict)
+            self._files.write_note(f"{verdict.case.key}.json", verdict)
 
 
 class _Unsupported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -250,7 +282,7 @@ def _merged_name(spec: LanguageModelSpec) -> str:
 
 def _reference_name(spec: LanguageModelSpec, ids: NDArray[np.int32]) -> str:
     adapter = None if spec.adapter is None else spec.adapter.sha256
-    return _key("reference", RECIPE, spec.weights.sha256, adapter, ids.tolist())
+    return _key("reference", JUDGEMENT, spec.weights.sha256, adapter, ids.tolist())
 
 
 def _key(*facts: object) -> str:

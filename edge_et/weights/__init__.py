@@ -8,7 +8,7 @@ not known here.
 from edge_et.weights.comparison import Distance, compare
 from edge_et.weights.merging import RECIPE, merge, merged_bytes
 from edge_et.weights.reference import Unsupported, reference_logits
-from edge_et.weights.tensors import Step
+from edge_et.weights.tensors import Step, no_step
 
 __all__ = [
     "RECIPE",
@@ -18,5 +18,6 @@ __all__ = [
     "compare",
     "merge",
     "merged_bytes",
+    "no_step",
     "reference_logits",
 ]

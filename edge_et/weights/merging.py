@@ -22,6 +22,7 @@ from edge_et.weights.tensors import (
     Step,
     UnknownTypeError,
     multiply,
+    no_step,
     open_tensors,
     quantize,
 )
@@ -32,10 +33,6 @@ RECIPE: Final = 1
 _MAGIC = b"GGUF"
 _F16, _Q8_0 = 1, 8  # ggml's numbers
 _BLOCK_VALUES, _BLOCK_BYTES = 32, 34  # of Q8_0
-
-
-def _no_step() -> None:
-    pass
 
 
 def merged_bytes(weights: Path) -> int:
@@ -50,7 +47,7 @@ def merged_bytes(weights: Path) -> int:
     return head.size_bytes + sum(_size(tensor, _new_kind(tensor)) for tensor in matrices)
 
 
-def merge(weights: Path, adapter: Path | None, target: Path, *, step: Step = _no_step) -> None:
+def merge(weights: Path, adapter: Path | None, target: Path, *, step: Step = no_step) -> None:
     """Write weights with their LoRA merged, as llama.cpp applies it with scale 1.
 
     Matrices become Q8_0, those whose rows are no whole blocks of 32 become F16. What is a single

@@ -22,6 +22,7 @@ from edge_et.weights.tensors import (
     Step,
     UnknownTypeError,
     multiply,
+    no_step,
     open_tensors,
     row_bytes,
 )
@@ -105,12 +106,8 @@ class Unsupported:
     reason: str
 
 
-def _no_step() -> None:
-    pass
-
-
 def reference_logits(
-    weights: Path, adapter: Path | None, ids: NDArray[np.integer], *, step: Step = _no_step
+    weights: Path, adapter: Path | None, ids: NDArray[np.integer], *, step: Step = no_step
 ) -> Array | Unsupported:
     """Compute the logits behind each of some tokens.
 

@@ -20,6 +20,11 @@ F = TypeVar("F", np.float32, np.float64)
 Step = Callable[[], object]
 """Is called before every block of rows; what it raises ends the work."""
 
+
+def no_step() -> None:
+    """Go on."""
+
+
 _BLOCK_VALUES = 2**18  # 1 MB as float32, which caches hold
 
 # OpenBLAS, which comes with numpy, computes products up to this size in the thread that asks

@@ -445,10 +445,22 @@ def test_what_an_engine_cannot_do_is_told(
     weights, adapter = tmp_path / "perceiver.gguf", tmp_path / "perceiver-lora.gguf"
     with pytest.raises(EngineError, match=r"computes wrongly with the adapter .*engine='llama'"):
         LanguageModel(weights, spec, adapter=adapter, token_count=300, engine=engine)
-    with pytest.raises(EngineError, match=r"as they are: it fails: .*convert_weights=True"):
+    with pytest.raises(EngineError, match=r"with an adapter .*, without --no-convert-weights"):
         edge_et.load(tmp_path, engine="prebuilt", convert_weights=False)
     with pytest.raises(EngineError, match="no KV caches in f32: choose kv_type=f16 or q8_0"):
         edge_et.load(bundle, engine="prebuilt", kv_type="f32")
+
+
+def test_every_engine_refuses_caches_whose_blocks_are_not_filled(
+    bundle: Path, model: LanguageModel, engine: Engine
+) -> None:
+    settings = KVCacheSettings(context_length=64, threads=1, kv_type="q8_0")
+    with pytest.raises(DecodeError, match=r"keys of 8 .*choose kv_type='f16'"):
+        model.new_kv_cache(settings)
+    with pytest.raises(DecodeError, match=r"keys of 8 .*choose kv_type='f16'"):
+        model.all_logits(np.arange(20, 24, dtype=np.int32), settings, batch_positions=4)
+    with pytest.raises(DecodeError, match=r"keys of 8 .*choose kv_type='f16'"):
+        edge_et.load(bundle, engine=engine.name, kv_type="q8_0")
 
 
 def test_another_version_than_the_structs_are_of_is_refused() -> None:

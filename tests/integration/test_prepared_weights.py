@@ -29,8 +29,8 @@ def ask(bundle: Path, **options: bool) -> str:
 @pytest.fixture
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("edge_et.pipeline.engine_choice.MAX_KL", 0.5)  # of random weights
-    monkeypatch.setattr("edge_et.pipeline.engine_choice.MAX_FLIPPED", 5.0)
+    monkeypatch.setattr("edge_et.pipeline.engine_judgement.MAX_KL", 0.5)  # of random weights
+    monkeypatch.setattr("edge_et.pipeline.engine_judgement.MAX_FLIPPED", 5.0)
     return tmp_path / "edge-et" / "weights"
 
 

@@ -12,7 +12,7 @@ from tiny.tokenizer import write_tokenizer
 
 from edge_et.bundle import find_bundle, load_bundle, read_manifest
 from edge_et.llm import KVCacheSettings, LanguageModel, Tokenizer
-from edge_et.pipeline.engine_choice import MAX_KL
+from edge_et.pipeline.engine_judgement import MAX_KL
 from edge_et.pipeline.engine_probe import probe_ids
 from edge_et.weights import Unsupported, compare, merge, reference_logits
 

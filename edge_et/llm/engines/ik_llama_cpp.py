@@ -2,8 +2,8 @@
 
 Its structs are those of one version, so that version alone is opened. What its package does not
 bind is bound here, as its llama.h declares it. Of 0.1.5 are wrong: adapters, whatever the
-weights (numbers that are not finite, or 1.3 nats), and weights in Q4_1. It computes with no
-KV caches in F32.
+weights (numbers that are not finite, or 1.3 nats), and weights in Q4_1 and Q5_1 in a batch. It
+computes with no KV caches in F32.
 """
 
 import ctypes

@@ -1,14 +1,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import gguf
 import pytest
 from tiny.llama import write_llama
 from tiny.tokenizer import write_tokenizer
 
-from edge_et.errors import ModelFileError
+from edge_et.errors import DecodeError, ModelFileError
 from edge_et.llm import ModelShape, read_shape
+from edge_et.options import KvType
 
 QWEN3 = {
     "general.architecture": "qwen3",
@@ -60,12 +62,12 @@ def test_the_work_of_a_prefill() -> None:
 
 def test_blocks_of_a_number_type_have_to_be_filled() -> None:
     narrow = shape(attention__value_length="80")
-    assert [shape().fits_blocks(kv_type) for kv_type in ("f16", "f32", "q8_0")] == [True] * 3
-    assert [narrow.fits_blocks(kv_type) for kv_type in ("f16", "f32", "q8_0")] == [
-        True,
-        True,
-        False,
-    ]
+    for kv_type in get_args(KvType):
+        shape().check_blocks(kv_type)
+    narrow.check_blocks("f16")
+    narrow.check_blocks("f32")
+    with pytest.raises(DecodeError, match=r"values of 80 .* in q8_0: choose kv_type='f16'"):
+        narrow.check_blocks("q8_0")
 
 
 def test_sizes_are_read_without_any_engine(tmp_path: Path) -> None:

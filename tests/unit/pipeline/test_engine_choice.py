@@ -11,9 +11,9 @@ from tiny.bundle import build_bundle
 
 from edge_et.bundle import Bundle, LanguageModelSpec, load_bundle
 from edge_et.errors import DecodeError, EngineError
-from edge_et.llm import Engine, KVCacheSettings, default_engine
+from edge_et.llm import Engine, KVCacheSettings, ModelShape, default_engine
 from edge_et.options import EngineName, KvType
-from edge_et.pipeline import engine_choice
+from edge_et.pipeline import engine_choice, engine_judgement
 from edge_et.pipeline.engine_choice import EngineChoice, choose
 from edge_et.pipeline.prepared_weights import PreparedWeights
 from edge_et.store import PreparedFiles
@@ -92,8 +92,8 @@ class World:
 @pytest.fixture(autouse=True)
 def bearable_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Q8_0 pass, which is coarse for weights that are random."""
-    monkeypatch.setattr(engine_choice, "MAX_KL", 0.5)
-    monkeypatch.setattr(engine_choice, "MAX_FLIPPED", 5.0)
+    monkeypatch.setattr(engine_judgement, "MAX_KL", 0.5)
+    monkeypatch.setattr(engine_judgement, "MAX_FLIPPED", 5.0)
 
 
 def new_world(folder: Path, *, adapter: bool = True, prepared: Path | None = None) -> World:
@@ -171,15 +171,94 @@ def test_an_engine_that_is_wrong_leaves_the_model_to_the_reference(
         world.choose(PREBUILT)
 
 
-def test_an_engine_that_fails_is_wrong(tmp_path: Path) -> None:
+def test_a_failure_is_a_refusal_for_this_time(tmp_path: Path) -> None:
     world = new_world(tmp_path, adapter=False)
+    works = world.probe
 
     def fail(*_: Any) -> Any:
-        raise DecodeError("told to fail")
+        raise DecodeError("no memory for a context")
 
     world.probe = fail  # type: ignore[assignment]
-    with pytest.raises(EngineError, match="it fails"):
+    with pytest.raises(EngineError, match=r"prebuilt 1 .*: no memory for a context: pip install"):
         world.choose(PREBUILT, converts=False)
+    assert told(world.choose(LLAMA, PREBUILT)) == ("llama", "own", False, True)
+    world.probe = works
+    assert told(world.choose(LLAMA, PREBUILT)) == ("prebuilt", "own", False, False)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value"),
+    [
+        (engine_judgement, "MAX_KL", -1.0),
+        (engine_judgement, "MAX_FLIPPED", 4.0),
+        (engine_judgement, "RECIPE", 2),
+        (engine_judgement, "device_name", lambda: "another machine"),
+        (engine_judgement, "JUDGEMENT", 2),
+    ],
+)
+def test_a_verdict_lasts_as_long_as_what_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, value: Any
+) -> None:
+    world = new_world(tmp_path)
+    world.choose(PREBUILT)
+    world.probe.asked.clear()
+    monkeypatch.setattr(place, name, value)
+    try:
+        world.choose(PREBUILT)
+    except EngineError:
+        assert value == -1.0
+    assert world.probe.asked == [("prebuilt", True)]
+
+
+def test_a_note_that_does_not_agree_with_its_name_is_none(tmp_path: Path) -> None:
+    world = new_world(tmp_path, adapter=False)
+    world.choose(PREBUILT)
+    (note,) = (
+        path for path in (tmp_path / "weights").iterdir() if b"kl_single" in path.read_bytes()
+    )
+    written = note.read_bytes()
+    for text, other in ((b'"prebuilt 1"', b'"prebuilt 2"'), (b'"max_kl":0.5', b'"max_kl":9.0')):
+        assert text in written
+        note.write_bytes(written.replace(text, other))
+        world.probe.asked.clear()
+        world.choose(PREBUILT)
+        assert world.probe.asked == [("prebuilt", False)]
+        assert text in note.read_bytes()
+
+
+def test_it_is_told_what_a_refusal_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = new_world(tmp_path, adapter=False)
+
+    def refused(change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        world.prepared = PreparedWeights(PreparedFiles(folder, 2**30))
+
+        def compute(*args: Any) -> Any:
+            single, batch = FakeProbe()(*args)
+            return single, change(batch)
+
+        world.probe = compute  # type: ignore[assignment]
+        told = []
+        for _ in range(2):  # the second time, what was kept is told
+            with pytest.raises(EngineError) as caught:
+                world.choose(PREBUILT, converts=False)
+            told.append(str(caught.value))
+        assert told[0] == told[1]
+        return told[0]
+
+    def swap(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Let another token be best, once, and change little else."""
+        swapped = logits.copy()
+        row = swapped[7, :-8]  # the rest is padding
+        row[row.argmin()] = row.max() + 0.01
+        return swapped
+
+    monkeypatch.setattr(engine_judgement, "MAX_FLIPPED", 0.0)
+    assert "it is off by" in refused(lambda logits: logits * 30)
+    only = refused(swap)
+    assert "another token is best where" in only
+    assert "nats" not in only
+    assert "not finite" in refused(lambda logits: logits * np.float32(np.nan))
 
 
 def test_what_is_not_known_goes_to_the_reference(
@@ -204,6 +283,23 @@ def test_weights_are_not_converted_unasked(tmp_path: Path) -> None:
     assert told(world.choose(LLAMA, converts=False)) == ("llama", "own", True, False)
     assert told(world.choose(PREBUILT, converts=False)) == ("prebuilt", "own", True, False)
     assert not list((tmp_path / "weights").glob("*.gguf"))
+
+
+def test_an_engine_without_adapters_is_not_asked_about_one(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    unfit = replace(PREBUILT, applies_adapters=False)
+    choice = world.choose(LLAMA, unfit, converts=False)
+    assert told(choice) == ("llama", "own", True, False)
+    assert choice.refused == (
+        "prebuilt 1 with the files as they are: it computes wrongly with an adapter beside weights",
+    )
+    assert not (tmp_path / "weights").exists()
+    with pytest.raises(
+        EngineError, match=r"which compiles llama\.cpp for minutes, or load it with"
+    ):
+        world.choose(unfit, converts=False)
+    assert told(world.choose(unfit)) == ("prebuilt", "merged", False, False)
+    assert world.probe.asked == [("prebuilt", True)]
 
 
 def test_large_weights_keep_their_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +349,10 @@ def test_an_engine_that_is_not_installed(tmp_path: Path) -> None:
         world.choose(LLAMA, asked="prebuilt")
 
 
-def test_what_was_found_with_one_kind_of_cache_says_nothing_of_another(tmp_path: Path) -> None:
+def test_what_was_found_with_one_kind_of_cache_says_nothing_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelShape, "check_blocks", lambda *_: None)  # as a wider model has it
     world = new_world(tmp_path, adapter=False)
     kinds: list[tuple[KvType, bool]] = [("f16", False), ("f16", True), ("q8_0", True)]
     for _ in range(2):
@@ -266,8 +365,19 @@ def test_what_was_found_with_one_kind_of_cache_says_nothing_of_another(tmp_path:
 
 def test_an_engine_without_such_caches_is_not_asked(tmp_path: Path) -> None:
     world = new_world(tmp_path, adapter=False)
-    assert told(world.choose(LLAMA, PREBUILT, kv_type="f32")) == ("llama", "own", False, False)
+    choice = world.choose(LLAMA, PREBUILT, kv_type="f32")
+    assert told(choice) == ("llama", "own", False, False)
+    assert choice.refused == ("prebuilt has no KV caches in f32",)
     for engines, asked in (((PREBUILT,), None), ((LLAMA, PREBUILT), "prebuilt")):
         with pytest.raises(EngineError, match="no KV caches in f32: choose kv_type=f16 or q8_0"):
             world.choose(*engines, asked=asked, kv_type="f32")
+    assert world.probe.asked == []
+
+
+def test_a_model_that_cannot_have_such_caches_is_not_judged(tmp_path: Path) -> None:
+    build_bundle(tmp_path / "bundle", adapter=False)
+    world = World(load_bundle(tmp_path / "bundle"), PreparedWeights(None))
+    for engines, asked in (((PREBUILT,), None), ((LLAMA, PREBUILT), "prebuilt")):
+        with pytest.raises(DecodeError, match=r"keys of 8 .*choose kv_type='f16'"):
+            world.choose(*engines, asked=asked, kv_type="q8_0")
     assert world.probe.asked == []

@@ -1,12 +1,23 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from edge_et.bundle import load_bundle
-from edge_et.errors import EngineError
-from edge_et.llm import Engine, default_engine
-from edge_et.pipeline import engine_use
+from edge_et.bundle import Bundle, load_bundle
+from edge_et.errors import DecodeError, EngineError
+from edge_et.llm import Engine, KVCacheSettings, default_engine
+from edge_et.options import KvType
+from edge_et.pipeline import engine_choice, engine_use
+from edge_et.pipeline.device_profile import (
+    PROFILE_NAME,
+    DeviceProfile,
+    device_name,
+    library_versions,
+    manifest_sha256,
+    profile_folder,
+)
 from edge_et.pipeline.engine_use import engine_uses, prepare
 
 LLAMA = replace(default_engine(), name="llama", package="a-package", version="1", missing=())
@@ -71,3 +82,45 @@ def test_where_nothing_can_be_kept_it_is_told(
     (use,) = prepare(load_bundle(tiny_bundle))
     assert use.engine == "llama"
     assert "caches cannot be written" in use.why
+
+
+def test_what_the_profile_says_of_caches_counts(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    install(monkeypatch, LLAMA, replace(PREBUILT, kv_types=("f16",)))
+    bundle = load_bundle(tiny_bundle)
+    asked: list[KVCacheSettings] = []
+
+    def refuse(*args: Any) -> Any:
+        asked.append(args[-1])
+        raise DecodeError("told to fail")
+
+    monkeypatch.setattr(engine_choice, "probe_logits", refuse)
+    write_profile(bundle, kv_type="f16", flash_attention=True)
+    prepare(bundle)
+    assert {(settings.kv_type, settings.flash_attention) for settings in asked} == {("f16", True)}
+    write_profile(bundle, kv_type="f32", flash_attention=False)
+    (use,) = engine_uses(bundle)
+    assert use.engine == "llama"
+    assert use.why == "not prebuilt: prebuilt has no KV caches in f32"
+    write_profile(bundle, kv_type="q8_0", flash_attention=False)
+    (use,) = engine_uses(bundle)
+    assert use.engine is None
+    assert "choose kv_type='f16'" in use.why
+
+
+def write_profile(bundle: Bundle, *, kv_type: KvType, flash_attention: bool) -> None:
+    """Leave what autotune would."""
+    profile = DeviceProfile(
+        bundle_sha256=manifest_sha256(bundle),
+        device=device_name(),
+        versions=library_versions(),
+        threads=1,
+        kv_type=kv_type,
+        flash_attention=flash_attention,
+        perceiver=None,
+        reasoner=None,
+    )
+    profile_folder(bundle).mkdir(parents=True, exist_ok=True)
+    (profile_folder(bundle) / PROFILE_NAME).write_bytes(msgspec.json.encode(profile))
