@@ -64,15 +64,15 @@ def available_cpus() -> int:
 
 
 class SpareThreads:
-    """How many threads to decode single tokens with, beside what other programs compute.
+    """How many threads to evaluate few tokens with, beside what other programs compute.
 
     Between two barriers there is so little to do that the threads wait whenever one of them is off
     its CPU. With two threads on two CPUs, a token took llama.cpp 1.7 times as long as with one
-    beside one busy process, and 1.1 times beside two. A prompt's batches keep all threads: they
+    beside one busy process, and 1.1 times beside two. A prompt's large batches keep all: they
     took 1.1 times as long beside one such process, but 0.8 beside two.
 
     Attributes:
-        most: threads where nothing else computes, and for batches of more than one row.
+        most: threads where nothing else computes, and for large batches.
     """
 
     def __init__(

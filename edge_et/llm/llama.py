@@ -23,6 +23,9 @@ from edge_et.threads import SpareThreads
 # Everything is evaluated in the sequence 0. This one is only for `LlamaContext.copy_state`.
 _COPIED = 1
 
+_FEW_ROWS = 16
+"""Fewer than these take as many threads as one: there is as little to do between two barriers."""
+
 
 class LlamaModel:
     """The weights of a GGUF in memory, and the LoRA adapter that goes with them.
@@ -221,7 +224,9 @@ class LlamaContext:
             with self._handle.lock, self._library.log.expecting(cancel):
                 context = self._handle.value
                 if (spare := self._spare_threads) is not None:
-                    self._library.set_threads(context, spare.for_tokens(), spare.most)
+                    threads = spare.for_tokens()
+                    of_batches = threads if count < _FEW_ROWS else spare.most
+                    self._library.set_threads(context, threads, of_batches)
                 return self._library.decode(context, inputs, places, wanted)
 
         status = compute(evaluate, stop=cancel.cancel)
