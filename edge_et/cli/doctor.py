@@ -28,7 +28,14 @@ def doctor(model: str | None) -> None:
     from edge_et.bundle import find_bundle, load_bundle
     from edge_et.cpu_flags import read_flags
     from edge_et.llm import installed_engines
-    from edge_et.pipeline import apply_profile, device_name, library_versions, load, prepare
+    from edge_et.pipeline import (
+        apply_profile,
+        device_name,
+        library_versions,
+        load,
+        prepare,
+        prepared_weights,
+    )
     from edge_et.threads import available_cpus
 
     def tell(what: str, found: str) -> None:
@@ -60,6 +67,12 @@ def doctor(model: str | None) -> None:
     tell("profile", "none, `edge-et autotune` makes one" if profile is None else "in use")
     for use in prepare(bundle):
         tell(use.role, str(use))
+    kept = prepared_weights()
+    if kept.keeps:
+        tell("prepared", f"{megabytes(kept.size_bytes)} in {kept.folder}")
+    else:
+        place = kept.folder or "no home folder"
+        tell("prepared", f"{place} cannot be written: every load makes anew what it needs")
     started = time.perf_counter()
     with load(bundle.folder) as pipe:
         loaded = time.perf_counter()

@@ -28,6 +28,7 @@ from edge_et.pipeline.factory import (
     open_pipeline,
 )
 from edge_et.pipeline.image_cost import image_cost
+from edge_et.pipeline.prepared_weights import prepared_weights
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.settings import Settings
@@ -65,5 +66,6 @@ __all__ = [
     "open_pipeline",
     "open_snapshots",
     "prepare",
+    "prepared_weights",
     "profile_folder",
 ]

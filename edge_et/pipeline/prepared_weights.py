@@ -119,6 +119,16 @@ class PreparedWeights:
         self._files = files
 
     @property
+    def folder(self) -> Path | None:
+        """Where it is; None: nowhere."""
+        return None if self._files is None else self._files.folder
+
+    @property
+    def size_bytes(self) -> int:
+        """What is kept there now."""
+        return 0 if self._files is None else self._files.size_bytes
+
+    @property
     def keeps(self) -> bool:
         """Whether what is made now will be found later, probably."""
         return self._files is not None and self._files.is_writable

@@ -74,7 +74,11 @@ class PreparedFile:
 
 
 class PreparedFiles:
-    """A folder of files that can be made again; several processes may share it."""
+    """A folder of files that can be made again; several processes may share it.
+
+    Attributes:
+        folder: the folder; it need not exist.
+    """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         """Touch nothing yet.
@@ -83,16 +87,23 @@ class PreparedFiles:
             folder: holds prepared files and nothing else; it is made when the first one is.
             limit_bytes: most bytes of all of them.
         """
-        self._folder = folder
+        self.folder = folder
         self._limit_bytes = limit_bytes
 
     @property
     def is_writable(self) -> bool:
         """Whether files can probably be made there."""
-        place = self._folder
+        place = self.folder
         while not place.exists() and place != place.parent:
             place = place.parent
         return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+
+    @property
+    def size_bytes(self) -> int:
+        """What all files in it take together; 0 where it cannot be read."""
+        with suppress(OSError):
+            return sum(path.stat().st_size for path in self.folder.iterdir())
+        return 0
 
     def open(self, name: str) -> PreparedFile | None:
         """Return a file that is there and whole, after its content was hashed.
@@ -100,7 +111,7 @@ class PreparedFiles:
         Args:
             name: of the file.
         """
-        path = self._folder / name
+        path = self.folder / name
         try:
             expected = self._described(path)
             lock = FileLock(path)
@@ -146,15 +157,15 @@ class PreparedFiles:
         if (found := self.open(name)) is not None:  # perhaps in a folder that is only read
             return found
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = self._folder / _LOCK_NAME
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = self.folder / _LOCK_NAME
             lock.touch(mode=0o600)
             with alone(lock, wait_s) as is_alone:
                 if not is_alone:
                     return None
                 found = self.open(name)
-                if found is None and self._make_room(size_bytes, self._folder / name):
-                    self._write(self._folder / name, write)
+                if found is None and self._make_room(size_bytes, self.folder / name):
+                    self._write(self.folder / name, write)
                     found = self.open(name)
                 return found
         except OSError as err:
@@ -169,7 +180,7 @@ class PreparedFiles:
             kind: its msgspec type.
         """
         try:
-            return msgspec.json.decode((self._folder / name).read_bytes(), type=kind)
+            return msgspec.json.decode((self.folder / name).read_bytes(), type=kind)
         except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
             return None
         except OSError as err:
@@ -184,8 +195,8 @@ class PreparedFiles:
             note: what to keep.
         """
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with atomic_write(self._folder / name) as partial:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with atomic_write(self.folder / name) as partial:
                 partial.write_bytes(msgspec.json.encode(note))
         except OSError as err:
             self._tell("written", err)
@@ -205,7 +216,7 @@ class PreparedFiles:
     def _make_room(self, size_bytes: int, wanted: Path) -> bool:
         """Delete what was unused for longest; say whether there is room then."""
         entries = []
-        for path in self._folder.iterdir():
+        for path in self.folder.iterdir():
             with suppress(FileNotFoundError):  # another process makes room too
                 status = path.stat()
                 is_prepared = path.suffix != _SUFFIX and path.name != _LOCK_NAME
@@ -237,7 +248,7 @@ class PreparedFiles:
     def _tell(self, what: str, err: OSError) -> None:
         if not raised_by(err):  # a signal's handler may raise a TimeoutError, which is one
             raise err
-        logger.info("%s cannot be %s, going on without: %s", self._folder, what, err)
+        logger.info("%s cannot be %s, going on without: %s", self.folder, what, err)
 
 
 def unnamed_file(write: Write) -> PreparedFile:

@@ -264,7 +264,7 @@ def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
     assert list(told) == [
         *("edge-et", "system", "libraries", "processor"),
         *(engine.name for engine in installed_engines()),
-        *("bundle", "files", "profile", "perceiver", "load", "answer"),
+        *("bundle", "files", "profile", "perceiver", "prepared", "load", "answer"),
     ]
     assert "onnxruntime" in told["libraries"]
     assert "every byte as it should be" in told["files"]
@@ -297,10 +297,21 @@ def test_a_doctor_prepares_what_loads_use_from_then_on(
     assert not (tmp_path / "caches").exists()
     told = run("doctor", tmp_path / "bundle").stdout
     assert "perceiver: prebuilt (ik-llama-cpp-python 0.1.5), weights as stored" in told
+    assert f"in {tmp_path / 'caches' / 'edge-et' / 'weights'}\n" in told
     after = use()
     assert (after["engine"], after["weights"]) == ("prebuilt", "as stored")
     shown = run("info", tmp_path / "bundle").stdout
     assert f"The perceiver here: prebuilt ({after['package']}), weights as stored" in shown
+
+
+def test_a_doctor_tells_of_caches_that_cannot_be_written(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    result = run("doctor", tiny_bundle)
+    assert result.returncode == 0, result.stderr
+    assert f"{tmp_path / 'file' / 'edge-et' / 'weights'} cannot be written" in result.stdout
 
 
 def test_a_reader_that_leaves_is_no_error_message(tiny_bundle: Path, picture: Path):
