@@ -99,28 +99,36 @@ def engine_function(name: str) -> Any:
 
 
 @pytest.mark.parametrize(("flash", "expected"), [(False, [3, 2, 1, 3]), (True, [3] * 4)])
-def test_tokens_are_decoded_with_the_threads_that_are_to_spare(
+def test_few_rows_are_evaluated_with_the_threads_that_are_to_spare(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, flash: bool, expected: list[int]
 ) -> None:
     """With flash attention there are always all: another number would change bits."""
-    numbers = iter((3, 2, 1, 3))
+    numbers = iter((3, 2, 1, 3, 1))
     monkeypatch.setattr(SpareThreads, "for_tokens", lambda _: next(numbers))
     spec = read_manifest(tiny_bundle / "bundle.json").perceiver
     size = Tokenizer(tiny_bundle / "tokenizer.json").size
     model = LanguageModel(tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=size)
-    settings = KVCacheSettings(context_length=64, threads=3, flash_attention=flash)
+    settings = KVCacheSettings(context_length=128, threads=3, flash_attention=flash)
     context = model.new_kv_cache(settings)
-    used = []
-    for token in range(20, 24):
-        context.prefill([TokenSegment((token,))])
+
+    def threads() -> tuple[int, int]:
         with context._context._handle.lock:
             native = ctypes.c_void_p(context._context._handle.value)
-            used.append(engine_function("llama_n_threads")(native))
-            batch = engine_function("llama_n_threads_batch")(native)
-        assert batch == 3
+            return (
+                engine_function("llama_n_threads")(native),
+                engine_function("llama_n_threads_batch")(native),
+            )
+
+    used = []
+    for token in range(20, 24):
+        context.prefill([TokenSegment((token, token + 1))])
+        used.append(threads())
+    rows = np.random.default_rng(0).normal(0, 1, (64, WIDTH)).astype(np.float32)
+    context.prefill([ImageSegment(ImageTokens(rows, "rows"))])
+    assert threads()[1] == 3
     context.close()
     model.close()
-    assert used == expected
+    assert used == [(few, few) for few in expected]
 
 
 def test_threads_of_the_tower_sleep_when_they_have_nothing_to_do(tiny_bundle: Path) -> None:

@@ -45,7 +45,7 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "Settings", lambda: Settings(threads=1))
+    monkeypatch.setattr(search, "Settings", lambda **said: Settings(threads=1, **said))
 
 
 @pytest.fixture
