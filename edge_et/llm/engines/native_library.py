@@ -128,10 +128,8 @@ class NativeLibrary(ABC):
             architecture: its ``general.architecture``.
             vocabulary_size: rows of its embedding table.
         """
-        kind, value = (
-            self.bindings.llama_model_kv_override,
-            self.bindings.llama_model_kv_override_value,
-        )
+        kind = self.bindings.llama_model_kv_override
+        value = self.bindings.llama_model_kv_override_value
         size_key = f"{architecture}.vocab_size".encode()
         return (kind * 3)(
             kind(_TEXT, b"tokenizer.ggml.model", value(val_str=b"no_vocab")),

@@ -2,22 +2,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from tiny.profiles import write_profile
 
-from edge_et.bundle import Bundle, load_bundle
+from edge_et.bundle import load_bundle
 from edge_et.errors import DecodeError, EngineError
 from edge_et.llm import Engine, KVCacheSettings, default_engine
-from edge_et.options import KvType
 from edge_et.pipeline import engine_choice, engine_use
-from edge_et.pipeline.device_profile import (
-    PROFILE_NAME,
-    DeviceProfile,
-    device_name,
-    library_versions,
-    manifest_sha256,
-    profile_folder,
-)
 from edge_et.pipeline.engine_use import engine_uses, prepare
 
 LLAMA = replace(default_engine(), name="llama", package="a-package", version="1", missing=())
@@ -108,19 +99,3 @@ def test_what_the_profile_says_of_caches_counts(
     (use,) = engine_uses(bundle)
     assert use.engine is None
     assert "choose kv_type='f16'" in use.why
-
-
-def write_profile(bundle: Bundle, *, kv_type: KvType, flash_attention: bool) -> None:
-    """Leave what autotune would."""
-    profile = DeviceProfile(
-        bundle_sha256=manifest_sha256(bundle),
-        device=device_name(),
-        versions=library_versions(),
-        threads=1,
-        kv_type=kv_type,
-        flash_attention=flash_attention,
-        perceiver=None,
-        reasoner=None,
-    )
-    profile_folder(bundle).mkdir(parents=True, exist_ok=True)
-    (profile_folder(bundle) / PROFILE_NAME).write_bytes(msgspec.json.encode(profile))

@@ -34,7 +34,8 @@ def test_work_begins_once_and_gives_way() -> None:
         assert os.getpriority(os.PRIO_PROCESS, 0) < 19
 
 
-def test_work_ends_with_the_pipeline() -> None:
+def under_way() -> tuple[Preparation, threading.Event]:
+    """Return a preparation whose endless work has begun, and what is set when it ended."""
     preparation, begun, ended = Preparation(), threading.Event(), threading.Event()
 
     def work(step: Callable[[], None]) -> None:
@@ -48,6 +49,11 @@ def test_work_ends_with_the_pipeline() -> None:
     preparation.add(work)
     preparation.begin()
     assert begun.wait(30)
+    return preparation, ended
+
+
+def test_work_ends_with_the_pipeline() -> None:
+    preparation, ended = under_way()
     preparation.close()
     assert ended.wait(30)
     preparation.close()
@@ -56,19 +62,7 @@ def test_work_ends_with_the_pipeline() -> None:
 
 
 def test_work_ends_with_a_pipeline_that_is_forgotten() -> None:
-    preparation, begun, ended = Preparation(), threading.Event(), threading.Event()
-
-    def work(step: Callable[[], None]) -> None:
-        try:
-            while True:
-                begun.set()
-                step()
-        finally:
-            ended.set()
-
-    preparation.add(work)
-    preparation.begin()
-    assert begun.wait(30)
+    preparation, ended = under_way()
     del preparation
     assert ended.wait(30)
 
