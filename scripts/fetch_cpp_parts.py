@@ -2,12 +2,12 @@
 
 Usage: python scripts/fetch_cpp_parts.py FOLDER [DEBIAN_ARCHITECTURE]
 
-FOLDER/llama and FOLDER/onnxruntime hold `include` and `lib`. The libraries are those of the installed
-wheels llama-cpp-python and onnxruntime, as links; for another architecture than this machine's there
-are none, whoever builds for it brings its own. FOLDER/usr holds what Debian 12 has of the other
-libraries, as static ones. Nothing is installed: packages are downloaded by apt-get with lists of its
-own, which checks their signatures, and unpacked. The header of ONNX Runtime is Debian 13's: a library
-knows the functions of all versions before it.
+FOLDER/llama and FOLDER/onnxruntime hold `include` and `lib`. The libraries are those of the
+installed wheels llama-cpp-python and onnxruntime, as links; for another architecture than this
+machine's there are none, whoever builds for it brings its own. FOLDER/usr holds what Debian 12 has
+of the other libraries, as static ones. Nothing is installed: packages are downloaded by apt-get
+with lists of its own, which checks their signatures, and unpacked. The header of ONNX Runtime is
+Debian 13's: a library knows the functions of all versions before it.
 """
 
 import base64
@@ -45,21 +45,15 @@ def main(folder: Path, architecture: str) -> None:
         folder: is made; what it holds already is kept.
         architecture: Debian's name of the one to build for.
     """
-    is_native = architecture == native_architecture()
     copy_headers(llama_headers(folder), folder / "llama" / "include")
     for release, names in PACKAGES.items():
         unpack_packages(release, [f"{name}:{architecture}" for name in names], folder)
     headers = (folder / "usr" / "include" / "onnxruntime").glob("*.h")
     copy_headers(headers, folder / "onnxruntime" / "include")
-    if is_native:
-        libraries = installed_files("llama-cpp-python", ("llama_cpp/lib/",), ".so")
-        link(libraries, folder / "llama" / "lib")
-        (library,) = (
-            path
-            for path in installed_files("onnxruntime", ("onnxruntime/capi/",), ".so")
-            if path.name.startswith("libonnxruntime.so.")
-        )
-        link([library], folder / "onnxruntime" / "lib", names=("libonnxruntime.so",))
+    if architecture == native_architecture():
+        link(installed_libraries("llama-cpp-python", "llama_cpp/lib", "lib"), folder / "llama/lib")
+        (library,) = installed_libraries("onnxruntime", "onnxruntime/capi", "libonnxruntime.so.")
+        link([library], folder / "onnxruntime/lib")
 
 
 def native_architecture() -> str:
@@ -89,7 +83,8 @@ def llama_headers(folder: Path) -> list[Path]:
     run("-m", "pip", "download", "--no-deps", "--no-binary=:all:", "-qd", source, wanted)
     with tarfile.open(next(source.glob("*.tar.gz"))) as archive:
         archive.extractall(source, filter="data")
-    return [*source.glob("*/vendor/llama.cpp/include/*.h"), *source.glob("*/vendor/llama.cpp/ggml/include/*.h")]
+    folders = ("include", "ggml/include")
+    return [path for name in folders for path in source.glob(f"*/vendor/llama.cpp/{name}/*.h")]
 
 
 def digest(path: Path) -> str:
@@ -98,13 +93,12 @@ def digest(path: Path) -> str:
     return base64.urlsafe_b64encode(value).decode().rstrip("=")
 
 
-def installed_files(name: str, folders: tuple[str, ...], part: str) -> list[Path]:
-    """Return installed files of a distribution in some folders whose names hold a text."""
-    files = importlib.metadata.files(name) or ()
+def installed_libraries(name: str, folder: str, begin: str) -> list[Path]:
+    """Return libraries of an installed distribution in a folder whose names begin so."""
     return [
         Path(str(file.locate()))
-        for file in files
-        if str(file).startswith(folders) and part in file.name
+        for file in importlib.metadata.files(name) or ()
+        if file.parent.as_posix() == folder and file.name.startswith(begin) and ".so" in file.name
     ]
 
 
@@ -115,17 +109,17 @@ def copy_headers(headers: Iterable[Path], folder: Path) -> None:
         shutil.copy(header, folder)
 
 
-def link(libraries: Iterable[Path], folder: Path, names: tuple[str, ...] = ()) -> None:
-    """Make links to libraries in a folder, under their names, and those of them that are given.
+def link(libraries: Iterable[Path], folder: Path) -> None:
+    """Make links to libraries in a folder.
 
-    Of a name with a version, such as libonnxruntime.so.1.24.2, there is also a link with its first
-    number, which programs look for.
+    Of a name with a version, such as libonnxruntime.so.1.24.2, there are also a link with its first
+    number, which programs look for, and one without, which linkers do.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for library in libraries:
         stem, _, version = library.name.partition(".so.")
-        soname = {f"{stem}.so.{version.split('.')[0]}"} if version else set()
-        for name in {library.name, *soname, *names}:
+        short = {f"{stem}.so", f"{stem}.so.{version.split('.')[0]}"} if version else set()
+        for name in {library.name, *short}:
             (folder / name).unlink(missing_ok=True)
             (folder / name).symlink_to(library)
 
@@ -149,6 +143,9 @@ def unpack_packages(release: str, names: Iterable[str], folder: Path) -> None:
             "APT::Architectures": ",".join(architectures),
             "APT::Architecture": architectures[0],
             "APT::Sandbox::User": "root",
+            "Acquire::Retries": "3",
+            "Acquire::Languages": "none",
+            "Acquire::http::Timeout": "30",
         }
         command = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in options.items())]
         subprocess.run([*command, "update"], check=True, cwd=place)

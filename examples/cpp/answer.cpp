@@ -1,12 +1,8 @@
-#include "answer.h"
-
-#include <algorithm>
 #include <optional>
 
 #include "language_model.h"
 
 namespace {
-
 struct Part {
     enum { trusted, plain, image } kind;
     string text;
@@ -33,7 +29,7 @@ Parts fill(const json& text_of, const std::map<string, Part>& values) {
         const size_t end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", open + 1);
         if (end == string::npos || text[end] != '}' || end == open + 1) continue;
         const string name = text.substr(open + 1, end - open - 1);
-        if (!values.count(name)) throw Error("bundle.json: unknown place {" + name + "} in " + text);
+        if (!values.count(name)) throw Error("bundle.json: unknown place {" + name + "}: " + text);
         if (open > begin) parts.push_back({Part::trusted, text.substr(begin, open - begin)});
         parts.push_back(values.at(name));
         begin = end + 1;
@@ -94,12 +90,12 @@ Segments to_segments(const Parts& parts, const Tokenizer& tokenizer) {
     if (segments.back().empty()) segments.pop_back();
     return segments;
 }
-
 }  // namespace
 
 Answer answer(const Bundle& bundle, const std::vector<float>& image, const string& asked) {
     const json &extract = bundle.manifest["extract"], &think = bundle.manifest["think"];
-    const json &second = bundle.manifest["reasoner"], thoughts = think.value("thoughts", json());
+    const json &second = bundle.manifest["reasoner"], found = think.value("thoughts", json());
+    const json thoughts = found.is_null() ? json::object() : found;
     LanguageModel perceiver(bundle, bundle.manifest["perceiver"]);
     std::optional<LanguageModel> reasoner;
     if (!second.is_null()) reasoner.emplace(bundle, second);
@@ -111,50 +107,45 @@ Answer answer(const Bundle& bundle, const std::vector<float>& image, const strin
     const int answer_tokens = think["max_answer_tokens"];
 
     const string question = strip(asked), marker = think["answer_marker"];
-    const bool ends = question.back() == '.' &&
-                      string(extract["prompt"]).find("{hint}.") != string::npos;
-    const string hint = question.substr(0, question.size() - ends);
-    const auto plain = [](const string& text) { return Part{Part::plain, text}; };
-    const Segments prompt = to_segments(
-        joined({system_turn(chat), user_turn(chat, fill(extract["prompt"],
-                                                        {{"image", {Part::image, ""}},
-                                                         {"question", plain(question)},
-                                                         {"hint", plain(hint)}}))}),
-        perceiver.tokenizer);
-    const auto think_prompt = [&](const string& extraction) {
-        const Parts content = fill(think["prompt"], {{"question", plain(question)},
-                                                     {"extraction", plain(extraction)}});
-        return to_segments(
-            joined({goes_on ? trusted(thinker_chat, "turn_end") : system_turn(thinker_chat),
-                    user_turn(thinker_chat, content),
-                    thoughts.is_null() ? Parts{} : trusted(thoughts, "skip")}),
-            thinker.tokenizer);
+    const bool ends = extract["prompt"].dump().find("{hint}.") != string::npos;
+    const string hint = question.substr(0, question.size() - (ends && question.back() == '.'));
+    std::map<string, Part> places{{"image", {Part::image, ""}},
+                                  {"question", {Part::plain, question}},
+                                  {"hint", {Part::plain, hint}},
+                                  {"extraction", {Part::plain, ""}}};
+    const Parts shown = user_turn(chat, fill(extract["prompt"], places));
+    const Segments prompt = to_segments(joined({system_turn(chat), shown}), perceiver.tokenizer);
+    const auto think_prompt = [&] {
+        const Parts before = goes_on ? trusted(chat, "turn_end") : system_turn(thinker_chat);
+        const Parts told = user_turn(thinker_chat, fill(think["prompt"], places));
+        return to_segments(joined({before, told, trusted(thoughts, "skip")}), thinker.tokenizer);
     };
     std::set<int> never;  // tokens of thoughts
     for (const char* key : {"start", "end"})
-        if (!thoughts.is_null() && thinker.tokenizer.added.count(thoughts[key]))
-            never.insert(thinker.tokenizer.added.at(thoughts[key]));
+        if (const string token = thoughts.value(key, ""); thinker.tokenizer.added.count(token))
+            never.insert(thinker.tokenizer.added.at(token));
 
-    size_t first_most = extraction_tokens + image.size() / perceiver.spec["embedding_width"].get<size_t>();
-    for (const auto& ids : prompt) first_most += ids.size();
-    size_t second_most = thinking_tokens + answer_tokens + thinker.tokenizer.encode("\n" + marker).size();
-    for (const auto& ids : think_prompt("")) second_most += ids.size();
-    if (string(think["prompt"]).find("{extraction}") != string::npos) second_most += extraction_tokens;
-    if (goes_on) first_most += second_most;
-    if (first_most > perceiver.spec["context_length"] || second_most > thinker.spec["context_length"])
-        throw Error("QUESTION: with the picture and all budgets it does not fit; make it shorter");
+    size_t most = thinking_tokens + answer_tokens + thinker.tokenizer.encode("\n" + marker).size();
+    for (const auto& ids : think_prompt()) most += ids.size();
+    if (think["prompt"].dump().find("{extraction}") != string::npos) most += extraction_tokens;
+    const bool fits = most <= thinker.spec["context_length"];
+    most = extraction_tokens + bundle.manifest["vision"]["image_tokens_per_tile"].get<int>() +
+           (goes_on ? most : 0);
+    for (const auto& ids : prompt) most += ids.size();
+    if (!fits || most > perceiver.spec["context_length"])
+        throw Error("QUESTION: it does not fit with the picture and all budgets; make it shorter");
 
     string written, prose, begun;
     for (const auto& ids : prompt) perceiver.read(ids, ids.empty() ? image : std::vector<float>{});
     perceiver.write(extraction_tokens, written, [](int, int) { return false; });
-    const string extraction = strip(to_text(written));
+    const string extraction = places["extraction"].text = strip(to_text(written));
     if (!goes_on) thinker.forget();
-    for (const auto& ids : think_prompt(extraction)) thinker.read(ids);
+    for (const auto& ids : think_prompt()) thinker.read(ids);
     const auto refuses = [&](int token, int) { return never.count(token) > 0; };
     thinker.write(thinking_tokens, prose, refuses, marker);
-    if (const size_t found = prose.find(marker); found != string::npos) {
-        begun = prose.substr(found + marker.size());
-        prose.resize(found);
+    if (const size_t at = prose.find(marker); at != string::npos) {
+        begun = prose.substr(at + marker.size());
+        prose.resize(at);
     } else {
         prose = to_text(prose);
         const bool is_on_line = prose.empty() || prose.back() == '\n';

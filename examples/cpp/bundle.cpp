@@ -1,17 +1,14 @@
 #include "bundle.h"
 
 #include <openssl/evp.h>
-
 #include <fstream>
 #include <memory>
-#include <sstream>
 
 #include "schema.h"
 
 namespace fs = std::filesystem;
 
 namespace {
-
 [[noreturn]] void fail(const string& field, const string& what) {
     throw Error("bundle.json: " + field + " " + what);
 }
@@ -26,7 +23,8 @@ void check(const json& value, const json& schema, const string& path) {
     }
     if (schema.contains("anyOf"))  // something, or null
         for (const json& one : schema["anyOf"])
-            if ((one.value("type", "") == "null") == value.is_null()) return check(value, one, path);
+            if ((one.value("type", "") == "null") == value.is_null())
+                return check(value, one, path);
     if (schema.contains("enum")) {
         for (const json& one : schema["enum"])
             if (one == value) return;
@@ -63,7 +61,8 @@ void refuse_unless(const json& object, const string& key, const json& supported)
 }
 
 string sha256_of(std::ifstream& file) {
-    const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> hash(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> hash(EVP_MD_CTX_new(),
+                                                                       EVP_MD_CTX_free);
     EVP_DigestInit_ex(hash.get(), EVP_sha256(), nullptr);
     std::vector<char> buffer(1 << 20);
     while (file.read(buffer.data(), 1 << 20), file.gcount() > 0)
@@ -74,15 +73,13 @@ string sha256_of(std::ifstream& file) {
     for (int i = 0; i < 64; i++) text += "0123456789abcdef"[digest[i / 2] >> (i % 2 ? 0 : 4) & 15];
     return text;
 }
-
 }  // namespace
 
 string read_file(const fs::path& path) {
     std::ifstream file(path, std::ios::binary);
-    std::ostringstream content;
-    if (!file || fs::is_directory(path) || !(content << file.rdbuf()))
-        throw Error(path.string() + ": it cannot be read, or is empty");
-    return content.str();
+    const string content{std::istreambuf_iterator<char>(file), {}};
+    if (content.empty()) throw Error(path.string() + ": it cannot be read, or is empty");
+    return content;
 }
 
 Bundle::Bundle(fs::path folder_, std::map<string, fs::path> packages_)
@@ -125,7 +122,7 @@ fs::path Bundle::verified(const json& reference) const {
     std::ifstream file(path, std::ios::binary);
     if (failed || !file) throw Error(path.string() + ": it is missing, or cannot be read");
     if (reference["size_bytes"] != size || sha256_of(file) != reference["sha256"])
-        throw Error(path.string() + ": its size or its SHA-256 is not the manifest's; get it again");
+        throw Error(path.string() + ": its size or SHA-256 is not the manifest's; get it again");
     return path;
 }
 

@@ -1,5 +1,5 @@
-// The folder of a bundle: docs/bundle.md, "Reading a manifest". What this loader does not support is
-// refused here, by its name in the manifest.
+// The folder of a bundle: docs/bundle.md, "Reading a manifest". What this loader does not support
+// is refused here, by its name in the manifest.
 #pragma once
 
 #include <filesystem>

@@ -7,7 +7,6 @@
 
 struct Picture {
     Picture(int w, int h) : width(w), height(h), rgb(size_t{3} * w * h) {}
-
     unsigned char* at(int x, int y) { return &rgb[3 * (size_t(y) * width + x)]; }
     const unsigned char* at(int x, int y) const { return &rgb[3 * (size_t(y) * width + x)]; }
 

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 namespace {
-
 constexpr int kGroup = 8, kMost = 256;  // rows: docs/bundle.md, "Evaluating with a cache"
 
 string last_error;
@@ -25,7 +25,6 @@ bool repeats(const std::vector<int>& tokens) {
     }
     return false;
 }
-
 }  // namespace
 
 LanguageModel::LanguageModel(const Bundle& bundle, const json& spec_)
@@ -64,7 +63,8 @@ LanguageModel::LanguageModel(const Bundle& bundle, const json& spec_)
     auto of_context = llama_context_default_params();
     of_context.n_ctx = spec["context_length"];
     of_context.n_batch = of_context.n_ubatch = kMost;
-    of_context.n_threads = of_context.n_threads_batch = std::max(1u, std::thread::hardware_concurrency());
+    const auto threads = std::max(1u, std::thread::hardware_concurrency());
+    of_context.n_threads = of_context.n_threads_batch = static_cast<int>(threads);
     of_context.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
     context_.reset(llama_init_from_model(model_.get(), of_context));
     if (!context_) throw Error("no memory for a KV cache: " + last_error);
@@ -79,8 +79,7 @@ LanguageModel::LanguageModel(const Bundle& bundle, const json& spec_)
 // In batches that begin at multiples of eight, with eight rows at least if there are so many.
 void LanguageModel::read(std::vector<int> ids, std::vector<float> rows) {
     if (!pending_.empty()) {
-        const auto written = std::move(pending_);
-        pending_.clear();
+        const auto written = std::exchange(pending_, {});
         read(written);
     }
     const int width = spec["embedding_width"];
@@ -92,25 +91,11 @@ void LanguageModel::read(std::vector<int> ids, std::vector<float> rows) {
         for (int i = 0; i < size; i++) positions[i] = held_ + i;
         std::vector<int8_t> wanted(size);
         wanted.back() = start + size == count;
-        llama_batch batch{size, nullptr, nullptr, positions.data(), nullptr, nullptr, wanted.data()};
-        if (rows.empty())
-            batch.token = ids.data() + start;
-        else
-            batch.embd = rows.data() + size_t(start) * width;
+        const llama_batch batch{size, rows.empty() ? ids.data() + start : nullptr,
+                                rows.empty() ? nullptr : rows.data() + size_t(start) * width,
+                                positions.data(), nullptr, nullptr, wanted.data()};
         if (llama_decode(context_.get(), batch) != 0)
             throw Error("llama.cpp cannot evaluate the prompt: " + last_error);
-    }
-}
-
-int LanguageModel::choose(const std::function<bool(int, int)>& refuses, int written) {
-    const float* found = llama_get_logits_ith(context_.get(), -1);
-    std::vector<float> logits(found, found + tokenizer.size());
-    for (;;) {
-        const auto best = std::max_element(logits.begin(), logits.end());
-        if (!std::isfinite(*best)) throw Error("the logits are not finite, or no token is allowed");
-        const int token = static_cast<int>(best - logits.begin());
-        if (!refuses(token, written)) return token;
-        *best = -INFINITY;
     }
 }
 
@@ -119,7 +104,15 @@ void LanguageModel::write(int budget, string& bytes, const std::function<bool(in
     std::vector<int> written;
     while (static_cast<int>(written.size()) < budget && !repeats(written)) {
         if (!pending_.empty()) read({});
-        const int token = choose(refuses, static_cast<int>(written.size()));
+        const float* found = llama_get_logits_ith(context_.get(), -1);
+        std::vector<float> logits(found, found + tokenizer.size());
+        int token;  // the most probable that is not refused
+        for (;; logits[token] = -INFINITY) {
+            const auto best = std::max_element(logits.begin(), logits.end());
+            if (!std::isfinite(*best)) throw Error("the logits are not finite");
+            token = static_cast<int>(best - logits.begin());
+            if (!refuses(token, static_cast<int>(written.size()))) break;
+        }
         if (stops_.count(token)) return;
         written.push_back(token);
         pending_ = {token};
@@ -143,6 +136,5 @@ string LanguageModel::write_answer(int budget, string begun, const std::set<int>
 
 void LanguageModel::forget() {
     llama_memory_clear(llama_get_memory(context_.get()), false);
-    pending_.clear();
-    held_ = 0;
+    pending_.clear(), held_ = 0;
 }

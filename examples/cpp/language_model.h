@@ -1,8 +1,8 @@
-// A language model with its tokenizer and one conversation, in llama.cpp's KV cache.
+// A language model with its tokenizer and one conversation, in llama.cpp's KV cache; and the two
+// stages.
 #pragma once
 
 #include <llama.h>
-
 #include <functional>
 #include <memory>
 #include <set>
@@ -32,11 +32,16 @@ class LanguageModel {
     const Tokenizer tokenizer;
 
   private:
-    int choose(const std::function<bool(int, int)>& refuses, int written);
-
     std::unique_ptr<llama_model, void (*)(llama_model*)> model_{nullptr, llama_model_free};
     std::unique_ptr<llama_context, void (*)(llama_context*)> context_{nullptr, llama_free};
     std::set<int> stops_;
     int held_ = 0;              // positions
     std::vector<int> pending_;  // written and not evaluated yet
 };
+
+struct Answer {
+    string extraction, reasoning, answer;
+};
+
+// `image`: image tokens [S,D]. The most probable token is chosen, whatever `sampling` says.
+Answer answer(const Bundle& bundle, const std::vector<float>& image, const string& asked);

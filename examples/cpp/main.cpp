@@ -3,12 +3,10 @@
 #include <iostream>
 #include <iterator>
 
-#include "answer.h"
 #include "image.h"
-#include "tokenizer.h"
+#include "language_model.h"
 
 namespace {
-
 constexpr auto kUsage =
     "usage: edge-et-cpp [--json] [--package NAME=FOLDER]... BUNDLE PICTURE QUESTION\n"
     "       edge-et-cpp image-tokens BUNDLE PICTURE  (float32 [S,D] to stdout)\n"
@@ -44,17 +42,14 @@ int run(const std::vector<string>& arguments) {
     }
     const bool only_image = given[0] == "image-tokens";
     const Bundle bundle(given[only_image], packages);
-    const string& question = given[2];
-    if (!only_image && (strip(to_text(question)).empty() || to_text(question) != question ||
-                        question.size() > 1 << 16))
+    const string asked = only_image ? "-" : given[2];
+    if (strip(to_text(asked)).empty() || to_text(asked) != asked || asked.size() > 1 << 16)
         throw Error("QUESTION: a text in UTF-8 that is not empty, of 65,536 bytes at most");
     const Picture picture = load_picture(given[1 + only_image]);
     const auto image = encode(bundle, to_tile(picture, bundle.manifest["vision"]["processing"]));
-    if (only_image) {
-        std::fwrite(image.data(), sizeof(float), image.size(), stdout);
-        return 0;
-    }
-    const Answer found = answer(bundle, image, question);
+    if (only_image)
+        return std::fwrite(image.data(), sizeof(float), image.size(), stdout) < image.size();
+    const Answer found = answer(bundle, image, asked);
     if (as_json)
         std::cout << json{{"extraction", found.extraction},
                           {"reasoning", found.reasoning},
@@ -64,7 +59,6 @@ int run(const std::vector<string>& arguments) {
                   << "\nAnswer: " << found.answer << '\n';
     return 0;
 }
-
 }  // namespace
 
 int main(int count, char** arguments) {

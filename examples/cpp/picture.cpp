@@ -1,6 +1,5 @@
 #include <png.h>
 #include <turbojpeg.h>
-
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -8,11 +7,9 @@
 #include "image.h"
 
 namespace {
-
 Picture make_picture(unsigned width, unsigned height) {
     if (width == 0 || height == 0 || 1ULL * width * height > 50'000'000)
-        throw Error("it has " + std::to_string(width) + " x " + std::to_string(height) +
-                    " pixels; scale it to 50 million at most");
+        throw Error("it has no pixels, or more than 50 million: scale it");
     return {static_cast<int>(width), static_cast<int>(height)};
 }
 
@@ -42,6 +39,7 @@ unsigned big_endian(const string& data, size_t at, int size) {
 // the content of its eXIf.
 string without_color_profiles(const string& data, string& exif) {
     string kept = data.substr(0, 8);
+    exif.clear();
     for (size_t at = 8, size; at + 12 <= data.size(); at += size) {
         size = std::min(size_t{big_endian(data, at, 4)} + 12, data.size() - at);
         const string kind = data.substr(at + 4, 4);
@@ -68,8 +66,7 @@ Picture decode_png(const string& data, string& exif) {
     check(png_image_finish_read(&image, nullptr, rgba.data(), 0, nullptr));
     for (size_t i = 0; i < picture.rgb.size(); i++) {
         const int alpha = rgba[i / 3 * 4 + 3], value = rgba[i / 3 * 4 + i % 3];
-        const int on_white = (value * alpha + 255 * (255 - alpha) + 127) / 255;
-        picture.rgb[i] = static_cast<unsigned char>(on_white);
+        picture.rgb[i] = ((value * alpha + 255 * (255 - alpha) + 127) / 255) & 255;
     }
     return picture;
 }
@@ -157,27 +154,23 @@ Picture resize_along(const Picture& in, bool is_x, int size, const Span& of, con
             for (int channel = 0; channel < 3; channel++) {
                 const unsigned char* from = is_x ? in.at(first, j) : in.at(j, first);
                 int value = (1 << (kBits - 1)) + (outside ? outside * border[channel] : 0);
-                for (size_t k = 0; k < whole.size(); k++) value += whole[k] * from[k * step + channel];
-                value = std::min(std::max(value >> kBits, 0), 255);
-                (is_x ? out.at(i, j) : out.at(j, i))[channel] = static_cast<unsigned char>(value);
+                for (size_t k = 0; k < whole.size(); k++)
+                    value += whole[k] * from[k * step + channel];
+                (is_x ? out.at(i, j) : out.at(j, i))[channel] =
+                    static_cast<unsigned char>(std::min(std::max(value >> kBits, 0), 255));
             }
     }
     return out;
 }
-
 }  // namespace
 
 Picture load_picture(const std::filesystem::path& path) {
     const string data = read_file(path);
     try {
-        if (data.compare(0, 3, "\xFF\xD8\xFF") == 0) {
-            const size_t exif = data.find(string("Exif\0\0", 6));
-            const string tags = exif == string::npos ? "" : data.substr(exif + 6);
-            return upright(decode_jpeg(data), orientation_of(tags));
-        }
-        if (data.compare(0, 4, "\x89PNG") != 0) throw Error("it is neither a PNG nor a JPEG");
-        string exif;
-        const Picture picture = decode_png(data, exif);
+        const bool is_jpeg = data.compare(0, 3, "\xFF\xD8\xFF") == 0;
+        if (!is_jpeg && data.compare(0, 4, "\x89PNG") != 0) throw Error("it is no PNG and no JPEG");
+        string exif = data.substr(std::min(data.find(string("Exif\0\0", 6)), data.size() - 6) + 6);
+        const Picture picture = is_jpeg ? decode_jpeg(data) : decode_png(data, exif);
         return upright(picture, orientation_of(exif));
     } catch (const Error& err) {
         throw Error(path.string() + ": " + err.what());

@@ -1,13 +1,13 @@
 #include "tokenizer.h"
 
 #include <utf8proc.h>
-
 #include <climits>
+#include <codecvt>
 #include <cstdlib>
+#include <locale>
 #include <set>
 
 namespace {
-
 constexpr size_t kAny = SIZE_MAX;
 
 // `@` stands for how many digits are one word.
@@ -17,32 +17,14 @@ const string kModern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}@| ?[^\s\p{L}\p{N}]+[\r\n]*)"
     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-std::vector<int> characters(const string& text) {
-    std::vector<int> found;
-    const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
-    for (utf8proc_ssize_t left = text.size(), size = 0; left > 0; bytes += size, left -= size) {
-        utf8proc_int32_t character;
-        size = utf8proc_iterate(bytes, left, &character);
-        if (size < 1) break;  // no text of ours has such bytes
-        found.push_back(character);
-    }
-    return found;
-}
-
-string from_characters(const std::vector<int>& characters) {
-    string text;
-    for (const int character : characters) {
-        utf8proc_uint8_t bytes[4];
-        text.append(reinterpret_cast<char*>(bytes), utf8proc_encode_char(character, bytes));
-    }
-    return text;
-}
+using Characters = std::u32string;
+using Utf8 = std::wstring_convert<std::codecvt_utf8<char32_t>, char32_t>;
 
 // Makes bytes of a token's characters, each of which stands for a byte (`bytes_to_unicode` of
 // GPT-2): printable ones of Latin-1 for themselves, the others are numbered from U+0100 on.
 string to_bytes(const string& piece) {
-    static const std::map<int, char> bytes = [] {
-        std::map<int, char> made;
+    static const std::map<char32_t, char> bytes = [] {
+        std::map<char32_t, char> made;
         for (int byte = 0, other = 0x100; byte < 256; byte++) {
             const bool prints = (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte != 0xAD);
             made[prints ? byte : other++] = static_cast<char>(byte);
@@ -50,7 +32,7 @@ string to_bytes(const string& piece) {
         return made;
     }();
     string made;
-    for (const int character : characters(piece)) {
+    for (const char32_t character : Utf8().from_bytes(piece)) {
         if (!bytes.count(character)) return piece;  // no byte-level token; stands for its own text
         made += bytes.at(character);
     }
@@ -60,20 +42,14 @@ string to_bytes(const string& piece) {
 bool is_between(int c, int least, int most) {
     return utf8proc_category(c) >= least && utf8proc_category(c) <= most;
 }
-
 bool is_letter(int c) { return is_between(c, UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_LO); }
-
 bool is_digit(int c) { return is_between(c, UTF8PROC_CATEGORY_ND, UTF8PROC_CATEGORY_NO); }
-
 bool is_space(int c) {
     const bool is_separator = is_between(c, UTF8PROC_CATEGORY_ZS, UTF8PROC_CATEGORY_ZP);
     return is_separator || (c >= 9 && c <= 13) || c == 0x85;
 }
-
 bool is_line_end(int c) { return c == '\r' || c == '\n'; }
-
 bool is_other(int c) { return !is_letter(c) && !is_digit(c) && !is_space(c); }
-
 }  // namespace
 
 string to_text(const string& bytes, bool is_all) {
@@ -99,10 +75,10 @@ string to_text(const string& bytes, bool is_all) {
 
 string strip(const string& text) {
     const auto is_text = [](int c) { return !is_space(c) && (c < 28 || c > 31); };
-    const auto all = characters(text);
+    const Characters all = Utf8().from_bytes(text);
     const auto first = std::find_if(all.begin(), all.end(), is_text);
     const auto last = std::find_if(all.rbegin(), std::make_reverse_iterator(first), is_text).base();
-    return from_characters({first, last});
+    return Utf8().to_bytes({first, last});
 }
 
 Tokenizer::Tokenizer(const std::filesystem::path& path) try {
@@ -121,16 +97,16 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) try {
     }
     const auto add_regex = [&](const string& regex) {
         const size_t steps = steps_.size();
-        if (regex == kGpt2) steps_.push_back({Regex::gpt2, kAny});
+        if (regex == kGpt2) steps_.push_back({true, false, kAny});
         for (const auto& [digits, most] : {std::pair{"", size_t{1}}, {"{1,3}", 3}, {"+", kAny}})
             if (string(kModern).replace(kModern.find('@'), 1, digits) == regex)
-                steps_.push_back({Regex::modern, most});
+                steps_.push_back({true, true, most});
         require(steps_.size() > steps, "the pre-tokenizer's expression " + regex);
     };
     for (const json& part : parts("pre_tokenizer", "pretokenizers")) {
         const string type = part.at("type");
         if (type == "Digits") {
-            steps_.push_back({Regex::none, part.at("individual_digits") ? size_t{1} : kAny});
+            steps_.push_back({false, false, part.at("individual_digits") ? 1 : kAny});
         } else if (type == "Split") {
             require(part.at("behavior") == "Isolated" && !part.at("invert"), "such a Split");
             add_regex(part.at("pattern").at("Regex"));
@@ -147,8 +123,8 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) try {
     const json& model = content.at("model");
     const std::set<json> off{nullptr, false, "", 0.0};
     require(model.value("type", "BPE") == "BPE", "another model than BPE");
-    for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
-                            "byte_fallback"})
+    for (const char* key : {"dropout", "unk_token", "byte_fallback", "continuing_subword_prefix",
+                            "end_of_word_suffix"})
         require(off.count(model.value(key, json())) > 0, string("a model with ") + key);
     takes_whole_words_ = off.count(model.value("ignore_merges", json())) == 0;
     const auto name = [&](const json& id, const string& text) {
@@ -163,10 +139,9 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) try {
     }
     int rank = 0;
     for (const json& entry : model.at("merges")) {
-        string left, right;  // "left right", or both apart
-        if (entry.is_string()) left = entry, right = left.substr(left.find(' ') + 1);
-        left = entry.is_string() ? left.substr(0, left.find(' ')) : string(entry.at(0));
-        if (!entry.is_string()) right = entry.at(1);
+        const bool is_one = entry.is_string();  // "left right"
+        const string text = is_one ? entry : entry.at(0), left = text.substr(0, text.find(' '));
+        const string right = is_one ? text.substr(left.size() + 1) : string(entry.at(1));
         const long long first = vocabulary.at(left), second = vocabulary.at(right);
         merges_.emplace(first << 32 | second, Merge{rank++, vocabulary.at(left + right)});
     }
@@ -181,60 +156,60 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) try {
 }
 
 std::vector<int> Tokenizer::encode(const string& text) const {
-    std::vector<std::vector<int>> words{characters(text)};
+    string normal = text;
     if (normalizes_) {
-        utf8proc_uint8_t* normal = nullptr;
-        const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                       static_cast<utf8proc_ssize_t>(text.size()), &normal,
+        utf8proc_uint8_t* made = nullptr;
+        const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
+        const auto size = utf8proc_map(bytes, static_cast<utf8proc_ssize_t>(text.size()), &made,
                                        utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
         if (size < 0) throw Error("a text is too long to be normalised");
-        words = {characters(string(reinterpret_cast<char*>(normal), static_cast<size_t>(size)))};
-        std::free(normal);
+        normal.assign(made, made + size);
+        std::free(made);
     }
+    std::vector<Characters> words{Utf8().from_bytes(normal)};
     for (const Step& step : steps_) {
-        std::vector<std::vector<int>> shorter;
-        for (const auto& word : words)
+        std::vector<Characters> shorter;
+        for (const Characters& word : words)
             for (size_t begin = 0, end; begin < word.size(); begin = end) {
                 end = word_end(word, begin, step);
-                shorter.emplace_back(word.begin() + begin, word.begin() + end);
+                shorter.push_back(word.substr(begin, end - begin));
             }
         words = std::move(shorter);
     }
     std::vector<int> ids;
-    for (const auto& word : words) merge(from_characters(word), ids);
+    for (const Characters& word : words) merge(Utf8().to_bytes(word), ids);
     return ids;
 }
 
 // What the regular expressions match from `begin` on.
-size_t Tokenizer::word_end(const std::vector<int>& text, size_t begin, const Step& step) {
+size_t Tokenizer::word_end(const std::u32string& text, size_t begin, const Step& step) {
     const auto run = [&](size_t at, bool (*belongs)(int), size_t most = kAny) {
         for (; at < text.size() && most > 0 && belongs(text[at]); at++) most--;
         return at;
     };
-    const int first = text[begin];
-    if (step.regex == Regex::none) {
+    const auto first = static_cast<int>(text[begin]);
+    if (!step.is_regex) {
         if (const size_t end = run(begin, is_digit, step.most_digits); end > begin) return end;
         return run(begin, [](int c) { return !is_digit(c); });
     }
-    const bool is_modern = step.regex == Regex::modern;
     const auto is = [&](size_t at, char letter) {
-        const int c = at < text.size() ? text[at] : 0;
+        const int c = at < text.size() ? static_cast<int>(text[at]) : 0;
         const bool is_alike = c == letter - 32 || (letter == 's' && c == 0x17F);  // a long s
-        return c == letter || (is_modern && is_alike);
+        return c == letter || (step.is_modern && is_alike);
     };
     for (const string end : {"s", "t", "re", "ve", "m", "ll", "d"})
         if (first == '\'' && is(begin + 1, end[0]) && (end.size() == 1 || is(begin + 2, end[1])))
             return begin + 1 + end.size();
     const size_t spaced = begin + (first == ' ');
-    const bool may_lead = is_modern && !is_line_end(first) && !is_letter(first) && !is_digit(first);
-    const size_t letters = may_lead ? begin + 1 : is_modern ? begin : spaced;
+    const bool may_lead = !is_line_end(first) && !is_letter(first) && !is_digit(first);
+    const size_t letters = step.is_modern ? begin + may_lead : spaced;
     if (const size_t end = run(letters, is_letter); end > letters) return end;
-    const size_t digits = is_modern ? begin : spaced;
+    const size_t digits = step.is_modern ? begin : spaced;
     if (const size_t end = run(digits, is_digit, step.most_digits); end > digits) return end;
     if (const size_t end = run(spaced, is_other); end > spaced)
-        return is_modern ? run(end, is_line_end) : end;
+        return step.is_modern ? run(end, is_line_end) : end;
     const size_t end = run(begin, is_space);
-    for (size_t last = end; is_modern && last > begin; last--)
+    for (size_t last = end; step.is_modern && last > begin; last--)
         if (is_line_end(text[last - 1])) return last;
     return end == text.size() || end - begin == 1 ? end : end - 1;
 }

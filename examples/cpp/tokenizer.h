@@ -30,16 +30,15 @@ class Tokenizer {
     std::map<string, int> added;  // ids of added tokens by their text
 
   private:
-    enum class Regex { none, gpt2, modern };
-    struct Step {  // of the pre-tokenizer: runs of at most so many digits, or a regular expression
-        Regex regex;
+    struct Step {  // of the pre-tokenizer: a regular expression, or runs of digits and of others
+        bool is_regex, is_modern;
         size_t most_digits;
     };
     struct Merge {
         int rank, id;
     };
 
-    static size_t word_end(const std::vector<int>& text, size_t begin, const Step& step);
+    static size_t word_end(const std::u32string& text, size_t begin, const Step& step);
     void merge(const string& word, std::vector<int>& ids) const;
 
     bool normalizes_ = false, takes_whole_words_ = false;

@@ -1,28 +1,8 @@
 #include <onnxruntime_cxx_api.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "image.h"
-
-namespace {
-
-constexpr int kMostHeight = 65'536, kMostSide = 16'384;
-
-std::vector<float> to_pixel_values(const Picture& tile, const json& processing) {
-    const size_t pixels = tile.rgb.size() / 3;
-    const double rescale = processing["rescale"];
-    const std::vector<float> mean = processing["mean"], deviation = processing["std"];
-    std::vector<float> values(3 * pixels);
-    for (size_t i = 0; i < values.size(); i++) {
-        const size_t channel = i / pixels;
-        const auto scaled = static_cast<float>(tile.rgb[3 * (i % pixels) + channel] * rescale);
-        values[i] = (scaled - mean[channel]) / deviation[channel];
-    }
-    return values;
-}
-
-}  // namespace
 
 Picture to_tile(Picture picture, const json& processing) {
     const int width = processing["width"], height = processing["height"];
@@ -30,8 +10,9 @@ Picture to_tile(Picture picture, const json& processing) {
     const long long w = picture.width, h = picture.height;
     const auto color = processing.value("pad_color", std::vector<int>{0, 0, 0});
     if (fit == "expand") {
-        if (const double scale = double(kMostSide) / std::max(w, h); scale < 1)
-            picture = resize(picture, std::max(int(w * scale), 1), std::max(int(h * scale), 1), filter);
+        if (const double scale = 16'384.0 / std::max(w, h); scale < 1)
+            picture = resize(picture, int(std::max(w * scale, 1.0)), int(std::max(h * scale, 1.0)),
+                             filter);
         return resize_square(picture, width, height, filter, color);
     }
     if (fit == "crop") {
@@ -52,18 +33,26 @@ Picture to_tile(Picture picture, const json& processing) {
                         tile.at((width - scaled_w) / 2, (height - scaled_h) / 2 + y));
         return tile;
     }
-    if (h > kMostHeight) picture = resize(picture, picture.width, kMostHeight, filter);
+    if (h > 65'536) picture = resize(picture, picture.width, 65'536, filter);
     return resize(picture, width, height, filter);
 }
 
 std::vector<float> encode(const Bundle& bundle, const Picture& tile) {
-    const json& vision = bundle.manifest["vision"];
+    const json &vision = bundle.manifest["vision"], &processing = vision["processing"];
     const auto graph = bundle.verified_graph();
-    std::vector<float> values = to_pixel_values(tile, vision["processing"]);
+    const double rescale = processing["rescale"];
+    const std::vector<float> mean = processing["mean"], deviation = processing["std"];
+    std::vector<float> values(tile.rgb.size());  // steps 7 and 8: [3,H,W]
+    for (size_t i = 0, pixels = values.size() / 3; i < values.size(); i++) {
+        const size_t channel = i / pixels;
+        const auto scaled = static_cast<float>(tile.rgb[3 * (i % pixels) + channel] * rescale);
+        values[i] = (scaled - mean[channel]) / deviation[channel];
+    }
     try {
         Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "edge-et-cpp");
         Ort::SessionOptions options;
         options.AddConfigEntry("session.x64quantprecision", "1");
+        options.AddConfigEntry("session.intra_op.allow_spinning", "0");
         Ort::Session session(env, graph.c_str(), options);
         const std::vector<int64_t> shape{1, 3, tile.height, tile.width};
         const Ort::Value input = Ort::Value::CreateTensor<float>(
