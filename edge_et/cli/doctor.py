@@ -33,8 +33,8 @@ def doctor(model: str | None) -> None:
         device_name,
         library_versions,
         load,
+        open_prepared_weights,
         prepare,
-        prepared_weights,
     )
     from edge_et.threads import available_cpus
 
@@ -67,7 +67,7 @@ def doctor(model: str | None) -> None:
     tell("profile", "none, `edge-et autotune` makes one" if profile is None else "in use")
     for use in prepare(bundle):
         tell(use.role, str(use))
-    kept = prepared_weights()
+    kept = open_prepared_weights()
     if kept.keeps:
         tell("prepared", f"{megabytes(kept.size_bytes)} in {kept.folder}")
     else:

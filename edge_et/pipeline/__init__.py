@@ -28,7 +28,7 @@ from edge_et.pipeline.factory import (
     open_pipeline,
 )
 from edge_et.pipeline.image_cost import image_cost
-from edge_et.pipeline.prepared_weights import prepared_weights
+from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.settings import Settings
@@ -64,8 +64,8 @@ __all__ = [
     "measure",
     "open_model",
     "open_pipeline",
+    "open_prepared_weights",
     "open_snapshots",
     "prepare",
-    "prepared_weights",
     "profile_folder",
 ]

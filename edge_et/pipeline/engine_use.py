@@ -13,7 +13,7 @@ from edge_et.llm import installed_engines
 from edge_et.options import LoadOptions
 from edge_et.pipeline.device_profile import apply_profile
 from edge_et.pipeline.engine_choice import REFERENCE, EngineChoice, choose
-from edge_et.pipeline.prepared_weights import prepared_weights
+from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.settings import Settings
 from edge_et.weights import no_step
 
@@ -102,7 +102,7 @@ def _choice(
         engines=installed_engines(),
         asked=settings.engine,
         converts=True,
-        prepared=prepared_weights(),
+        prepared=open_prepared_weights(),
         makes=makes,
         kv_type=settings.kv_type,
         flash_attention=settings.flash_attention,

@@ -27,7 +27,7 @@ from edge_et.pipeline.engine_choice import choose
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.preparation import Preparation
-from edge_et.pipeline.prepared_weights import prepared_weights
+from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.settings import Settings
 from edge_et.stages import HINT_PLACEHOLDER
 from edge_et.store import PreparedFile, Snapshots
@@ -116,7 +116,7 @@ def open_model(
         kv_type=kv_type,
         flash_attention=flash_attention,
         converts=convert_weights,
-        prepared=prepared_weights(),
+        prepared=open_prepared_weights(),
         tokenizer=tokenizer,
     )
     if preparation is not None and choice.later is not None:
