@@ -1,7 +1,8 @@
 """OpenCV's background subtractor as a change detector. The only door to OpenCV.
 
 In: frames. Out: whether something is in front of the background. It learns what moves all the time
-(leaves, water) as background, which `BlockChange` does not, but needs frames often for that.
+(leaves, water) as background, which `BlockChange` does not. For that it needs frames often, and ten
+before it notices anything.
 """
 
 from typing import Any

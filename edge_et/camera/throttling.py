@@ -7,6 +7,7 @@ on PCs, Linux has a cooling device for each CPU that it slows down.
 """
 
 import logging
+import re
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ def is_throttled(system: Path = _SYS) -> bool:
         system: where the files of Linux are.
     """
     for path in (system / "devices/platform").glob("soc*/*firmware/get_throttled"):
-        flags = _read(path)
-        if flags and int(flags, 16) & _NOW:
+        flags = re.fullmatch(r"(?:0x)?([0-9a-f]+)", _read(path))
+        if flags and int(flags[1], 16) & _NOW:
             return True
     for device in (system / "class/thermal").glob("cooling_device*"):
         kind, state = _read(device / "type"), _read(device / "cur_state")
