@@ -53,9 +53,10 @@ class LatestFrame:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the source has ended, and all that it gave was taken."""
+        """Whether the source has ended by itself, and all that it gave was taken."""
         with self._changed:
-            return self._has_ended and self._newest is None and self._lost is None
+            left = self._newest or self._lost or self._error
+            return self._has_ended and left is None
 
     def take(self, timeout_s: float) -> ReceivedFrame | CameraError | None:
         """Return the newest frame, or that the source was lost behind it; None: nothing is new.

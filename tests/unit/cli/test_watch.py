@@ -65,5 +65,8 @@ def test_options_reach_the_watch(run: Any) -> None:
     _, given = run("--every", "5", "--deadline-s", "20", "--choices", "yes", "--choices", "no")
     assert (given["every"], given["deadline_s"], given["choices"]) == (5.0, 20.0, ("yes", "no"))
     assert given["changed"] is None
+
+
+def test_changes_are_looked_for_on_demand(run: Any) -> None:
     _, given = run("--changed")
     assert given["changed"].has_changed is not None
