@@ -2,15 +2,16 @@
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_et.camera import BlockChange, WatchEvent
-from edge_et.camera import watch as watch_camera
 from edge_et.cli.console import printable
 from edge_et.cli.options import add_options
 from edge_et.options import AnswerOptions, LoadOptions
+
+if TYPE_CHECKING:
+    from edge_et.camera import WatchEvent
 
 
 @click.command()
@@ -40,12 +41,13 @@ def watch(
     is taken.
     """
     import edge_et
+    from edge_et import camera
 
     of_load = {name: options.pop(name) for name in LoadOptions.__struct_fields__ if name in options}
-    detector = BlockChange() if changed else None
+    detector = camera.BlockChange() if changed else None
     with (
         edge_et.load(model, **of_load) as pipe,
-        watch_camera(source, question, pipe, every=every, changed=detector, **options) as events,
+        camera.watch(source, question, pipe, every=every, changed=detector, **options) as events,
     ):
         for event in events:
             if as_json:
@@ -56,11 +58,11 @@ def watch(
                 print(f"{_time(event)} {printable(_told(event))}", flush=True)
 
 
-def _time(event: WatchEvent) -> str:
+def _time(event: "WatchEvent") -> str:
     return event.time.astimezone().isoformat(timespec="seconds")
 
 
-def _told(event: WatchEvent) -> str:
+def _told(event: "WatchEvent") -> str:
     """Return the answer on one line, with its share among choices, and whether it was cut."""
     answer = event.answer
     assert answer is not None

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from tiny.cameras import fake_pipeline, jpeg, plain
 
 import edge_et
-import edge_et.cli.watch as command
+from edge_et import camera
 from edge_et.camera import watch
 from edge_et.cli.app import app
 
@@ -29,7 +29,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             every=options["every"],
         )
 
-    monkeypatch.setattr(command, "watch_camera", watch_two)
+    monkeypatch.setattr(camera, "watch", watch_two)
 
     def call(*options: str, bad: bool = False) -> tuple[Any, dict[str, Any]]:
         given["bad"] = bad
