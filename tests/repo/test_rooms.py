@@ -40,6 +40,7 @@ ROOMS = (
     "generation",
     "stages",
     "pipeline",
+    "camera",
     "serve",
     "cli",
 )
@@ -50,6 +51,8 @@ DOORS = {
     "gguf": "weights/tensors.py",
     "llguidance": "generation/json_grammar.py",
     "pillow_heif": "image/heif.py",
+    "av": "camera/rtsp.py",
+    "cv2": "camera/background.py",
 }
 
 LOOK_AROUND = {
