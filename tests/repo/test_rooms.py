@@ -28,6 +28,7 @@ GROUND = (
     "native_libraries",
     "options",
     "keywords",
+    "sensors",
     "threads",
     "results",
 )
