@@ -30,6 +30,7 @@ GROUND = (
     "keywords",
     "sensors",
     "threads",
+    "available_memory",
     "results",
 )
 ROOMS = (
@@ -41,6 +42,7 @@ ROOMS = (
     "generation",
     "stages",
     "pipeline",
+    "checkup",
     "serve",
     "cli",
 )
