@@ -5,7 +5,6 @@ installs anew. A library that was compiled for another CPU ends the process, so 
 opened in a process of its own first.
 """
 
-import platform
 import shlex
 import signal
 import subprocess
@@ -140,7 +139,7 @@ def check_engine(engine: Engine, build: EngineBuild | None, machine: Machine) ->
     if flags is None:
         return Finding(check=check, status="ok", summary=build.described, figures=figures)
     lacking = [name for name in built if not set(_FLAGS[name]) <= flags]
-    wanted = _FASTER.get(engine.name, {}).get(platform.machine(), ())
+    wanted = _FASTER.get(engine.name, {}).get(machine.architecture, ())
     unused = [name for name in wanted if set(_FLAGS[name]) <= flags and name not in built]
     figures |= {"lacking": lacking, "unused": unused}
     if lacking:

@@ -4,8 +4,9 @@ In: where the system tells of itself, and what a bundle needs. Out: findings.
 """
 
 import os
+import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,7 @@ class Machine:
         sys: where sysfs is mounted.
         groups: where control groups are mounted.
         own_groups: which of them this process is in.
+        architecture: as `platform.machine` says it.
     """
 
     cpuinfo: Path = CPUINFO
@@ -40,6 +42,7 @@ class Machine:
     sys: Path = SYS
     groups: Path = GROUPS
     own_groups: Path = OWN_GROUPS
+    architecture: str = field(default_factory=platform.machine)
 
 
 def check_threads(machine: Machine, profile: DeviceProfile | None) -> Finding:
@@ -144,7 +147,7 @@ def check_disk(bundle: Bundle) -> Finding:
         place = need.folder or "no home folder"
         return Finding(
             check="disk",
-            status="ok" if not need.needed_bytes else "warning",
+            status="warning",
             summary=f"{place} cannot be written: every load makes anew what it needs",
             advice=("let the user who runs edge-et have a cache folder (XDG_CACHE_HOME names it)",),
             figures=figures,

@@ -97,7 +97,7 @@ def check_processor(machine: Machine) -> Finding:
         status="ok",
         summary=device_name(),
         figures={
-            "machine": platform.machine(),
+            "machine": machine.architecture,
             "device": device_name(),
             "flags": None if flags is None else sorted(flags),
         },
