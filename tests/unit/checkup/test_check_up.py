@@ -1,4 +1,4 @@
-"""All checks together: one that fails stops no other, and damage is found by what models compute."""
+"""All checks together: one that fails stops no other, and models are judged by what they say."""
 
 from pathlib import Path
 
