@@ -4,7 +4,7 @@ In: a bundle's name or folder, and where the system tells of itself. Out: findin
 to do. How they are printed is not known here.
 """
 
-from edge_et.checkup.check_up import STATUS_OF_ALL, check_up
+from edge_et.checkup.all_checks import STATUS_OF_ALL, check_up
 from edge_et.checkup.finding import Figure, Finding, Status
 from edge_et.checkup.machine import Machine
 

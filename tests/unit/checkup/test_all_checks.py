@@ -11,8 +11,8 @@ from tiny.llama import write_llama
 
 from edge_et.bundle import file_ref, load_bundle, read_manifest, save_manifest
 from edge_et.checkup import Finding, check_up
+from edge_et.checkup.all_checks import OpenApart
 from edge_et.checkup.builds import EngineBuild
-from edge_et.checkup.check_up import OpenApart
 from edge_et.llm import Engine
 from edge_et.pipeline import make_known_answers
 
@@ -100,8 +100,8 @@ def test_a_check_that_fails_stops_no_other(folder: Path, monkeypatch: pytest.Mon
     def broken(*arguments: object) -> Finding:
         raise ZeroDivisionError("of the check itself")
 
-    monkeypatch.setattr("edge_et.checkup.check_up.check_memory", broken)
-    monkeypatch.setattr("edge_et.checkup.check_up.check_tower", broken)
+    monkeypatch.setattr("edge_et.checkup.all_checks.check_memory", broken)
+    monkeypatch.setattr("edge_et.checkup.all_checks.check_tower", broken)
     found = findings(folder)
     assert list(found) == list(whole)
     failed = [name for name, finding in found.items() if finding.status == "error"]
