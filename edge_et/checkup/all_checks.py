@@ -4,6 +4,7 @@ In: a bundle's name or folder. Out: findings, as they come.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from edge_et.bundle import Bundle, find_bundle, load_bundle
@@ -59,7 +60,7 @@ def check_up(
         build = None if engine.missing else open_apart(engine)
         finding = _guarded(
             f"engine.{engine.name}",
-            lambda engine=engine, build=build: check_engine(engine, build, machine),
+            partial(check_engine, engine, build, machine),
         )
         if build is not None and finding.status != "error":
             usable.append(engine)
@@ -97,7 +98,7 @@ def _check_models(bundle: Bundle, engines: list[Engine]) -> Iterator[Finding]:
         if expected is not None:
             yield _guarded(
                 f"answers.{role}",
-                lambda role=role, expected=expected: check_model(bundle, role, expected, engines),
+                partial(check_model, bundle, role, expected, engines),
             )
     yield _guarded("answer", lambda: check_answer(bundle))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_et.available_memory import available_bytes
-from edge_et.checkup.finding import Finding
+from edge_et.checkup.finding import Figure, Finding
 from edge_et.checkup.machine import Machine
 from edge_et.cpu_flags import read_flags
 from edge_et.llm import Engine
@@ -46,7 +46,7 @@ _FLAGS: Final = {
 }
 
 # Of these the products of quantized weights are made; the others change nothing that was measured.
-_FASTER: Final = {
+_FASTER: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "llama": {
         "x86_64": ("AVX2", "FMA", "AVX512", "AVX512_VNNI", "AVX_VNNI"),
         "aarch64": ("DOTPROD", "MATMUL_INT8"),
@@ -115,7 +115,8 @@ def check_engine(engine: Engine, build: EngineBuild | None, machine: Machine) ->
         build: what `open_apart` found; None: the CPU lacks what it needs, and it was not opened.
         machine: where the CPU tells of itself.
     """
-    check, figures = f"engine.{engine.name}", {"package": f"{engine.package} {engine.version}"}
+    check = f"engine.{engine.name}"
+    figures: dict[str, Figure] = {"package": f"{engine.package} {engine.version}"}
     if build is None:
         return Finding(
             check=check,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edge_et.bundle import Bundle
-from edge_et.checkup.finding import Finding
+from edge_et.checkup.finding import Figure, Finding
 from edge_et.errors import BundleError
 from edge_et.pipeline import DeviceProfile, EngineUse
 
@@ -43,16 +43,19 @@ def check_files(bundle: Bundle, progress: Progress) -> Finding:
         progress: told about every block: what is hashed, how many bytes are done, and of how many.
     """
     files = {file.path: file for file in bundle.files}
-    total, done, wrong = sum(file.ref.size_bytes for file in files.values()), 0, []
+    total, done = sum(file.ref.size_bytes for file in files.values()), 0
+    wrong: list[str] = []
+
+    def told(what: str, of_file: int, _: int) -> None:
+        progress(what, done + of_file, total)
+
     for file in files.values():
         try:
-            replace(bundle, files=(file,)).verify(
-                lambda what, of_file, _, before=done: progress(what, before + of_file, total)
-            )
+            replace(bundle, files=(file,)).verify(told)
         except BundleError as err:
             wrong.append(str(err))
         done += file.ref.size_bytes
-    figures = {"files": len(files), "size_bytes": total, "wrong": wrong}
+    figures: dict[str, Figure] = {"files": len(files), "size_bytes": total, "wrong": wrong}
     if wrong:
         return Finding(
             check="files",
