@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
+from edge_et.available_memory import available_bytes
 from edge_et.bundle import MANIFEST_NAME, Bundle, Manifest, find_bundle, load_bundle
 from edge_et.errors import OptionError
 from edge_et.pipeline import ExtractThink, aload, kv_cache_bytes, manifest_sha256
 from edge_et.serve.errors import RequestError
-from edge_et.serve.memory import available_bytes
 from edge_et.serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,9 @@ GROUND = (
     "native_libraries",
     "options",
     "keywords",
+    "sensors",
     "threads",
+    "available_memory",
     "results",
 )
 ROOMS = (
@@ -41,6 +43,7 @@ ROOMS = (
     "stages",
     "pipeline",
     "camera",
+    "checkup",
     "serve",
     "cli",
 )
