@@ -14,7 +14,7 @@ from typing import Final
 
 SYS: Final = Path("/sys")
 
-_THROTTLED = Path("devices/platform/soc/soc:firmware/get_throttled")
+_THROTTLED = "devices/platform/soc*/*firmware/get_throttled"
 _UNDER_VOLTAGE, _CAPPED, _THROTTLED_NOW, _SOFT_LIMIT = 1, 2, 4, 8
 _SINCE_BOOT = 16  # the same four bits, so many places higher: since the board was started
 _PI_VOLTAGE = "rpi_volt"  # of hwmon, where the kernel has no get_throttled
@@ -152,9 +152,9 @@ def board_state(sys: Path = SYS) -> BoardState | None:
     Args:
         sys: where sysfs is mounted.
     """
-    if (text := _text(sys / _THROTTLED)) is not None:
+    for place in sorted(sys.glob(_THROTTLED)):
         try:
-            return decode_board_state(int(text, 16))
+            return decode_board_state(int(_text(place) or "", 16))
         except ValueError:
             return None
     for folder in sorted(sys.glob("class/hwmon/hwmon*")):

@@ -35,8 +35,8 @@ def put_zone(sys: Path, celsius: float, *, number: int = 0, slows: float = 80) -
     )
 
 
-def put_board(sys: Path, bits: str) -> None:
-    place = sys / "devices" / "platform" / "soc" / "soc:firmware"
+def put_board(sys: Path, bits: str, soc: str = "soc") -> None:
+    place = sys / "devices" / "platform" / soc / f"{soc}:firmware"
     place.mkdir(parents=True)
     (place / "get_throttled").write_text(f"{bits}\n")
 
@@ -127,6 +127,11 @@ def test_a_kernel_without_that_file_tells_of_the_voltage_alone(tmp_path: Path):
     assert not state.had_under_voltage
     put(tmp_path / "class" / "hwmon" / "hwmon1", in0_lcrit_alarm=0)
     assert board_state(tmp_path) == decode_board_state(0)
+
+
+def test_a_raspberry_pi_5_calls_its_chip_by_an_address(tmp_path: Path):
+    put_board(tmp_path, "50005", "soc@107c000000")
+    assert board_state(tmp_path) == decode_board_state(0x50005)
 
 
 def test_what_the_firmware_says_wrongly_is_not_believed(tmp_path: Path):
