@@ -52,6 +52,7 @@ def cross_compile(folder: Path, package: Path, version: str) -> None:
     source = folder / f"llama_cpp_python-{version}"
     if not source.exists():
         _unpack_source(folder, version)
+    choose_kernels(source / "vendor" / "llama.cpp" / "ggml" / "src" / "CMakeLists.txt")
     build = folder / f"build-{version}"
     compilers = zip(("C", "CXX"), COMPILERS, strict=True)
     options = [*_OPTIONS, *(f"CMAKE_{kind}_COMPILER={name}" for kind, name in compilers)]
@@ -78,14 +79,18 @@ def _unpack_source(folder: Path, version: str) -> None:
     with tarfile.open(archive) as files:
         files.extractall(part, filter="data")
     (source,) = (path for path in part.iterdir() if path.is_dir())
-    _choose_kernels(source / "vendor" / "llama.cpp" / "ggml" / "src" / "CMakeLists.txt")
     source.rename(folder / source.name)
     shutil.rmtree(part)
 
 
-def _choose_kernels(lists: Path) -> None:
-    """Put our kernels in place of llama.cpp's list for Linux on ARM."""
+def choose_kernels(lists: Path) -> None:
+    """Put our kernels in place of llama.cpp's list for Linux on ARM; nothing where they are there.
+
+    Args:
+        lists: ggml's CMakeLists.txt.
+    """
     text = lists.read_text()
     (found,) = _LINUX.finditer(text)
     lines = "".join(f"ggml_add_cpu_backend_variant({tag} {has})\n" for tag, has in KERNELS.items())
-    lists.write_text(f"{text[: found.start(1)]}{lines}{text[found.end(1) :]}")
+    if found[1] != lines:
+        lists.write_text(f"{text[: found.start(1)]}{lines}{text[found.end(1) :]}")

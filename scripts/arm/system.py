@@ -18,7 +18,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from cross_compile import COMPILERS, cross_compile
+from cross_compile import COMPILERS, KERNELS, cross_compile
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT = ROOT / "build" / "arm"
@@ -103,7 +103,8 @@ def make_system(folder: Path) -> System:
     _once(folder / "root", _root)
     _once(folder / "packages", lambda part: _packages(part, requirements), "\n".join(requirements))
     engine = version("llama-cpp-python")
-    _once(folder / "llama.cpp", lambda part: cross_compile(folder, part, engine), engine)
+    kernels = " ".join([engine, *KERNELS])
+    _once(folder / "llama.cpp", lambda part: cross_compile(folder, part, engine), kernels)
     _edge_et(folder)
     for name, cpu in CPUS.items():
         launcher = folder / f"python-{name}"
@@ -148,8 +149,7 @@ def _requirements() -> list[str]:
 
 def _packages(folder: Path, requirements: Sequence[str]) -> None:
     """Unpack wheels; pip downloads for other systems, and installs for its own alone."""
-    wheels = folder.with_name("wheels")
-    wheels.mkdir(exist_ok=True)
+    wheels = folder / "wheels"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels]
     command += ["--only-binary=:all:", f"--python-version={PYTHON}"]
     command += [f"--platform={glibc}_aarch64" for glibc in _GLIBC]
@@ -157,6 +157,7 @@ def _packages(folder: Path, requirements: Sequence[str]) -> None:
     subprocess.run([*command, "--no-deps", *_ALONE], check=True)
     for wheel in wheels.glob("*.whl"):
         _unpack(wheel, folder)
+    shutil.rmtree(wheels)
 
 
 def _edge_et(folder: Path) -> None:
