@@ -68,6 +68,7 @@ FILES = (
     "integration/test_thinking.py",
     "integration/test_tiled_pictures.py",
     "integration/test_whole_bundles.py",
+    "tools/benchmarks/autotune/test_search.py",
 )
 
 COMPUTE = """
@@ -184,23 +185,22 @@ def test_weights_of_every_type_compute_what_they_should_in_groups_of_rows(
 ) -> None:
     if engine == "prebuilt" and cpu == "cortex-a72":
         pytest.skip("it cannot run there")
-    out = system.folder / f"rows-{cpu}-{engine}"
-    done = run(system, cpu, [SCRIPTS / "row_groups.py", engine, weights, out])
-    assert done.returncode == 0, done.stderr
-    found = json.loads(out.with_suffix(".json").read_text())
-    logits = np.load(out.with_suffix(".npz"))
+    out = system.folder / f"rows-{system.state()}" / f"{cpu}-{engine}"
+    program = [SCRIPTS / "row_groups.py", engine, weights, out]
+    subprocess.run(system.command(cpu, program), env=system.environment(cpu), check=True)
     for kind in TYPES:
         expected = reference_logits(weights / f"{kind}.gguf", None, row_groups.IDS)
         assert not isinstance(expected, Unsupported)
+        logits = np.load(out / f"{kind}.npz")
         for rows in ("one", "many"):
-            far = compare(expected, logits[f"{kind} {rows}"]).kl
+            far = compare(expected, logits[rows]).kl
             assert (far < MAX_KL) or (engine, kind) in WRONG, (kind, rows, far)
-        sizes = found[kind]
+        sizes = json.loads((out / f"{kind}.json").read_text())
         if engine == "llama":
             assert {n for n in row_groups.SIZES if n % 8 == 0} <= set(sizes["as_many"]), kind
         else:
-            assert set(range(1, 16)) <= set(sizes["as_one"]), kind
-            assert {64, 72, 80, 128} <= set(sizes["as_many"]), kind
+            assert {n for n in row_groups.SIZES if n < 16} <= set(sizes["as_one"]), kind
+            assert {n for n in row_groups.SIZES if n > 63} <= set(sizes["as_many"]), kind
 
 
 def test_libraries_can_be_mapped_where_pages_have_16_kib(system: arm.System) -> None:
@@ -208,6 +208,6 @@ def test_libraries_can_be_mapped_where_pages_have_16_kib(system: arm.System) -> 
     libraries = [path for part in parts for path in part.rglob("*.so*") if path.is_file()]
     aligned = {path.name: load_alignments(path) for path in libraries}
     assert len(aligned) > 20
-    assert {"onnxruntime", "libllama"} <= {name.split(".")[0] for name in aligned} | {"onnxruntime"}
+    assert {"libllama.so", "libggml-cpu-armv8.2_2.so"} <= set(aligned)
     small = {name: found for name, found in aligned.items() if min(found) < PAGE_BYTES}
     assert small == {}
