@@ -63,6 +63,28 @@ def lays_out_weights() -> bool:
 class LlamaCpp(NativeLibrary):
     """The functions of llama-cpp-python 0.3.36."""
 
+    def load_kernels(self) -> None:
+        """Load the kernels that fit this CPU best, where they are in libraries of their own.
+
+        Built with GGML_BACKEND_DL, llama.cpp looks for them beside the program and in the current
+        folder, where anybody may have put some, and not beside itself.
+
+        Raises:
+            EngineError: there are none for this CPU.
+        """
+        library = self.bindings.llama_cpp._lib
+        if library.ggml_backend_reg_count():
+            return
+        folder = Path(library._name).parent
+        library.ggml_backend_load_all_from_path(encoded(folder))
+        if not library.ggml_backend_reg_count():
+            raise EngineError(
+                "llama",
+                f"llama.cpp has no kernels for this CPU in {folder}: it was built with "
+                "GGML_BACKEND_DL, so copy the libggml-cpu*.so of its build there, or build it "
+                "without that option",
+            )
+
     def load_model(self, path: Path, architecture: str, vocabulary_size: int) -> Any:
         """Read a GGUF into memory, without its tokens; return its model, or None.
 

@@ -43,7 +43,15 @@ class NativeLibrary(ABC):
         self.bindings = bindings
         self.log = log
         log.attach(bindings)
+        self.load_kernels()
         bindings.llama_backend_init()
+
+    def load_kernels(self) -> None:  # noqa: B027
+        """Load what it computes with, where that is not in the library itself.
+
+        Raises:
+            EngineError: it cannot be loaded.
+        """
 
     @abstractmethod
     def load_model(self, path: Path, architecture: str, vocabulary_size: int) -> Any:
