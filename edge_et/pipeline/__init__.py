@@ -28,6 +28,8 @@ from edge_et.pipeline.factory import (
     open_pipeline,
 )
 from edge_et.pipeline.image_cost import image_cost
+from edge_et.pipeline.memory_plan import MemoryPlan
+from edge_et.pipeline.memory_planner import plan_memory
 from edge_et.pipeline.prepared_weights import prepared_weights
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
@@ -42,6 +44,7 @@ __all__ = [
     "DeviceProfile",
     "EngineUse",
     "ExtractThink",
+    "MemoryPlan",
     "Model",
     "ModelSpeed",
     "OpenModel",
@@ -65,6 +68,7 @@ __all__ = [
     "open_model",
     "open_pipeline",
     "open_snapshots",
+    "plan_memory",
     "prepare",
     "prepared_weights",
     "profile_folder",

@@ -172,6 +172,7 @@ class ModelRegistry:
             max_waiting=settings.max_waiting,
             max_images=settings.max_images,
             max_pixels=settings.max_pixels,
+            max_memory_bytes=settings.max_memory_bytes,
             cache_dir=settings.cache_dir,
         )
 

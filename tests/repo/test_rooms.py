@@ -27,6 +27,7 @@ GROUND = (
     "native_handle",
     "native_libraries",
     "options",
+    "plain_values",
     "keywords",
     "threads",
     "results",

@@ -42,6 +42,7 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "engine": ("prebuilt", "prebuilt"),
         "kv_type": ("f32", "f32"),
         "max_kv_bytes": ("6", 6),
+        "max_memory_bytes": ("320MB", 320_000_000),
         "use_profile": ("no-", False),
         "convert_weights": ("no-", False),
         "prompt_lookup": ("", True),
