@@ -37,8 +37,8 @@ def info(
     load checks is checked. It is told which engine a load would use, and why. With --image, one
     tile and a short prompt are run on this machine, and what the picture would take is estimated
     from them. With --max-memory it is told how the bundle would be opened within that, and what
-    each part takes; nothing is opened. Where `edge-et autotune` has measured this machine, it is told how long an answer
-    takes at most.
+    each part takes; nothing is opened. Where `edge-et autotune` has measured this machine, it is
+    told how long an answer takes at most.
     """
     if image is None and (max_tiles, pooling) != (None, None):
         raise click.UsageError("--max-tiles and --pooling say what happens to the --image")
@@ -161,12 +161,13 @@ def _told_memory(plan: "MemoryPlan") -> str:
     tower = "stays open" if plan.keeps_tower else "is opened for each new picture"
     weights = "stay in their file" if plan.maps_weights else "are opened as the engine does"
     rows = plan.batch_positions or "as many as are fastest"
+    lengths = " and ".join(map(str, plan.context_lengths))
+    kept = megabytes(plan.image_cache_bytes), megabytes(plan.image_kv_bytes)
     return (
         f"Memory: {megabytes(plan.peak_bytes)} of {megabytes(plan.limit_bytes)} ({parts}).\n"
-        f"The tower {tower}; weights {weights}; rows of a batch: {rows}; contexts of "
-        f"{' and '.join(map(str, plan.context_lengths))} tokens; pictures of up to "
-        f"{plan.max_pixels / 1e6:.1f} million pixels; remembered: {megabytes(plan.image_cache_bytes)}"
-        f" of image tokens, {megabytes(plan.image_kv_bytes)} of what KV caches held."
+        f"The tower {tower}; weights {weights}; rows of a batch: {rows}; contexts of {lengths} "
+        f"tokens; pictures of up to {plan.max_pixels / 1e6:.1f} million pixels; remembered: "
+        f"{kept[0]} of image tokens, {kept[1]} of what KV caches held."
     )
 
 
