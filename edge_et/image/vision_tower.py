@@ -261,11 +261,12 @@ class DeferredTower:
         """
         if self._opened is None:
             raise ClosedError("vision tower")
-        if self._tower is None:
+        tower = self._tower
+        if tower is None:
             if self._makes_room is not None:
                 self._makes_room()
-            self._tower = self._opened()
-        return self._tower.encode(tiles, cancel)
+            tower = self._tower = self._opened()
+        return tower.encode(tiles, cancel)
 
     def rest(self) -> None:
         """Close the tower, unless it stays open."""

@@ -139,7 +139,9 @@ class LanguageModel:
 
     def rest(self) -> None:
         """Give back the memory of mapped weights; they are read again when they are needed."""
-        drop_pages(self.weights)
+        for file in (self.weights, self.adapter):
+            if file is not None:
+                drop_pages(file)
 
     def close(self) -> None:
         """Free the weights, and the KV caches over them before; may be called again."""

@@ -85,7 +85,8 @@ def tower_bytes(spec: VisionSpec) -> int:
 def process_bytes() -> int | None:
     """Return what this process holds already; None: this system does not tell."""
     try:
-        status = Path("/proc/self/status").read_text()
+        lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+    kilobytes = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
+    return next((int(number) * 1024 for number in kilobytes), None)

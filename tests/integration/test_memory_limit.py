@@ -1,7 +1,6 @@
 """`load(max_memory_bytes=)` over the mini: what a process takes, in a control group too."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def limited(picture: Path) -> Iterator[Outcome]:
+def limited(picture: Path) -> Outcome:
     """Two questions in a control group of 320 MB without swap, or beside one if there is none."""
     argument = json.dumps([LIMIT, str(picture), QUESTIONS])
     try:
@@ -67,7 +66,7 @@ def limited(picture: Path) -> Iterator[Outcome]:
     except NoGroupError:
         result = run_alone(PROGRAM, argument)
     assert result.returncode == 0, result.stderr
-    yield outcome(result.stdout)
+    return outcome(result.stdout)
 
 
 def outcome(text: str) -> Outcome:

@@ -31,6 +31,9 @@ def memory_group(limit_bytes: int) -> Iterator[Path]:
         group.mkdir()
     except OSError as err:
         raise NoGroupError(f"no control group can be made: {err}") from err
+    if not (group / "cgroup.procs").exists():
+        group.rmdir()
+        raise NoGroupError(f"{group.parent} is no folder of control groups")
     try:
         limits = (
             ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
