@@ -16,7 +16,7 @@ from edge_et.bundle import VisionSpec
 from edge_et.llm import ModelShape
 from edge_et.options import EngineName
 
-LIBRARY_BYTES = 22_000_000
+LIBRARY_BYTES = 18_000_000
 """What ONNX Runtime and an engine take beyond being imported, once they have computed."""
 
 PICTURE_PIXEL_BYTES = 9
@@ -27,9 +27,10 @@ LEAST_PIXELS = 1_000_000
 
 _TOWER_BYTES = 20_000_000  # its graph, opened
 _TOWER_PIXEL_BYTES = 520  # of a tile, while it runs
-_TOKENIZER_TIMES = 10.5  # resident for each byte of its file
-_MODEL_BYTES = {"llama": 17_000_000, "prebuilt": 9_000_000}  # opened, beside its weights
-_CONTEXT_BYTES = 11_000_000  # graphs and their planning, beside what a batch needs
+_TOKEN_BYTES = 360  # of a tokenizer, for each of its tokens
+_MODEL_BYTES = 6_000_000  # opened, beside its weights
+_CONTEXT_BYTES = {"llama": 12_000_000, "prebuilt": 29_000_000}  # beside what a batch needs
+_LEAST_ROWS = {"llama": 1, "prebuilt": 128}  # two groups of an image's, of `BatchRules`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,26 +40,24 @@ class ModelParts:
     Attributes:
         engine: opens it.
         file_bytes: of the weights that it reads, adapter included.
-        tokenizer: its tokenizer.json.
         shape: its sizes.
         vocabulary_size: rows of its embedding table.
     """
 
     engine: EngineName
     file_bytes: int
-    tokenizer: Path
     shape: ModelShape
     vocabulary_size: int
 
     @property
     def weights_bytes(self) -> int:
         """Bytes of the opened weights, mapped or not, and of what the engine keeps beside them."""
-        return self.file_bytes + _MODEL_BYTES[self.engine]
+        return self.file_bytes + _MODEL_BYTES
 
     @property
     def tokenizer_bytes(self) -> int:
         """Bytes of its tokenizer."""
-        return round(self.tokenizer.stat().st_size * _TOKENIZER_TIMES)
+        return self.vocabulary_size * _TOKEN_BYTES
 
     def batch_bytes(self, rows: int, positions: int) -> int:
         """Return what one context needs to compute with.
@@ -70,9 +69,7 @@ class ModelParts:
         # Scores of attention in float32, and as the other factor of a product in F16; a row of the
         # feed-forward block, twice, and of what goes in and comes out.
         row = 6 * self.shape.heads * positions + 8 * (self.shape.feed_forward + self.shape.width)
-        if self.engine == "prebuilt":  # which reserves logits for every row
-            row += 2 * self.vocabulary_size
-        return rows * row + _CONTEXT_BYTES
+        return max(rows, _LEAST_ROWS[self.engine]) * row + _CONTEXT_BYTES[self.engine]
 
 
 def tower_bytes(spec: VisionSpec) -> int:

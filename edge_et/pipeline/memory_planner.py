@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import EngineError, MemoryBudgetError
 from edge_et.image import load_tower_library, plan_image
-from edge_et.llm import installed_engines, read_shape, trim_heap
+from edge_et.llm import installed_engines, keep_heap_small, read_shape, trim_heap
 from edge_et.options import LoadOptions
 from edge_et.pipeline.engine_choice import REFERENCE, EngineChoice, choose
 from edge_et.pipeline.factory import kv_caches
@@ -148,6 +148,7 @@ class _Planner:
 
     def plan(self) -> MemoryPlan:
         """See `plan_memory`."""
+        keep_heap_small()
         load_tower_library()
         self._look_at_process()
         lengths = tuple(self._context_lengths())
@@ -158,9 +159,9 @@ class _Planner:
         for of_contexts in lengths:
             for converts in (True, False) if self._options.convert_weights else (False,):
                 if converts not in forms:
-                    forms[converts] = [self._opened_by(spec, converts) for spec in self._specs]
+                    forms[converts] = self._forms(converts, others=bool(forms))
                     self._look_at_process()
-                for way in _WAYS:
+                for way in _WAYS if forms[converts] else ():
                     candidate = self._planned(forms[converts], way, of_contexts, converts=converts)
                     if candidate.needed_bytes <= self._limit_bytes:
                         return candidate.plan
@@ -179,12 +180,20 @@ class _Planner:
         if self._options.convert_weights:
             file_bytes = min(file_bytes, merged_bytes(weights))
         return ModelParts(
-            engine="prebuilt",
+            engine=REFERENCE,
             file_bytes=file_bytes,
-            tokenizer=self._bundle.path(spec.tokenizer),
             shape=read_shape(weights),
-            vocabulary_size=0,
+            vocabulary_size=spec.vocabulary_size,
         )
+
+    def _forms(self, converts: bool, *, others: bool) -> Sequence[ModelParts]:
+        """Return how the models would be opened; nothing where they cannot, and can otherwise."""
+        try:
+            return [self._opened_by(spec, converts) for spec in self._specs]
+        except EngineError:
+            if others:
+                return ()
+            raise
 
     def _opened_by(self, spec: LanguageModelSpec, converts: bool) -> ModelParts:
         choice = self._choose(spec, converts)
@@ -195,7 +204,6 @@ class _Planner:
         return ModelParts(
             engine=choice.engine.name,
             file_bytes=sum(file.stat().st_size for file in files),
-            tokenizer=self._bundle.path(spec.tokenizer),
             shape=read_shape(choice.weights),
             vocabulary_size=spec.vocabulary_size,
         )

@@ -14,7 +14,8 @@ import edge_et
 from edge_et.errors import MemoryBudgetError
 
 LIMIT = 320_000_000
-QUESTIONS = ("What color is the circle?", "What shape is there?")
+# The second one, which both stages read, fills the context nearly.
+QUESTIONS = ("What color is the circle?", "What shape is there?" + 40 * " It is on light ground.")
 
 # Whoever is limited is a program of its own: this one holds torch and what other tests left.
 PROGRAM = """
