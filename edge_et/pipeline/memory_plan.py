@@ -14,7 +14,7 @@ from edge_et.pipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """What an opened bundle takes, and what was chosen so that it fits.
+    """What an opened bundle takes, and what was chosen so that it fits: `ExtractThink.memory_plan`.
 
     Attributes:
         limit_bytes: what was granted.
