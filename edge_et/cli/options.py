@@ -74,13 +74,11 @@ def add_options(
             is_switch = value_type is bool
             is_list = value_type is list
             is_json = value_type is object
-            if name.endswith("_bytes"):
-                value_type = Bytes()
             command = click.option(
                 *((_SHORT[name],) if name in _SHORT else ()),
                 f"--{flag}/--no-{flag}" if is_switch else f"--{flag}",
                 name,
-                type=None if is_switch else str if is_list or is_json else value_type,
+                type=None if is_switch else _type_of(name, value_type),
                 default=getattr(defaults, name),
                 multiple=is_list,
                 callback=_list_or_none if is_list else _json_of_file if is_json else None,
@@ -90,6 +88,13 @@ def add_options(
         return command
 
     return decorate
+
+
+def _type_of(name: str, value_type: type) -> type | click.ParamType:
+    """Return how click reads a value; a list's and a file's are texts."""
+    if value_type in (list, object):
+        return str
+    return Bytes() if name.endswith("_bytes") else value_type
 
 
 def read_field(hint: Any) -> tuple[type, str]:
