@@ -91,11 +91,11 @@ def test_the_peak_is_that_of_the_plan(limited: Outcome) -> None:
 
 
 @pytest.mark.slow
-def test_the_peak_is_that_of_the_plan_where_everything_stays_open(picture: Path) -> None:
+def test_the_peak_is_below_the_plan_where_everything_stays_open(picture: Path) -> None:
     told = run_alone(PROGRAM, json.dumps([2**31, str(picture), QUESTIONS]))
     found = outcome(told.stdout)
     assert found.keeps_tower
-    assert found.peak_bytes == pytest.approx(found.planned_bytes, rel=0.05)
+    assert 0.9 * found.planned_bytes <= found.peak_bytes <= found.planned_bytes
 
 
 def test_a_limit_changes_no_word(picture: Path, limited: Outcome) -> None:
