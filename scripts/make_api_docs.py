@@ -13,7 +13,7 @@ import edge_et
 from edge_et import camera, errors, results
 from edge_et.cli.options import read_field
 from edge_et.options import AnswerOptions, LoadOptions
-from edge_et.pipeline import TextSession
+from edge_et.pipeline import MemoryPlan, TextSession
 
 INTRODUCTION = """\
 # The Python interface
@@ -65,6 +65,7 @@ VALUES = (
     results.Extraction,
     results.Thought,
     edge_et.Bundle,
+    MemoryPlan,
 )
 OF_CAMERA = (camera.WatchEvent, camera.Frame)
 DETECTORS = (camera.BlockChange, camera.BackgroundChange)

@@ -31,7 +31,7 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
     ├── OptionError                    an option or argument out of its range
     ├── AnswerValueError               an answer fits its schema, and its class refuses it
     ├── PromptTooLongError             more tokens than the context holds
-    ├── MemoryBudgetError              KV caches larger than was granted
+    ├── MemoryBudgetError              more memory needed than was granted
     ├── VisionRunError                 the vision tower failed on an image
     ├── DecodeError                    the language model failed while evaluating
     ├── EngineError                    no engine for language models, or one that cannot be used

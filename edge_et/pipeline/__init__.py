@@ -38,6 +38,8 @@ from edge_et.pipeline.known_answers import (
     other_distances,
     tower_distance,
 )
+from edge_et.pipeline.memory_plan import MemoryPlan
+from edge_et.pipeline.memory_planner import plan_memory
 from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
@@ -52,6 +54,7 @@ __all__ = [
     "DeviceProfile",
     "EngineUse",
     "ExtractThink",
+    "MemoryPlan",
     "Model",
     "ModelDistance",
     "ModelSpeed",
@@ -84,6 +87,7 @@ __all__ = [
     "open_prepared_weights",
     "open_snapshots",
     "other_distances",
+    "plan_memory",
     "prepare",
     "profile_folder",
     "tower_distance",

@@ -26,6 +26,7 @@ GROUND = (
     "native_threads",
     "native_handle",
     "native_libraries",
+    "plain_values",
     "options",
     "keywords",
     "sensors",

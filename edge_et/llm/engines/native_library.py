@@ -54,13 +54,16 @@ class NativeLibrary(ABC):
         """
 
     @abstractmethod
-    def load_model(self, path: Path, architecture: str, vocabulary_size: int) -> Any:
+    def load_model(
+        self, path: Path, architecture: str, vocabulary_size: int, *, mapped: bool
+    ) -> Any:
         """Open a GGUF, without its tokens; return its model, or None.
 
         Args:
             path: the file.
             architecture: its ``general.architecture``.
             vocabulary_size: rows of its embedding table.
+            mapped: whether the weights stay in the file, whose pages the system may take back.
         """
 
     @abstractmethod
