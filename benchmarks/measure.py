@@ -11,10 +11,11 @@ from time import perf_counter
 
 from edge_et.benchmarks.document import Measured, Sample
 from edge_et.benchmarks.engines import open_subject
-from edge_et.benchmarks.sensors import EnergyMeter, temperature_c
+from edge_et.benchmarks.sensors import EnergyMeter
 from edge_et.benchmarks.subject import Heard, Job, Subject
 from edge_et.bundle import load_bundle
 from edge_et.errors import BenchError
+from edge_et.sensors import temperature_c
 
 
 def measure(job: Job, import_s: float | None) -> Measured:

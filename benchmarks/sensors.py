@@ -1,4 +1,4 @@
-"""Ask the machine about itself: processor, memory, energy, temperature, peak memory."""
+"""Ask the machine about itself: processor, memory, energy, peak memory."""
 
 import os
 import platform
@@ -94,16 +94,6 @@ def peak_memory_bytes(process: int | None = None) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
-
-
-def temperature_c() -> float | None:
-    """Return what the hottest sensor tells, Celsius; None where none can be read."""
-    if not hasattr(psutil, "sensors_temperatures"):
-        return None
-    readings = [
-        reading.current for group in psutil.sensors_temperatures().values() for reading in group
-    ]
-    return max(readings, default=None)
 
 
 class EnergyMeter:

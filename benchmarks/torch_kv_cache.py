@@ -92,6 +92,9 @@ class TorchModel:
         torch.set_num_threads(settings.threads)
         return TorchKVCache(self, settings.context_length)
 
+    def rest(self) -> None:
+        """Keep everything: nothing of it is mapped."""
+
     def close(self) -> None:
         """Free what is held; may be called again."""
         self.module = None

@@ -97,6 +97,10 @@ class WrappedModel:
         """Make a KV cache and wrap it."""
         return self._wrap(self._inner.new_kv_cache(settings))
 
+    def rest(self) -> None:
+        """Do as the model does."""
+        self._inner.rest()
+
     def close(self) -> None:
         """Free the model and its KV caches."""
         self._inner.close()

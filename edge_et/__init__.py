@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_et.bundle import Bundle, load_bundle
+    from edge_et.camera import watch
     from edge_et.cancellation import CancelToken
     from edge_et.errors import EdgeETError
     from edge_et.pipeline import ExtractThink, Session, aload, answer, load
@@ -28,6 +29,7 @@ __all__ = [
     "answer",
     "load",
     "load_bundle",
+    "watch",
 ]
 
 _HOMES = {
@@ -45,6 +47,7 @@ _HOMES = {
     "answer": "edge_et.pipeline",
     "load": "edge_et.pipeline",
     "load_bundle": "edge_et.bundle",
+    "watch": "edge_et.camera",
 }
 
 

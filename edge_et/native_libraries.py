@@ -33,6 +33,7 @@ _ENGINES = {"llama_cpp": "llama.cpp", "ik_llama_cpp": "ik_llama.cpp"}  # each ma
 _OPENVINO = ("openvino", "openvino_genai", "openvino_tokenizers")
 
 _MAPS = Path("/proc/self/maps")
+_READ_SHARED = "r--s"  # how a mapping may be used
 _MAPS_FIELDS = 6  # of a line about a file; the first are its addresses, the last is its path
 
 logger = logging.getLogger(__name__)
@@ -128,14 +129,18 @@ def _libgomp_of(engine: str, before: set[str]) -> str | None:
     return None
 
 
-def mapped_files() -> Iterator[tuple[int, int, str]]:
-    """Yield addresses and paths of the files that this process has mapped; nothing but on Linux."""
+def mapped_files(*, shared_to_read: bool = False) -> Iterator[tuple[int, int, str]]:
+    """Yield addresses and paths of the files that this process has mapped; nothing but on Linux.
+
+    Args:
+        shared_to_read: leave out what this process may change, or has a copy of its own of.
+    """
     try:
         lines = _MAPS.read_text(errors="surrogateescape").split("\n")
     except OSError:
         return
     for line in lines:
         fields = line.split(maxsplit=_MAPS_FIELDS - 1)
-        if len(fields) == _MAPS_FIELDS:
+        if len(fields) == _MAPS_FIELDS and (not shared_to_read or fields[1] == _READ_SHARED):
             start, end = (int(address, 16) for address in fields[0].split("-"))
             yield start, end, fields[-1]

@@ -5,12 +5,9 @@ What the options do is not known here. docs/api.md and the command line are made
 """
 
 import functools
-import itertools
 import math
-import numbers
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -27,6 +24,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge_et.errors import OptionError
+from edge_et.plain_values import plain
 
 DEFAULT_MAX_PIXELS = 50_000_000  # a decoded picture of that size takes 150 MB
 DEFAULT_IMAGE_CACHE_BYTES = 64 * 2**20  # one picture of 16 tiles, 2048 wide: 7,300 image tokens
@@ -68,6 +66,11 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+
+# Of a list or a dict that is too long, not more is looked at than it takes to refuse it.
+_MOST_ITEMS = MAX_MESSAGES + 1
+_MOST_KEYS = len(Message.__struct_fields__) + 1
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True):
@@ -212,6 +215,13 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
             "number."
         ),
     ] = None
+    max_memory_bytes: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_INT)] | None,
+        Meta(
+            description="Most bytes of memory of the whole process; the bundle is opened so that "
+            "it fits, or refused before it is; None: any number."
+        ),
+    ] = None
     contexts: Annotated[
         int,
         Meta(
@@ -322,44 +332,14 @@ def _parse(kind: type[S], values: Mapping[str, object]) -> S:
         if name not in hints:
             raise OptionError(name, value, f"one of the options {', '.join(hints)}")
         try:
-            checked[name] = msgspec.convert(_plain(value), hints[name])
+            checked[name] = msgspec.convert(
+                plain(value, most_items=_MOST_ITEMS, most_keys=_MOST_KEYS), hints[name]
+            )
             if isinstance(checked[name], float) and not math.isfinite(checked[name]):
                 raise ValueError
         except (msgspec.ValidationError, ValueError, OverflowError) as err:
             raise OptionError(name, value, _expected(hints[name])) from err
     return kind(**checked)
-
-
-def _plain(value: object) -> object:
-    """Return a value of another library's type, such as numpy's, as Python's own.
-
-    Raises:
-        OverflowError: it is a number too large for a float.
-    """
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.bool_):
-        return bool(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, Set):
-        raise ValueError("of equals the first is taken, and a set has no first")
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-        # Not more than it takes to refuse it: a range may be endless in practice.
-        return tuple(map(_plain_item, itertools.islice(value, MAX_MESSAGES + 1)))
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _plain_item(item: object) -> object:
-    if isinstance(item, Mapping):
-        fields = itertools.islice(item.items(), len(Message.__struct_fields__) + 1)
-        return {key: _plain_item(value) for key, value in fields}
-    return str.__str__(item) if isinstance(item, str) else item
 
 
 _BOUNDS = ("ge", "gt", "le", "pattern", "min_length", "max_length")

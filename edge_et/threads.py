@@ -9,13 +9,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from edge_et.options import parse_load_options
 
-_GROUPS = Path("/sys/fs/cgroup")
-_OWN_GROUPS = Path("/proc/self/cgroup")
+GROUPS: Final = Path("/sys/fs/cgroup")
+OWN_GROUPS: Final = Path("/proc/self/cgroup")
 _STAT = Path("/proc/stat")
 
 _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)  # of a CPU in _STAT: user, nice, system, irq, softirq, steal
@@ -59,7 +60,7 @@ def available_cpus() -> int:
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
-    quota = cpu_quota(_GROUPS, _OWN_GROUPS)
+    quota = cpu_quota(GROUPS, OWN_GROUPS)
     return count if quota is None else max(1, min(count, math.ceil(quota)))
 
 
@@ -145,14 +146,27 @@ def cpu_quota(groups: Path, own_groups: Path) -> float | None:
         groups: where control groups are mounted, those of version 1 in `cpu`.
         own_groups: the file that tells which of them the process is in.
     """
-    own = _paths_by_controller(own_groups)
-    bounds = []
-    for mounted, controller in ((groups, ""), (groups / "cpu", "cpu")):
-        # A container sees its own group at the root, and may be told a path that is not there.
-        group = own.get(controller, PurePosixPath("/"))
-        for folder in (group, *group.parents):
-            bounds.append(_granted(mounted / folder.relative_to("/")))
+    bounds = [_granted(folder) for folder in group_folders(groups, own_groups, "cpu")]
     return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def group_folders(groups: Path, own_groups: Path, controller: str) -> Iterator[Path]:
+    """Yield where the control groups of this process may have files, its own ones and all above.
+
+    Args:
+        groups: where control groups are mounted, those of version 1 in a folder of the controller.
+        own_groups: the file that tells which of them the process is in.
+        controller: such as ``cpu``.
+
+    Yields:
+        Folders, which need not exist.
+    """
+    own = _paths_by_controller(own_groups)
+    for mounted, name in ((groups, ""), (groups / controller, controller)):
+        # A container sees its own group at the root, and may be told a path that is not there.
+        group = own.get(name, PurePosixPath("/"))
+        for folder in (group, *group.parents):
+            yield mounted / folder.relative_to("/")
 
 
 def _paths_by_controller(own_groups: Path) -> dict[str, PurePosixPath]:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, get_type_hints
 
 import edge_et
-from edge_et import errors, results
+from edge_et import camera, errors, results
 from edge_et.cli.options import read_field
 from edge_et.options import AnswerOptions, LoadOptions
-from edge_et.pipeline import TextSession
+from edge_et.pipeline import MemoryPlan, TextSession
 
 INTRODUCTION = """\
 # The Python interface
@@ -55,7 +55,7 @@ COMMAND_LINE = """\
 same name: `max_tiles=5` is `--max-tiles 5`, `thinking=False` is `--no-thinking`.
 """
 
-FUNCTIONS = (edge_et.answer, edge_et.load, edge_et.aload, edge_et.load_bundle)
+FUNCTIONS = (edge_et.answer, edge_et.load, edge_et.aload, edge_et.load_bundle, edge_et.watch)
 EVENTS = (results.ExtractionToken, results.ReasoningToken, results.AnswerToken)
 VALUES = (
     results.Answer,
@@ -65,7 +65,10 @@ VALUES = (
     results.Extraction,
     results.Thought,
     edge_et.Bundle,
+    MemoryPlan,
 )
+OF_CAMERA = (camera.WatchEvent, camera.Frame)
+DETECTORS = (camera.BlockChange, camera.BackgroundChange)
 
 
 def main() -> None:
@@ -98,6 +101,11 @@ def main() -> None:
     print("## Values\n")
     for kind in VALUES:
         print_value(kind)
+    print("## edge_et.camera\n\nWhat `edge_et.watch` gives and takes; docs/camera.md shows it.\n")
+    for kind in OF_CAMERA:
+        print_value(kind)
+    for detector in DETECTORS:
+        print_function(detector.__name__, detector)
     reasons = ", ".join(f"`{reason}`" for reason in results.FinishReason.__args__)
     print(f"Finish reasons are {reasons}.\n")
     print("## Errors\n\n```")

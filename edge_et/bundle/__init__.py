@@ -7,6 +7,7 @@ and whose files are there, complete and unchanged. No model is opened here.
 from edge_et.bundle.chat_spec import ChatSpec, RoleNames
 from edge_et.bundle.choices_spec import ChoicesSpec
 from edge_et.bundle.gguf_head import GgufHead, GgufTensor, check_gguf, read_gguf
+from edge_et.bundle.known_answers_spec import KnownAnswers, KnownModel, KnownToken, KnownTower
 from edge_et.bundle.loading import (
     HASH_AT_LOAD_BYTES,
     Bundle,
@@ -15,6 +16,7 @@ from edge_et.bundle.loading import (
     load_bundle,
 )
 from edge_et.bundle.manifest import (
+    FORMAT_VERSION,
     Check,
     DirectSpec,
     ExtractSpec,
@@ -37,6 +39,7 @@ from edge_et.bundle.tiling_spec import MarkupSpec, Tiling
 from edge_et.bundle.verify import file_ref, resolve
 
 __all__ = [
+    "FORMAT_VERSION",
     "HASH_AT_LOAD_BYTES",
     "MANIFEST_NAME",
     "Bundle",
@@ -51,6 +54,10 @@ __all__ = [
     "GgufHead",
     "GgufTensor",
     "HintSpec",
+    "KnownAnswers",
+    "KnownModel",
+    "KnownToken",
+    "KnownTower",
     "LanguageModelSpec",
     "Manifest",
     "MarkupSpec",

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from edge_et.bundle.chat_spec import ChatSpec, Text
 from edge_et.bundle.choices_spec import ChoicesSpec
+from edge_et.bundle.known_answers_spec import KnownAnswers
 from edge_et.bundle.pictures_spec import PicturesSpec
 from edge_et.bundle.placeholders import check_placeholders
 from edge_et.bundle.tiling_spec import MarkupSpec, Tiling
@@ -340,6 +341,20 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     direct: Annotated[DirectSpec | None, Meta(description="null: no one-stage answering.")]
     sources: tuple[Source, ...]
     checks: tuple[Check, ...]
+    known_answers: Annotated[
+        KnownAnswers | None,
+        Meta(description="What the models compute where they are right; null: nobody computed it."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.known_answers is None:
+            return
+        for role in ("perceiver", "reasoner"):
+            known, spec = getattr(self.known_answers, role), getattr(self, role)
+            if known is not None and spec is None:
+                raise ValueError(f"`known_answers` are of a {role}, and there is none")
+            if known is not None:
+                known.check_vocabulary(spec.vocabulary_size)
 
 
 def manifest_schema() -> dict[str, Any]:

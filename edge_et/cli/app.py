@@ -14,6 +14,7 @@ from edge_et.cli.quantize import quantize
 from edge_et.cli.renamed import group_with_old_names
 from edge_et.cli.serve import serve
 from edge_et.cli.train import train
+from edge_et.cli.watch import watch
 
 
 @click.group(
@@ -27,6 +28,7 @@ def app() -> None:
 
 for command in (
     answer,
+    watch,
     serve,
     info,
     doctor,

@@ -8,10 +8,11 @@ import click
 
 from edge_et.cli.console import megabytes, printable, progress_bar
 from edge_et.cli.options import add_options
-from edge_et.options import AnswerOptions
+from edge_et.options import AnswerOptions, LoadOptions
 
 if TYPE_CHECKING:
     from edge_et.bundle import Bundle
+    from edge_et.pipeline import MemoryPlan
 
 
 @click.command()
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--verify/--no-verify", default=True, help="Hash every file, large ones too.")
 @click.option("--image", type=click.Path(path_type=Path), help="Tell what this picture costs.")
 @add_options(AnswerOptions, only=("max_tiles", "pooling"))
+@add_options(LoadOptions, only=("max_memory_bytes",))
 def info(
     model: str | None,
     as_json: bool,
@@ -27,14 +29,16 @@ def info(
     image: Path | None,
     max_tiles: int | None,
     pooling: int | None,
+    max_memory_bytes: int | None,
 ) -> None:
     """Verify a bundle, every byte of it, and print what it is made of.
 
     MODEL is a bundle's name or folder; the installed mini if omitted. With --no-verify only what a
     load checks is checked. It is told which engine a load would use, and why. With --image, one
     tile and a short prompt are run on this machine, and what the picture would take is estimated
-    from them. Where `edge-et autotune` has measured this machine, it is told how long an answer
-    takes at most.
+    from them. With --max-memory it is told how the bundle would be opened within that, and what
+    each part takes; nothing is opened. Where `edge-et autotune` has measured this machine, it is
+    told how long an answer takes at most.
     """
     if image is None and (max_tiles, pooling) != (None, None):
         raise click.UsageError("--max-tiles and --pooling say what happens to the --image")
@@ -53,11 +57,14 @@ def info(
     manifest = bundle.manifest
     picture = None if image is None else _picture(bundle, image, max_tiles, pooling)
     answer = _longest_answer(bundle, picture)
+    plan = None if max_memory_bytes is None else _memory(bundle, max_memory_bytes)
     uses = engine_uses(bundle)
     if as_json:
         document = {"folder": str(bundle.folder), "verified": verify, "manifest": manifest}
         document["longest_answer"] = answer
         document["engines"] = uses
+        if plan is not None:
+            document["memory"] = plan
         if picture is not None:
             document["image"] = picture
         print(msgspec.json.encode(document).decode())
@@ -86,6 +93,8 @@ def info(
     for use in uses:
         told = f"The {use.role} here: {use}"
         console.print(printable(told), markup=False, highlight=False, soft_wrap=True)
+    if plan is not None:
+        console.print(_told_memory(plan), markup=False, highlight=False)
     if picture is not None:
         console.print(_told(picture), markup=False, highlight=False)
     if manifest.direct is not None and manifest.direct.default:
@@ -133,6 +142,32 @@ def _told(picture: dict[str, Any]) -> str:
         f"Estimated from one tile ({measured['tile_seconds']:.2f} s) and a prompt of "
         f"{measured['prefill_positions']} tokens ({measured['prefill_seconds']:.2f} s), "
         "run on this machine just now."
+    )
+
+
+def _memory(bundle: "Bundle", limit_bytes: int) -> "MemoryPlan":
+    """Return how a load with a memory limit would open a bundle, in a process as this one."""
+    from edge_et.options import parse_load_options
+    from edge_et.pipeline import Settings, apply_profile, plan_memory
+
+    options = parse_load_options({"max_memory_bytes": limit_bytes})
+    profiled, profile = apply_profile(bundle)
+    return plan_memory(profiled, Settings.of(options, profile), options)
+
+
+def _told_memory(plan: "MemoryPlan") -> str:
+    """Write a memory plan for people."""
+    parts = ", ".join(f"{name} {megabytes(size)}" for name, size in plan.parts.items())
+    tower = "stays open" if plan.keeps_tower else "is opened for each new picture"
+    weights = "stay in their file" if plan.maps_weights else "are opened as the engine does"
+    rows = plan.batch_positions or "as many as are fastest"
+    lengths = " and ".join(map(str, plan.context_lengths))
+    kept = megabytes(plan.image_cache_bytes), megabytes(plan.image_kv_bytes)
+    return (
+        f"Memory: {megabytes(plan.peak_bytes)} of {megabytes(plan.limit_bytes)} ({parts}).\n"
+        f"The tower {tower}; weights {weights}; rows of a batch: {rows}; contexts of {lengths} "
+        f"tokens; pictures of up to {plan.max_pixels / 1e6:.1f} million pixels; remembered: "
+        f"{kept[0]} of image tokens, {kept[1]} of what KV caches held."
     )
 
 

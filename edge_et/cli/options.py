@@ -2,10 +2,12 @@
 
 In: the structs of `edge_et.options`. Out: a command's options, one for each field: ``max_tiles`` is
 ``--max-tiles``, a yes or no is ``--thinking`` and ``--no-thinking``, ``--choices`` may be given
-several times, once for each text, and ``--schema`` is a file of JSON.
+several times, once for each text, ``--schema`` is a file of JSON, and a number of bytes may have a
+unit.
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,8 +21,36 @@ from edge_et.options import AnswerOptions, LoadOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SHORT = {"max_memory_bytes": "--max-memory"}
+_UNITS = {"": 1, "B": 1} | {
+    f"{letter}{suffix}": base ** (power + 1)
+    for power, letter in enumerate("KMGT")
+    for suffix, base in (("B", 1000), ("iB", 1024))
+}
+_SIZE = re.compile(r"(-?\d{1,19}(?:\.\d{1,9})?)\s*([KMGT]?i?B?)", re.IGNORECASE)
+
 OF_PROGRAMS = ("contexts", "max_waiting", "history")
 """What no command has: it asks one question at a time, which nothing was said before."""
+
+
+class Bytes(click.ParamType):
+    """A number of bytes, with or without a unit: ``320MB`` and ``1.5GB``, or ``64MiB``."""
+
+    name = "bytes"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        """Return the bytes; units of a thousand are those of other commands' output."""
+        if isinstance(value, int):
+            return value
+        units = {unit.lower(): factor for unit, factor in _UNITS.items()}
+        found = _SIZE.fullmatch(value.strip())
+        factor = None if found is None else units.get(found[2].lower())
+        if found is None or factor is None:
+            self.fail(f"{value!r} is no number of bytes, such as 320MB or 64MiB", param, context)
+        is_whole = "." not in found[1]
+        return int(found[1]) * factor if is_whole else round(float(found[1]) * factor)
 
 
 def add_options(
@@ -45,8 +75,10 @@ def add_options(
             is_list = value_type is list
             is_json = value_type is object
             command = click.option(
+                *((_SHORT[name],) if name in _SHORT else ()),
                 f"--{flag}/--no-{flag}" if is_switch else f"--{flag}",
-                type=None if is_switch else str if is_list or is_json else value_type,
+                name,
+                type=None if is_switch else _type_of(name, value_type),
                 default=getattr(defaults, name),
                 multiple=is_list,
                 callback=_list_or_none if is_list else _json_of_file if is_json else None,
@@ -56,6 +88,13 @@ def add_options(
         return command
 
     return decorate
+
+
+def _type_of(name: str, value_type: type) -> type | click.ParamType:
+    """Return how click reads a value; a list's and a file's are texts."""
+    if value_type in (list, object):
+        return str
+    return Bytes() if name.endswith("_bytes") else value_type
 
 
 def read_field(hint: Any) -> tuple[type, str]:

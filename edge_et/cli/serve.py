@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
+from edge_et.cli.options import add_options
 from edge_et.errors import MissingExtraError, OptionError
-from edge_et.options import DEFAULT_MAX_IMAGES, DEFAULT_MAX_PIXELS
+from edge_et.options import DEFAULT_MAX_IMAGES, DEFAULT_MAX_PIXELS, LoadOptions
 
 
 @click.command()
@@ -61,6 +62,7 @@ from edge_et.options import DEFAULT_MAX_IMAGES, DEFAULT_MAX_PIXELS
     type=click.IntRange(1),
     help="Most pixels of a picture.",
 )
+@add_options(LoadOptions, only=("max_memory_bytes",))
 @click.option(
     "--allow-host",
     multiple=True,
@@ -101,6 +103,7 @@ def serve(
     max_body_bytes: int,
     max_images: int,
     max_pixels: int,
+    max_memory_bytes: int | None,
     keep_alive_s: float,
 ) -> None:
     """Serve BUNDLES (names or folders; the installed mini if omitted) over HTTP.
@@ -126,6 +129,7 @@ def serve(
             max_body_bytes=max_body_bytes,
             max_images=max_images,
             max_pixels=max_pixels,
+            max_memory_bytes=max_memory_bytes,
             allowed_hosts=allow_host,
             image_hosts=image_host,
             cors_origins=cors_origin,

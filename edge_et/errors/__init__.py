@@ -27,10 +27,11 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
     │   ├── ImageTooLargeError         more pixels than the limit
     │   ├── TooManyImagesError         more pictures in one question than the limit
     │   └── ImagesTooLargeError        more bytes of pictures in one question than the limit
+    ├── CameraError                    a source of frames that cannot be used, or is lost
     ├── OptionError                    an option or argument out of its range
     ├── AnswerValueError               an answer fits its schema, and its class refuses it
     ├── PromptTooLongError             more tokens than the context holds
-    ├── MemoryBudgetError              KV caches larger than was granted
+    ├── MemoryBudgetError              more memory needed than was granted
     ├── VisionRunError                 the vision tower failed on an image
     ├── DecodeError                    the language model failed while evaluating
     ├── EngineError                    no engine for language models, or one that cannot be used
@@ -80,6 +81,7 @@ from edge_et.errors.call import (
     QueueFullError,
     VisionRunError,
 )
+from edge_et.errors.camera import CameraError
 from edge_et.errors.image import (
     ImageDecodeError,
     ImageError,
@@ -106,6 +108,7 @@ __all__ = [
     "BundleVersionError",
     "BusyError",
     "CacheFolderError",
+    "CameraError",
     "CancelledError",
     "ClosedError",
     "DecodeError",

@@ -80,14 +80,34 @@ class PromptTooLongError(EdgeETError):
 
 
 class MemoryBudgetError(EdgeETError):
-    """The KV caches of a bundle need more memory than was granted; nothing was loaded."""
+    """A bundle needs more memory than was granted; nothing was loaded.
 
-    def __init__(self, needed_bytes: int, limit_bytes: int) -> None:
+    Of `max_kv_bytes` the KV caches are told, and `parts` is empty. Of `max_memory_bytes` it is told
+    what each part of the smallest way to open the bundle takes, in bytes.
+    """
+
+    def __init__(
+        self,
+        needed_bytes: int,
+        limit_bytes: int,
+        *,
+        parts: Mapping[str, int] | None = None,
+        helps: Iterable[str] = (),
+    ) -> None:
         self.needed_bytes = needed_bytes
         self.limit_bytes = limit_bytes
+        self.parts = dict(parts or {})
+        if not self.parts:
+            super().__init__(
+                f"the KV caches need {needed_bytes} bytes, max_kv_bytes is {limit_bytes}: grant "
+                "more, or take a bundle with a smaller context_length"
+            )
+            return
+        told = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in self.parts.items())
+        advice = ", or ".join(("grant more", *helps, "take a smaller bundle"))
         super().__init__(
-            f"the KV caches need {needed_bytes} bytes, max_kv_bytes is {limit_bytes}: grant more, "
-            "or take a bundle with a smaller context_length"
+            f"the process needs {needed_bytes / 1e6:.0f} MB at least ({told}; not all at once), "
+            f"max_memory_bytes is {limit_bytes / 1e6:.0f} MB: {advice}"
         )
 
 

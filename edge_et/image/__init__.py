@@ -18,7 +18,14 @@ from edge_et.image.picture_list import (
 )
 from edge_et.image.several import CheckAll, EncodedImages, encode_each, prepare_each
 from edge_et.image.tiling import split_tiles, to_pixel_values
-from edge_et.image.vision_tower import DeferredTower, ImageTokens, TileFeatures, Tower, VisionTower
+from edge_et.image.vision_tower import (
+    DeferredTower,
+    ImageTokens,
+    TileFeatures,
+    Tower,
+    VisionTower,
+    load_tower_library,
+)
 
 __all__ = [
     "DEFAULT_IMAGE_LIMITS",
@@ -41,6 +48,7 @@ __all__ = [
     "encode_each",
     "list_pictures",
     "load_image",
+    "load_tower_library",
     "plan_image",
     "prepare_each",
     "split_tiles",

@@ -183,15 +183,18 @@ class ImageEncoder:
         """Run the tower tile by tile; return features and the seconds spent inside."""
         made: list[TileFeatures] = []
         total, seconds = len(image.tiles), 0.0
-        for done, tile in enumerate(image.tiles):
-            left = None if self._tile_s is None else self._tile_s * (total - done)
-            yield Progress(
-                stage="vision", phase="encode", done=done, total=total, seconds_left=left
-            )
-            start = perf_counter()
-            made.append(self._tower.encode(self._pixel_values([tile]), cancel))
-            self._tile_s = perf_counter() - start
-            seconds += self._tile_s
+        try:
+            for done, tile in enumerate(image.tiles):
+                left = None if self._tile_s is None else self._tile_s * (total - done)
+                yield Progress(
+                    stage="vision", phase="encode", done=done, total=total, seconds_left=left
+                )
+                start = perf_counter()
+                made.append(self._tower.encode(self._pixel_values([tile]), cancel))
+                self._tile_s = perf_counter() - start
+                seconds += self._tile_s
+        finally:
+            self._tower.rest()
         features = np.concatenate([one.features for one in made])
         return replace(made[0], features=features), seconds
 

@@ -76,8 +76,16 @@ class Tower(Protocol):
             cancel: when it is cancelled a `CancelledError` is raised; None: nobody does.
         """
 
+    def rest(self) -> None:
+        """Give back what is only needed while tiles come; there may be more later."""
+
     def close(self) -> None:
         """Free what is held; may be called again."""
+
+
+def load_tower_library() -> None:
+    """Load ONNX Runtime now, which the first tower does otherwise."""
+    import_library("onnxruntime")
 
 
 class VisionTower:
@@ -211,6 +219,9 @@ class VisionTower:
                 raise VisionRunError(f"{name} that are not finite")
         return made
 
+    def rest(self) -> None:
+        """Keep everything: what a run needs is given back behind it."""
+
     def close(self) -> None:
         """Free the session; may be called again."""
         self._session.close()
@@ -219,14 +230,19 @@ class VisionTower:
 class DeferredTower:
     """A tower that is opened when it first has to run, which may be never."""
 
-    def __init__(self, opened: Callable[[], Tower]) -> None:
+    def __init__(
+        self, opened: Callable[[], Tower], makes_room: Callable[[], object] | None = None
+    ) -> None:
         """Open nothing.
 
         Args:
             opened: opens the tower.
+            makes_room: called before it is opened, and when it was closed, which it is whenever it
+                rests, so that it takes no memory then. None: it stays open.
         """
         self._opened: Callable[[], Tower] | None = opened
         self._tower: Tower | None = None
+        self._makes_room = makes_room
 
     def encode(
         self, tiles: Iterable[NDArray[np.float32]], cancel: CancelToken | None = None
@@ -245,9 +261,20 @@ class DeferredTower:
         """
         if self._opened is None:
             raise ClosedError("vision tower")
-        if self._tower is None:
-            self._tower = self._opened()
-        return self._tower.encode(tiles, cancel)
+        tower = self._tower
+        if tower is None:
+            if self._makes_room is not None:
+                self._makes_room()
+            tower = self._tower = self._opened()
+        return tower.encode(tiles, cancel)
+
+    def rest(self) -> None:
+        """Close the tower, unless it stays open."""
+        if self._makes_room is None or self._tower is None:
+            return
+        tower, self._tower = self._tower, None
+        tower.close()
+        self._makes_room()
 
     def close(self) -> None:
         """Close the tower if it was opened; may be called again."""

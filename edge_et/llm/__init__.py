@@ -27,7 +27,7 @@ from edge_et.llm.kv_positions import (
 )
 from edge_et.llm.kv_protocol import KVCache, KVCacheSettings, PrefillProgress
 from edge_et.llm.language_model import LanguageModel
-from edge_et.llm.memory import trim_heap
+from edge_et.llm.memory import keep_heap_small, trim_heap
 from edge_et.llm.model_shape import ModelShape, read_shape
 from edge_et.llm.prompt import (
     ImageSegment,
@@ -83,6 +83,7 @@ __all__ = [
     "generated",
     "in_a_row",
     "installed_engines",
+    "keep_heap_small",
     "lays_out_weights",
     "load_library",
     "native_log",

@@ -4,8 +4,8 @@ In: what an engine's kernels round alike. Out: sizes of batches, for `kv_positio
 known here.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,18 @@ class BatchRules:
     image_most: int
     spare: int
     written: int
+
+    def within(self, rows: int | None) -> Self:
+        """Return rules by which nothing rounds differently, in smaller batches.
+
+        Args:
+            rows: most rows of a batch, as far as two groups fit in; None: as many as now.
+        """
+        if rows is None:
+            return self
+        most = max(rows - rows % self.group, 2 * self.group)
+        image_most = max(rows - rows % self.image_group, 2 * self.image_group)
+        return replace(self, most=min(self.most, most), image_most=min(self.image_most, image_most))
 
 
 # Eight is the largest group of rows that a repacked kernel of llama.cpp takes at once, counted from

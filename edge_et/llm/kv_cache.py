@@ -58,7 +58,8 @@ class LlamaKVCache:
         self.shape, self.kv_type = shape, settings.kv_type
         engine = model.engine
         self.engine = f"{engine}, {model.library.describe_build()}"
-        self._rules = engine.flash_rules if settings.has_flash_attention else engine.rules
+        rules = engine.flash_rules if settings.has_flash_attention else engine.rules
+        self._rules = rules.within(settings.batch_positions)
         self.max_draft_tokens = _draft_tokens(settings.max_draft_tokens, self._rules)
         settings = replace(settings, max_draft_tokens=self.max_draft_tokens)
         batch_positions = max(self._rules.most, self._rules.image_most)

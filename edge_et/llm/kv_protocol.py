@@ -26,6 +26,8 @@ class KVCacheSettings:
             SmolLM2-135M (F16 weights) move by 0.27, by 0.03 with an F16 cache alone.
         max_draft_tokens: most draft tokens that `KVCache.decode` evaluates; each takes memory for
             its logits. None: as many as round in one batch as one at a time, which may be 0.
+        batch_positions: most rows of a batch, which takes memory for each; nothing else follows
+            from it. None: as many as are fastest.
     """
 
     context_length: int
@@ -33,6 +35,7 @@ class KVCacheSettings:
     kv_type: KvType = "f16"
     flash_attention: bool = False
     max_draft_tokens: int | None = 0
+    batch_positions: int | None = None
 
     @property
     def has_flash_attention(self) -> bool:

@@ -22,6 +22,7 @@ from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_cache import LlamaKVCache
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.llama import LlamaContext, LlamaModel
+from edge_et.llm.memory import drop_pages
 from edge_et.llm.model_shape import ModelShape
 
 
@@ -42,6 +43,7 @@ class LanguageModel:
         token_count: int,
         engine: Engine | None = None,
         image_prompt_cache: ImagePromptCache | None = None,
+        mapped: bool = False,
     ) -> None:
         """Read the weights into memory, or map them.
 
@@ -53,6 +55,8 @@ class LanguageModel:
                 logits are never shown to anyone.
             engine: evaluates it; None: one that is installed, the reference first.
             image_prompt_cache: keeps what KV caches hold of images; None: nobody does.
+            mapped: whether the weights stay in the file, of which the system can take pages back.
+                They are not laid out for the processor then, which may round differently.
 
         Raises:
             ModelFileError: a file cannot be opened, or is not what the manifest says.
@@ -67,6 +71,7 @@ class LanguageModel:
                 self.engine,
                 architecture=spec.architecture,
                 vocabulary_size=spec.vocabulary_size,
+                mapped=mapped,
             )
         except ModelFileError:
             _compare_with_head(weights, spec)  # which tells more
@@ -131,6 +136,12 @@ class LanguageModel:
         finally:
             context.close()
         return logits
+
+    def rest(self) -> None:
+        """Give back the memory of mapped weights; they are read again when they are needed."""
+        for file in (self.weights, self.adapter):
+            if file is not None:
+                drop_pages(file)
 
     def close(self) -> None:
         """Free the weights, and the KV caches over them before; may be called again."""

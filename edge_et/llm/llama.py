@@ -40,7 +40,13 @@ class LlamaModel:
     """
 
     def __init__(
-        self, path: Path, engine: Engine, *, architecture: str, vocabulary_size: int
+        self,
+        path: Path,
+        engine: Engine,
+        *,
+        architecture: str,
+        vocabulary_size: int,
+        mapped: bool = False,
     ) -> None:
         """Open the file; the tokens in it are not read.
 
@@ -49,6 +55,7 @@ class LlamaModel:
             engine: opens it.
             architecture: its ``general.architecture``.
             vocabulary_size: rows of the embedding table.
+            mapped: whether the weights stay in the file, whatever the engine prefers.
 
         Raises:
             ModelFileError: the engine cannot open it.
@@ -58,7 +65,7 @@ class LlamaModel:
         self.library = library
 
         def load() -> Any:
-            model = library.load_model(path, architecture, vocabulary_size)
+            model = library.load_model(path, architecture, vocabulary_size, mapped=mapped)
             if not model:
                 reason = f"{engine.title} cannot open it{library.log.last_errors()}"
                 raise ModelFileError(path, reason)

@@ -17,7 +17,7 @@ from edge_et.pipeline.device_profile import (
     manifest_sha256,
     profile_folder,
 )
-from edge_et.pipeline.engine_use import EngineUse, engine_uses, prepare
+from edge_et.pipeline.engine_use import EngineUse, bytes_to_prepare, engine_uses, prepare
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.factory import (
     ChosenModel,
@@ -28,7 +28,19 @@ from edge_et.pipeline.factory import (
     open_pipeline,
 )
 from edge_et.pipeline.image_cost import image_cost
-from edge_et.pipeline.prepared_weights import prepared_weights
+from edge_et.pipeline.known_answers import (
+    ModelDistance,
+    Role,
+    TowerDistance,
+    make_known_answers,
+    model_distance,
+    models_of,
+    other_distances,
+    tower_distance,
+)
+from edge_et.pipeline.memory_plan import MemoryPlan
+from edge_et.pipeline.memory_planner import plan_memory
+from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.settings import Settings
@@ -42,17 +54,22 @@ __all__ = [
     "DeviceProfile",
     "EngineUse",
     "ExtractThink",
+    "MemoryPlan",
     "Model",
+    "ModelDistance",
     "ModelSpeed",
     "OpenModel",
     "Request",
+    "Role",
     "Session",
     "Settings",
     "Stream",
     "TextSession",
+    "TowerDistance",
     "aload",
     "answer",
     "apply_profile",
+    "bytes_to_prepare",
     "device_name",
     "engine_uses",
     "image_cost",
@@ -60,12 +77,18 @@ __all__ = [
     "library_versions",
     "load",
     "longest_answer",
+    "make_known_answers",
     "manifest_sha256",
     "measure",
+    "model_distance",
+    "models_of",
     "open_model",
     "open_pipeline",
+    "open_prepared_weights",
     "open_snapshots",
+    "other_distances",
+    "plan_memory",
     "prepare",
-    "prepared_weights",
     "profile_folder",
+    "tower_distance",
 ]

@@ -34,6 +34,7 @@ from edge_et.pipeline.device_profile import DeviceProfile, apply_profile, cache_
 from edge_et.pipeline.extract_think import ExtractThink
 from edge_et.pipeline.factory import kv_cache_bytes, open_model, open_pipeline
 from edge_et.pipeline.image_cost import CALIBRATION_POSITIONS, Calibration, calibrate
+from edge_et.pipeline.memory_planner import plan_memory
 from edge_et.pipeline.preparation import Preparation
 from edge_et.pipeline.settings import Settings
 from edge_et.results import Answer
@@ -71,6 +72,7 @@ def load(
     engine: EngineName | None = None,
     kv_type: KvType | None = None,
     max_kv_bytes: int | None = None,
+    max_memory_bytes: int | None = None,
     contexts: int = 1,
     max_waiting: int = DEFAULT_MAX_WAITING,
     use_profile: bool = True,
@@ -101,6 +103,10 @@ def load(
         max_kv_bytes: most bytes of the KV caches together, at least 1; None: any number. They are
             allocated whole, for the context lengths of the manifest, whatever is asked. What they
             leave is the most that `image_kv_bytes` may be.
+        max_memory_bytes: most bytes of memory that this process has resident, with what it holds
+            already, at least 1; None: any number. The bundle is opened so that it fits: see
+            `ExtractThink.memory_plan` and docs/memory.md. Nothing is converted or compared for the
+            next load then, and the tower's `ModelFileError` may come with the first picture.
         contexts: calls that may be under way at once, 1 to 64. They have KV caches of their own
             over one set of weights, and share the CPUs: one computes at a time, and gives way to a
             more urgent one between two steps. So a second one costs memory and speeds nothing up,
@@ -136,7 +142,8 @@ def load(
         OptionError: an argument is out of its range.
         EngineError: the engine is not installed, cannot be loaded, or needs what this CPU lacks; or
             none that is installed is right for a model.
-        MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`; nothing was loaded.
+        MemoryBudgetError: the KV caches would be larger than `max_kv_bytes`, or the process than
+            `max_memory_bytes`; nothing was loaded.
         DecodeError: there is not enough memory for a KV cache.
     """
     options = parse_load_options(
@@ -150,6 +157,7 @@ def load(
             "engine": engine,
             "kv_type": kv_type,
             "max_kv_bytes": max_kv_bytes,
+            "max_memory_bytes": max_memory_bytes,
             "contexts": contexts,
             "max_waiting": max_waiting,
             "use_profile": use_profile,
@@ -214,6 +222,11 @@ aload = _in_thread(load)
 def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -> ExtractThink:
     settings = Settings.of(options, profile)
     image_kv_bytes = options.image_kv_bytes
+    converts_weights, plan = options.convert_weights, None
+    if options.max_memory_bytes is not None:
+        plan = plan_memory(bundle, settings, options)
+        bundle, settings = plan.bundle(bundle), plan.settings(settings)
+        image_kv_bytes, converts_weights = plan.image_kv_bytes, plan.converts_weights
     if options.max_kv_bytes is not None:
         needed_bytes = kv_cache_bytes(bundle, settings.kv_type, settings.contexts)
         if needed_bytes > options.max_kv_bytes:
@@ -225,7 +238,8 @@ def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -
             snapshots = open_snapshots(Path(options.cache_dir), options.cache_bytes, settings)
         except (OSError, PackageNotFoundError) as err:
             logger.warning("nothing is kept in %s: %s", options.cache_dir, err)
-    preparation = Preparation()
+    # It takes more memory than answers do.
+    preparation = Preparation() if plan is None else None
     return open_pipeline(
         bundle,
         settings,
@@ -237,10 +251,13 @@ def _open(bundle: Bundle, options: LoadOptions, profile: DeviceProfile | None) -
             engine=settings.engine,
             kv_type=settings.kv_type,
             flash_attention=settings.flash_attention,
-            convert_weights=options.convert_weights,
+            convert_weights=converts_weights,
+            makes=plan is None,
+            mapped=settings.maps_weights,
             preparation=preparation,
         ),
         preparation=preparation,
+        memory_plan=plan,
     )
 
 

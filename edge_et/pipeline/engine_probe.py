@@ -6,6 +6,7 @@ is not known here.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from edge_et.threads import available_cpus
 
 # From 64 rows on the prebuilt engine multiplies weights of every type as in large batches: see its
 # rules. Images come in such batches.
-_PROBE_TOKENS = 80
+PROBE_TOKENS: Final = 80
 _PROBE_POSITIONS = 256
 _QUESTION = "How many people are in the picture, and what is the one on the left doing?"
 _EXTRACTION = "There are two people in a park. One sits on a bench and reads a newspaper."
@@ -113,4 +114,4 @@ def probe_ids(
     parts += user_turn(spec.chat, fill(manifest.think.prompt, values))
     (segment,) = to_segments(parts, tokenizer)
     assert isinstance(segment, TokenSegment)
-    return np.resize(np.array(segment.ids, np.int32), _PROBE_TOKENS)
+    return np.resize(np.array(segment.ids, np.int32), PROBE_TOKENS)

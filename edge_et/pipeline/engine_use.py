@@ -12,10 +12,11 @@ from edge_et.errors import DecodeError, EngineError
 from edge_et.llm import installed_engines
 from edge_et.options import LoadOptions
 from edge_et.pipeline.device_profile import apply_profile
-from edge_et.pipeline.engine_choice import REFERENCE, EngineChoice, choose
-from edge_et.pipeline.prepared_weights import prepared_weights
+from edge_et.pipeline.engine_choice import MAX_MERGED_BYTES, REFERENCE, EngineChoice, choose
+from edge_et.pipeline.engine_probe import PROBE_TOKENS
+from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.settings import Settings
-from edge_et.weights import no_step
+from edge_et.weights import merged_bytes, no_step
 
 Form = Literal[
     "as stored", "as stored, adapter beside them", "merged, in Q8_0", "decided by the first load"
@@ -87,6 +88,33 @@ def prepare(bundle: Bundle) -> list[EngineUse]:
     return engine_uses(bundle)
 
 
+def bytes_to_prepare(bundle: Bundle) -> int:
+    """Return about how many bytes loads of a bundle will still write into the user's caches.
+
+    Args:
+        bundle: from `edge_et.load_bundle`.
+
+    Raises:
+        ModelFileError: a model cannot be used.
+    """
+    profiled, profile = apply_profile(bundle)
+    settings = Settings.of(LoadOptions(), profile)
+    prepared, total = open_prepared_weights(), 0
+    for _, spec in _models(profiled):
+        try:
+            later = _choice(profiled, spec, settings, makes=False).later
+        except (EngineError, DecodeError):  # nothing will be made for it
+            continue
+        if later is None:
+            continue
+        total += PROBE_TOKENS * spec.vocabulary_size * 2  # the reference, float16
+        if (found := prepared.find_merged(spec)) is not None:
+            found.close()
+        elif (size := merged_bytes(profiled.path(spec.weights))) <= MAX_MERGED_BYTES:
+            total += size
+    return total
+
+
 def _models(bundle: Bundle) -> list[tuple[str, LanguageModelSpec]]:
     specs = {"perceiver": bundle.manifest.perceiver, "reasoner": bundle.manifest.reasoner}
     return [(role, spec) for role, spec in specs.items() if spec is not None]
@@ -102,7 +130,7 @@ def _choice(
         engines=installed_engines(),
         asked=settings.engine,
         converts=True,
-        prepared=prepared_weights(),
+        prepared=open_prepared_weights(),
         makes=makes,
         kv_type=settings.kv_type,
         flash_attention=settings.flash_attention,

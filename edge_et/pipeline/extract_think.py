@@ -35,6 +35,7 @@ from edge_et.pipeline.asynchronous import AsyncStream
 from edge_et.pipeline.context_fit import check_alone
 from edge_et.pipeline.image_cost import Calibration, ImageCost, image_cost
 from edge_et.pipeline.job import Jobs
+from edge_et.pipeline.memory_plan import MemoryPlan
 from edge_et.pipeline.model_pool import ModelPool
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.progress import OnProgress
@@ -63,6 +64,7 @@ class ExtractThink:
         image_limits: ImageLimits = DEFAULT_IMAGE_LIMITS,
         max_waiting: int = DEFAULT_MAX_WAITING,
         snapshots: Snapshots | None = None,
+        memory_plan: MemoryPlan | None = None,
         after_answer: Callable[[], object] | None = None,
         clock: Clock = perf_counter,
     ) -> None:
@@ -79,10 +81,12 @@ class ExtractThink:
             image_limits: for the pictures of one question.
             max_waiting: most calls that wait to get inside.
             snapshots: what is kept on disk; None: nothing is.
+            memory_plan: how it was opened within `max_memory_bytes`; None: there was no limit.
             after_answer: is called behind every call; None: nothing is.
             clock: tells the time for deadlines.
         """
         self.bundle = bundle
+        self.memory_plan = memory_plan
         self._encoder = ImageEncoder(
             manifest.vision,
             tower,

@@ -11,7 +11,7 @@ from typing import Protocol
 from edge_et.bundle import Bundle, LanguageModelSpec, Manifest, ThinkSpec
 from edge_et.errors import ModelFileError
 from edge_et.generation import ChatModel, PromptLookup, Throughput
-from edge_et.image import DeferredTower, VisionTower
+from edge_et.image import DeferredTower, Tower, VisionTower
 from edge_et.llm import (
     ImagePromptCache,
     KVCache,
@@ -21,13 +21,15 @@ from edge_et.llm import (
     Tokenizer,
     installed_engines,
     read_shape,
+    trim_heap,
 )
 from edge_et.options import EngineName, KvType
 from edge_et.pipeline.engine_choice import choose
 from edge_et.pipeline.extract_think import ExtractThink
+from edge_et.pipeline.memory_plan import MemoryPlan
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.preparation import Preparation
-from edge_et.pipeline.prepared_weights import prepared_weights
+from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.settings import Settings
 from edge_et.stages import HINT_PLACEHOLDER
 from edge_et.store import PreparedFile, Snapshots
@@ -41,6 +43,9 @@ class Model(Protocol):
 
     def new_kv_cache(self, settings: KVCacheSettings) -> KVCache:
         """Make a KV cache over it."""
+
+    def rest(self) -> None:
+        """Give back the memory of mapped weights until they are needed again."""
 
     def close(self) -> None:
         """Free it and its KV caches."""
@@ -70,6 +75,10 @@ class ChosenModel:
         """Make a KV cache over it; see `edge_et.llm.LanguageModel.new_kv_cache`."""
         return self.model.new_kv_cache(settings)
 
+    def rest(self) -> None:
+        """Give back the memory of mapped weights; see `edge_et.llm.LanguageModel.rest`."""
+        self.model.rest()
+
     def close(self) -> None:
         """Free it and its KV caches; may be called again."""
         self.model.close()
@@ -88,6 +97,8 @@ def open_model(
     kv_type: KvType = "f16",
     flash_attention: bool = False,
     convert_weights: bool = True,
+    makes: bool = True,
+    mapped: bool = False,
     preparation: Preparation | None = None,
 ) -> ChosenModel:
     """Open a language model of a bundle with the engine and in the form that suit it here.
@@ -102,6 +113,8 @@ def open_model(
         kv_type: number type of its KV caches.
         flash_attention: whether attention never makes its whole matrix in them.
         convert_weights: whether other weights may be made of the bundle's, and used.
+        makes: whether that and comparing engines may take place now; it needs memory and seconds.
+        mapped: whether the weights stay in their file.
         preparation: does what the next program is faster for; None: nobody does.
 
     Raises:
@@ -116,7 +129,8 @@ def open_model(
         kv_type=kv_type,
         flash_attention=flash_attention,
         converts=convert_weights,
-        prepared=prepared_weights(),
+        makes=makes,
+        prepared=open_prepared_weights(),
         tokenizer=tokenizer,
     )
     if preparation is not None and choice.later is not None:
@@ -130,6 +144,7 @@ def open_model(
             engine=choice.engine,
             token_count=spec.vocabulary_size if tokenizer is None else tokenizer.size,
             image_prompt_cache=ImagePromptCache(kept, choice.spec, image_kv_bytes),
+            mapped=mapped,
         )
     except BaseException:
         if choice.file is not None:
@@ -145,6 +160,7 @@ def open_pipeline(
     snapshots: Snapshots | None = None,
     open_model: OpenModel = open_model,
     preparation: Preparation | None = None,
+    memory_plan: MemoryPlan | None = None,
 ) -> ExtractThink:
     """Open the parts of a bundle and put them together.
 
@@ -158,6 +174,7 @@ def open_pipeline(
         open_model: opens its language models.
         preparation: work that begins behind the first answer, and ends with the pipeline. None:
             there is none.
+        memory_plan: how the settings came about, for whoever asks; None: there was no limit.
 
     Returns:
         The pipeline: a context manager, to be closed.
@@ -170,13 +187,25 @@ def open_pipeline(
     with ExitStack() as resources:
         graph = bundle.path(manifest.vision.graph)
         opened_tower = functools.partial(VisionTower, graph, manifest.vision, settings.threads)
-        tower = opened_tower() if snapshots is None else DeferredTower(opened_tower)
+        models: list[Model] = []
+
+        def make_room() -> None:
+            for model in models:
+                model.rest()
+            trim_heap()
+
+        if snapshots is None and settings.keeps_tower:
+            tower: Tower = opened_tower()
+        else:
+            tower = DeferredTower(opened_tower, None if settings.keeps_tower else make_room)
         resources.enter_context(closing(tower))
         if preparation is not None:
             resources.enter_context(closing(preparation))
 
         def opened(spec: LanguageModelSpec) -> _Opened:
-            return _Opened(bundle, spec, settings, open_model, resources)
+            one = _Opened(bundle, spec, settings, open_model, resources)
+            models.append(one.model)
+            return one
 
         perceiver = thinking_model = opened(manifest.perceiver)
         if manifest.reasoner is not None:
@@ -203,6 +232,7 @@ def open_pipeline(
             image_limits=settings.image_limits,
             max_waiting=settings.max_waiting,
             snapshots=snapshots,
+            memory_plan=memory_plan,
             after_answer=None if preparation is None else preparation.begin,
         )
 
@@ -215,17 +245,21 @@ def kv_cache_bytes(bundle: Bundle, kv_type: KvType, contexts: int = 1) -> int:
         kv_type: number type of the caches.
         contexts: calls that may be under way at once.
     """
-    manifest = bundle.manifest
+    return contexts * sum(
+        read_shape(bundle.path(spec.weights)).cache_bytes(positions, kv_type)
+        for spec, positions in kv_caches(bundle.manifest)
+    )
+
+
+def kv_caches(manifest: Manifest) -> list[tuple[LanguageModelSpec, int]]:
+    """Return the KV caches of one context: of which model, and how many positions."""
     thinking_model = manifest.reasoner or manifest.perceiver
     caches = [(manifest.perceiver, manifest.perceiver.context_length)]
     if _has_own_cache(manifest):
         caches.append((thinking_model, thinking_model.context_length))
     if _asks_for_hints(manifest):
         caches.append((thinking_model, min(thinking_model.context_length, _HINT_POSITIONS)))
-    return contexts * sum(
-        read_shape(bundle.path(spec.weights)).cache_bytes(positions, kv_type)
-        for spec, positions in caches
-    )
+    return caches
 
 
 def _has_own_cache(manifest: Manifest) -> bool:
@@ -262,8 +296,8 @@ class _Opened:
         self._stop_ids = frozenset(
             self._added_token(text, "a stop token of the chat") for text in spec.chat.stop_tokens
         )
-        self._model = open_model(bundle, spec, tokenizer)
-        resources.enter_context(closing(self._model))
+        self.model = open_model(bundle, spec, tokenizer)
+        resources.enter_context(closing(self.model))
 
     def begin_context(self) -> None:
         """Let the chat models to come learn what may be written apart from those before."""
@@ -272,7 +306,7 @@ class _Opened:
     def new_chat_model(self, most_positions: int | None = None) -> ChatModel:
         """Return the model with a KV cache of its own over these weights."""
         length = self._spec.context_length
-        kv_cache = self._model.new_kv_cache(
+        kv_cache = self.model.new_kv_cache(
             self._settings.kv_cache(min(length, most_positions or length))
         )
         if self._prompt_lookup is None and kv_cache.max_draft_tokens:

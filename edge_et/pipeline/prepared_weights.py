@@ -258,7 +258,7 @@ class _Unsupported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     reason: str
 
 
-def prepared_weights() -> PreparedWeights:
+def open_prepared_weights() -> PreparedWeights:
     """Return what was made on this machine; the folder need not exist."""
     try:
         folder = user_cache() / "weights"

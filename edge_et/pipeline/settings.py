@@ -38,6 +38,9 @@ class Settings:
         image_limits: for the pictures of one question.
         contexts: calls that may be under way at once, each with KV caches of its own.
         max_waiting: calls that may wait to begin.
+        keeps_tower: whether the tower stays open between pictures.
+        maps_weights: whether weights stay in their file, which an engine may decide otherwise.
+        batch_positions: most rows of a batch; None: as many as are fastest.
     """
 
     engine: EngineName | None = None
@@ -50,6 +53,9 @@ class Settings:
     image_limits: ImageLimits = DEFAULT_IMAGE_LIMITS
     contexts: int = 1
     max_waiting: int = DEFAULT_MAX_WAITING
+    keeps_tower: bool = True
+    maps_weights: bool = False
+    batch_positions: int | None = None
 
     @classmethod
     def of(cls, options: LoadOptions, profile: DeviceProfile | None) -> Self:
@@ -87,4 +93,5 @@ class Settings:
             kv_type=self.kv_type,
             flash_attention=self.flash_attention,
             max_draft_tokens=None if self.prompt_lookup is None else drafted,
+            batch_positions=self.batch_positions,
         )

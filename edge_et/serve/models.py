@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
+from edge_et.available_memory import available_bytes
 from edge_et.bundle import MANIFEST_NAME, Bundle, Manifest, find_bundle, load_bundle
 from edge_et.errors import OptionError
 from edge_et.pipeline import ExtractThink, aload, kv_cache_bytes, manifest_sha256
 from edge_et.serve.errors import RequestError
-from edge_et.serve.memory import available_bytes
 from edge_et.serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -172,18 +172,24 @@ class ModelRegistry:
             max_waiting=settings.max_waiting,
             max_images=settings.max_images,
             max_pixels=settings.max_pixels,
+            max_memory_bytes=settings.max_memory_bytes,
             cache_dir=settings.cache_dir,
         )
 
     async def _make_room(self, model: ServedModel) -> None:
-        """Free bundles that no request has, those unused for longest first, until one fits."""
+        """Free bundles that no request has, those unused for longest first, until one fits.
+
+        Where the memory of the process is limited all of them go: a plan counts what is held when
+        it is made, and they would grow.
+        """
         needed_bytes = model.size_bytes + kv_cache_bytes(
             model.bundle, "f16", self._settings.contexts
         )
         idle = [other for other in self.all() if other.is_loaded and not other.users]
         for other in sorted(idle, key=lambda other: other.used_at):
             free_bytes = available_bytes()
-            if free_bytes is None or free_bytes >= needed_bytes:
+            is_limited = self._settings.max_memory_bytes is not None
+            if not is_limited and (free_bytes is None or free_bytes >= needed_bytes):
                 return
             logger.info("unloading %s: memory is short", other.name)
             await self._unload(other)

@@ -46,6 +46,8 @@ class ServeSettings:
         allowed_hosts: names that a Host header may hold, beside addresses and ``localhost``.
         image_hosts: hosts from which pictures are fetched; others are refused.
         cors_origins: origins whose pages may call the server from a browser.
+        max_memory_bytes: of the process while a bundle is loaded into it; None: any number. See
+            `edge_et.load`.
         keep_alive_s: seconds that a bundle stays loaded after its last call; below 0: for ever.
         cache_dir: as for `edge_et.load`.
     """
@@ -65,6 +67,7 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    max_memory_bytes: int | None = None
     keep_alive_s: float = -1.0
     cache_dir: Path | None = None
 

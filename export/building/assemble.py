@@ -2,7 +2,7 @@
 
 In: the files of a bundle, and a template that holds what no file can tell (prompts, chat format,
 image processing, sources). Out: a folder with bundle.json, which the runtime has loaded before it
-appears. Widths and sizes are read from the files, never typed in.
+appears, and whose models have answered. Widths and sizes are read from the files, never typed in.
 """
 
 import shutil
@@ -31,6 +31,7 @@ from edge_et.bundle import (
     resolve,
     save_manifest,
 )
+from edge_et.export.building.known_answers import add_known_answers
 from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import AssemblyError
 from edge_et.export.steps import (
@@ -152,6 +153,8 @@ def assemble_bundle(
             behind.
         GraphError: the vision graph cannot be read.
         CheckpointError: a GGUF cannot be read.
+        VisionRunError: the tower fails on a picture.
+        DecodeError: a language model fails on a prompt.
     """
     watch = Stopwatch()
     reasoner_parts = None
@@ -162,7 +165,7 @@ def assemble_bundle(
     require_no_other_folder(out)
     with atomic_output(out) as folder:
         folder.mkdir()
-        progress("put files together", 0, 2)
+        progress("put files together", 0, 3)
         place = _Place(folder, take_from)
         manifest = Manifest(
             name=template.name,
@@ -182,11 +185,13 @@ def assemble_bundle(
             ),
         )
         save_manifest(manifest, folder)
-        progress("open the bundle", 1, 2)
+        progress("open the bundle", 1, 3)
         load(folder, threads=1).close()
+        progress("ask the models", 2, 3)
+        add_known_answers(folder)
         if out.exists():
             out.rename(folder.with_name("replaced"))
-    progress("open the bundle", 2, 2)
+    progress("ask the models", 3, 3)
     return StepReport(
         name="bundle",
         path=out,

@@ -22,7 +22,6 @@ from tiny.thoughts import HINTED, THOUGHTS, change_bundle
 
 import edge_et
 from edge_et.bundle import load_bundle
-from edge_et.cpu_flags import read_flags
 from edge_et.llm import installed_engines
 from edge_et.pipeline import ModelSpeed
 from edge_et.threads import available_cpus
@@ -257,17 +256,17 @@ def test_info_tells_how_long_an_answer_takes_at_most(
 def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
     result = run("doctor", tiny_bundle)
     assert result.returncode == 0, result.stderr
-    told = dict(line.split(":", 1) for line in result.stdout.splitlines())
-    uses_less = "AVX512_VNNI = 0" in told.get("prebuilt", "")
-    hint = told.pop("hint", None)
-    assert (hint is not None) == (uses_less and "avx512_vnni" in (read_flags() or ()))
-    assert list(told) == [
-        *("edge-et", "system", "libraries", "processor"),
-        *(engine.name for engine in installed_engines()),
-        *("bundle", "files", "profile", "perceiver", "prepared", "load", "answer"),
+    lines = [line for line in result.stdout.splitlines()[:-1] if not line.startswith(" ")]
+    told = dict(line.split(":", 1) for line in lines)
+    assert [name for name in told if not name.startswith("package.")] == [
+        *("versions", "processor", "onnxruntime"),
+        *(f"engine.{engine.name}" for engine in installed_engines()),
+        *("heat", "bundle", "threads", "memory", "files", "profile", "disk"),
+        *("engine_use.perceiver", "answer"),
     ]
-    assert "onnxruntime" in told["libraries"]
+    assert "onnxruntime" in told["versions"]
     assert "every byte as it should be" in told["files"]
+    assert result.stdout.splitlines()[-1].endswith("0 errors")
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny_bundle, damaged)
     weights = damaged / "perceiver.gguf"
@@ -275,8 +274,22 @@ def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     result = run("doctor", damaged)
     assert result.returncode == 1
-    assert result.stdout.startswith("edge-et:")
-    assert "perceiver.gguf has SHA-256" in result.stderr
+    assert result.stdout.startswith("versions:")
+    assert "perceiver.gguf has SHA-256" in result.stdout
+
+
+def test_a_doctor_tells_programs_one_document(tiny_bundle: Path, tmp_path: Path):
+    for folder, status, code in ((tiny_bundle, ("ok", "warning"), 0), (tmp_path, ("error",), 1)):
+        result = run("doctor", folder, "--json")
+        assert result.returncode == code, result.stderr
+        document = json.loads(result.stdout)
+        assert list(document) == ["format", "format_version", "status", "checks"]
+        assert (document["format"], document["format_version"]) == ("edge-et-doctor", 1)
+        assert document["status"] in status
+        for check in document["checks"]:
+            assert list(check) == ["check", "status", "summary", "advice", "figures"]
+    assert document["checks"][-1]["check"] == "bundle"
+    assert run("doctor", "--unknown").returncode == 2
 
 
 def test_a_doctor_prepares_what_loads_use_from_then_on(
@@ -296,8 +309,8 @@ def test_a_doctor_prepares_what_loads_use_from_then_on(
     assert "`edge-et doctor`" in before["why"]
     assert not (tmp_path / "caches").exists()
     told = run("doctor", tmp_path / "bundle").stdout
-    assert "perceiver: prebuilt (ik-llama-cpp-python 0.1.5), weights as stored" in told
-    assert f"in {tmp_path / 'caches' / 'edge-et' / 'weights'}\n" in told
+    assert "prebuilt (ik-llama-cpp-python 0.1.5), weights as stored" in told
+    assert f"kept in {tmp_path / 'caches' / 'edge-et' / 'weights'};" in told
     after = use()
     assert (after["engine"], after["weights"]) == ("prebuilt", "as stored")
     shown = run("info", tmp_path / "bundle").stdout

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -99,6 +100,26 @@ def test_embedding_rows_are_the_same_as_their_tokens(
     expected = logits_of(context, [TOKENS, OTHER, TOKENS])
     assert np.array_equal(logits_of(context, [TOKENS, as_image, TOKENS]), expected)
     model.close()
+
+
+def test_mapped_weights_rows_of_a_batch_and_a_rest_change_no_bit(
+    tiny_bundle: Path, spec: LanguageModelSpec, token_count: int, model: LanguageModel
+) -> None:
+    """Of weights that are not laid out anew, as those of the tiny bundle in F16."""
+    prompt: list[Segment] = [TOKENS, image(70), OTHER]
+    settings = KVCacheSettings(context_length=200, threads=1)
+    mapped = LanguageModel(
+        tiny_bundle / "perceiver.gguf", spec, adapter=None, token_count=token_count, mapped=True
+    )
+    few = replace(settings, batch_positions=16)
+    contexts = [model.new_kv_cache(settings), mapped.new_kv_cache(few)]
+    expected, found = (logits_of(context, prompt) for context in contexts)
+    assert np.array_equal(found, expected)
+    mapped.rest()
+    assert np.array_equal(logits_of(contexts[1], prompt), expected)
+    contexts[0].close()
+    mapped.close()
+    mapped.rest()
 
 
 def test_only_what_is_new_is_evaluated(context: LlamaKVCache) -> None:

@@ -26,9 +26,12 @@ GROUND = (
     "native_threads",
     "native_handle",
     "native_libraries",
+    "plain_values",
     "options",
     "keywords",
+    "sensors",
     "threads",
+    "available_memory",
     "results",
 )
 ROOMS = (
@@ -40,6 +43,8 @@ ROOMS = (
     "generation",
     "stages",
     "pipeline",
+    "camera",
+    "checkup",
     "serve",
     "cli",
 )
@@ -50,6 +55,8 @@ DOORS = {
     "gguf": "weights/tensors.py",
     "llguidance": "generation/json_grammar.py",
     "pillow_heif": "image/heif.py",
+    "av": "camera/rtsp.py",
+    "cv2": "camera/background.py",
 }
 
 LOOK_AROUND = {

@@ -203,6 +203,7 @@ class FakeTower:
     def __init__(self) -> None:
         self.runs = 0
         self.tiles = 0
+        self.rests = 0
         self.closed = False
 
     def encode(
@@ -212,6 +213,9 @@ class FakeTower:
         features = [np.full((16, 32), tile.mean(), np.float32) for tile in tiles]
         self.tiles += len(features)
         return TileFeatures(np.stack(features), newline=np.full(32, 7, np.float32))
+
+    def rest(self) -> None:
+        self.rests += 1
 
     def close(self) -> None:
         self.closed = True

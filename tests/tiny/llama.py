@@ -18,7 +18,9 @@ PADDING_ROWS = 8
 Tensors = dict[str, NDArray[np.float32]]
 
 
-def random_tensors(rows: int, seed: int, width: int = WIDTH) -> Tensors:
+def random_tensors(
+    rows: int, seed: int, width: int = WIDTH, feed_forward: int = FEED_FORWARD
+) -> Tensors:
     random = np.random.default_rng(seed)
     kv_width = width // HEADS * KV_HEADS
 
@@ -42,9 +44,9 @@ def random_tensors(rows: int, seed: int, width: int = WIDTH) -> Tensors:
             f"blk.{layer}.attn_v.weight": matrix(kv_width, width, 2.0),
             f"blk.{layer}.attn_output.weight": matrix(width, width, 2.0),
             f"blk.{layer}.ffn_norm.weight": ones,
-            f"blk.{layer}.ffn_gate.weight": matrix(FEED_FORWARD, width, 2.0),
-            f"blk.{layer}.ffn_up.weight": matrix(FEED_FORWARD, width, 2.0),
-            f"blk.{layer}.ffn_down.weight": matrix(width, FEED_FORWARD, 2.0),
+            f"blk.{layer}.ffn_gate.weight": matrix(feed_forward, width, 2.0),
+            f"blk.{layer}.ffn_up.weight": matrix(feed_forward, width, 2.0),
+            f"blk.{layer}.ffn_down.weight": matrix(width, feed_forward, 2.0),
         }
     return tensors
 
@@ -71,6 +73,7 @@ def write_llama(
     *,
     seed: int,
     width: int = WIDTH,
+    feed_forward: int = FEED_FORWARD,
     architecture: str = "llama",
     more: Tensors | None = None,
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
@@ -81,13 +84,15 @@ def write_llama(
     special = {entry["content"]: entry["id"] for entry in content["added_tokens"]}
     by_id = {number: text for text, number in (vocabulary | special).items()}
     rows = len(by_id) + PADDING_ROWS
-    tensors = random_tensors(rows, seed, width) | own_tensors(architecture, seed, width)
+    tensors = random_tensors(rows, seed, width, feed_forward) | own_tensors(
+        architecture, seed, width
+    )
     tensors |= more or {}
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(2048)
     writer.add_embedding_length(width)
     writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_feed_forward_length(feed_forward)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
     writer.add_layer_norm_rms_eps(1e-5)

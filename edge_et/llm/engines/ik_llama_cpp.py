@@ -114,8 +114,10 @@ class IkLlamaCpp(NativeLibrary):
 
     tells_of_aborting = False
 
-    def load_model(self, path: Path, architecture: str, vocabulary_size: int) -> Any:
-        """Map a GGUF, without its tokens; return its model, or None."""
+    def load_model(
+        self, path: Path, architecture: str, vocabulary_size: int, *, mapped: bool
+    ) -> Any:
+        """Map a GGUF in any case, without its tokens; return its model, or None."""
         params = self.bindings.llama_model_default_params()
         params.n_gpu_layers = 0
         params.use_mmap = True

@@ -63,17 +63,43 @@ def lays_out_weights() -> bool:
 class LlamaCpp(NativeLibrary):
     """The functions of llama-cpp-python 0.3.36."""
 
-    def load_model(self, path: Path, architecture: str, vocabulary_size: int) -> Any:
+    def load_kernels(self) -> None:
+        """Load the kernels that fit this CPU best, where they are in libraries of their own.
+
+        Built with GGML_BACKEND_DL, llama.cpp looks for them beside the program and in the current
+        folder, where anybody may have put some, and not beside itself.
+
+        Raises:
+            EngineError: there are none for this CPU.
+        """
+        library = self.bindings.llama_cpp._lib
+        if library.ggml_backend_reg_count():
+            return
+        folder = Path(library._name).parent
+        library.ggml_backend_load_all_from_path(encoded(folder))
+        if not library.ggml_backend_reg_count():
+            raise EngineError(
+                "llama",
+                f"llama.cpp has no kernels for this CPU in {folder}: it was built with "
+                "GGML_BACKEND_DL, so copy the libggml-cpu*.so of its build there, or build it "
+                "without that option",
+            )
+
+    def load_model(
+        self, path: Path, architecture: str, vocabulary_size: int, *, mapped: bool
+    ) -> Any:
         """Read a GGUF into memory, without its tokens; return its model, or None.
 
         A mapped file would stay resident beside the matrices that are laid out anew: of Qwen3-0.6B
-        in Q4_0 the peak is 715 MB with its KV cache of 2048 positions, and 943 MB mapped.
+        in Q4_0 the peak is 715 MB with its KV cache of 2048 positions, and 943 MB mapped. So one
+        that is to be mapped is not laid out anew.
         """
         library = self.bindings
         params = library.llama_model_default_params()
         params.n_gpu_layers = 0
-        params.load_mode = library.LLAMA_LOAD_MODE_NONE
-        params.use_extra_bufts = lays_out_weights()
+        mode = library.LLAMA_LOAD_MODE_MMAP if mapped else library.LLAMA_LOAD_MODE_NONE
+        params.load_mode = mode
+        params.use_extra_bufts = not mapped and lays_out_weights()
         params.kv_overrides = self.no_tokens(architecture, vocabulary_size)
         return library.llama_model_load_from_file(encoded(path), params)
 

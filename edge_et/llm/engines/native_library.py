@@ -43,16 +43,27 @@ class NativeLibrary(ABC):
         self.bindings = bindings
         self.log = log
         log.attach(bindings)
+        self.load_kernels()
         bindings.llama_backend_init()
 
+    def load_kernels(self) -> None:  # noqa: B027
+        """Load what it computes with, where that is not in the library itself.
+
+        Raises:
+            EngineError: it cannot be loaded.
+        """
+
     @abstractmethod
-    def load_model(self, path: Path, architecture: str, vocabulary_size: int) -> Any:
+    def load_model(
+        self, path: Path, architecture: str, vocabulary_size: int, *, mapped: bool
+    ) -> Any:
         """Open a GGUF, without its tokens; return its model, or None.
 
         Args:
             path: the file.
             architecture: its ``general.architecture``.
             vocabulary_size: rows of its embedding table.
+            mapped: whether the weights stay in the file, whose pages the system may take back.
         """
 
     @abstractmethod

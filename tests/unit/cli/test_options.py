@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from tiny.places import ROOT
 
-from edge_et.cli.options import OF_PROGRAMS, add_options
+from edge_et.cli.options import OF_PROGRAMS, Bytes, add_options
 from edge_et.errors import EdgeETError, OptionError
 from edge_et.options import AnswerOptions, LoadOptions
 
@@ -42,6 +42,7 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "engine": ("prebuilt", "prebuilt"),
         "kv_type": ("f32", "f32"),
         "max_kv_bytes": ("6", 6),
+        "max_memory_bytes": ("320MB", 320_000_000),
         "use_profile": ("no-", False),
         "convert_weights": ("no-", False),
         "prompt_lookup": ("", True),
@@ -153,3 +154,26 @@ def test_help_describes_every_option_in_the_order_of_the_fields(kind: Kind) -> N
     assert [option.name for option in options] == list(GIVEN[kind])
     schema_texts = [option.help or "" for option in options]
     assert len({text for text in schema_texts if text}) == len(options)
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("5", 5),
+        ("320MB", 320_000_000),
+        ("1.5GB", 1_500_000_000),
+        ("64 MiB", 64 * 2**20),
+        ("2kib", 2048),
+        ("-1", -1),
+    ],
+)
+def test_a_number_of_bytes_may_have_a_unit(written: str, number: int) -> None:
+    for flag in ("--max-memory", "--max-memory-bytes"):
+        assert arrived(LoadOptions, f"{flag}={written}")["max_memory_bytes"] == number
+    assert arrived(LoadOptions, f"--cache-bytes={written}")["cache_bytes"] == number
+
+
+@pytest.mark.parametrize("written", ["", "MB", "1e9", "3XB", "1.2.3MB", "320M", "9" * 5000])
+def test_what_is_no_number_of_bytes_is_refused(written: str) -> None:
+    with pytest.raises(click.BadParameter, match="such as 320MB or 64MiB"):
+        Bytes().convert(written, None, None)

@@ -63,6 +63,17 @@ def context_of(limit: int, others: int = 40) -> Check:
     return check
 
 
+def test_the_tower_rests_behind_each_picture_that_is_new() -> None:
+    used, tower = encoder()
+    encode(used, PICTURE, AnswerOptions(), anything)
+    encode(used, PICTURE, AnswerOptions(), anything)
+    assert (tower.runs, tower.rests) == (7, 1)
+    steps = used.encode(used.prepare(PICTURE, AnswerOptions(max_tiles=1), anything), CancelToken())
+    next(steps)
+    steps.close()
+    assert tower.rests == 2
+
+
 def test_a_picture_becomes_the_tokens_that_were_planned() -> None:
     used, tower = encoder()
     plan = used.plan(PICTURE, AnswerOptions())

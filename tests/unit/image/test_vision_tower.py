@@ -60,6 +60,33 @@ def test_a_deferred_tower_is_opened_once_and_not_before_it_runs() -> None:
     assert len(towers) == 1
 
 
+def test_a_tower_that_makes_room_is_open_for_one_picture_at_a_time() -> None:
+    events: list[str] = []
+
+    class Told(FakeTower):
+        def close(self) -> None:
+            events.append("closed")
+
+    def opened() -> Tower:
+        events.append("opened")
+        return Told()
+
+    tile = np.ones((3, 4, 4), np.float32)
+    tower = DeferredTower(opened, lambda: events.append("room"))
+    tower.rest()
+    assert events == []
+    for _ in range(2):
+        tower.encode([tile])
+        tower.encode([tile])
+        tower.rest()
+        tower.rest()
+    assert events == 2 * ["room", "opened", "closed", "room"]
+    tower.close()
+    assert len(events) == 8
+    with pytest.raises(ClosedError):
+        tower.encode([tile])
+
+
 def test_a_picture_that_two_calls_have_made_is_counted_once() -> None:
     cache = ImageTokenCache(limit_bytes=100)
     tokens = [ImageTokens(np.zeros((2, 8), np.float32), "same") for _ in range(2)]

@@ -14,6 +14,7 @@ from edge_et.image import ImageLimits
 from edge_et.options import DEFAULT_IMAGE_KV_BYTES, AnswerOptions
 from edge_et.pipeline import Settings, api, device_profile, profile_folder
 from edge_et.pipeline.factory import kv_cache_bytes
+from edge_et.pipeline.memory_plan import MemoryPlan
 from edge_et.threads import available_cpus
 
 EVERY = {name: number for number, name in enumerate(AnswerOptions.__struct_fields__, start=1)}
@@ -86,9 +87,38 @@ def test_a_bundle_is_opened_as_it_is_where_nobody_says_otherwise(
         "kv_type": "f16",
         "flash_attention": False,
         "convert_weights": True,
+        "makes": True,
+        "mapped": False,
         "preparation": opened.preparation,
     }
     assert opened.open_model.keywords == keywords
+
+
+def test_a_memory_limit_decides_how_a_bundle_is_opened(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, opened: Opened
+) -> None:
+    plan = MemoryPlan(
+        limit_bytes=10,
+        parts={"process": 9},
+        peak_bytes=9,
+        keeps_tower=False,
+        maps_weights=True,
+        batch_positions=64,
+        context_lengths=(256,),
+        max_pixels=8,
+        image_cache_bytes=7,
+        image_kv_bytes=6,
+        converts_weights=False,
+    )
+    monkeypatch.setattr(api, "plan_memory", lambda *_: plan)
+    edge_et.load(tiny_bundle, max_memory_bytes=10)
+    assert opened.bundle.manifest.perceiver.context_length == 256
+    assert opened.settings == plan.settings(Settings())
+    assert not opened.settings.keeps_tower
+    assert opened.preparation is None
+    given = opened.open_model.keywords
+    assert (given["mapped"], given["makes"], given["convert_weights"]) == (True, False, False)
+    assert given["image_kv_bytes"] == 6
 
 
 def test_whether_weights_are_converted_is_passed_on(tiny_bundle: Path, opened: Opened) -> None:

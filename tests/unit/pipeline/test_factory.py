@@ -25,6 +25,7 @@ class FakeModel:
     def __init__(self, name: str, tokenizer: Tokenizer, most_caches: int) -> None:
         self.name = name
         self.made: list[KVCacheSettings] = []
+        self.rested = 0
         self.closed = 0
         self.exact_draft_tokens = 0
         self._tokenizer = tokenizer
@@ -40,6 +41,9 @@ class FakeModel:
             exact if settings.max_draft_tokens is None else settings.max_draft_tokens
         )
         return kv_cache
+
+    def rest(self) -> None:
+        self.rested += 1
 
     def close(self) -> None:
         self.closed += 1

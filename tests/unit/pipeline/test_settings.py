@@ -62,7 +62,11 @@ def test_a_profile_goes_before_the_defaults() -> None:
 @pytest.mark.parametrize("profile", [None, PROFILE], ids=["alone", "over a profile"])
 def test_the_caller_goes_before_everything(profile: DeviceProfile | None) -> None:
     settings = Settings.of(LoadOptions(**SAID), profile)  # type: ignore[arg-type]
-    assert values(settings) == {**SAID, "flash_attention": profile is not None}
+    assert values(settings) == {
+        **values(Settings()),
+        **SAID,
+        "flash_attention": profile is not None,
+    }
     assert all(SAID[name] != values(Settings())[name] for name in SAID)
 
 
