@@ -77,7 +77,8 @@ string sha256_of(std::ifstream& file) {
 
 string read_file(const fs::path& path) {
     std::ifstream file(path, std::ios::binary);
-    const string content{std::istreambuf_iterator<char>(file), {}};
+    string content;
+    if (fs::is_regular_file(path)) content.assign(std::istreambuf_iterator<char>(file), {});
     if (content.empty()) throw Error(path.string() + ": it cannot be read, or is empty");
     return content;
 }
