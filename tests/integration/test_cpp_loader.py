@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,14 @@ def program() -> Path:
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     parts, build = ROOT / "build" / "cpp-parts", ROOT / "build" / "cpp"
-    if not (parts / "complete").exists():
+    versions = {name: version(name) for name in ("llama-cpp-python", "onnxruntime")}
+    complete, made_of = parts / "complete", f"{versions} {sys.prefix}"
+    if not complete.exists() or complete.read_text() != made_of:
         script = [sys.executable, ROOT / "scripts" / "fetch_cpp_parts.py", parts]
         done = subprocess.run(script, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode:
             pytest.skip(f"headers and libraries cannot be had: {done.stderr.strip()[-300:]}")
-        (parts / "complete").touch()
+        complete.write_text(made_of)
     places = {
         "LLAMA_DIR": parts / "llama",
         "ONNXRUNTIME_DIR": parts / "onnxruntime",
