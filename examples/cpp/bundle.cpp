@@ -83,15 +83,21 @@ string read_file(const fs::path& path) {
     return content;
 }
 
+json read_json(const fs::path& path) try {
+    // What is nested deeper belongs to no format, and copying it could exhaust the stack.
+    const auto is_kept = [](int depth, json::parse_event_t, json&) { return depth <= 64; };
+    return json::parse(read_file(path), is_kept);
+} catch (const json::exception& err) {
+    throw Error(path.string() + ": it is no JSON of a known kind: " + err.what());
+}
+
 Bundle::Bundle(fs::path folder_, std::map<string, fs::path> packages_)
     : folder(std::move(folder_)), packages(std::move(packages_)) {
-    const string path = (folder / "bundle.json").string();
-    manifest = json::parse(read_file(path), nullptr, false);
-    if (!manifest.is_object()) throw Error(path + ": it is no JSON object");
-    const json version = manifest.value("format_version", json());
-    if (manifest.value("format", json()) != "edge-et-bundle" || !version.is_number_integer() ||
-        version < 1 || version > 4)
-        throw Error(path + ": it is no bundle of version 1 to 4");
+    manifest = read_json(folder / "bundle.json");
+    const json version = manifest.is_object() ? manifest.value("format_version", json()) : json();
+    if (!version.is_number_integer() || version < 1 || version > 4 ||
+        manifest.value("format", json()) != "edge-et-bundle")
+        throw Error(folder.string() + ": it is no bundle of version 1 to 4");
     check(manifest, json::object({{"$ref", "#/$defs/Manifest"}}), "");
     const json& vision = manifest["vision"];
     if (vision["embedding_width"] != manifest["perceiver"]["embedding_width"])

@@ -1,5 +1,4 @@
-// The folder of a bundle: docs/bundle.md, "Reading a manifest". What this loader does not support
-// is refused here, by its name in the manifest.
+// The folder of a bundle. What this loader does not support is refused here, by its name.
 #pragma once
 
 #include <filesystem>
@@ -17,6 +16,7 @@ struct Error : std::runtime_error {
 };
 
 string read_file(const std::filesystem::path& path);
+json read_json(const std::filesystem::path& path);
 
 struct Bundle {
     // Reads bundle.json; afterwards every field is there, or may be left out, and is in its range.

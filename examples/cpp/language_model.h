@@ -1,5 +1,4 @@
-// A language model with its tokenizer and one conversation, in llama.cpp's KV cache; and the two
-// stages.
+// A language model with its tokenizer and one conversation, in llama.cpp; and the two stages.
 #pragma once
 
 #include <llama.h>

@@ -13,7 +13,6 @@ constexpr auto kUsage =
     "       edge-et-cpp token-ids TOKENIZER_JSON     (texts from stdin to ids, as JSON)\n"
     "A package is one of Python that holds a file of the bundle; FOLDER is where it lies.\n";
 
-// Returns the exit status.
 int run(const std::vector<string>& arguments) {
     std::vector<string> given;
     std::map<string, std::filesystem::path> packages;

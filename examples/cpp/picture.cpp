@@ -30,9 +30,8 @@ Picture decode_jpeg(const string& data) {
 }
 
 unsigned big_endian(const string& data, size_t at, int size) {
-    unsigned value = 0;
-    for (int i = 0; i < size; i++) value = value << 8 | static_cast<unsigned char>(data.at(at + i));
-    return value;
+    const unsigned byte = static_cast<unsigned char>(data.at(at + size - 1));
+    return size == 1 ? byte : big_endian(data, at, size - 1) << 8 | byte;
 }
 
 // Returns a PNG without what would make libpng correct colours, as Pillow does not. `exif` becomes
@@ -113,8 +112,7 @@ double weight(const string& filter, double x) {
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
-// What is resized along x or y: pixels from `from` to `to` of a picture that has a border on both
-// sides. Its first pixel is at `first`, and there are `size` with the border.
+// What is resized along x or y: with its border a picture has `size` pixels, its own from `first`.
 struct Span {
     float from, to;
     int first, size;
@@ -188,8 +186,7 @@ Picture resize(const Picture& picture, int width, int height, const string& filt
     Picture result = picture;
     if (y_first && along_y) result = resize_along(result, false, height, y, filter);
     if (along_x) result = resize_along(result, true, width, x, filter);
-    if (!y_first && along_y) result = resize_along(result, false, height, y, filter);
-    return result;
+    return y_first || !along_y ? result : resize_along(result, false, height, y, filter);
 }
 
 Picture resize_square(const Picture& picture, int width, int height, const string& filter,

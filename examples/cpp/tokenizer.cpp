@@ -85,15 +85,15 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) try {
     const auto require = [&](bool is_supported, const string& what) {
         if (!is_supported) throw Error(path.string() + ": " + what + " is not supported");
     };
-    const json content = json::parse(read_file(path));
+    const json content = read_json(path);
     const auto parts = [&](const char* key, const char* inner) {
         const json part = content.value(key, json());
         if (part.is_null()) return json::array();
         return part.at("type") == "Sequence" ? part.at(inner) : json::array({part});
     };
     for (const json& part : parts("normalizer", "normalizers")) {
-        require(part.at("type") == "NFC", "the normaliser " + part.at("type").dump());
-        normalizes_ = true;
+        normalizes_ = part.at("type") == "NFC";
+        require(normalizes_, "the normaliser " + part.at("type").dump());
     }
     const auto add_regex = [&](const string& regex) {
         const size_t steps = steps_.size();

@@ -286,6 +286,13 @@ def test_a_manifest_is_refused_by_its_field(
     refused(run(tmp_path, EXAMPLES / "cat.png", "What?"), *words)
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', "{", "[" * 200_000, "\ud800"])
+def test_what_is_no_manifest_is_refused(run: Run, tmp_path: Path, text: str) -> None:
+    (tmp_path / "bundle.json").write_text(text, errors="surrogatepass")
+    refused(run(tmp_path, EXAMPLES / "cat.png", "What?"))
+    refused(run("token-ids", tmp_path / "bundle.json", stdin="[]"))
+
+
 def test_a_graph_that_reads_another_file_is_refused(run: Run, tmp_path: Path) -> None:
     manifest = build_bundle(tmp_path)
     entry = b"\x0a\x08location\x12\x0bsecret.data"
