@@ -64,7 +64,7 @@ int main(int count, char** arguments) {
     try {
         return run({arguments + 1, arguments + count});
     } catch (const std::exception& err) {
-        std::cerr << "edge-et-cpp: " << err.what() << '\n';
+        std::cerr << "edge-et-cpp: " << to_text(err.what()) << '\n';
         return 1;
     }
 }
