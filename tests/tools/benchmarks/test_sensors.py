@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_et.benchmarks import sensors
 from edge_et.benchmarks.sensors import EnergyMeter, describe_machine, peak_memory_bytes, versions
 
 
@@ -48,3 +49,20 @@ def test_a_document_can_tell_machines_and_versions_apart():
     found = versions()
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert "numpy" in found
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("fpu avx2 avx512f avx512_vnni", "A CPU, AVX-512 with VNNI"),
+        ("fpu avx avx2", "A CPU, AVX2"),
+        ("fp asimd asimddp", "A CPU, dotprod"),
+        ("fpu sse2", "A CPU"),
+    ],
+)
+def test_chips_of_one_name_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, flags: str, told: str
+) -> None:
+    monkeypatch.setattr(sensors, "_cpu_name", lambda: "A CPU")
+    monkeypatch.setattr(sensors, "read_flags", lambda: frozenset(flags.split()))
+    assert describe_machine().cpu == told
