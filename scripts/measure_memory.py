@@ -2,10 +2,12 @@
 
 Two pictures are asked about, and the second question about each nearly fills a context of 512
 tokens. Told are the plan's peak and that of the process, and what was chosen. Linux alone tells it.
+Nothing of the benchmarks is imported: what that takes would count.
 """
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -21,7 +23,7 @@ STATUS = Path("/proc/self/status")
 @click.command()
 @click.argument("model", required=False)
 @click.option("--max-memory", type=Bytes(), required=True, help="Such as 320MB.")
-@click.option("--engine", type=click.Choice(["llama", "prebuilt"]), default="llama")
+@click.option("--engine", type=click.Choice(get_args(EngineName)), default="llama")
 @click.option("--extraction-tokens", type=int, help="Budget of stage 1; the bundle's if omitted.")
 @click.option("--thinking-tokens", type=int, help="Budget of the thoughts, likewise.")
 def main(

@@ -156,13 +156,15 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         self._sockets = sockets
 
     def http_open(self, request: urllib.request.Request) -> Any:
-        return self.do_open(partial(_Plain, self._sockets), request)
+        return self.do_open(partial(_Noted, self._sockets), request)
 
     def https_open(self, request: urllib.request.Request) -> Any:
-        return self.do_open(partial(_Tls, self._sockets), request)
+        return self.do_open(partial(_NotedTls, self._sockets), request)
 
 
-class _Plain(http.client.HTTPConnection):
+class _Noted(http.client.HTTPConnection):
+    """A connection whose socket is known from outside, so that it can be hung up."""
+
     def __init__(self, sockets: list[socket.socket], *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self._sockets = sockets
@@ -172,14 +174,8 @@ class _Plain(http.client.HTTPConnection):
         self._sockets.append(self.sock)
 
 
-class _Tls(http.client.HTTPSConnection):
-    def __init__(self, sockets: list[socket.socket], *args: Any, **keywords: Any) -> None:
-        super().__init__(*args, **keywords)
-        self._sockets = sockets
-
-    def connect(self) -> None:
-        super().connect()
-        self._sockets.append(self.sock)
+class _NotedTls(_Noted, http.client.HTTPSConnection):
+    """The same with TLS, which the next class in the order of resolution brings."""
 
 
 def _reason(err: object) -> str:

@@ -82,7 +82,7 @@ def prepare(bundle: Bundle) -> list[EngineUse]:
     profiled, profile = apply_profile(bundle)
     settings = Settings.of(LoadOptions(), profile)
     for _, spec in _models(profiled):
-        choice = _choice(profiled, spec, settings, makes=True)
+        choice = choose_on_machine(profiled, spec, settings, converts=True, makes=True)
         if choice.later is not None:
             choice.later(no_step)
     return engine_uses(bundle)
@@ -102,10 +102,10 @@ def bytes_to_prepare(bundle: Bundle) -> int:
     prepared, total = open_prepared_weights(), 0
     for _, spec in _models(profiled):
         try:
-            later = _choice(profiled, spec, settings, makes=False).later
+            choice = choose_on_machine(profiled, spec, settings, converts=True, makes=False)
         except (EngineError, DecodeError):  # nothing will be made for it
             continue
-        if later is None:
+        if choice.later is None:
             continue
         total += PROBE_TOKENS * spec.vocabulary_size * 2  # the reference, float16
         if (found := prepared.find_merged(spec)) is not None:
@@ -115,21 +115,27 @@ def bytes_to_prepare(bundle: Bundle) -> int:
     return total
 
 
-def _models(bundle: Bundle) -> list[tuple[str, LanguageModelSpec]]:
-    specs = {"perceiver": bundle.manifest.perceiver, "reasoner": bundle.manifest.reasoner}
-    return [(role, spec) for role, spec in specs.items() if spec is not None]
-
-
-def _choice(
-    bundle: Bundle, spec: LanguageModelSpec, settings: Settings, *, makes: bool
+def choose_on_machine(
+    bundle: Bundle, spec: LanguageModelSpec, settings: Settings, *, converts: bool, makes: bool
 ) -> EngineChoice:
-    """Choose as a load does, and hold nothing."""
+    """Choose as a load does, with what is installed and prepared on this machine; hold nothing.
+
+    Args:
+        bundle: a bundle.
+        spec: one of its models.
+        settings: of the load.
+        converts: as for `edge_et.pipeline.engine_choice.choose`, like `makes`.
+        makes: likewise.
+
+    Raises:
+        EdgeETError: as for `edge_et.pipeline.engine_choice.choose`.
+    """
     choice = choose(
         bundle,
         spec,
         engines=installed_engines(),
         asked=settings.engine,
-        converts=True,
+        converts=converts,
         prepared=open_prepared_weights(),
         makes=makes,
         kv_type=settings.kv_type,
@@ -140,9 +146,14 @@ def _choice(
     return choice
 
 
+def _models(bundle: Bundle) -> list[tuple[str, LanguageModelSpec]]:
+    specs = {"perceiver": bundle.manifest.perceiver, "reasoner": bundle.manifest.reasoner}
+    return [(role, spec) for role, spec in specs.items() if spec is not None]
+
+
 def _use(bundle: Bundle, role: str, spec: LanguageModelSpec, settings: Settings) -> EngineUse:
     try:
-        choice = _choice(bundle, spec, settings, makes=False)
+        choice = choose_on_machine(bundle, spec, settings, converts=True, makes=False)
     except (EngineError, DecodeError) as err:
         return EngineUse(role=role, engine=None, package=None, weights=None, why=str(err))
     engine = choice.engine

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import EngineError, MemoryBudgetError
 from edge_et.image import load_tower_library, plan_image
-from edge_et.llm import installed_engines, keep_heap_small, read_shape, trim_heap
+from edge_et.llm import keep_heap_small, read_shape, trim_heap
 from edge_et.options import LoadOptions
-from edge_et.pipeline.engine_choice import REFERENCE, EngineChoice, choose
+from edge_et.pipeline.engine_choice import REFERENCE, EngineChoice
+from edge_et.pipeline.engine_use import choose_on_machine
 from edge_et.pipeline.factory import kv_caches
 from edge_et.pipeline.memory_parts import (
     LEAST_PIXELS,
@@ -29,7 +30,6 @@ from edge_et.pipeline.memory_parts import (
     tower_bytes,
 )
 from edge_et.pipeline.memory_plan import MemoryPlan, with_contexts
-from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.settings import Settings
 from edge_et.weights import merged_bytes
 
@@ -44,7 +44,9 @@ _IN_TURNS = ("weights", "tower")  # parts that need not be resident at once
 _SHARE_OF_IMAGE_TOKENS = 4  # the part of what is left that image tokens may take: a fourth
 
 Choose = Callable[[LanguageModelSpec, bool], EngineChoice]
-"""Chooses what opens a model, given whether weights may be used that were made of the bundle's."""
+"""Chooses what opens a model, given whether weights may be used that were made of the bundle's.
+
+Nothing of the choice is open."""
 
 
 def plan_memory(
@@ -80,17 +82,7 @@ def plan_memory(
 
 def _chooser(bundle: Bundle, settings: Settings) -> Choose:
     def chosen(spec: LanguageModelSpec, converts: bool) -> EngineChoice:
-        found = choose(
-            bundle,
-            spec,
-            engines=installed_engines(),
-            asked=settings.engine,
-            converts=converts,
-            prepared=open_prepared_weights(),
-            makes=False,
-            kv_type=settings.kv_type,
-            flash_attention=settings.flash_attention,
-        )
+        found = choose_on_machine(bundle, spec, settings, converts=converts, makes=False)
         if found.later is not None and found.engine.name != REFERENCE:
             raise EngineError(
                 found.engine.name,
@@ -197,8 +189,6 @@ class _Planner:
 
     def _opened_by(self, spec: LanguageModelSpec, converts: bool) -> ModelParts:
         choice = self._choose(spec, converts)
-        if choice.file is not None:
-            choice.file.close()
         choice.engine.open()
         files = (choice.weights, *((choice.adapter,) if choice.adapter else ()))
         return ModelParts(
