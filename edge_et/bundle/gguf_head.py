@@ -37,6 +37,8 @@ _FORMATS = {
     12: "<d",
 }
 
+_LENGTH = struct.Struct("<Q")  # of a text, before its bytes
+
 _ARCHITECTURES = (b"llama", b"qwen2", b"qwen3")
 _COUNTS = (
     "block_count",
@@ -234,6 +236,25 @@ class _Head:
             raise _DamagedError(f"the text {_shown(text)} holds a null character")
         return text
 
+    def _strings(self, count: int) -> list[bytes]:
+        """Read texts in a row, a vocabulary's for the most part: a hundred thousand of them."""
+        unpack, data, at, texts = _LENGTH.unpack_from, self._data, self._at, []
+        try:
+            for _ in range(count):
+                begin = at + _LENGTH.size
+                at = begin + unpack(data, at)[0]
+                if at > self._size:
+                    size = at - begin
+                    raise _DamagedError(f"a text of {size} bytes is announced and is not there")
+                texts.append(data[begin:at])
+        except struct.error as err:
+            raise _DamagedError("it ends within its metadata") from err
+        if b"\0" in b"".join(texts):
+            text = next(text for text in texts if b"\0" in text)
+            raise _DamagedError(f"the text {_shown(text)} holds a null character")
+        self._at = at
+        return texts
+
     def _value(self, kind: int) -> _Value:
         if kind == _STRING:
             return _Value(kind, self._string())
@@ -244,8 +265,7 @@ class _Head:
     def _array(self) -> _Value:
         kind, count = self._number("<I"), self._count()
         if kind == _STRING:
-            texts = [self._string() for _ in range(count)]
-            return _Value(_ARRAY, texts, kind, count)
+            return _Value(_ARRAY, self._strings(count), kind, count)
         size = count * struct.calcsize(_format(kind))
         if size > self._size - self._at:
             raise _DamagedError(f"an array of {count} numbers is announced and is not there")

@@ -9,7 +9,7 @@ from edge_et.errors import ModelFileError
 
 # GGUF, version 3, one tensor, two keys.
 START = b"GGUF" + struct.pack("<IQQ", 3, 1, 2)
-_STRING, _UINT32 = 8, 4
+_STRING, _ARRAY, _UINT32 = 8, 9, 4
 
 
 def text(content: bytes) -> bytes:
@@ -23,6 +23,10 @@ def key(name: bytes, kind: int, value: bytes) -> bytes:
 ARCHITECTURE = key(b"general.architecture", _STRING, text(b"other"))
 ALIGNMENT = key(b"general.alignment", _UINT32, struct.pack("<I", 64))
 TENSOR = text(b"t") + struct.pack("<IQIQ", 1, 8, 0, 0)
+
+
+def texts(*items: bytes) -> bytes:
+    return key(b"words", _ARRAY, struct.pack("<IQ", _STRING, len(items)) + b"".join(items))
 
 
 def write(folder: Path, *parts: bytes) -> Path:
@@ -55,6 +59,12 @@ def test_the_head_ends_where_the_tensors_begin(built: Path, tmp_path: Path) -> N
         ((START, ARCHITECTURE, ALIGNMENT, TENSOR[:-8] + struct.pack("<Q", 6400)), "begins at"),
         ((START, ARCHITECTURE, key(b"split.count", _UINT32, b"\2\0\0\0"), TENSOR), "several files"),
         ((START, key(b"a", _UINT32, b"1234"), ALIGNMENT, TENSOR), "no architecture"),
+        ((START, ARCHITECTURE, texts(text(b"a"), text(b"b\0c")), TENSOR), "null character"),
+        (
+            (START, ARCHITECTURE, texts(text(b"a"), text(b"b")[:-1] + b"\xff" * 9), TENSOR),
+            "not there",
+        ),
+        ((START, ARCHITECTURE, texts(text(b"a"), struct.pack("<Q", 2**64 - 1))), "not there"),
     ],
 )
 def test_a_head_that_is_none(tmp_path: Path, parts: tuple[bytes, ...], reason: str) -> None:
