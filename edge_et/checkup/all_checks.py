@@ -4,6 +4,7 @@ In: a bundle's name or folder. Out: findings, as they come.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
@@ -56,8 +57,9 @@ def check_up(
     yield _guarded("onnxruntime", lambda: check_onnxruntime(machine))
     engines = installed_engines()
     usable, is_deadly = [], False
-    for engine in engines:
-        build = None if engine.missing else open_apart(engine)
+    with ThreadPoolExecutor() as pool:  # each only waits for a process
+        opened = pool.map(lambda engine: None if engine.missing else open_apart(engine), engines)
+    for engine, build in zip(engines, opened, strict=True):
         finding = _guarded(
             f"engine.{engine.name}",
             partial(check_engine, engine, build, machine),

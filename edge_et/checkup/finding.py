@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Status = Literal["ok", "warning", "error"]
-Figure = str | int | float | bool | None | list[str] | dict[str, str]
+Figure = str | int | float | bool | None | list[str] | dict[str, str] | dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

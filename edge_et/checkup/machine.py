@@ -13,10 +13,11 @@ from typing import Final
 
 from edge_et.available_memory import MEMINFO, available_bytes
 from edge_et.bundle import Bundle
-from edge_et.checkup.finding import Finding
-from edge_et.checkup.needs import disk_need, memory_need
+from edge_et.checkup.finding import Figure, Finding
+from edge_et.checkup.needs import disk_need
 from edge_et.cpu_flags import CPUINFO
-from edge_et.pipeline import DeviceProfile
+from edge_et.options import LoadOptions
+from edge_et.pipeline import DeviceProfile, Settings, estimate_memory
 from edge_et.sensors import SYS, board_state, cpu_clocks, thermal_zones, throttling_reasons
 from edge_et.threads import GROUPS, OWN_GROUPS, available_cpus, choose_threads, cpu_quota
 
@@ -93,19 +94,15 @@ def check_memory(machine: Machine, bundle: Bundle, profile: DeviceProfile | None
         bundle: the bundle, with its profile's weights.
         profile: the bundle's; None: there is none.
     """
-    need = memory_need(bundle, profile.kv_type if profile else "f16")
+    plan = estimate_memory(bundle, Settings.of(LoadOptions(), profile))
     free = available_bytes(machine.meminfo, machine.groups, machine.own_groups)
-    figures = {
+    figures: dict[str, Figure] = {
         "available_bytes": free,
-        "needed_bytes": need.total_bytes,
-        "weights_bytes": need.weights_bytes,
-        "kv_cache_bytes": need.kv_cache_bytes,
-        "other_bytes": need.other_bytes,
+        "needed_bytes": plan.peak_bytes,
+        "parts_bytes": dict(plan.parts),
     }
-    needed = (
-        f"a load needs about {_told(need.total_bytes)}: weights {_told(need.weights_bytes)}, "
-        f"KV caches {_told(need.kv_cache_bytes)}, the rest {_told(need.other_bytes)}"
-    )
+    parts = ", ".join(f"{name} {_told(size)}" for name, size in plan.parts.items())
+    needed = f"a load needs about {_told(plan.peak_bytes)}: {parts}"
     if free is None:
         return Finding(
             check="memory",
@@ -114,16 +111,16 @@ def check_memory(machine: Machine, bundle: Bundle, profile: DeviceProfile | None
             figures=figures,
         )
     summary = f"{_told(free)} can be taken; {needed}"
-    if free >= need.total_bytes:
+    if free >= plan.peak_bytes:
         return Finding(check="memory", status="ok", summary=summary, figures=figures)
     return Finding(
         check="memory",
         status="warning",
         summary=summary,
         advice=(
-            f"{_told(need.total_bytes - free)} are missing: stop other programs, raise the limit "
-            "of the container (MemoryMax=, `docker run --memory`), take kv_type='q8_0', or a "
-            "smaller bundle (`edge-et models`)",
+            f"{_told(plan.peak_bytes - free)} are missing: stop other programs, raise the limit "
+            "of the container (MemoryMax=, `docker run --memory`), give `max_memory_bytes=` "
+            "(docs/memory.md), or take a smaller bundle (`edge-et models`)",
         ),
         figures=figures,
     )

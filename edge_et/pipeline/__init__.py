@@ -39,7 +39,7 @@ from edge_et.pipeline.known_answers import (
     tower_distance,
 )
 from edge_et.pipeline.memory_plan import MemoryPlan
-from edge_et.pipeline.memory_planner import plan_memory
+from edge_et.pipeline.memory_planner import estimate_memory, plan_memory
 from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.session import Session
@@ -72,6 +72,7 @@ __all__ = [
     "bytes_to_prepare",
     "device_name",
     "engine_uses",
+    "estimate_memory",
     "image_cost",
     "kv_cache_bytes",
     "library_versions",

@@ -12,12 +12,13 @@ number of contexts are never changed: they decide answers, or are what the calle
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from sys import maxsize
 
 from edge_et.bundle import Bundle, LanguageModelSpec
 from edge_et.errors import EngineError, MemoryBudgetError
 from edge_et.image import load_tower_library, plan_image
-from edge_et.llm import keep_heap_small, read_shape, trim_heap
-from edge_et.options import LoadOptions
+from edge_et.llm import installed_engines, keep_heap_small, read_shape, trim_heap
+from edge_et.options import EngineName, LoadOptions
 from edge_et.pipeline.engine_choice import REFERENCE, EngineChoice
 from edge_et.pipeline.engine_use import choose_on_machine
 from edge_et.pipeline.factory import kv_caches
@@ -78,6 +79,23 @@ def plan_memory(
     chooser = choose_engine or _chooser(bundle, settings)
     planner = _Planner(bundle, settings, options, options.max_memory_bytes, chooser, held_bytes)
     return planner.plan()
+
+
+def estimate_memory(bundle: Bundle, settings: Settings) -> MemoryPlan:
+    """Return what a bundle takes where there is memory enough; no model and no engine is opened.
+
+    The larger form of weights is counted, and the engine that loads ask first.
+
+    Args:
+        bundle: a bundle.
+        settings: how it is opened.
+
+    Raises:
+        ModelFileError: a model's weights are damaged.
+        UnreadableFileError: they cannot be read.
+    """
+    chooser = _chooser(bundle, settings)
+    return _Planner(bundle, settings, LoadOptions(), maxsize, chooser, process_bytes).estimate()
 
 
 def _chooser(bundle: Bundle, settings: Settings) -> Choose:
@@ -144,7 +162,7 @@ class _Planner:
         load_tower_library()
         self._look_at_process()
         lengths = tuple(self._context_lengths())
-        smallest = [self._smallest(spec) for spec in self._specs]
+        smallest = [self._unopened(spec, REFERENCE, min) for spec in self._specs]
         self._check([self._planned(smallest, _WAYS[-1], lengths[-1], converts=False)])
         forms: dict[bool, Sequence[ModelParts]] = {}
         tried: list[_Candidate] = []
@@ -161,18 +179,29 @@ class _Planner:
         self._check(tried)
         raise AssertionError("none of them fits")
 
+    def estimate(self) -> MemoryPlan:
+        """See `estimate_memory`."""
+        load_tower_library()
+        self._look_at_process()
+        usable = (found.name for found in installed_engines() if not found.missing)
+        engine: EngineName = next(usable, REFERENCE)
+        models = [self._unopened(spec, engine, max) for spec in self._specs]
+        return self._planned(models, _WAYS[0], next(self._context_lengths()), converts=True).plan
+
     def _look_at_process(self) -> None:
         trim_heap()
         self._held = self._held_bytes() or 0
 
-    def _smallest(self, spec: LanguageModelSpec) -> ModelParts:
-        """Return the least that any engine can need for a model."""
+    def _unopened(
+        self, spec: LanguageModelSpec, engine: EngineName, choose_form: Callable[[int, int], int]
+    ) -> ModelParts:
+        """Return what a model needs in one of both forms of its weights."""
         weights = self._bundle.path(spec.weights)
         file_bytes = spec.weights.size_bytes
         if self._options.convert_weights:
-            file_bytes = min(file_bytes, merged_bytes(weights))
+            file_bytes = choose_form(file_bytes, merged_bytes(weights))
         return ModelParts(
-            engine=REFERENCE,
+            engine=engine,
             file_bytes=file_bytes,
             shape=read_shape(weights),
             vocabulary_size=spec.vocabulary_size,

@@ -292,6 +292,16 @@ def test_a_doctor_tells_programs_one_document(tiny_bundle: Path, tmp_path: Path)
     assert run("doctor", "--unknown").returncode == 2
 
 
+def test_a_doctor_finds_the_installed_mini_sound():
+    result = run("doctor", "--json")
+    assert result.returncode == 0, result.stdout
+    checks = {check["check"]: check for check in json.loads(result.stdout)["checks"]}
+    assert {"answers.tower", "answers.perceiver", "answer"} <= set(checks)
+    assert [name for name, check in checks.items() if check["status"] == "error"] == []
+    assert checks["answers.tower"]["figures"]["cosine"] > 0.99
+    assert checks["answer"]["figures"]["text"] == "red"
+
+
 def test_a_doctor_prepares_what_loads_use_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

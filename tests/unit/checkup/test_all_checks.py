@@ -1,20 +1,24 @@
 """All checks together: one that fails stops no other, and models are judged by what they say."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from tiny.bundle import build_bundle
 from tiny.llama import write_llama
+from tiny.profiles import write_profile
 
 from edge_et.bundle import file_ref, load_bundle, read_manifest, save_manifest
 from edge_et.checkup import Finding, check_up
 from edge_et.checkup.all_checks import OpenApart
 from edge_et.checkup.builds import EngineBuild
-from edge_et.llm import Engine
-from edge_et.pipeline import make_known_answers
+from edge_et.llm import Engine, installed_engines
+from edge_et.pipeline import known_answers, make_known_answers, model_distance
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -135,3 +139,46 @@ def test_every_damaged_file_is_named(folder: Path, monkeypatch: pytest.MonkeyPat
     assert found["files"].status == "error"
     assert "perceiver.gguf" in found["files"].summary
     assert "reasoner.gguf" in found["files"].summary
+
+
+def test_a_kv_cache_that_does_not_suit_is_told_from_weights(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+    bundle = load_bundle(folder)
+    known = bundle.manifest.known_answers
+    assert known is not None
+    assert known.reasoner is not None
+    as_stored = model_distance(bundle, "reasoner", known.reasoner).kl
+    write_profile(bundle, kv_type="f32")
+    other = model_distance(bundle, "reasoner", known.reasoner).kl
+    between = msgspec.structs.replace(known.reasoner, max_kl=(as_stored + other) / 2)
+    answers = msgspec.structs.replace(known, reasoner=between)
+    save_manifest(msgspec.structs.replace(bundle.manifest, known_answers=answers), folder)
+    write_profile(load_bundle(folder), kv_type="f32")
+    told = findings(folder)["answers.reasoner"]
+    assert told.status == "error"
+    assert "its KV cache is not fit for this model" in told.summary
+    assert "load(kv_type='f16')" in told.advice[0]
+
+
+def test_an_engine_that_computes_wrongly_is_told_from_weights(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = installed_engines()
+    if len(engines) < 2:
+        pytest.skip("only one engine is installed")
+    computed = known_answers._logits
+    found = findings(folder)["answers.reasoner"]
+
+    def off(engine: Engine, *arguments: Any) -> list[NDArray[np.float32]]:
+        logits = computed(engine, *arguments)
+        return [-part for part in logits] if engine.name == found.figures["engine"] else logits
+
+    monkeypatch.setattr(known_answers, "_logits", off)
+    told = findings(folder)["answers.reasoner"]
+    assert told.status == "error"
+    off_name = found.figures["engine"]
+    (right,) = (engine.name for engine in engines if engine.name != off_name)
+    assert f"the engine {off_name} is wrong here" in told.summary
+    assert f"load(engine={right!r})" in told.advice[0]
