@@ -39,7 +39,13 @@ def main(engine: str, questions: Path, record: Path, count: int) -> None:
     if done == len(asked):
         return
     choices = watch_choices()
-    with edge_et.load(engine=engine, threads=1, use_profile=False, prompt_lookup=False) as pipe:
+    with edge_et.load(
+        engine=engine,
+        threads=1,
+        use_profile=False,
+        prompt_lookup=False,
+        convert_weights=engine == "prebuilt",  # llama.cpp would take them from the second run on
+    ) as pipe:
         for number in range(done, len(asked)):
             start = time.monotonic()
             question = asked[number]["question"]
