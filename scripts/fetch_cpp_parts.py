@@ -23,6 +23,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+INSTALL_KEYS = "apt install debian-archive-keyring"
+INSTALL_LLAMA = "in the clone, pip install '.[mini]' ./models/mini"
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = {
     "bookworm": (
@@ -45,6 +47,12 @@ def main(folder: Path, architecture: str) -> None:
         folder: is made; what it holds already is kept.
         architecture: Debian's name of the one to build for.
     """
+    if not Path(KEYS).exists():
+        sys.exit(f"{KEYS} is missing, which packages are checked by: {INSTALL_KEYS}")
+    try:
+        importlib.metadata.distribution("llama-cpp-python")
+    except importlib.metadata.PackageNotFoundError:
+        sys.exit(f"{sys.prefix} has no llama-cpp-python: {INSTALL_LLAMA}")
     copy_headers(llama_headers(folder), folder / "llama" / "include")
     for release, names in PACKAGES.items():
         unpack_packages(release, [f"{name}:{architecture}" for name in names], folder)

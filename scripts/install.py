@@ -18,9 +18,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit(
+        "edge-et needs Python 3.11 to 3.13, as Debian 12 and 13 have, and this is Python "
+        f"{platform.python_version()}"
+    )
+
+import tomllib
 
 from make_venv import make
 
@@ -37,6 +44,10 @@ COMPILER_BYTES = 550_000_000
 OLDEST_GLIBC = (2, 28)
 """Of the wheels of ik-llama-cpp-python 0.1.5."""
 
+NOT_64_BIT = (
+    "edge-et needs a 64-bit system, and this Python is one of 32 bits, for which there are no "
+    "wheels of onnxruntime; for a Raspberry Pi take Raspberry Pi OS (64-bit)"
+)
 NO_COMPILER = (
     "edge-et compiles llama.cpp and found no C/C++ compiler; on Debian: apt install build-essential"
 )
@@ -49,10 +60,15 @@ def main(folder: Path, what: str) -> None:
         folder: where the environment is, or is to be.
         what: one of `WHATS`.
     """
+    if sys.maxsize < 2**32:
+        sys.exit(NOT_64_BIT)
     compiles = what == "dev" or bool(os.environ.get("CMAKE_ARGS")) or not prebuilt_fits()
     if compiles and not (shutil.which("cc") and shutil.which("c++")):
         sys.exit(NO_COMPILER)
-    make(folder)
+    try:
+        make(folder)
+    except OSError as err:
+        sys.exit(f"the environment {folder} cannot be made: {err}")
     environment = {**os.environ, **build_settings(os.environ)} if compiles else None
     for arguments in install_steps(what, compiles=compiles):
         command = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]

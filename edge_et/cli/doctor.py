@@ -44,7 +44,11 @@ def doctor(model: str | None, as_json: bool) -> int:
         print(msgspec.json.encode(document).decode())
     else:
         counts = [sum(finding.status == kind for finding in findings) for kind in STATUS_OF_ALL]
-        print(f"{counts[0]} ok, {counts[1]} warnings, {counts[2]} errors")
+        warnings, errors = (
+            f"{count} {kind}{'' if count == 1 else 's'}"
+            for kind, count in zip(STATUS_OF_ALL[1:], counts[1:], strict=True)
+        )
+        print(f"{counts[0]} ok, {warnings}, {errors}")
     return 1 if status == "error" else 0
 
 

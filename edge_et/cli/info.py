@@ -11,6 +11,8 @@ from edge_et.cli.options import add_options
 from edge_et.options import AnswerOptions, LoadOptions
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from edge_et.bundle import Bundle
     from edge_et.pipeline import MemoryPlan
 
@@ -45,7 +47,6 @@ def info(
     import msgspec
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     from edge_et.bundle import find_bundle, load_bundle
     from edge_et.pipeline import engine_uses
@@ -72,15 +73,15 @@ def info(
 
     console = Console()
     title = "Files, all verified" if verify else "Files, checked as by a load"
-    files = Table("file", "size", "SHA-256", "lies in", title=title)
+    files = _table(title, "file", "size", "SHA-256", "lies in")
     for file in bundle.files:
         lies_in = file.ref.package or "the bundle"
         files.add_row(file.role, megabytes(file.ref.size_bytes), file.ref.sha256[:12], lies_in)
-    sources = Table("source", "version", "licence", "used for", title="Made from")
+    sources = _table("Made from", "source", "version", "licence", "used for")
     for source in manifest.sources:
         row = (source.name, source.version, source.license, source.used_for)
         sources.add_row(*(escape(printable(cell)) for cell in row))
-    checks = Table("check", "value", "limit", "unit", title="Measured when it was made")
+    checks = _table("Measured when it was made", "check", "value", "limit", "unit")
     for check in manifest.checks:
         limit = "-" if check.limit is None else f"{check.limit:g}"
         checks.add_row(escape(printable(check.name)), f"{check.value:g}", limit, check.unit)
@@ -103,6 +104,13 @@ def info(
             "stages asks for two."
         )
     console.print(_told_answer(answer), markup=False, highlight=False)
+
+
+def _table(title: str, *heads: str) -> "Table":
+    """Return a table that breaks what is too wide for its lines, and cuts nothing off."""
+    from rich.table import Column, Table
+
+    return Table(*(Column(head, overflow="fold") for head in heads), title=title)
 
 
 def _picture(

@@ -232,6 +232,16 @@ def test_info_verifies_every_byte(tiny_bundle: Path, tmp_path: Path):
     assert graph.name in one_line(result)
 
 
+def test_info_cuts_nothing_off_in_a_narrow_terminal(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "40")
+    told = run("info", tiny_bundle).stdout
+    rows = [line.split("│")[1:3] for line in told.splitlines() if line.count("│") == 5]
+    assert "perceiver.weights" in "".join(name.strip() for name, _ in rows)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in told
+
+
 def test_info_tells_how_long_an_answer_takes_at_most(
     tiny_bundle: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -276,6 +286,7 @@ def test_a_doctor_looks_at_everything(tiny_bundle: Path, tmp_path: Path):
     assert result.returncode == 1
     assert result.stdout.startswith("versions:")
     assert "perceiver.gguf has SHA-256" in result.stdout
+    assert result.stdout.endswith(", 1 error\n")
 
 
 def test_a_doctor_tells_programs_one_document(tiny_bundle: Path, tmp_path: Path):

@@ -153,6 +153,25 @@ def test_whoever_says_how_to_compile_compiles(
     assert (".[prebuilt,serve]" in commands[0]) is not expected
 
 
+def test_a_system_of_32_bits_is_refused(
+    install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install.sys, "maxsize", 2**31 - 1)
+    with pytest.raises(SystemExit, match="needs a 64-bit system"):
+        install.main(tmp_path / "new", "demo")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_place_that_holds_no_environment_is_told(
+    install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on("x86_64", "core-i5-6500", "2.36", install, monkeypatch)
+    monkeypatch.delenv("CMAKE_ARGS", raising=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"file/new cannot be made: .*Not a directory"):
+        install.main(tmp_path / "file" / "new", "demo")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("c++"), reason="no compiler here")
 def test_the_engine_of_the_wheel_can_be_compiled(tmp_path: Path) -> None:
