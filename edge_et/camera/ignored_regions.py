@@ -41,6 +41,8 @@ def ignored_blocks(ignored: Ignored, rows: int, columns: int) -> NDArray[np.bool
     else:
         mask = Image.new("L", (columns * _FINER, rows * _FINER))
         draw = ImageDraw.Draw(mask)
+        if not isinstance(ignored, Sequence):
+            raise OptionError("ignored", ignored, _EXPECTED)
         for polygon in ignored:
             draw.polygon([(x * mask.width, y * mask.height) for x, y in _corners(polygon)], 255)
     finest = np.asarray(mask).reshape(rows, _FINER, columns, _FINER)

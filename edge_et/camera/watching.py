@@ -34,7 +34,7 @@ from edge_et.errors import (
 )
 from edge_et.keywords import OptionValues, with_options
 from edge_et.options import parse_options
-from edge_et.pipeline import ExtractThink, load
+from edge_et.pipeline import ExtractThink, check_asked, load
 
 MOST_FAILURES = 10
 """So many frames in a row may fail; the error of the next one is raised."""
@@ -224,7 +224,7 @@ def watch(
         CameraError: the source cannot be used as it is.
         EdgeETError: as for `load`.
     """
-    parse_options(options)
+    check_asked(question, parse_options(options))
     is_number = isinstance(every, int | float) and not isinstance(every, bool)
     if not is_number or not 0 <= every < math.inf:
         raise OptionError("every", every, "a finite number of at least 0")
