@@ -206,9 +206,10 @@ def watch(
 
     Args:
         source: a URL of RTSP (extra ``rtsp``) or of MJPEG over HTTP; a folder, whose pictures are
-            taken as they appear; a `Picamera2` that is started; an open `cv2.VideoCapture`; a
-            function that returns a picture, or None while there is none; or an iterable of
-            pictures, which is read as fast as it gives them. Pictures are as for `edge_et.answer`.
+            taken as they appear; a `Picamera2` that is started; an open `cv2.VideoCapture` of a
+            camera, or of a file, which is read at its own speed; a function that returns a picture,
+            or None while there is none; or an iterable of pictures, which is read as fast as it
+            gives them. Pictures are as for `edge_et.answer`.
         question: one or more sentences.
         model: as for `load`; or a pipeline, which stays open.
         every: seconds from one look to the next at least, 0 or more.
