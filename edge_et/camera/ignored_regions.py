@@ -35,6 +35,8 @@ def ignored_blocks(ignored: Ignored, rows: int, columns: int) -> NDArray[np.bool
     if isinstance(ignored, np.ndarray):
         if ignored.ndim != 2 or ignored.size == 0:
             raise OptionError("ignored", ignored.shape, "an array of shape [height, width]")
+        if ignored.dtype.kind not in "biuf":
+            raise OptionError("ignored", ignored.dtype, "an array of bools or numbers")
         mask = Image.fromarray(np.where(ignored > 0, 255, 0).astype(np.uint8))
         # Enlarged first, so that the boxes that are averaged hold whole pixels of the mask.
         mask = mask.resize((columns * _FINER, rows * _FINER), Image.Resampling.BOX)

@@ -10,7 +10,6 @@ import socket
 import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from email.message import Message
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -174,11 +173,16 @@ class _Digest(urllib.request.HTTPDigestAuthHandler):
     """
 
     def http_error_401(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Message
+        self,
+        req: urllib.request.Request,
+        fp: Any,
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
     ) -> Any:
         for offer in headers.get_all("WWW-Authenticate", ()):
             if _is_answered(offer):
-                chosen = Message()
+                chosen = http.client.HTTPMessage()
                 chosen["WWW-Authenticate"] = offer
                 return super().http_error_401(req, fp, code, msg, chosen)
         return None
@@ -195,7 +199,12 @@ class _Basic(urllib.request.HTTPBasicAuthHandler):
     """Is asked last, and says so where a camera offers nothing that can be answered."""
 
     def http_error_401(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Message
+        self,
+        req: urllib.request.Request,
+        fp: Any,
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
     ) -> Any:
         try:
             return super().http_error_401(req, fp, code, msg, headers)
