@@ -141,7 +141,8 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) try {
     for (const json& entry : model.at("merges")) {
         const bool is_one = entry.is_string();  // "left right"
         const string text = is_one ? entry : entry.at(0), left = text.substr(0, text.find(' '));
-        const string right = is_one ? text.substr(left.size() + 1) : string(entry.at(1));
+        const size_t space = std::min(left.size() + 1, text.size());
+        const string right = is_one ? text.substr(space) : string(entry.at(1));
         const long long first = vocabulary.at(left), second = vocabulary.at(right);
         merges_.emplace(first << 32 | second, Merge{rank++, vocabulary.at(left + right)});
     }
