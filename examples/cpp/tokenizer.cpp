@@ -128,7 +128,7 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) try {
         require(off.count(model.value(key, json())) > 0, string("a model with ") + key);
     takes_whole_words_ = off.count(model.value("ignore_merges", json())) == 0;
     const auto name = [&](const json& id, const string& text) {
-        require(id.is_number_unsigned() && id <= 1 << 24, "the id " + id.dump());
+        require(id.is_number_unsigned() && id <= size_t{1} << 24, "the id " + id.dump());
         if (bytes_.size() <= id) bytes_.resize(id.get<size_t>() + 1);
         bytes_[id.get<size_t>()] = text;
     };
