@@ -20,6 +20,7 @@ MAGIC: Final = b"GGUF"
 _VERSIONS = (2, 3)
 _ALIGNMENT = 32  # unless general.alignment says otherwise
 _MOST_DIMENSIONS = 4
+_MOST_LAYERS = 1024
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _UINT32, _INT32, _FLOAT32 = 4, 5, 6
@@ -58,7 +59,7 @@ _OPTIONAL_COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value of the metadata: a number, text as bytes, or an array; of these only texts."""
+    """A value of the metadata: a number, text as bytes, or a list; None: one of many numbers."""
 
     kind: int
     content: Any
@@ -96,7 +97,8 @@ class GgufHead:
         version: of the format.
         alignment: tensors begin at multiples of it, bytes.
         key_count: keys of the metadata.
-        values: the numbers and texts of the metadata; None stands for a list.
+        values: the numbers and texts of the metadata, and lists of numbers as short as one for each
+            layer; None stands for any other list.
         metadata: where the bytes of the metadata lie, behind the two counts.
         tensors: in their order.
     """
@@ -269,8 +271,12 @@ class _Head:
         size = count * struct.calcsize(_format(kind))
         if size > self._size - self._at:
             raise _DamagedError(f"an array of {count} numbers is announced and is not there")
+        content = None
+        if count <= _MOST_LAYERS:
+            form = f"<{count}{_format(kind)[-1]}"
+            content = list(struct.unpack_from(form, self._data, self._at))
         self._at += size
-        return _Value(_ARRAY, None, kind, count)
+        return _Value(_ARRAY, content, kind, count)
 
     def _tensor(self, name: bytes) -> tuple[list[int], int, int]:
         """Read a tensor's entry: sides, type, and where its values begin behind the head."""
@@ -350,7 +356,7 @@ def _check_vocabulary(values: dict[bytes, _Value]) -> None:
 
 def _plain(value: _Value) -> Any:
     if value.kind == _ARRAY:
-        return None
+        return None if value.item_kind == _STRING else value.content
     return _text(value.content) if value.kind == _STRING else value.content
 
 

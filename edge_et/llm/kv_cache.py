@@ -12,13 +12,13 @@ and where some are to be dropped before any logits were asked for, one token is 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.cancellation import CancelToken
 from edge_et.errors import CancelledError, ClosedError, DecodeError, PromptTooLongError
-from edge_et.llm.batch_rules import BatchRules
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_positions import (
     Position,
@@ -33,6 +33,7 @@ from edge_et.llm.kv_protocol import KVCacheSettings, PrefillProgress
 from edge_et.llm.llama import LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.prompt import Segment, TokenSegment
+from edge_et.llm.recurrent import RecurrentContext
 
 
 class LlamaKVCache:
@@ -60,10 +61,12 @@ class LlamaKVCache:
         self.engine = f"{engine}, {model.library.describe_build()}"
         rules = engine.flash_rules if settings.has_flash_attention else engine.rules
         self._rules = rules.within(settings.batch_positions)
-        self.max_draft_tokens = _draft_tokens(settings.max_draft_tokens, self._rules)
+        drafts = 0 if model.is_recurrent else settings.max_draft_tokens
+        self.max_draft_tokens = rules.draft_tokens(drafts)
         settings = replace(settings, max_draft_tokens=self.max_draft_tokens)
         batch_positions = max(self._rules.most, self._rules.image_most)
-        self._context = LlamaContext(model, shape, settings, batch_positions)
+        kind = RecurrentContext if model.is_recurrent else LlamaContext
+        self._context = kind(model, shape, settings, batch_positions)
         self._context_length = settings.context_length
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache
@@ -135,6 +138,8 @@ class LlamaKVCache:
         shared = self._shared(wanted, spare_positions(segments, self._rules))
         if self._image_prompt_cache is not None:
             shared = self._image_prompt_cache.recall(self, segments, shared)
+        if shared == len(self._cached):
+            self._context.mark(shared)
         if shared == len(wanted) == len(self._cached) and self._logits is not None:
             yield PrefillProgress(reused=shared, evaluated=0)
             return
@@ -195,8 +200,14 @@ class LlamaKVCache:
         if positions > len(self._cached):
             raise DecodeError(f"the cache holds {len(self._cached)} positions, not {positions}")
         logits = self._logits if positions == len(self._cached) else None
+        wanted = self._cached[:positions]
         self._trim(positions)
         self._logits = logits
+        for lost in wanted[len(self._cached) :]:  # of a model that is recurrent
+            if not isinstance(lost, tuple) or lost[0] != "generated":
+                self._forget()
+                raise DecodeError("llama.cpp cannot go back to within this model's prompt")
+            self.decode(lost[1])
 
     def save(self, positions: Sequence[Position]) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, for `restore` in another process.
@@ -291,10 +302,12 @@ class LlamaKVCache:
     def _replace(
         self, segments: Sequence[Segment], wanted: Sequence[Position], keep: int
     ) -> Iterator[PrefillProgress]:
+        ends = set(accumulate(map(len, segments)))
+        keep = self._context.reach(keep, ends)
         first = next(batches(segments, keep, self._rules))[1]
         if self._unchecked > keep + first.stop - first.start:  # more than it will overwrite
             self._check_cells()
-            keep = min(keep, len(self._cached))
+            keep = self._context.reach(min(keep, len(self._cached)), ends)
         self._trim(keep)
         for segment, part in batches(segments, keep, self._rules):
             start = len(self._cached)
@@ -305,18 +318,23 @@ class LlamaKVCache:
                 self._evaluate(np.array(segment.ids[part], np.int32), held, outputs)
             else:
                 self._evaluate(segment.image.rows[part], held, outputs)
+                if part.stop == len(segment):
+                    self._context.mark(len(self._cached))
+        self._context.mark(len(self._cached))
         yield PrefillProgress(reused=keep, evaluated=len(wanted) - keep)
 
     def _trim(self, keep: int) -> None:
-        """Drop all positions but the first ones."""
+        """Drop all positions but the first ones, or more; see `LlamaContext.reach`."""
         # Told even if nothing has to go: drafts, and an interrupt between a decode and its
         # bookkeeping, leave positions in llama.cpp's cache that are not listed here.
         # And unlisted first: an interrupt in between leaves more there than is listed, never less.
         del self._cached[keep:]
         self._drafted, self._logits = [], None
-        if not self._context.truncate(keep):
+        kept = self._context.truncate(keep)
+        if kept is None:
             self._forget()
             raise DecodeError("llama.cpp cannot drop the end of this model's cache")
+        del self._cached[kept:]
 
     def _evaluate(
         self,
@@ -355,6 +373,7 @@ class LlamaKVCache:
         """Forget everything if what was evaluated and not checked since is not finite."""
         if not self._unchecked:
             return
+        self._context.mark(len(self._cached))
         held = self._context.count_positions()  # an interrupt may have left some unlisted
         try:
             if held == self._context_length:
@@ -378,11 +397,3 @@ class LlamaKVCache:
     def _take_logits(self) -> None:
         """Copy the logits in front of the first draft token; the next batch overwrites them."""
         self._logits = self._context.logits(-1 - len(self._drafted), self._token_count)
-
-
-def _draft_tokens(wanted: int | None, rules: BatchRules) -> int:
-    """Return how many draft tokens are evaluated in one batch with the token before them."""
-    exact = rules.written - 1
-    if wanted is None:
-        return exact
-    return min(wanted, exact) if exact else wanted

@@ -5,6 +5,7 @@ holds, as bytes. What positions mean, and which of them are kept, is not known h
 engine it is, but for what `edge_et.llm.engines` says of it.
 """
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from edge_et.native_threads import call_undisturbed, compute
 from edge_et.threads import SpareThreads
 
 # Everything is evaluated in the sequence 0. This one is only for `LlamaContext.copy_state`.
-_COPIED = 1
+COPIED = 1
 
 _FEW_ROWS = 16
 """Fewer than these take as many threads as one: there is as little to do between two barriers."""
@@ -33,6 +34,7 @@ class LlamaModel:
     Attributes:
         embedding_width: D.
         vocabulary_size: rows of the embedding table, V and padding.
+        is_recurrent: whether it keeps a state of all positions; see `RecurrentContext`.
         engine: what opened it.
         library: the engine's.
         handle: the library's model, for contexts over it.
@@ -77,6 +79,7 @@ class LlamaModel:
         with self.handle.lock:
             model = self.handle.value
             self.embedding_width = library.embedding_width(model)
+            self.is_recurrent = library.is_recurrent(model)
             self.vocabulary_size = library.vocabulary_size(model)
 
     @property
@@ -258,10 +261,34 @@ class LlamaContext:
         with self._handle.lock:
             return self._library.logits(self._handle.value, row, count).copy()
 
-    def truncate(self, keep: int) -> bool:
-        """Drop all positions but the first ones; return whether the model's cache can do so."""
+    def truncate(self, keep: int) -> int | None:
+        """Drop all positions but the first ones.
+
+        Args:
+            keep: how many stay, at most those that are held.
+
+        Returns:
+            How many did, which is `reach(keep)`; None: the model's cache cannot drop its end.
+        """
         with self._handle.lock:
-            return self._library.truncate(self._handle.value, 0, keep)
+            return keep if self._library.truncate(self._handle.value, 0, keep) else None
+
+    def reach(self, keep: int, among: Container[int] | None = None) -> int:
+        """Return how many positions `truncate` can keep, `keep` or less.
+
+        Args:
+            keep: at most so many.
+            among: one of these numbers, or 0; None: any. Where every number can be kept, it is not
+                asked.
+        """
+        return keep
+
+    def mark(self, count: int) -> None:
+        """Let `truncate` come back to the present end, where it could not otherwise.
+
+        Args:
+            count: positions that are held.
+        """
 
     def clear(self, *, numbers: bool = False) -> None:
         """Drop all positions.
@@ -293,13 +320,19 @@ class LlamaContext:
         library = self._library
         with self._handle.lock:
             context = self._handle.value
-            library.copy_sequence(context, 0, _COPIED, count)
+            library.copy_sequence(context, 0, COPIED, count)
             try:
-                data = np.empty(library.state_bytes(context, _COPIED), np.uint8)
-                size = library.read_state(context, _COPIED, data)
+                if not self._complete_copy(count):
+                    return None
+                data = np.empty(library.state_bytes(context, COPIED), np.uint8)
+                size = library.read_state(context, COPIED, data)
             finally:
-                library.truncate(context, _COPIED, 0)
+                library.truncate(context, COPIED, 0)
         return data if size == len(data) else None
+
+    def _complete_copy(self, count: int) -> bool:
+        """Make right what was copied to the sequence `COPIED`; return whether it is."""
+        return True
 
     def load_state(self, data: NDArray[np.uint8], count: int) -> bool:
         """Make an empty context hold what `copy_state` copied.

@@ -4,6 +4,7 @@ In: the metadata of a GGUF. Out: numbers that are known before any weights are t
 an engine.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from edge_et.options import KvType
 
 _KV_BLOCK_VALUES = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}
+_STATE_VALUE_BYTES = 4
+_ATTENTION_INTERVAL = 4  # of Qwen3.5, where a file does not tell
+_MOST_LAYERS = 1024
 _KV_IN_BLOCKS: tuple[KvType, ...] = ("q8_0",)
 
 # llama.cpp makes a context's number of positions a multiple of it, ik_llama.cpp of 32 without flash
@@ -26,8 +30,13 @@ _CACHE_POSITIONS = 256
 class ModelShape:
     """Sizes of a decoder with grouped queries and a gated feed-forward: Llama, Qwen2, Qwen3.
 
+    Or of one that has attention in some blocks alone, and in the others a recurrent state: LFM2,
+    Qwen3.5.
+
     Attributes:
-        layers: transformer blocks.
+        layers: blocks.
+        recurrent_layers: those that have a state, and no keys and values.
+        state_values: float32 numbers of one of these states.
         width: of an embedding, D.
         heads: of the queries.
         kv_heads: of keys and values.
@@ -37,6 +46,8 @@ class ModelShape:
     """
 
     layers: int
+    recurrent_layers: int = 0
+    state_values: int = 0
     width: int
     heads: int
     kv_heads: int
@@ -55,27 +66,25 @@ class ModelShape:
         Raises:
             ModelFileError: a key is missing, or its value no positive whole number; tells which.
         """
-        architecture = lookup("general.architecture")
-
-        def number(key: str, default: int | None = None) -> int:
-            text = lookup(f"{architecture}.{key}")
-            if not text and default is not None:
-                return default
-            if not text.isdecimal() or int(text) < 1:
-                found = text or "missing"
-                raise ModelFileError(path, f"its {architecture}.{key} is {found}")
-            return int(text)
-
-        width, heads = number("embedding_length"), number("attention.head_count")
+        sizes = _Sizes(lookup, path)
+        width, heads = sizes.number("embedding_length"), sizes.number("attention.head_count")
+        kv_heads = sizes.kv_heads(heads)
         return cls(
-            layers=number("block_count"),
+            layers=len(kv_heads),
+            recurrent_layers=kv_heads.count(0),
+            state_values=sizes.state_values(width),
             width=width,
             heads=heads,
-            kv_heads=number("attention.head_count_kv", heads),
-            key_width=number("attention.key_length", width // heads),
-            value_width=number("attention.value_length", width // heads),
-            feed_forward=number("feed_forward_length"),
+            kv_heads=max(kv_heads),
+            key_width=sizes.number("attention.key_length", width // heads),
+            value_width=sizes.number("attention.value_length", width // heads),
+            feed_forward=sizes.number("feed_forward_length"),
         )
+
+    @property
+    def state_bytes(self) -> int:
+        """What the recurrent states take together, bytes, whatever number type the KV cache has."""
+        return self.recurrent_layers * self.state_values * _STATE_VALUE_BYTES
 
     def check_blocks(self, kv_type: KvType) -> None:
         """Refuse a number type whose blocks keys and values do not fill.
@@ -95,7 +104,8 @@ class ModelShape:
 
     def kv_bytes(self, positions: int, kv_type: KvType) -> int:
         """Return what some positions take in a KV cache, bytes."""
-        values = self.layers * self.kv_heads * (self.key_width + self.value_width)
+        layers = self.layers - self.recurrent_layers
+        values = layers * self.kv_heads * (self.key_width + self.value_width)
         return positions * values * _KV_BLOCK_BYTES[kv_type] // _KV_BLOCK_VALUES
 
     def cache_bytes(self, context_length: int, kv_type: KvType) -> int:
@@ -120,6 +130,56 @@ class ModelShape:
         weights = self.layers * (attention + 3 * self.width * self.feed_forward)
         per_pair = 2 * self.layers * self.heads * (self.key_width + self.value_width)
         return 2.0 * weights * positions + per_pair * positions**2 / 2
+
+
+class _Sizes:
+    """Reads sizes of a GGUF by their keys."""
+
+    def __init__(self, lookup: Callable[[str], str], path: Path) -> None:
+        self._lookup, self._path = lookup, path
+        self._architecture = lookup("general.architecture")
+
+    def number(self, key: str, default: int | None = None) -> int:
+        text = self._lookup(f"{self._architecture}.{key}")
+        if not text and default is not None:
+            return default
+        if not text.isdecimal() or int(text) < 1:
+            raise self._wrong(key, text)
+        return int(text)
+
+    def kv_heads(self, default: int) -> list[int]:
+        """Return how many heads of keys and values each block has."""
+        key = "attention.head_count_kv"
+        layers = self.number("block_count")
+        text = self._lookup(f"{self._architecture}.{key}")
+        if re.fullmatch(r"\[\d+(, \d+)*\]", text):
+            counts = list(map(int, text[1:-1].split(", ")))
+            if len(counts) != layers or not any(counts):
+                raise self._wrong(key, text)
+            return counts
+        if layers > _MOST_LAYERS:
+            raise self._wrong("block_count", str(layers))
+        count = self.number(key, default)
+        if self._architecture != "qwen35":
+            return [count] * layers
+        interval = self.number("full_attention_interval", _ATTENTION_INTERVAL)
+        if layers < interval:
+            raise self._wrong("full_attention_interval", str(interval))
+        return [0 if layer % interval else count for layer in range(1, layers + 1)]
+
+    def state_values(self, width: int) -> int:
+        """Return the numbers of a recurrent state of one block; 0: there is none."""
+        if self._architecture == "lfm2":
+            return width * (self.number("shortconv.l_cache") - 1)
+        if self._architecture != "qwen35":
+            return 0
+        inner, state = self.number("ssm.inner_size"), self.number("ssm.state_size")
+        mixed = inner + 2 * self.number("ssm.group_count") * state
+        return (self.number("ssm.conv_kernel") - 1) * mixed + inner * state
+
+    def _wrong(self, key: str, text: str) -> ModelFileError:
+        found = text or "missing"
+        return ModelFileError(self._path, f"its {self._architecture}.{key} is {found}")
 
 
 def read_shape(weights: Path) -> ModelShape:

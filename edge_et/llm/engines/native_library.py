@@ -98,6 +98,22 @@ class NativeLibrary(ABC):
     def last_position(self, context: Any, sequence: int) -> int:
         """Return the last position that a sequence holds; -1: none."""
 
+    def is_recurrent(self, model: Any) -> bool:
+        """Say whether it keeps a state of all positions, of which no end can be dropped."""
+        return False
+
+    def first_position(self, context: Any, sequence: int) -> int:
+        """Return the first position that all of a sequence's memory holds; -1: none."""
+        raise NotImplementedError
+
+    def copy_recurrent(self, context: Any, sequence: int) -> NDArray[np.uint8] | None:
+        """Copy the state of a recurrent model, without its keys and values; None: it failed."""
+        raise NotImplementedError
+
+    def write_recurrent(self, context: Any, sequence: int, data: NDArray[np.uint8]) -> bool:
+        """Put such a state back beside keys and values; return whether it was."""
+        raise NotImplementedError
+
     @abstractmethod
     def state_bytes(self, context: Any, sequence: int) -> int:
         """Return how large a copy of a sequence is."""

@@ -1,0 +1,185 @@
+"""Contexts of models that keep a state of all that was read: short convolutions, delta nets.
+
+In: batches, as for any context. Out: the same; and a way back to earlier positions, which the
+engine has not. Such models have attention in some layers, whose end can be dropped, and in the
+others a state, which cannot go back: llama.cpp refuses to drop an end of theirs, and copies the
+beginning of a sequence with the state of its end. So the states at some positions are copied, and
+put back when they are wanted; what lies between two of them is evaluated again. Which positions
+those are, the KV cache says.
+
+What a state was copied behind can only be judged by its place: every function here asks llama.cpp
+where attention and state end, and what is not at one place is not used.
+"""
+
+from collections.abc import Container
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_et.llm.kv_protocol import KVCacheSettings
+from edge_et.llm.llama import COPIED, LlamaContext, LlamaModel
+from edge_et.llm.model_shape import ModelShape
+
+MOST_STATE_BYTES: Final = 96 * 2**20
+"""Of the states of one context. One of Qwen3.5-0.8B has 19 MB, of LFM2.5-1.2B less than one."""
+
+_LEAST_STATES = 2  # that are kept in any case: of a picture, and the present one
+
+
+class RecurrentContext(LlamaContext):
+    """A context over a model whose end cannot be dropped, but for the places that are marked."""
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        shape: ModelShape,
+        settings: KVCacheSettings,
+        batch_positions: int,
+        *,
+        most_bytes: int = MOST_STATE_BYTES,
+    ) -> None:
+        """Allocate the cache; see `LlamaContext`.
+
+        Args:
+            model: applied with its adapter.
+            shape: the model's sizes.
+            settings: length, threads, number type, attention.
+            batch_positions: most rows of a batch.
+            most_bytes: of all states that are kept, but for two.
+        """
+        super().__init__(model, shape, settings, batch_positions)
+        self._states: dict[int, NDArray[np.uint8]] = {}  # by how many positions, in order
+        self._most_bytes = most_bytes
+        self._is_torn = False  # by a batch that did not end, or whose end nobody waited for
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the states that are kept."""
+        return sum(map(len, self._states.values()))
+
+    def decode(
+        self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int
+    ) -> None:
+        """Evaluate one batch; see `LlamaContext.decode`.
+
+        Args:
+            inputs: token ids [n] int32, or embedding rows [n,D] float32.
+            start: position of the first row.
+            outputs: behind how many of the last rows logits are wanted.
+
+        Raises:
+            CancelledError: the token that is obeyed was cancelled; only a marked place is whole.
+            DecodeError: the engine failed; the context may hold anything then.
+        """
+        was_torn, self._is_torn = self._is_torn, True
+        super().decode(inputs, start, outputs)
+        self._is_torn = was_torn
+
+    def mark(self, count: int) -> None:
+        """Copy the state, so that `truncate` can come back to it; see `LlamaContext.mark`.
+
+        Args:
+            count: positions that are held.
+        """
+        if count == 0 or count in self._states or not self._ends_at(count):
+            return
+        with self._handle.lock:
+            data = self._library.copy_recurrent(self._handle.value, 0)
+        if data is not None:
+            self._states[count] = data
+            self._make_room()
+
+    def reach(self, keep: int, among: Container[int] | None = None) -> int:
+        """Return how many positions `truncate` can keep; see `LlamaContext.reach`.
+
+        Args:
+            keep: at most so many.
+            among: one of these numbers, or 0; None: any.
+        """
+        places = [place for place in self._states if place <= keep]
+        if self._ends_at(keep):
+            places.append(keep)
+        return max((place for place in places if among is None or place in among), default=0)
+
+    def truncate(self, keep: int) -> int | None:
+        """Go back to the last marked place within the first positions.
+
+        Args:
+            keep: at most so many stay.
+
+        Returns:
+            How many did; None: the engine failed.
+        """
+        keep = self.reach(keep)
+        self._states = {place: data for place, data in self._states.items() if place <= keep}
+        if self._ends_at(keep):
+            return keep
+        if keep == 0:
+            self.clear()
+            return 0
+        library = self._library
+        with self._handle.lock:
+            context = self._handle.value
+            is_back = library.write_recurrent(context, 0, self._states[keep])
+            is_back = is_back and library.truncate(context, 0, keep)
+            is_back = is_back and self._is_whole(0, keep)
+        if not is_back:
+            return None
+        self._is_torn = False
+        return keep
+
+    def clear(self, *, numbers: bool = False) -> None:
+        """Drop all positions and all states; see `LlamaContext.clear`.
+
+        Args:
+            numbers: overwrite what the positions held, too.
+        """
+        self._states.clear()
+        super().clear(numbers=numbers)
+        self._is_torn = False
+
+    def load_state(self, data: NDArray[np.uint8], count: int) -> bool:
+        """Make an empty context hold what `copy_state` copied; see `LlamaContext.load_state`.
+
+        Args:
+            data: exactly what was copied.
+            count: positions that it has.
+
+        Returns:
+            Whether it does; otherwise it may hold anything.
+        """
+        if not super().load_state(data, count):
+            return False
+        with self._handle.lock:
+            return self._is_whole(0, count)
+
+    def _complete_copy(self, count: int) -> bool:
+        """Give the copied attention the state that was there; the engine copied that of the end."""
+        if not self._ends_at(count):
+            state = self._states.get(count)
+            if state is None or not self._library.write_recurrent(
+                self._handle.value, COPIED, state
+            ):
+                return False
+        return self._is_whole(COPIED, count)
+
+    def _ends_at(self, count: int) -> bool:
+        return not self._is_torn and self.count_positions() == count
+
+    def _is_whole(self, sequence: int, count: int) -> bool:
+        """Say whether attention and state of a sequence both end at a place."""
+        library, context = self._library, self._handle.value
+        # The first position that all of it holds is the state's, which holds no other.
+        ends = library.first_position(context, sequence), library.last_position(context, sequence)
+        return ends == (count - 1, count - 1)
+
+    def _make_room(self) -> None:
+        """Drop the states that cost least to compute again, but not the newest one."""
+        while self.state_bytes > self._most_bytes and len(self._states) > _LEAST_STATES:
+            places = list(self._states)
+            gaps = {
+                place: place - before
+                for before, place in zip([0, *places], places[:-1], strict=False)
+            }
+            del self._states[min(gaps, key=lambda place: gaps[place])]
