@@ -8,12 +8,19 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from edge_et.bundle import read_gguf
 from edge_et.errors import DecodeError, ModelFileError
 from edge_et.options import KvType
 
+MOST_STATES: Final = 8
+"""Of a recurrent model, that are kept beside a KV cache: few are ever gone back to."""
+
+MOST_STATE_BYTES: Final = 96 * 2**20
+"""Of all of them, unless two have more. One of Qwen3.5-0.8B has 19 MB, of LFM2-350M 80 kB."""
+
+_LEAST_STATES = 2  # of a picture, and of the present end
 _KV_BLOCK_VALUES = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}
 _STATE_VALUE_BYTES = 4
@@ -24,6 +31,7 @@ _KV_IN_BLOCKS: tuple[KvType, ...] = ("q8_0",)
 # llama.cpp makes a context's number of positions a multiple of it, ik_llama.cpp of 32 without flash
 # attention.
 _CACHE_POSITIONS = 256
+_SEQUENCES = 2  # of a context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +94,13 @@ class ModelShape:
         """What the recurrent states take together, bytes, whatever number type the KV cache has."""
         return self.recurrent_layers * self.state_values * _STATE_VALUE_BYTES
 
+    @property
+    def states(self) -> int:
+        """How many copies of the recurrent states are kept at most; 0: there are no states."""
+        if not self.state_bytes:
+            return 0
+        return min(MOST_STATES, max(MOST_STATE_BYTES // self.state_bytes, _LEAST_STATES))
+
     def check_blocks(self, kv_type: KvType) -> None:
         """Refuse a number type whose blocks keys and values do not fill.
 
@@ -102,6 +117,10 @@ class ModelShape:
                 f"the blocks of a KV cache in {kv_type}: choose kv_type='f16'"
             )
 
+    def copy_bytes(self, positions: int, kv_type: KvType) -> int:
+        """Return what a copy of a KV cache takes that holds some positions, bytes."""
+        return self.kv_bytes(positions, kv_type) + self.state_bytes
+
     def kv_bytes(self, positions: int, kv_type: KvType) -> int:
         """Return what some positions take in a KV cache, bytes."""
         layers = self.layers - self.recurrent_layers
@@ -109,14 +128,16 @@ class ModelShape:
         return positions * values * _KV_BLOCK_BYTES[kv_type] // _KV_BLOCK_VALUES
 
     def cache_bytes(self, context_length: int, kv_type: KvType) -> int:
-        """Return what an engine allocates at most for the KV cache of a context, bytes.
+        """Return what is allocated at most for the KV cache of a context, bytes.
+
+        Recurrent states included: those of two sequences, and the copies that are kept.
 
         Args:
             context_length: positions asked for, at least 1.
             kv_type: number type of the cache.
         """
         padded = -(-context_length // _CACHE_POSITIONS) * _CACHE_POSITIONS
-        return self.kv_bytes(padded, kv_type)
+        return self.kv_bytes(padded, kv_type) + (_SEQUENCES + self.states) * self.state_bytes
 
     def prefill_flops(self, positions: int) -> float:
         """Return the work of evaluating a prompt from its start, floating-point operations.
@@ -154,7 +175,7 @@ class _Sizes:
         text = self._lookup(f"{self._architecture}.{key}")
         if re.fullmatch(r"\[\d+(, \d+)*\]", text):
             counts = list(map(int, text[1:-1].split(", ")))
-            if len(counts) != layers or not any(counts):
+            if len(counts) != layers or len({*counts} - {0}) != 1:
                 raise self._wrong(key, text)
             return counts
         if layers > _MOST_LAYERS:

@@ -12,7 +12,6 @@ where attention and state end, and what is not at one place is not used.
 """
 
 from collections.abc import Container
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,6 @@ from numpy.typing import NDArray
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.llama import COPIED, LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
-
-MOST_STATE_BYTES: Final = 96 * 2**20
-"""Of the states of one context. One of Qwen3.5-0.8B has 19 MB, of LFM2.5-1.2B less than one."""
-
-_LEAST_STATES = 2  # that are kept in any case: of a picture, and the present one
 
 
 class RecurrentContext(LlamaContext):
@@ -36,27 +30,19 @@ class RecurrentContext(LlamaContext):
         shape: ModelShape,
         settings: KVCacheSettings,
         batch_positions: int,
-        *,
-        most_bytes: int = MOST_STATE_BYTES,
     ) -> None:
         """Allocate the cache; see `LlamaContext`.
 
         Args:
             model: applied with its adapter.
-            shape: the model's sizes.
+            shape: the model's sizes, and how many states are kept.
             settings: length, threads, number type, attention.
             batch_positions: most rows of a batch.
-            most_bytes: of all states that are kept, but for two.
         """
         super().__init__(model, shape, settings, batch_positions)
         self._states: dict[int, NDArray[np.uint8]] = {}  # by how many positions, in order
-        self._most_bytes = most_bytes
+        self._most_states = shape.states
         self._is_torn = False  # by a batch that did not end, or whose end nobody waited for
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of the states that are kept."""
-        return sum(map(len, self._states.values()))
 
     def decode(
         self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int
@@ -176,7 +162,7 @@ class RecurrentContext(LlamaContext):
 
     def _make_room(self) -> None:
         """Drop the states that cost least to compute again, but not the newest one."""
-        while self.state_bytes > self._most_bytes and len(self._states) > _LEAST_STATES:
+        while len(self._states) > self._most_states:
             places = list(self._states)
             gaps = {
                 place: place - before

@@ -228,18 +228,16 @@ def test_an_interrupt_between_decoding_and_bookkeeping_is_mended(new: New) -> No
 
 def test_states_are_few_and_the_picture_keeps_its_own(model: LanguageModel, new: New) -> None:
     cache = new()
-    context = cache._context
-    assert isinstance(context, RecurrentContext)
-    cache.prefill(BEGINNING)
-    one = context.state_bytes
-    assert one >= model.shape.state_bytes > 0
-    context._most_bytes = 3 * one
     conversation = [*BEGINNING]
-    for seed in range(6):
+    for seed in range(8):
         conversation += [words(6, seed)]
         cache.prefill(conversation)
         conversation += [written(write(cache, 4))]
-    assert context.state_bytes <= 3 * one
+    context = cache._context
+    assert isinstance(context, RecurrentContext)
+    assert len(context._states) == model.shape.states == 8
+    kept = sum(map(len, context._states.values()))
+    assert 8 * model.shape.state_bytes <= kept <= 8 * (model.shape.state_bytes + 1000)
     second: list[Segment] = [*BEGINNING, words(14, 3)]
     assert cache.prefill(second).reused == 58
     np.testing.assert_array_equal(cache.logits, fresh(new, second))

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from typing import get_args
 
 import gguf
 import pytest
+from tiny.hybrid import write_lfm2, write_qwen35
 from tiny.llama import write_llama
 from tiny.tokenizer import write_tokenizer
 
@@ -99,5 +101,22 @@ def test_a_size_that_differs_by_layer_is_refused(tmp_path: Path, name: str) -> N
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    with pytest.raises(ModelFileError, match=f"{name} is a list"):
+    with pytest.raises(ModelFileError, match=rf"{name} is \[4, 8\]"):
         read_shape(tmp_path / "a.gguf")
+
+
+def test_blocks_without_keys_and_values(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "tokenizer.json")
+    write_lfm2(tmp_path / "lfm2.gguf", tmp_path / "tokenizer.json", seed=1)
+    lfm2 = read_shape(tmp_path / "lfm2.gguf")
+    assert (lfm2.layers, lfm2.recurrent_layers, lfm2.kv_heads) == (4, 2, 2)
+    assert lfm2.kv_bytes(10, "f16") == 10 * 2 * 2 * (8 + 8) * 2
+    assert lfm2.state_bytes == 2 * 2 * 32 * 4  # two positions before the present one
+    write_qwen35(tmp_path / "qwen35.gguf", tmp_path / "tokenizer.json", seed=1)
+    qwen35 = read_shape(tmp_path / "qwen35.gguf")
+    assert (qwen35.layers, qwen35.recurrent_layers, qwen35.kv_heads) == (4, 3, 2)
+    assert qwen35.state_bytes == 3 * (4 * 8 * 8 + 3 * (4 * 8 + 2 * 2 * 8)) * 4
+    assert qwen35.copy_bytes(10, "f16") == qwen35.kv_bytes(10, "f16") + qwen35.state_bytes
+    assert qwen35.cache_bytes(10, "f16") == qwen35.kv_bytes(256, "f16") + 10 * qwen35.state_bytes
+    large = dataclasses.replace(qwen35, state_values=10_000_000)
+    assert large.states == 2
