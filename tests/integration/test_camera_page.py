@@ -28,8 +28,10 @@ def test_the_program_tells_an_answer_and_what_is_wrong_until_it_is_interrupted(
     frames = tmp_path / "frames"
     frames.mkdir()
     shutil.copy(EXAMPLES / "cat.png", frames)
+    # Programs in the background of a script inherit a SIGINT that is ignored.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     watching = subprocess.Popen(
-        [sys.executable, "-u", "-c", program(), "frames"],
+        [sys.executable, "-u", "-c", heeding + program(), "frames"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
