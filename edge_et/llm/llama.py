@@ -17,6 +17,7 @@ from edge_et.errors import CancelledError, DecodeError, EngineError, ModelFileEr
 from edge_et.llm.engines import ABORTED, Engine
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
+from edge_et.llm.places import End
 from edge_et.native_handle import NativeHandle
 from edge_et.native_threads import call_undisturbed, compute
 from edge_et.threads import SpareThreads
@@ -35,6 +36,7 @@ class LlamaModel:
         embedding_width: D.
         vocabulary_size: rows of the embedding table, V and padding.
         is_recurrent: whether it keeps a state of all positions; see `RecurrentContext`.
+        is_mrope: whether rows of an image stand in a grid; see `edge_et.llm.places`.
         engine: what opened it.
         library: the engine's.
         handle: the library's model, for contexts over it.
@@ -80,6 +82,7 @@ class LlamaModel:
             model = self.handle.value
             self.embedding_width = library.embedding_width(model)
             self.is_recurrent = library.is_recurrent(model)
+            self.is_mrope = library.is_mrope(model)
             self.vocabulary_size = library.vocabulary_size(model)
 
     @property
@@ -156,6 +159,7 @@ class LlamaContext:
         self._spare_threads = (
             None if settings.has_flash_attention else SpareThreads(settings.threads)
         )
+        self._is_mrope = model.is_mrope
         self._embedding_width = model.embedding_width
         self._vocabulary_size = model.vocabulary_size
 
@@ -202,13 +206,16 @@ class LlamaContext:
             compute(set_callback)  # which is logged
 
     def decode(
-        self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int
+        self,
+        inputs: NDArray[np.int32] | NDArray[np.float32],
+        places: NDArray[np.int32],
+        outputs: int,
     ) -> None:
-        """Evaluate one batch at the positions from `start` on.
+        """Evaluate one batch.
 
         Args:
             inputs: token ids [n] int32, or embedding rows [n,D] float32.
-            start: position of the first row.
+            places: where they stand, [n] int32; or [3,n], of rows of an image with a grid.
             outputs: behind how many of the last rows logits are wanted.
 
         Raises:
@@ -222,7 +229,11 @@ class LlamaContext:
         # The engine is told where they begin, and takes the rest for granted.
         inputs = np.require(inputs, np.int32 if are_tokens else np.float32, ["C", "A"])
         count = len(inputs)
-        places = np.arange(start, start + count, dtype=np.int32)
+        if not are_tokens and self._is_mrope:
+            places = np.concatenate([np.broadcast_to(places, (3, count)), np.zeros((1, count))])
+        elif places.ndim != 1:
+            raise DecodeError("the image has a grid, which the places of this model have not")
+        places = np.ascontiguousarray(places, np.int32)
         wanted = np.zeros(count, np.int8)
         wanted[count - outputs :] = 1
         if are_tokens and not 0 <= inputs.min() <= inputs.max() < self._vocabulary_size:
@@ -261,17 +272,18 @@ class LlamaContext:
         with self._handle.lock:
             return self._library.logits(self._handle.value, row, count).copy()
 
-    def truncate(self, keep: int) -> int | None:
+    def truncate(self, end: End) -> int | None:
         """Drop all positions but the first ones.
 
         Args:
-            keep: how many stay, at most those that are held.
+            end: of those that stay, at most those that are held.
 
         Returns:
-            How many did, which is `reach(keep)`; None: the model's cache cannot drop its end.
+            How many did, which is `reach(end.count)`; None: the model's cache cannot drop its end.
         """
         with self._handle.lock:
-            return keep if self._library.truncate(self._handle.value, 0, keep) else None
+            is_cut = self._library.truncate(self._handle.value, 0, end.following)
+        return end.count if is_cut else None
 
     def reach(self, keep: int, among: Container[int] | None = None) -> int:
         """Return how many positions `truncate` can keep, `keep` or less.
@@ -283,11 +295,11 @@ class LlamaContext:
         """
         return keep
 
-    def mark(self, count: int) -> None:
+    def mark(self, end: End) -> None:
         """Let `truncate` come back to the present end, where it could not otherwise.
 
         Args:
-            count: positions that are held.
+            end: of what is held.
         """
 
     def clear(self, *, numbers: bool = False) -> None:
@@ -300,19 +312,19 @@ class LlamaContext:
         with self._handle.lock:
             self._library.clear(self._handle.value, numbers=numbers)
 
-    def count_positions(self) -> int:
-        """Return how many positions are held, of a context that was filled from the first on."""
+    def last_place(self) -> int:
+        """Return the place of the last position that is held; -1: none is."""
         with self._handle.lock:
-            return self._library.last_position(self._handle.value, 0) + 1
+            return self._library.last_position(self._handle.value, 0)
 
-    def copy_state(self, count: int) -> NDArray[np.uint8] | None:
+    def copy_state(self, end: End) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, whatever lies behind them.
 
         An engine copies a whole sequence or nothing. So the positions are made a sequence of their
         own, which shares the cells and touches no numbers.
 
         Args:
-            count: positions, at least 1.
+            end: of the positions, at least one.
 
         Returns:
             [n] uint8, for `load_state`; None: the engine failed.
@@ -320,9 +332,9 @@ class LlamaContext:
         library = self._library
         with self._handle.lock:
             context = self._handle.value
-            library.copy_sequence(context, 0, COPIED, count)
+            library.copy_sequence(context, 0, COPIED, end.following)
             try:
-                if not self._complete_copy(count):
+                if not self._complete_copy(end):
                     return None
                 data = np.empty(library.state_bytes(context, COPIED), np.uint8)
                 size = library.read_state(context, COPIED, data)
@@ -330,24 +342,24 @@ class LlamaContext:
                 library.truncate(context, COPIED, 0)
         return data if size == len(data) else None
 
-    def _complete_copy(self, count: int) -> bool:
+    def _complete_copy(self, end: End) -> bool:
         """Make right what was copied to the sequence `COPIED`; return whether it is."""
         return True
 
-    def load_state(self, data: NDArray[np.uint8], count: int) -> bool:
+    def load_state(self, data: NDArray[np.uint8], end: End) -> bool:
         """Make an empty context hold what `copy_state` copied.
 
         Args:
             data: exactly what was copied, over the same weights and with the same number types:
                 engines are not made for damaged data.
-            count: positions that it has.
+            end: of the positions that it has.
 
         Returns:
             Whether it does; otherwise it may hold anything.
         """
         with self._handle.lock:
             size = self._library.write_state(self._handle.value, 0, data)
-        return bool(size == len(data) and self.count_positions() == count)
+        return bool(size == len(data) and self.last_place() == end.last)
 
     def close(self) -> None:
         """Free it; may be called again."""

@@ -80,9 +80,14 @@ def new(model: LanguageModel) -> Iterator[New]:
         cache.close()
 
 
-def picture(count: int, seed: int) -> ImageSegment:
-    rows = np.random.default_rng(seed).normal(size=(count, WIDTH)).astype(np.float32)
-    return ImageSegment(ImageTokens(rows, f"picture {seed}"))
+def picture(rows: int, columns: int, seed: int, model: LanguageModel) -> ImageSegment:
+    values = np.random.default_rng(seed).normal(size=(rows * columns, WIDTH)).astype(np.float32)
+    grid = (rows, columns) if has_grids(model) else None
+    return ImageSegment(ImageTokens(values, f"picture {seed}", grid))
+
+
+def has_grids(model: LanguageModel) -> bool:
+    return model.weights.parent.name.startswith("qwen35")
 
 
 def words(count: int, seed: int) -> TokenSegment:
@@ -109,21 +114,24 @@ def fresh(new: New, segments: list[Segment], then: tuple[int, ...] = ()) -> NDAr
     return cache.logits
 
 
-BEGINNING: list[Segment] = [words(9, 1), picture(49, 1)]
+@pytest.fixture
+def beginning(model: LanguageModel) -> list[Segment]:
+    """What two prompts have in common: 58 positions."""
+    return [words(9, 1), picture(7, 7, 1, model)]
 
 
-def test_a_second_question_reads_the_picture_no_more(new: New) -> None:
+def test_a_second_question_reads_the_picture_no_more(new: New, beginning: list[Segment]) -> None:
     cache = new()
-    cache.prefill([*BEGINNING, words(12, 2)])
+    cache.prefill([*beginning, words(12, 2)])
     write(cache, 10)
-    second: list[Segment] = [*BEGINNING, words(14, 3)]
+    second: list[Segment] = [*beginning, words(14, 3)]
     assert cache.prefill(second).reused == 58
     np.testing.assert_array_equal(cache.logits, fresh(new, second))
 
 
-def test_stages_go_on_and_back(new: New) -> None:
+def test_stages_go_on_and_back(new: New, beginning: list[Segment]) -> None:
     cache = new()
-    first: list[Segment] = [*BEGINNING, words(12, 2)]
+    first: list[Segment] = [*beginning, words(12, 2)]
     cache.prefill(first)
     told = write(cache, 17)
     think: list[Segment] = [*first, written(told), words(11, 4)]
@@ -135,17 +143,19 @@ def test_stages_go_on_and_back(new: New) -> None:
     np.testing.assert_array_equal(cache.logits, fresh(new, rethink))
 
 
-def test_several_pictures_of_which_one_is_another(new: New) -> None:
+def test_several_pictures_of_which_one_is_another(
+    model: LanguageModel, new: New, beginning: list[Segment]
+) -> None:
     cache = new()
-    cache.prefill([*BEGINNING, words(5, 2), picture(30, 2), words(9, 3)])
-    other: list[Segment] = [*BEGINNING, words(5, 2), picture(30, 3), words(9, 3)]
+    cache.prefill([*beginning, words(5, 2), picture(5, 6, 2, model), words(9, 3)])
+    other: list[Segment] = [*beginning, words(5, 2), picture(5, 6, 3, model), words(9, 3)]
     assert cache.prefill(other).reused == 58
     np.testing.assert_array_equal(cache.logits, fresh(new, other))
 
 
-def test_what_was_rewound_changes_no_bit(new: New) -> None:
+def test_what_was_rewound_changes_no_bit(new: New, beginning: list[Segment]) -> None:
     cache = new()
-    prompt: list[Segment] = [*BEGINNING, words(12, 2)]
+    prompt: list[Segment] = [*beginning, words(12, 2)]
     cache.prefill(prompt)
     told = write(cache, 8)
     for keep in (7, 3, 0, 0):  # of what was written; the last one is there already
@@ -165,35 +175,35 @@ def test_nothing_is_drafted(new: New) -> None:
     assert new().max_draft_tokens == 0
 
 
-def test_what_was_saved_goes_on_in_another_cache(new: New) -> None:
+def test_what_was_saved_goes_on_in_another_cache(new: New, beginning: list[Segment]) -> None:
     cache = new()
-    cache.prefill([*BEGINNING, words(12, 2)])
+    cache.prefill([*beginning, words(12, 2)])
     write(cache, 5)
-    data = cache.save(positions_of(BEGINNING))
+    data = cache.save(positions_of(beginning))
     assert data is not None
-    assert cache.save(positions_of(BEGINNING)[:-1]) is None  # where no state was kept
+    assert cache.save(positions_of(beginning)[:-1]) is None  # where no state was kept
     told = write(cache, 3)
     np.testing.assert_array_equal(
-        cache.logits, fresh(new, [*BEGINNING, words(12, 2)], (*told_before(new), *told))
+        cache.logits, fresh(new, [*beginning, words(12, 2)], (*told_before(new, beginning), *told))
     )
     other = new()
-    assert other.restore(positions_of(BEGINNING), data)
+    assert other.restore(positions_of(beginning), data)
     for seed in (6, 7):  # one behind the other: the state that was read is kept
-        question: list[Segment] = [*BEGINNING, words(10, seed)]
+        question: list[Segment] = [*beginning, words(10, seed)]
         assert other.prefill(question).reused == 58
         np.testing.assert_array_equal(other.logits, fresh(new, question))
 
 
-def told_before(new: New) -> tuple[int, ...]:
+def told_before(new: New, beginning: list[Segment]) -> tuple[int, ...]:
     cache = new()
-    cache.prefill([*BEGINNING, words(12, 2)])
+    cache.prefill([*beginning, words(12, 2)])
     return write(cache, 5)
 
 
-def test_a_hundred_cancelled_moments(new: New) -> None:
+def test_a_hundred_cancelled_moments(new: New, beginning: list[Segment]) -> None:
     random = np.random.default_rng(11)
     cache = new()
-    expected = {seed: fresh(new, [*BEGINNING, words(40, seed)]) for seed in range(4)}
+    expected = {seed: fresh(new, [*beginning, words(40, seed)]) for seed in range(4)}
     cancelled = 0
     for moment in range(100):
         cancel = CancelToken()
@@ -201,7 +211,7 @@ def test_a_hundred_cancelled_moments(new: New) -> None:
         if moment % 10 == 0:
             cache.clear()
         try:
-            steps = cache.prefill_steps([*BEGINNING, words(40, moment % 4)])
+            steps = cache.prefill_steps([*beginning, words(40, moment % 4)])
             for _ in range(int(random.integers(1, 4))):
                 next(steps, None)
             cancel.cancel()
@@ -211,24 +221,30 @@ def test_a_hundred_cancelled_moments(new: New) -> None:
             cancelled += 1
         cache.obey(CancelToken())
         seed = int(random.integers(4))
-        cache.prefill([*BEGINNING, words(40, seed)])
+        cache.prefill([*beginning, words(40, seed)])
         np.testing.assert_array_equal(cache.logits, expected[seed])
     assert cancelled > 50
 
 
-def test_an_interrupt_between_decoding_and_bookkeeping_is_mended(new: New) -> None:
+def test_an_interrupt_between_decoding_and_bookkeeping_is_mended(
+    new: New, beginning: list[Segment]
+) -> None:
     cache = new()
-    first: list[Segment] = [*BEGINNING, words(12, 2)]
+    first: list[Segment] = [*beginning, words(12, 2)]
     cache.prefill(first)
-    cache._context.decode(np.array([25, 26], np.int32), 70, 1)  # of which nobody has heard
+    cache._context.decode(
+        np.array([25, 26], np.int32), np.array([70, 71], np.int32), 1
+    )  # of which nobody has heard
     second: list[Segment] = [*first, words(10, 3)]
     cache.prefill(second)
     np.testing.assert_array_equal(cache.logits, fresh(new, second))
 
 
-def test_states_are_few_and_the_picture_keeps_its_own(model: LanguageModel, new: New) -> None:
+def test_states_are_few_and_the_picture_keeps_its_own(
+    model: LanguageModel, new: New, beginning: list[Segment]
+) -> None:
     cache = new()
-    conversation = [*BEGINNING]
+    conversation = [*beginning]
     for seed in range(8):
         conversation += [words(6, seed)]
         cache.prefill(conversation)
@@ -236,16 +252,18 @@ def test_states_are_few_and_the_picture_keeps_its_own(model: LanguageModel, new:
     context = cache._context
     assert isinstance(context, RecurrentContext)
     assert len(context._states) == model.shape.states == 8
-    kept = sum(map(len, context._states.values()))
+    kept = sum(len(data) for _, data in context._states.values())
     assert 8 * model.shape.state_bytes <= kept <= 8 * (model.shape.state_bytes + 1000)
-    second: list[Segment] = [*BEGINNING, words(14, 3)]
+    second: list[Segment] = [*beginning, words(14, 3)]
     assert cache.prefill(second).reused == 58
     np.testing.assert_array_equal(cache.logits, fresh(new, second))
 
 
-def test_a_beginning_that_llama_cpp_copies_wrongly_is_not_used(new: New) -> None:
+def test_a_beginning_that_llama_cpp_copies_wrongly_is_not_used(
+    new: New, beginning: list[Segment]
+) -> None:
     cache = new()
-    cache.prefill([*BEGINNING, words(12, 2)])
+    cache.prefill([*beginning, words(12, 2)])
     context = cache._context
     library, handle = context._library, context._handle
     with handle.lock:
@@ -254,34 +272,34 @@ def test_a_beginning_that_llama_cpp_copies_wrongly_is_not_used(new: New) -> None
         assert library.read_state(handle.value, 1, data) == len(data)
         library.truncate(handle.value, 1, 0)
     other = new()
-    assert not other.restore(positions_of(BEGINNING), data)
+    assert not other.restore(positions_of(beginning), data)
     assert other.cached_positions == 0
-    question: list[Segment] = [*BEGINNING, words(10, 6)]
+    question: list[Segment] = [*beginning, words(10, 6)]
     other.prefill(question)
     np.testing.assert_array_equal(other.logits, fresh(new, question))
 
 
-def test_a_state_alone_is_not_taken_for_what_was_saved(new: New) -> None:
+def test_a_state_alone_is_not_taken_for_what_was_saved(new: New, beginning: list[Segment]) -> None:
     cache = new()
-    cache.prefill(BEGINNING)
+    cache.prefill(beginning)
     context = cache._context
     with context._handle.lock:
         state = context._library.copy_recurrent(context._handle.value, 0)
     assert state is not None
     other = new()
-    assert not other.restore(positions_of(BEGINNING), state)
-    other.prefill(BEGINNING)
+    assert not other.restore(positions_of(beginning), state)
+    other.prefill(beginning)
     np.testing.assert_array_equal(other.logits, cache.logits)
 
 
-def test_a_state_of_another_place_is_not_put_back(new: New) -> None:
+def test_a_state_of_another_place_is_not_put_back(new: New, beginning: list[Segment]) -> None:
     cache = new()
-    cache.prefill([*BEGINNING, words(12, 2)])
+    cache.prefill([*beginning, words(12, 2)])
     context = cache._context
     assert isinstance(context, RecurrentContext)
     context._states[58] = context._states[70]
     with pytest.raises(DecodeError):
-        cache.prefill([*BEGINNING, words(14, 3)])
+        cache.prefill([*beginning, words(14, 3)])
     assert cache.cached_positions == 0
-    cache.prefill(BEGINNING)
-    np.testing.assert_array_equal(cache.logits, fresh(new, BEGINNING))
+    cache.prefill(beginning)
+    np.testing.assert_array_equal(cache.logits, fresh(new, beginning))

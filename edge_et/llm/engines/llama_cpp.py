@@ -172,6 +172,12 @@ class LlamaCpp(NativeLibrary):
         library = self.bindings
         return bool(library.llama_model_is_recurrent(model) or library.llama_model_is_hybrid(model))
 
+    def is_mrope(self, model: Any) -> bool:
+        """Say whether rows of an image stand in a grid; see `edge_et.llm.places`."""
+        library = self.bindings
+        kinds = (library.LLAMA_ROPE_TYPE_MROPE, library.LLAMA_ROPE_TYPE_IMROPE)
+        return bool(library.llama_model_rope_type(model) in kinds)
+
     def first_position(self, context: Any, sequence: int) -> int:
         """Return the first position that all of a sequence's memory holds; -1: none."""
         memory = self.bindings.llama_get_memory(context)

@@ -102,6 +102,10 @@ class NativeLibrary(ABC):
         """Say whether it keeps a state of all positions, of which no end can be dropped."""
         return False
 
+    def is_mrope(self, model: Any) -> bool:
+        """Say whether rows of an image stand in a grid; see `edge_et.llm.places`."""
+        return False
+
     def first_position(self, context: Any, sequence: int) -> int:
         """Return the first position that all of a sequence's memory holds; -1: none."""
         raise NotImplementedError
