@@ -6,6 +6,7 @@ engine it is, but for what `edge_et.llm.engines` says of it.
 """
 
 from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,10 @@ class LlamaContext:
             raise model.engine.has_no(settings.kv_type)
         shape.check_blocks(settings.kv_type)
         library = self._library = model.library
+        self._pairs_rows, self._partners = library.pairs_rows(shape), 0
+        if self._pairs_rows:  # which needs room for one more
+            settings = replace(settings, context_length=settings.context_length + 1)
+            batch_positions = max(batch_positions, 2)
         self._cancel = CancelToken()
         # Flash attention's sums have as many parts as there are threads.
         self._spare_threads = (
@@ -238,6 +243,13 @@ class LlamaContext:
         wanted[count - outputs :] = 1
         if are_tokens and not 0 <= inputs.min() <= inputs.max() < self._vocabulary_size:
             raise DecodeError(f"token ids beyond the model's {self._vocabulary_size}")
+        is_paired = self._pairs_rows and count == 1
+        if is_paired:
+            inputs, places = np.repeat(inputs, 2, axis=0), np.append(places, places + 1)
+            wanted = np.repeat(wanted, 2)
+        elif self._pairs_rows and outputs:  # only rows with logits go through the last layer
+            wanted[-2] = 1
+        self._partners = int(is_paired)
         cancel = self._cancel
 
         def evaluate() -> int:
@@ -248,7 +260,10 @@ class LlamaContext:
                     threads = spare.for_tokens()
                     of_batches = threads if count < _FEW_ROWS else spare.most
                     self._library.set_threads(context, threads, of_batches)
-                return self._library.decode(context, inputs, places, wanted)
+                status = self._library.decode(context, inputs, places, wanted)
+                if is_paired:
+                    self._library.truncate(context, 0, int(places[1]))
+                return status
 
         status = compute(evaluate, stop=cancel.cancel)
         is_untold = status == 0 and not self._library.tells_of_aborting and cancel.is_cancelled
@@ -270,6 +285,7 @@ class LlamaContext:
             [count] float32.
         """
         with self._handle.lock:
+            row -= self._partners
             return self._library.logits(self._handle.value, row, count).copy()
 
     def truncate(self, end: End) -> int | None:

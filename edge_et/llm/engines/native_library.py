@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_et.cancellation import native_callback
 from edge_et.llm.kv_protocol import KVCacheSettings
+from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
 
 _INTEGER, _TEXT = 0, 3  # kinds of values of metadata (llama_model_kv_override_type)
@@ -100,6 +101,10 @@ class NativeLibrary(ABC):
 
     def is_recurrent(self, model: Any) -> bool:
         """Say whether it keeps a state of all positions, of which no end can be dropped."""
+        return False
+
+    def pairs_rows(self, shape: ModelShape) -> bool:
+        """Say whether a row is evaluated right beside another one alone."""
         return False
 
     def is_mrope(self, model: Any) -> bool:
