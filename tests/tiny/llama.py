@@ -67,37 +67,13 @@ def own_tensors(architecture: str, seed: int, width: int) -> Tensors:
     }
 
 
-def write_llama(
-    path: Path,
-    tokenizer_json: Path,
-    *,
-    seed: int,
-    width: int = WIDTH,
-    feed_forward: int = FEED_FORWARD,
-    architecture: str = "llama",
-    more: Tensors | None = None,
-    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
-) -> Tensors:
-    """Write the model; its rows are the tokenizer's ids and some of padding."""
+def add_vocabulary(writer: gguf.GGUFWriter, tokenizer_json: Path) -> int:
+    """Add a tokenizer's ids and some rows of padding; return how many there are."""
     content = json.loads(tokenizer_json.read_text())
     vocabulary = dict(content["model"]["vocab"])
     special = {entry["content"]: entry["id"] for entry in content["added_tokens"]}
     by_id = {number: text for text, number in (vocabulary | special).items()}
     rows = len(by_id) + PADDING_ROWS
-    tensors = random_tensors(rows, seed, width, feed_forward) | own_tensors(
-        architecture, seed, width
-    )
-    tensors |= more or {}
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_context_length(2048)
-    writer.add_embedding_length(width)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(feed_forward)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(width // HEADS)
-    writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(rows)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
@@ -115,12 +91,52 @@ def write_llama(
     merges = content["model"]["merges"]
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
     writer.add_eos_token_id(special["<|im_end|>"])
+    return rows
+
+
+def add_tensors(
+    writer: gguf.GGUFWriter,
+    tensors: Tensors,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+) -> None:
+    """Add all tensors, matrices but the kernels of convolutions in another type; close."""
     for name, values in tensors.items():
-        if kind is gguf.GGMLQuantizationType.F32 or values.ndim == 1:
+        is_vector = values.ndim == 1 or "conv" in name.split(".")[-2]
+        if kind is gguf.GGMLQuantizationType.F32 or is_vector:
             writer.add_tensor(name, values)
         else:
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
-    _close(writer)
+    close(writer)
+
+
+def write_llama(
+    path: Path,
+    tokenizer_json: Path,
+    *,
+    seed: int,
+    width: int = WIDTH,
+    feed_forward: int = FEED_FORWARD,
+    architecture: str = "llama",
+    more: Tensors | None = None,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+) -> Tensors:
+    """Write the model; its rows are the tokenizer's ids and some of padding."""
+    writer = gguf.GGUFWriter(path, architecture)
+    rows = add_vocabulary(writer, tokenizer_json)
+    tensors = random_tensors(rows, seed, width, feed_forward) | own_tensors(
+        architecture, seed, width
+    )
+    tensors |= more or {}
+    writer.add_context_length(2048)
+    writer.add_embedding_length(width)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(feed_forward)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(width // HEADS)
+    writer.add_rope_freq_base(10000.0)
+    add_tensors(writer, tensors, kind)
     return tensors
 
 
@@ -157,10 +173,10 @@ def write_adapter(
         for part, shape in zip(("lora_a", "lora_b"), halves, strict=True):
             values = random.normal(0, 0.5, shape).astype(np.float32)
             writer.add_tensor(f"{name}.{part}", values)
-    _close(writer)
+    close(writer)
 
 
-def _close(writer: gguf.GGUFWriter) -> None:
+def close(writer: gguf.GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

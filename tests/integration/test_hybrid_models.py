@@ -1,0 +1,39 @@
+"""Models with a recurrent state in real llama.cpp: the tiny ones are what they are meant to be."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from tiny.hybrid import write_lfm2, write_qwen35
+from tiny.llama import PADDING_ROWS, Tensors
+from tiny.tokenizer import write_tokenizer
+
+from edge_et.export.llm.llama_for_tools import decode, loaded_model, native_library, open_context
+from edge_et.export.llm.llama_logits import llama_logits
+
+POSITIONS = 100  # more than the 64 of a chunk that gated delta nets are evaluated in
+
+
+@pytest.mark.parametrize("write", [write_lfm2, write_qwen35])
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+def test_a_batch_has_the_logits_of_single_tokens(
+    tmp_path: Path, write: Callable[..., Tensors], kind: str
+) -> None:
+    write_tokenizer(tmp_path / "tokenizer.json")
+    path = tmp_path / "model.gguf"
+    stored = gguf.GGMLQuantizationType[kind]
+    rows = len(write(path, tmp_path / "tokenizer.json", seed=3, kind=stored)["token_embd.weight"])
+    ids = np.random.default_rng(0).integers(0, rows - PADDING_ROWS, POSITIONS, dtype=np.int32)
+    (batch,) = llama_logits(path, [ids.tolist()])
+    single = []
+    with loaded_model(path) as model, open_context(model, path, POSITIONS) as context:
+        for position in range(POSITIONS):
+            decode(context, path, ids[position : position + 1], position, outputs=True)
+            logits = native_library().llama_get_logits(context)
+            single.append(np.ctypeslib.as_array(logits, shape=(rows,)).copy())
+    readable = np.s_[:, :-PADDING_ROWS]
+    assert np.abs(batch[readable] - np.array(single)[readable]).max() < 1e-3
+    # A model that writes the same at all positions would not show a wrong state.
+    assert len(set(batch[readable].argmax(axis=1))) > POSITIONS // 4
