@@ -10,8 +10,8 @@ from typing import Any
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors
 from edge_et.export.checkpoint.config_keys import read_config
 from edge_et.export.errors import UnsupportedModelError
-from edge_et.export.families.llm_family import LlmConfig, parse_config, tensor_shapes
-from edge_et.export.families.llm_registry import FAMILIES, family_of
+from edge_et.export.families.llm_family import LlmConfig, tensor_shapes
+from edge_et.export.families.llm_registry import FAMILIES, family_of, parse_config
 from edge_et.export.families.vlm_idefics3 import Idefics3
 from edge_et.export.families.vlm_internvl import InternVL
 from edge_et.export.families.vlm_internvl_chat import InternVLChat

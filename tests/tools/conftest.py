@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     Dinov2Config,
     Dinov2Model,
+    Lfm2Config,
     LlamaConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -30,8 +31,31 @@ QWEN2_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-Family = Literal["llama", "qwen2", "qwen3"]
-CONFIGS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+PATTERNS = {
+    "qwen2": QWEN2_PATTERN,
+    "qwen3": QWEN2_PATTERN,
+    "lfm2": QWEN2_PATTERN.replace(r"\p{N}|", r"\p{N}{1,3}|"),
+}
+
+Family = Literal["llama", "qwen2", "qwen3", "lfm2"]
+CONFIGS = {
+    "llama": LlamaConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+    "lfm2": Lfm2Config,
+}
+OWN_SETTINGS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {"head_dim": 16},
+    "qwen3": {},
+    "lfm2": {
+        "head_dim": 16,
+        "num_hidden_layers": 4,
+        "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+        "block_multiple_of": 16,
+    },
+}
+"""What a family needs in place of what the others have."""
 
 
 def train_tokenizer(family: Family) -> Tokenizer:
@@ -40,7 +64,7 @@ def train_tokenizer(family: Family) -> Tokenizer:
     first = (
         pre_tokenizers.Digits(individual_digits=True)
         if family == "llama"
-        else pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated")
+        else pre_tokenizers.Split(Regex(PATTERNS[family]), "isolated")
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([first, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
@@ -75,13 +99,14 @@ def save_language_model(
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 16 if family == "qwen2" else 32,
+        "head_dim": 32,
         "max_position_embeddings": 256,
         "rope_theta": 50_000.0,
         "tie_word_embeddings": tied,
         "initializer_range": 0.15,
         "bos_token_id": 0,
         "eos_token_id": 2,
+        **OWN_SETTINGS[family],
         **changes,
     }
     config = CONFIGS[family](**common)
