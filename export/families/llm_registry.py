@@ -18,11 +18,13 @@ from edge_et.export.families.llm_lfm2 import Lfm2
 from edge_et.export.families.llm_llama import Llama
 from edge_et.export.families.llm_qwen2 import Qwen2
 from edge_et.export.families.llm_qwen3 import Qwen3
+from edge_et.export.families.llm_qwen35 import Qwen35
 
 FAMILIES: dict[str, Family] = {
     "LlamaForCausalLM": Llama(),
     "Qwen2ForCausalLM": Qwen2(),
     "Qwen3ForCausalLM": Qwen3(),
+    "Qwen3_5ForCausalLM": Qwen35(),
     "Lfm2ForCausalLM": Lfm2(),
 }
 

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3_5TextConfig,
     Qwen3Config,
     SiglipVisionConfig,
     SiglipVisionModel,
@@ -34,20 +35,31 @@ QWEN2_PATTERN = (
 PATTERNS = {
     "qwen2": QWEN2_PATTERN,
     "qwen3": QWEN2_PATTERN,
+    "qwen3_5": QWEN2_PATTERN.replace(r"\p{L}+", r"[\p{L}\p{M}]+").replace(
+        r"[^\s\p{L}", r"[^\s\p{L}\p{M}"
+    ),
     "lfm2": QWEN2_PATTERN.replace(r"\p{N}|", r"\p{N}{1,3}|"),
 }
 
-Family = Literal["llama", "qwen2", "qwen3", "lfm2"]
+Family = Literal["llama", "qwen2", "qwen3", "qwen3_5", "lfm2"]
 CONFIGS = {
     "llama": LlamaConfig,
     "qwen2": Qwen2Config,
     "qwen3": Qwen3Config,
+    "qwen3_5": Qwen3_5TextConfig,
     "lfm2": Lfm2Config,
 }
 OWN_SETTINGS: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen2": {"head_dim": 16},
     "qwen3": {},
+    "qwen3_5": {
+        "num_hidden_layers": 4,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 6,
+    },
     "lfm2": {
         "head_dim": 16,
         "num_hidden_layers": 4,

@@ -5,6 +5,7 @@ from typing import get_args
 
 import gguf
 import pytest
+from tiny.hybrid import write_lfm2, write_qwen35
 from tiny.llama import write_llama
 from tiny.tokenizer import write_tokenizer
 
@@ -58,6 +59,25 @@ def test_the_work_of_a_prefill() -> None:
     pairs = 4000 * 4000 / 2
     expected = 2 * weights * 4000 + 28 * 16 * 128 * 4 * pairs
     assert shape().prefill_flops(4000) == pytest.approx(expected)
+
+
+def test_layers_with_a_state_hold_no_keys(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "tokenizer.json")
+    for write in (write_lfm2, write_qwen35):
+        write(tmp_path / f"{write.__name__}.gguf", tmp_path / "tokenizer.json", seed=1)
+    lfm2 = read_shape(tmp_path / "write_lfm2.gguf")
+    assert (lfm2.layers, lfm2.attention_layers, lfm2.kv_heads) == (4, 2, 2)
+    assert lfm2.kv_bytes(10, "f16") == 10 * 2 * 2 * (8 + 8) * 2
+    assert lfm2.state_bytes == 2 * 32 * 2 * 4
+    qwen35 = read_shape(tmp_path / "write_qwen35.gguf")
+    assert (qwen35.layers, qwen35.attention_layers, qwen35.kv_heads) == (4, 1, 2)
+    assert qwen35.state_bytes == 3 * (3 * (32 + 2 * 16) + 32 * 8) * 4
+    assert qwen35.cache_bytes(1, "f32") == 256 * 2 * 32 * 4 + qwen35.state_bytes
+    for model in (lfm2, qwen35):
+        assert model.recurrent is not None
+        matrices = model.prefill_flops(1) / 2 - model.layers * 3 * 32 * 64
+        recurrent = model.recurrent.layers * model.recurrent.weights
+        assert 0 < recurrent < matrices
 
 
 def test_blocks_of_a_number_type_have_to_be_filled() -> None:

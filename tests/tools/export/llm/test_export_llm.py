@@ -32,7 +32,7 @@ GOLDEN = ROOT / "tests" / "tools" / "data" / "llama_tiny"
 
 DOUBLE = torch.zeros(64, dtype=torch.float64)
 
-FAMILIES = ["llama", "qwen2", "qwen3", "lfm2"]
+FAMILIES = ["llama", "qwen2", "qwen3", "qwen3_5", "lfm2"]
 
 Edit = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 
