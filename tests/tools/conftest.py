@@ -160,6 +160,19 @@ def llama_gguf(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return out
 
 
+@pytest.fixture(scope="session", params=["lfm2", "qwen3_5"])
+def exported_hybrid(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, Path]:
+    """Family, checkpoint and float32 GGUF of a model with a recurrent state; not to be changed."""
+    from edge_et.export.llm.export_llm import export_llm
+
+    folder = save_language_model(tmp_path_factory.mktemp(request.param) / "llm", request.param)
+    out = folder.parent / "out.gguf"
+    export_llm(folder, out, dtype="F32", check_logits=False)
+    return request.param, folder, out
+
+
 def _save_backbone(folder: Path, model: PreTrainedModel) -> Path:
     for name, parameter in model.named_parameters():
         if "lambda" in name or "norm" in name:
