@@ -23,7 +23,7 @@ from edge_et.llm.kv_cache import LlamaKVCache
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.llama import LlamaContext, LlamaModel
 from edge_et.llm.memory import drop_pages
-from edge_et.llm.model_shape import ModelShape, read_shape
+from edge_et.llm.model_shape import ModelShape
 
 
 class LanguageModel:
@@ -81,7 +81,7 @@ class LanguageModel:
         self._image_prompt_cache = image_prompt_cache
         try:
             self._check(weights, spec)
-            self.shape = self._read_shape()
+            self.shape = ModelShape.of(self._native.metadata, weights)
             if adapter is not None:
                 self._native.load_adapter(adapter)
         except (EngineError, ModelFileError):
@@ -149,11 +149,6 @@ class LanguageModel:
         for kv_cache in list(self._kv_caches):
             kv_cache.close()
         self._native.close()
-
-    def _read_shape(self) -> ModelShape:
-        if self._native.is_recurrent:  # of lists, one number a layer, engines do not tell
-            return read_shape(self.weights)
-        return ModelShape.of(self._native.metadata, self.weights)
 
     def _check(self, weights: Path, spec: LanguageModelSpec) -> None:
         if self._native.metadata("split.count") not in ("", "1"):

@@ -4,7 +4,6 @@ In: the metadata of a GGUF. Out: numbers that are known before any weights are t
 an engine.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,6 @@ MOST_STATE_BYTES: Final = 96 * 2**20
 _LEAST_STATES = 2  # of a picture, and of the present end
 _KV_BLOCK_VALUES = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}
-_STATE_VALUE_BYTES = 4
-_ATTENTION_INTERVAL = 4  # of Qwen3.5, where a file does not tell
-_MOST_LAYERS = 1024
 _KV_IN_BLOCKS: tuple[KvType, ...] = ("q8_0",)
 
 # llama.cpp makes a context's number of positions a multiple of it, ik_llama.cpp of 32 without flash
@@ -34,65 +30,60 @@ _CACHE_POSITIONS = 256
 _SEQUENCES = 2  # of a context
 
 
+_STATE_BYTES = 4  # of a number of a recurrent state, which is F32 whatever the KV cache is
+_INTERVAL = 4  # of layers of attention in Qwen3.5, where the file does not tell it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentShape:
+    """Sizes of the layers that keep a state in place of keys and values: LFM2, Qwen3.5.
+
+    Attributes:
+        layers: how many of the blocks are such.
+        weights: numbers in the matrices that one has in place of attention.
+        state_bytes: of the state of all of them in one sequence, however long that is.
+    """
+
+    layers: int
+    weights: int
+    state_bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """Sizes of a decoder with grouped queries and a gated feed-forward: Llama, Qwen2, Qwen3.
 
-    Or of one that has attention in some blocks alone, and in the others a recurrent state: LFM2,
-    Qwen3.5.
+    LFM2 and Qwen3.5 have attention in some layers only.
 
     Attributes:
-        layers: blocks.
-        recurrent_layers: those that have a state, and no keys and values.
-        state_values: float32 numbers of one of these states.
+        layers: transformer blocks, those with a recurrent state among them.
         width: of an embedding, D.
         heads: of the queries.
         kv_heads: of keys and values.
         key_width: of one key or query.
         value_width: of one value.
         feed_forward: width inside a feed-forward block.
+        recurrent: the layers without attention; None: all have it.
     """
 
     layers: int
-    recurrent_layers: int = 0
-    state_values: int = 0
     width: int
     heads: int
     kv_heads: int
     key_width: int
     value_width: int
     feed_forward: int
+    recurrent: RecurrentShape | None = None
 
-    @classmethod
-    def of(cls, lookup: Callable[[str], str], path: Path) -> Self:
-        """Read the shape from the metadata of a GGUF.
-
-        Args:
-            lookup: returns the value of a key as text; empty where there is none.
-            path: the file, for the message.
-
-        Raises:
-            ModelFileError: a key is missing, or its value no positive whole number; tells which.
-        """
-        sizes = _Sizes(lookup, path)
-        width, heads = sizes.number("embedding_length"), sizes.number("attention.head_count")
-        kv_heads = sizes.kv_heads(heads)
-        return cls(
-            layers=len(kv_heads),
-            recurrent_layers=kv_heads.count(0),
-            state_values=sizes.state_values(width),
-            width=width,
-            heads=heads,
-            kv_heads=max(kv_heads),
-            key_width=sizes.number("attention.key_length", width // heads),
-            value_width=sizes.number("attention.value_length", width // heads),
-            feed_forward=sizes.number("feed_forward_length"),
-        )
+    @property
+    def attention_layers(self) -> int:
+        """Layers that hold keys and values."""
+        return self.layers - (self.recurrent.layers if self.recurrent else 0)
 
     @property
     def state_bytes(self) -> int:
-        """What the recurrent states take together, bytes, whatever number type the KV cache has."""
-        return self.recurrent_layers * self.state_values * _STATE_VALUE_BYTES
+        """Bytes of what one sequence holds beside keys and values, at any length."""
+        return self.recurrent.state_bytes if self.recurrent else 0
 
     @property
     def states(self) -> int:
@@ -100,6 +91,51 @@ class ModelShape:
         if not self.state_bytes:
             return 0
         return min(MOST_STATES, max(MOST_STATE_BYTES // self.state_bytes, _LEAST_STATES))
+
+    @classmethod
+    def of(cls, lookup: Callable[[str], str], path: Path) -> Self:
+        """Read the shape from the metadata of a GGUF.
+
+        Args:
+            lookup: returns the value of a key as text; empty where there is none.
+            path: the file, for the message, and for lists, of which engines do not tell.
+
+        Raises:
+            ModelFileError: a key is missing, or its value no positive whole number; tells which.
+        """
+        architecture = lookup("general.architecture")
+
+        def number(key: str, default: int | None = None) -> int:
+            text = lookup(f"{architecture}.{key}")
+            if not text and default is not None:
+                return default
+            if not text.isdecimal() or int(text) < 1:
+                found = text or "missing"
+                raise ModelFileError(path, f"its {architecture}.{key} is {found}")
+            return int(text)
+
+        layers = number("block_count")
+        width, heads = number("embedding_length"), number("attention.head_count")
+        recurrent = None
+        if architecture == "lfm2":
+            by_layer = read_gguf(path).values["lfm2.attention.head_count_kv"]
+            kv_heads = max(by_layer)
+            recurrent = _short_convolutions(number, by_layer.count(0), width)
+        else:
+            kv_heads = number("attention.head_count_kv", heads)
+        if architecture == "qwen35":
+            every = number("full_attention_interval", _INTERVAL)
+            recurrent = _delta_nets(number, layers - layers // every, width)
+        return cls(
+            layers=layers,
+            width=width,
+            heads=heads,
+            kv_heads=kv_heads,
+            key_width=number("attention.key_length", width // heads),
+            value_width=number("attention.value_length", width // heads),
+            feed_forward=number("feed_forward_length"),
+            recurrent=recurrent,
+        )
 
     def check_blocks(self, kv_type: KvType) -> None:
         """Refuse a number type whose blocks keys and values do not fill.
@@ -123,8 +159,7 @@ class ModelShape:
 
     def kv_bytes(self, positions: int, kv_type: KvType) -> int:
         """Return what some positions take in a KV cache, bytes."""
-        layers = self.layers - self.recurrent_layers
-        values = layers * self.kv_heads * (self.key_width + self.value_width)
+        values = self.attention_layers * self.kv_heads * (self.key_width + self.value_width)
         return positions * values * _KV_BLOCK_BYTES[kv_type] // _KV_BLOCK_VALUES
 
     def cache_bytes(self, context_length: int, kv_type: KvType) -> int:
@@ -144,63 +179,38 @@ class ModelShape:
 
         Two for each weight of the blocks and each position; and for attention four for each number
         of a head and each pair of a position with one up to it. Norms and the output matrix, which
-        works on the last position alone, are left out.
+        works on the last position alone, are left out, and so are gates of attention and what is
+        done with a recurrent state.
         """
         attention = self.width * (self.heads * self.key_width + self.heads * self.value_width)
         attention += self.width * self.kv_heads * (self.key_width + self.value_width)
-        weights = self.layers * (attention + 3 * self.width * self.feed_forward)
-        per_pair = 2 * self.layers * self.heads * (self.key_width + self.value_width)
+        weights = self.layers * 3 * self.width * self.feed_forward
+        weights += self.attention_layers * attention
+        if self.recurrent:
+            weights += self.recurrent.layers * self.recurrent.weights
+        per_pair = 2 * self.attention_layers * self.heads * (self.key_width + self.value_width)
         return 2.0 * weights * positions + per_pair * positions**2 / 2
 
 
-class _Sizes:
-    """Reads sizes of a GGUF by their keys."""
+def _short_convolutions(number: Callable[[str], int], layers: int, width: int) -> RecurrentShape:
+    """Return the sizes of LFM2's convolutions, which keep the positions before the next one."""
+    kept = (number("shortconv.l_cache") - 1) * width
+    return RecurrentShape(
+        layers=layers, weights=4 * width * width, state_bytes=layers * kept * _STATE_BYTES
+    )
 
-    def __init__(self, lookup: Callable[[str], str], path: Path) -> None:
-        self._lookup, self._path = lookup, path
-        self._architecture = lookup("general.architecture")
 
-    def number(self, key: str, default: int | None = None) -> int:
-        text = self._lookup(f"{self._architecture}.{key}")
-        if not text and default is not None:
-            return default
-        if not text.isdecimal() or int(text) < 1:
-            raise self._wrong(key, text)
-        return int(text)
-
-    def kv_heads(self, default: int) -> list[int]:
-        """Return how many heads of keys and values each block has."""
-        key = "attention.head_count_kv"
-        layers = self.number("block_count")
-        text = self._lookup(f"{self._architecture}.{key}")
-        if re.fullmatch(r"\[\d+(, \d+)*\]", text):
-            counts = list(map(int, text[1:-1].split(", ")))
-            if len(counts) != layers or len({*counts} - {0}) != 1:
-                raise self._wrong(key, text)
-            return counts
-        if layers > _MOST_LAYERS:
-            raise self._wrong("block_count", str(layers))
-        count = self.number(key, default)
-        if self._architecture != "qwen35":
-            return [count] * layers
-        interval = self.number("full_attention_interval", _ATTENTION_INTERVAL)
-        if layers < interval:
-            raise self._wrong("full_attention_interval", str(interval))
-        return [0 if layer % interval else count for layer in range(1, layers + 1)]
-
-    def state_values(self, width: int) -> int:
-        """Return the numbers of a recurrent state of one block; 0: there is none."""
-        if self._architecture == "lfm2":
-            return width * (self.number("shortconv.l_cache") - 1)
-        if self._architecture != "qwen35":
-            return 0
-        inner, state = self.number("ssm.inner_size"), self.number("ssm.state_size")
-        mixed = inner + 2 * self.number("ssm.group_count") * state
-        return (self.number("ssm.conv_kernel") - 1) * mixed + inner * state
-
-    def _wrong(self, key: str, text: str) -> ModelFileError:
-        found = text or "missing"
-        return ModelFileError(self._path, f"its {self._architecture}.{key} is {found}")
+def _delta_nets(number: Callable[[str], int], layers: int, width: int) -> RecurrentShape:
+    """Return the sizes of Qwen3.5's delta nets: a convolution each, and a matrix each head."""
+    values, state = number("ssm.inner_size"), number("ssm.state_size")
+    mixed = values + 2 * number("ssm.group_count") * state
+    kept = (number("ssm.conv_kernel") - 1) * mixed + values * state
+    gates = 2 * number("ssm.time_step_rank")
+    return RecurrentShape(
+        layers=layers,
+        weights=width * (mixed + 2 * values + gates),
+        state_bytes=layers * kept * _STATE_BYTES,
+    )
 
 
 def read_shape(weights: Path) -> ModelShape:
@@ -217,6 +227,6 @@ def read_shape(weights: Path) -> ModelShape:
 
     def lookup(key: str) -> str:
         value = values.get(key, "")
-        return "a list" if value is None else str(value)
+        return "a list" if value is None or isinstance(value, tuple) else str(value)
 
     return ModelShape.of(lookup, weights)

@@ -198,7 +198,7 @@ def _obtain(
         for role, checkpoint in found.items()
     }
     models = {role: read_llm(folder) for role, folder in described.items()}
-    if models["perceiver"].table is None:
+    if not models["perceiver"].sees:
         raise UnsupportedModelError(f"{perceiver} is a language model without eyes")
     check_tokenizers(described.values())
     stage_model = None

@@ -56,6 +56,11 @@ class ChatTemplate:
         self._source = _source(folder, settings.get("chat_template"))
 
     @property
+    def start_of_text(self) -> str | None:
+        """The token that begins a text; None where no file tells it."""
+        return self._names.get("bos_token")
+
+    @property
     def end_of_text(self) -> str | None:
         """The token that ends a text; None where no file tells it."""
         return self._names.get("eos_token")

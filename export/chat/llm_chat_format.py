@@ -8,6 +8,7 @@ exactly what it rendered.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edge_et.bundle import ChatSpec
@@ -64,7 +65,8 @@ def read_llm_chat_format(folder: Path) -> LlmChatFormat:
         folder: the checkpoint.
 
     Returns:
-        Its turns. What the template says to itself where no system turn is given becomes the
+        Its turns. The token that begins a text, where the template writes it once, opens the
+        conversation. What the template says to itself where no system turn is given becomes the
         system turn. What opens a thought in each prompt belongs to the thought, not to the turn.
 
     Raises:
@@ -76,23 +78,27 @@ def read_llm_chat_format(folder: Path) -> LlmChatFormat:
     template = ChatTemplate(folder)
     added = set(template.added.values())
 
-    def render(*messages: tuple[str, str], **switches: bool) -> str:
+    def write(*messages: tuple[str, str], **switches: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in messages]
         return template.render(turns, **switches)
 
-    turn_start, turn_end, last = _turns(render)
+    silent = write(("user", _USER), enable_thinking=False)
+    # Some templates leave the thought out unless they are asked for it.
+    thinks_if_asked = silent == write(("user", _USER))
+    render = partial(write, enable_thinking=True) if thinks_if_asked else write
+    start, turn_start, turn_end, last = _turns(render, template.start_of_text)
     opening = _opening(last, added)
     suffix = last.removesuffix(opening)
     plain = render(("user", _USER))
-    system = _default_system(plain, turn_start, turn_end)
+    system = _default_system(plain.removeprefix(start), turn_start, turn_end)
     chat = ChatSpec(
+        start=start,
         turn_start=turn_start,
         turn_end=turn_end,
         system=system,
         assistant_start_suffix=suffix,
         stop_tokens=stop_tokens(template),
     )
-    silent = render(("user", _USER), enable_thinking=False)
     thoughts = _thoughts(added, plain, silent, opening)
     told = [("system", system)] if system is not None else []
     told.append(("user", _USER))
@@ -135,7 +141,7 @@ def _require_written(folder: Path, rendered: str, expected: str) -> None:
 
 def _written(chat: ChatSpec, turns: Iterable[tuple[str, str]]) -> str:
     """Write turns as the runtime does."""
-    return "".join(
+    return chat.start + "".join(
         _turn_start(chat, role)
         + (chat.assistant_start_suffix if role == "assistant" else "")
         + content
@@ -148,9 +154,18 @@ def _turn_start(chat: ChatSpec, role: str) -> str:
     return chat.turn_start.replace("{role}", role)
 
 
-def _turns(render: Render) -> tuple[str, str, str]:
-    """Find what opens a turn, with a place for the role; what closes it; what ends the prompt."""
+def _turns(render: Render, start_of_text: str | None) -> tuple[str, str, str, str]:
+    """Take a prompt of two turns apart.
+
+    Returns:
+        What opens the conversation; what opens a turn, with a place for the role; what closes it;
+        what ends the prompt.
+    """
     text = render(("system", _SYSTEM), ("user", _USER))
+    start = start_of_text or ""
+    if not text.startswith(start) or start in text.removeprefix(start):
+        start = ""
+    text = text.removeprefix(start)
     before, found, rest = text.partition(_SYSTEM)
     between, also_found, after = rest.partition(_USER)
     if not found or not also_found or before.count("system") != 1:
@@ -160,7 +175,7 @@ def _turns(render: Render) -> tuple[str, str, str]:
     turn_end = between.removesuffix(user)
     if not between.endswith(user) or not after.startswith(turn_end + assistant):
         raise UnsupportedModelError(f"a chat template with turns of several forms: {text!r}")
-    return turn_start, turn_end, after.removeprefix(turn_end + assistant)
+    return start, turn_start, turn_end, after.removeprefix(turn_end + assistant)
 
 
 def _default_system(plain: str, turn_start: str, turn_end: str) -> str | None:

@@ -122,8 +122,8 @@ def llm_prompts_that_differ(
     """
     opened = thoughts.opening if thoughts else ""
     begins = thoughts.skip if thoughts and not thinks else opened
-    asked_not_to = thoughts is not None and not thinks and thoughts.optional
-    options = {"enable_thinking": False} if asked_not_to else {}
+    switched = thoughts is not None and thoughts.optional
+    options = {"enable_thinking": thinks} if switched else {}
     system = [] if chat.system is None else [{"role": "system", "content": chat.system}]
     tokenizer = _runtime_tokenizer(reference.folder)
     differing = []
@@ -131,7 +131,7 @@ def llm_prompts_that_differ(
         words = _filled(prompt, question)
         messages = [*system, {"role": "user", "content": words}]
         text = reference.render(messages, **options)
-        if not asked_not_to:
+        if thinks or not switched:
             text = text.removesuffix(opened) + begins
         if reference.ids(text) != _runtime_ids(tokenizer, chat, prompt, question, begins):
             differing.append(question)

@@ -28,7 +28,7 @@ class Reference(Protocol):
         """Write a conversation, up to the assistant's opening; raises VocabularyError."""
 
     def ids(self, text: str) -> list[int]:
-        """Give the token ids of a text, in which special tokens may stand."""
+        """Give the token ids of what was rendered, in which all special tokens stand."""
 
 
 class PlainReference:
@@ -59,7 +59,7 @@ class PlainReference:
 
     def ids(self, text: str) -> list[int]:
         """Give the token ids of a text; see `Reference`."""
-        ids: list[int] = self._tokenizer.encode(text).ids
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
 
@@ -102,5 +102,5 @@ class TransformersReference:
 
     def ids(self, text: str) -> list[int]:
         """Give the token ids of a text; see `Reference`."""
-        ids: list[int] = self._tokenizer(text).input_ids
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
         return ids

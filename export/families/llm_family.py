@@ -1,18 +1,16 @@
-"""What a family of language models defines: its config, its tensors, its row order.
+"""What a family of language models defines: its settings, its tensors, their values in a GGUF.
 
-In: the content of config.json. Out: the expected tensors by their Hugging Face names, in the order
-of the GGUF. One module a family implements `Family`; `llm_registry.py` lists them.
+In: a config. Out: the expected tensors by their Hugging Face names, in the order of the GGUF. One
+module a family derives from `Family`; `llm_registry.py` lists them.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar
 
 import gguf
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-
-from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 """A size of a model; twice the longest context of 2026. A GGUF holds 32 bits, memory less."""
@@ -24,7 +22,36 @@ families in transformers, 4 and 5."""
 MAX_LAYERS = 1024
 """Layers of a model. No model has that many; a damaged number would fill the memory."""
 
+ATTENTION = "full_attention"
+"""What `layer_types` call a layer whose attention sees every position before it."""
+
 _Positive = Annotated[float, msgspec.Meta(ge=1e-30, le=1e30)]  # float32 holds these
+
+
+class DeltaNet(msgspec.Struct, frozen=True, kw_only=True):
+    """The gated delta nets of a model.
+
+    Attributes:
+        key_heads: heads of queries and keys.
+        value_heads: heads of values, a multiple of `key_heads`.
+        head_width: of a query, a key and a value.
+        rope_sections: frequencies of the rotary positions that follow time, height and width.
+    """
+
+    key_heads: Count
+    value_heads: Count
+    head_width: Count
+    rope_sections: tuple[int, int, int]
+
+    @property
+    def keys_width(self) -> int:
+        """Width of all keys, and of all queries."""
+        return self.key_heads * self.head_width
+
+    @property
+    def values_width(self) -> int:
+        """Width of all values."""
+        return self.value_heads * self.head_width
 
 
 class Rope(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +69,11 @@ class Rope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys of config.json that decoder families share; defaults are those of transformers."""
+    """The keys of config.json that decoder families share; defaults are those of transformers.
+
+    What some of them have besides, as `Family.shared_settings` gives it: `conv_kernel`, positions
+    that a short convolution sees; `rotary_width`, how much of a head is turned; `delta_net`.
+    """
 
     architectures: list[str]
     hidden_size: Count
@@ -64,6 +95,9 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
     use_sliding_window: bool | None = None
     layer_types: list[str] | None = None
     hidden_act: str = "silu"
+    conv_kernel: Annotated[int, msgspec.Meta(ge=2, le=2**10)] | None = None
+    rotary_width: Annotated[int, msgspec.Meta(ge=2, le=2**24)] | None = None
+    delta_net: DeltaNet | None = None
 
     @property
     def key_value_heads(self) -> int:
@@ -76,71 +110,53 @@ class LlmConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
 
-class Family(Protocol):
-    """Hooks of one architecture."""
+class Family:
+    """Hooks of one architecture; those that are here are of a decoder with attention alone.
 
-    @property
-    def architecture(self) -> gguf.MODEL_ARCH:
-        """Architecture of the GGUF."""
+    Attributes:
+        architecture: of the GGUF.
+        layer_kinds: what `layer_types` may name.
+        last_norm: name of the tensor that normalises what the last layer gives.
+        takes_adapters: whether a LoRA for its matrices can be expressed.
+    """
 
-    def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
+    architecture: ClassVar[gguf.MODEL_ARCH]
+    layer_kinds: ClassVar[frozenset[str]] = frozenset({ATTENTION})
+    last_norm: ClassVar[str] = "model.norm.weight"
+    takes_adapters: ClassVar[bool] = True
+
+    def shared_settings(self, settings: dict[str, Any], path: Path) -> dict[str, Any]:
+        """Return the settings under the names of `LlmConfig`, with the family's own defaults.
+
+        Args:
+            settings: as the model's config.json has them.
+            path: where they come from, for messages.
+
+        Raises:
+            UnreadableCheckpointError: a setting is of a wrong type, or contradicts another.
+            UnsupportedModelError: a setting that no GGUF of the family has.
+        """
+        return settings
+
+    def layer_shapes(self, config: LlmConfig, layer: int) -> dict[str, tuple[int, ...]]:
         """Return the tensors of one layer: name after `model.layers.N.` -> shape."""
+        return gated_layer_shapes(config)
 
-    def gguf_rows(
+    def gguf_values(
         self, name: str, values: NDArray[np.float32], config: LlmConfig
     ) -> NDArray[np.float32]:
-        """Return the rows of a tensor, or of its LoRA B matrix, in the order of the GGUF.
+        """Return a tensor as the GGUF holds it, or the rows of its LoRA B matrix in that order.
 
         Args:
             name: the Hugging Face name of the tensor.
             values: its values, output rows first.
             config: the model's config.
         """
+        return values
 
-
-def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
-    """Parse a model's settings and refuse what a GGUF of our families cannot express.
-
-    Args:
-        settings: as config.json of the language model alone has them, from `read_config`.
-        path: where they come from, for messages.
-
-    Returns:
-        The config.
-
-    Raises:
-        UnreadableCheckpointError: a key is missing or of a wrong type.
-        UnsupportedModelError: a setting that would be lost.
-    """
-    rope = {"rope_theta": ROPE_THETA, **(settings.get("rope_parameters") or {})}
-    if per_layer := [kind for kind, value in rope.items() if isinstance(value, dict)]:
-        raise UnsupportedModelError(
-            f"{path} asks for other rope_parameters in layers of {', '.join(per_layer)}: "
-            "not supported"
-        )
-    try:
-        config = msgspec.convert({**settings, "rope_parameters": rope}, LlmConfig)
-    except (msgspec.ValidationError, UnicodeEncodeError) as err:  # lone surrogates make the latter
-        raise UnreadableCheckpointError(f"{path}: {err}") from err
-    rope_type = config.rope_parameters.rope_type
-    kinds = sorted(set(config.layer_types or []) - {"full_attention"})
-    partial = {config.partial_rotary_factor, config.rope_parameters.partial_rotary_factor}
-    # Qwen's configs name a window that they do not use; Llama's cache of transformers uses it.
-    window = config.sliding_window is not None and config.use_sliding_window is None
-    lost = {
-        f"rope type {rope_type!r}": rope_type != "default",
-        f"activation {config.hidden_act!r}": config.hidden_act != "silu",
-        "attention_bias": config.attention_bias,
-        "mlp_bias": config.mlp_bias,
-        "is_causal false": not config.is_causal,
-        "partial_rotary_factor": not partial <= {None, 1.0},
-        "sliding_window": window,
-        "use_sliding_window": bool(config.use_sliding_window),
-        f"layers of {', '.join(kinds)}": bool(kinds),
-    }
-    if unsupported := [setting for setting, present in lost.items() if present]:
-        raise UnsupportedModelError(f"{path} asks for {', '.join(unsupported)}: not supported")
-    return config
+    def add_keys(self, writer: gguf.GGUFWriter, config: LlmConfig) -> None:
+        """Add what the GGUF tells of layers and positions beyond the sizes that all have."""
+        writer.add_head_count_kv(config.key_value_heads)
 
 
 def gated_layer_shapes(config: LlmConfig) -> dict[str, tuple[int, ...]]:
@@ -174,9 +190,9 @@ def tensor_shapes(family: Family, config: LlmConfig) -> dict[str, tuple[int, ...
     table = (config.vocab_size, config.hidden_size)
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": table}
     for layer in range(config.num_hidden_layers):
-        for name, shape in family.layer_shapes(config).items():
+        for name, shape in family.layer_shapes(config, layer).items():
             shapes[f"model.layers.{layer}.{name}"] = shape
-    shapes["model.norm.weight"] = (config.hidden_size,)
+    shapes[family.last_norm] = (config.hidden_size,)
     if not config.tie_word_embeddings:
         shapes["lm_head.weight"] = table
     return shapes
@@ -194,6 +210,7 @@ def gguf_name(family: Family, config: LlmConfig, name: str) -> str:
         For instance `blk.0.attn_q.weight`.
     """
     names = gguf.get_tensor_name_map(family.architecture, config.num_hidden_layers)
+    name = name.replace(".dt_bias", ".dt_proj.bias")  # under which gguf knows it, as Mamba's
     mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
     assert mapped is not None, f"gguf has no name for {name}"
     return mapped

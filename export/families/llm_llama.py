@@ -4,19 +4,15 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.export.families.llm_family import LlmConfig, gated_layer_shapes
+from edge_et.export.families.llm_family import Family, LlmConfig
 
 
-class Llama:
+class Llama(Family):
     """Hooks of `LlamaForCausalLM`, SmolLM2 among them."""
 
     architecture = gguf.MODEL_ARCH.LLAMA
 
-    def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
-        """Return the tensors of one layer."""
-        return gated_layer_shapes(config)
-
-    def gguf_rows(
+    def gguf_values(
         self, name: str, values: NDArray[np.float32], config: LlmConfig
     ) -> NDArray[np.float32]:
         """Interleave the two halves of each query and key head; other tensors stay."""

@@ -1,19 +1,17 @@
 """Qwen2 and Qwen2.5 (dense): queries, keys and values have biases; rows stay in their order."""
 
 import gguf
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_et.export.errors import UnsupportedModelError
-from edge_et.export.families.llm_family import LlmConfig, gated_layer_shapes
+from edge_et.export.families.llm_family import Family, LlmConfig, gated_layer_shapes
 
 
-class Qwen2:
+class Qwen2(Family):
     """Hooks of `Qwen2ForCausalLM`."""
 
     architecture = gguf.MODEL_ARCH.QWEN2
 
-    def layer_shapes(self, config: LlmConfig) -> dict[str, tuple[int, ...]]:
+    def layer_shapes(self, config: LlmConfig, layer: int) -> dict[str, tuple[int, ...]]:
         """Return the tensors of one layer; all heads make up the hidden size."""
         if config.head_width * config.num_attention_heads != config.hidden_size:
             raise UnsupportedModelError(
@@ -26,9 +24,3 @@ class Qwen2:
             for name in ("q_proj", "k_proj", "v_proj")
         }
         return shapes | biases
-
-    def gguf_rows(
-        self, name: str, values: NDArray[np.float32], config: LlmConfig
-    ) -> NDArray[np.float32]:
-        """Return the rows as they are."""
-        return values

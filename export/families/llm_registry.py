@@ -8,20 +8,79 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import msgspec
 
 from edge_et.bundle import check_gguf
 from edge_et.errors import ModelFileError, UnreadableFileError
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 from edge_et.export.families.llm_family import ROPE_THETA, Family, LlmConfig, Rope
+from edge_et.export.families.llm_lfm2 import Lfm2
 from edge_et.export.families.llm_llama import Llama
 from edge_et.export.families.llm_qwen2 import Qwen2
 from edge_et.export.families.llm_qwen3 import Qwen3
+from edge_et.export.families.llm_qwen35 import Qwen35
 
 FAMILIES: dict[str, Family] = {
     "LlamaForCausalLM": Llama(),
     "Qwen2ForCausalLM": Qwen2(),
     "Qwen3ForCausalLM": Qwen3(),
+    "Qwen3_5ForCausalLM": Qwen35(),
+    "Lfm2ForCausalLM": Lfm2(),
 }
+
+
+def parse_config(settings: dict[str, Any], path: Path) -> LlmConfig:
+    """Parse a model's settings and refuse what a GGUF of its family cannot express.
+
+    Args:
+        settings: as config.json of the language model alone has them, from `read_config`.
+        path: where they come from, for messages.
+
+    Returns:
+        The config.
+
+    Raises:
+        UnreadableCheckpointError: a key is missing or of a wrong type.
+        UnsupportedModelError: a setting that would be lost.
+    """
+    family = FAMILIES.get(_one_of(settings.get("architectures")), Family())
+    settings = family.shared_settings(settings, path)
+    rope = {"rope_theta": ROPE_THETA, **(settings.get("rope_parameters") or {})}
+    if per_layer := [kind for kind, value in rope.items() if isinstance(value, dict)]:
+        raise UnsupportedModelError(
+            f"{path} asks for other rope_parameters in layers of {', '.join(per_layer)}: "
+            "not supported"
+        )
+    try:
+        config = msgspec.convert({**settings, "rope_parameters": rope}, LlmConfig)
+    except (msgspec.ValidationError, UnicodeEncodeError) as err:  # lone surrogates make the latter
+        raise UnreadableCheckpointError(f"{path}: {err}") from err
+    rope_type = config.rope_parameters.rope_type
+    kinds = sorted(set(config.layer_types or []) - family.layer_kinds)
+    partial = {config.partial_rotary_factor, config.rope_parameters.partial_rotary_factor}
+    # Qwen's configs name a window that they do not use; Llama's cache of transformers uses it.
+    window = config.sliding_window is not None and config.use_sliding_window is None
+    lost = {
+        f"rope type {rope_type!r}": rope_type != "default",
+        f"activation {config.hidden_act!r}": config.hidden_act != "silu",
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+        "is_causal false": not config.is_causal,
+        "partial_rotary_factor": not partial <= {None, 1.0},
+        "sliding_window": window,
+        "use_sliding_window": bool(config.use_sliding_window),
+        f"layers of {', '.join(kinds)}": bool(kinds),
+    }
+    if unsupported := [setting for setting, present in lost.items() if present]:
+        raise UnsupportedModelError(f"{path} asks for {', '.join(unsupported)}: not supported")
+    return config
+
+
+def _one_of(architectures: Any) -> str:
+    match architectures:
+        case [str(architecture)]:
+            return architecture
+    return ""
 
 
 def family_of(config: LlmConfig) -> Family:
@@ -36,9 +95,8 @@ def family_of(config: LlmConfig) -> Family:
     Raises:
         UnsupportedModelError: no such family; the message lists those that exist.
     """
-    match config.architectures:
-        case [architecture] if architecture in FAMILIES:
-            return FAMILIES[architecture]
+    if (architecture := _one_of(config.architectures)) in FAMILIES:
+        return FAMILIES[architecture]
     raise UnsupportedModelError(
         f"architectures {config.architectures} cannot be exported; known: {', '.join(FAMILIES)}"
     )
@@ -99,7 +157,11 @@ def config_of_gguf(path: Path, reader: gguf.GGUFReader | None = None) -> LlmConf
         raise UnreadableCheckpointError(
             f"{path}: the embedding table has {len(table)} axes, expected 2"
         )
-    names = {gguf.MODEL_ARCH_NAMES[family.architecture]: key for key, family in FAMILIES.items()}
+    names = {
+        gguf.MODEL_ARCH_NAMES[family.architecture]: key
+        for key, family in FAMILIES.items()
+        if family.takes_adapters
+    }
     if prefix not in names:
         raise UnsupportedModelError(f"{path} is of architecture {prefix!r}; known: {list(names)}")
     width, heads = value(f"{prefix}.embedding_length"), value(f"{prefix}.attention.head_count")

@@ -30,7 +30,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 SettingsT = TypeVar("SettingsT", bound=msgspec.Struct)
 
-Part = Literal["llm", "tower", "projector", "newline"]
+Part = Literal["llm", "tower", "projector", "newline", "draft"]
 
 PartTable = tuple[tuple[str, Part, str], ...]
 """Beginning of a stored name, the part that it belongs to, and what that beginning is there; the

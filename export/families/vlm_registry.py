@@ -9,13 +9,13 @@ from typing import Any
 
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors
 from edge_et.export.checkpoint.config_keys import read_config
-from edge_et.export.errors import UnsupportedModelError
-from edge_et.export.families.llm_family import LlmConfig, parse_config, tensor_shapes
-from edge_et.export.families.llm_registry import FAMILIES, family_of
+from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
+from edge_et.export.families.llm_family import LlmConfig, tensor_shapes
+from edge_et.export.families.llm_registry import FAMILIES, family_of, parse_config
 from edge_et.export.families.vlm_idefics3 import Idefics3
 from edge_et.export.families.vlm_internvl import InternVL
 from edge_et.export.families.vlm_internvl_chat import InternVLChat
-from edge_et.export.families.vlm_layout import Layout, PartTable, take_part
+from edge_et.export.families.vlm_layout import Layout, PartTable, complete_settings, take_part
 from edge_et.export.families.vlm_llava import LlavaNext
 from edge_et.export.families.vlm_onevision import LlavaOnevision
 
@@ -28,6 +28,21 @@ LAYOUTS: dict[str, Layout] = {
     "InternVLForConditionalGeneration": InternVL(),
     "InternVLChatModel": InternVLChat(),
 }
+
+_TEXT_OF_QWEN35: PartTable = (
+    ("mtp.", "draft", ""),  # predicts a second token, which transformers does not do either
+    ("model.visual.", "tower", ""),
+    ("model.language_model.", "llm", "model."),
+    ("", "llm", ""),
+)
+_TEXT_PARTS = {
+    "Qwen3_5ForCausalLM": _TEXT_OF_QWEN35,
+    "Qwen3_5ForConditionalGeneration": _TEXT_OF_QWEN35,
+}
+"""Architectures whose checkpoints hold more than the text model, which alone is exported."""
+
+_TEXT_MODELS = {"Qwen3_5ForConditionalGeneration": {"qwen3_5_text": "Qwen3_5ForCausalLM"}}
+"""Architecture and model type of a text model that no layout takes as a perceiver's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +60,11 @@ class LlmSource:
     config: LlmConfig
     settings: dict[str, Any]
     table: PartTable | None
+
+    @property
+    def sees(self) -> bool:
+        """Whether its checkpoint has a way for pictures that is known."""
+        return any(part == "projector" for _, part, _ in self.table or ())
 
     def open_tensors(self) -> TensorFiles:
         """Open its tensors, checked by name and shape.
@@ -74,7 +94,8 @@ def read_llm(folder: Path) -> LlmSource:
     """Read what the language model of a checkpoint is.
 
     Args:
-        folder: of a language model, or of a vision-language model that has one inside.
+        folder: of a language model, or of a vision-language model that has one inside, whether or
+            not its pictures can be exported.
 
     Returns:
         The language model; its tensors are not opened.
@@ -96,11 +117,17 @@ def read_llm(folder: Path) -> LlmSource:
             table = layout.parts(content, path)
             content = layout.llm_settings(content, path)
         case [str(architecture)] if architecture in FAMILIES:
-            pass
+            table = _TEXT_PARTS.get(architecture)
+        case [str(architecture)] if architecture in _TEXT_MODELS:
+            table = _TEXT_PARTS[architecture]
+            text = content.get("text_config")
+            if not isinstance(text, dict):
+                raise UnreadableCheckpointError(f"{path} has no text_config")
+            content = complete_settings(text, _TEXT_MODELS[architecture], path)
         case architectures:
             raise UnsupportedModelError(
                 f"architectures {architectures} cannot be exported; "
-                f"known: {', '.join([*FAMILIES, *LAYOUTS])}"
+                f"known: {', '.join([*FAMILIES, *_TEXT_MODELS, *LAYOUTS])}"
             )
     config = parse_config(content, path)
     return LlmSource(folder=folder, config=config, settings=content, table=table)

@@ -143,13 +143,17 @@ def module_logits(
     # The only buffers of such models; they are computed from the config and stored nowhere.
     model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
     for path, module in model.named_modules():
-        names = dict(module.named_parameters(path, recurse=False))
+        names = [name for name, _ in module.named_parameters(path, recurse=False)]
+        if tied and path == "lm_head":
+            names = ["model.embed_tokens.weight"]
         if not names:
             continue
-        if tied and path == "lm_head":
-            names = {"model.embed_tokens.weight": module.weight}
-        module.register_forward_pre_hook(partial(_borrow, names=list(names), look_up=look_up))
-        module.register_forward_hook(_give_back)
+        # Kernels of convolutions are not called: the module around them reads their values.
+        around = path.rpartition(".")[0] if isinstance(module, torch.nn.Conv1d) else path
+        reader = model.get_submodule(around)
+        borrow = partial(_borrow, owner=module, names=names, look_up=look_up)
+        reader.register_forward_pre_hook(borrow)
+        reader.register_forward_hook(_give_back)
     for sequence in sequences:
         with torch.inference_mode():
             yield model(torch.tensor([sequence]), use_cache=False).logits[0].numpy()
@@ -158,12 +162,13 @@ def module_logits(
 def _borrow(
     module: torch.nn.Module,
     inputs: object,
+    owner: torch.nn.Module,
     names: list[str],
     look_up: Callable[[str], NDArray[np.float32]],
 ) -> None:
     for name in names:
         values = torch.nn.Parameter(torch.from_numpy(look_up(name)), requires_grad=False)
-        setattr(module, name.rpartition(".")[2], values)
+        setattr(owner, name.rpartition(".")[2], values)
 
 
 def _give_back(module: torch.nn.Module, inputs: object, outputs: object) -> None:

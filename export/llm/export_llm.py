@@ -56,7 +56,7 @@ def export_llm(
     Args:
         checkpoint: the Hugging Face folder.
         out: the GGUF to write, replaced if it exists.
-        dtype: how matrices are stored; vectors are always F32.
+        dtype: how matrices are stored; vectors and kernels of convolutions are always F32.
         pre_tokenizer: llama.cpp's name for the text splitting; None recognises it.
         name: `general.name`; None writes none.
         check_logits: compare with transformers; if not, the report holds no error.
@@ -85,7 +85,14 @@ def export_llm(
         write_gguf(
             temporary,
             gguf.MODEL_ARCH_NAMES[family.architecture],
-            partial(_add_metadata, config=config, vocabulary=vocabulary, dtype=storage, name=name),
+            partial(
+                _add_metadata,
+                family=family,
+                config=config,
+                vocabulary=vocabulary,
+                dtype=storage,
+                name=name,
+            ),
             _plan(family, config, tensors, storage),
             progress,
         )
@@ -125,23 +132,29 @@ def _plan(
         # It is the same table or another model.
         tensors.drop_copy("lm_head.weight", of="model.embed_tokens.weight")
 
-    def load(name: str) -> NDArray[np.float32]:
-        return family.gguf_rows(name, tensors.read(name), config)
+    def load(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return family.gguf_values(name, tensors.read(name), config).reshape(shape)
 
-    return [
-        GgufTensor(
-            name=gguf_name(family, config, name),
-            shape=shape,
-            storage="F32" if len(shape) == 1 else dtype,
-            load=partial(load, name),
+    planned = []
+    for name, shape in tensor_shapes(family, config).items():
+        is_matrix = len(shape) == 2
+        # A convolution that keeps channels apart has a kernel of [channels, 1, positions].
+        stored = (shape[0], shape[2]) if len(shape) == 3 else shape
+        planned.append(
+            GgufTensor(
+                name=gguf_name(family, config, name),
+                shape=stored,
+                storage=dtype if is_matrix else "F32",
+                load=partial(load, name, stored),
+            )
         )
-        for name, shape in tensor_shapes(family, config).items()
-    ]
+    return planned
 
 
 def _add_metadata(
     writer: gguf.GGUFWriter,
     *,
+    family: Family,
     config: LlmConfig,
     vocabulary: Vocabulary,
     dtype: Storage,
@@ -157,11 +170,11 @@ def _add_metadata(
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.key_value_heads)
     writer.add_key_length(config.head_width)
     writer.add_value_length(config.head_width)
-    writer.add_rope_dimension_count(config.head_width)
+    writer.add_rope_dimension_count(config.rotary_width or config.head_width)
     writer.add_rope_freq_base(config.rope_parameters.rope_theta)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
+    family.add_keys(writer, config)
     vocabulary.add_to(writer)

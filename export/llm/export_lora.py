@@ -96,6 +96,11 @@ def export_lora(
     adapter_config = _read_adapter_config(adapter)
     config = read_llm(base).config if base.is_dir() else config_of_gguf(base)
     family = family_of(config)
+    if not family.takes_adapters:
+        raise UnsupportedModelError(
+            f"{base} is of {config.architectures[0]}: adapters for it are not supported; merge the "
+            "adapter with peft and export the result"
+        )
     shapes = _adapted(adapter_config, tensor_shapes(family, config))
     with atomic_output(out) as temporary:
         tensors = open_tensor_files([adapter / "adapter_model.safetensors"])
@@ -199,7 +204,7 @@ def _plan(
     dtype: Literal["F32", "F16"],
 ) -> list[GgufTensor]:
     def load_b(name: str, name_b: str) -> NDArray[np.float32]:
-        return family.gguf_rows(name, tensors.read(name_b), config)
+        return family.gguf_values(name, tensors.read(name_b), config)
 
     planned = []
     for name, (outputs, inputs) in adapted.items():

@@ -22,8 +22,8 @@ from edge_et.export.errors import (
     UnsupportedModelError,
     VocabularyError,
 )
-from edge_et.export.families.llm_family import LlmConfig, gguf_name, parse_config, tensor_shapes
-from edge_et.export.families.llm_registry import config_of_gguf, family_of, open_gguf
+from edge_et.export.families.llm_family import LlmConfig, gguf_name, tensor_shapes
+from edge_et.export.families.llm_registry import config_of_gguf, family_of, open_gguf, parse_config
 
 _EMBEDDINGS, _OUTPUT = "token_embd.weight", "output.weight"
 _TOKENS = "tokenizer.ggml.tokens"

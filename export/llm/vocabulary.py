@@ -19,16 +19,29 @@ _QWEN2_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+_LLAMA3_PATTERN = _QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+_QWEN35_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def _split_by(pattern: str) -> list[dict[str, Any]]:
+    return [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"},
+        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+    ]
+
+
 # What decides the splitting, by llama.cpp's names (llama-vocab.cpp, `tokenizer_pre`).
 _PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
     "smollm": [
         {"type": "Digits", "individual_digits": True},
         {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
     ],
-    "qwen2": [
-        {"type": "Split", "pattern": {"Regex": _QWEN2_PATTERN}, "behavior": "Isolated"},
-        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
-    ],
+    "qwen2": _split_by(_QWEN2_PATTERN),
+    "lfm2": _split_by(_LLAMA3_PATTERN),
+    "qwen35": _split_by(_QWEN35_PATTERN),
 }
 
 

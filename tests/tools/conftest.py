@@ -11,10 +11,12 @@ from transformers import (
     AutoModelForCausalLM,
     Dinov2Config,
     Dinov2Model,
+    Lfm2Config,
     LlamaConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3_5TextConfig,
     Qwen3Config,
     SiglipVisionConfig,
     SiglipVisionModel,
@@ -30,8 +32,42 @@ QWEN2_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-Family = Literal["llama", "qwen2", "qwen3"]
-CONFIGS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+PATTERNS = {
+    "qwen2": QWEN2_PATTERN,
+    "qwen3": QWEN2_PATTERN,
+    "qwen3_5": QWEN2_PATTERN.replace(r"\p{L}+", r"[\p{L}\p{M}]+").replace(
+        r"[^\s\p{L}", r"[^\s\p{L}\p{M}"
+    ),
+    "lfm2": QWEN2_PATTERN.replace(r"\p{N}|", r"\p{N}{1,3}|"),
+}
+
+Family = Literal["llama", "qwen2", "qwen3", "qwen3_5", "lfm2"]
+CONFIGS = {
+    "llama": LlamaConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+    "qwen3_5": Qwen3_5TextConfig,
+    "lfm2": Lfm2Config,
+}
+OWN_SETTINGS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {"head_dim": 16},
+    "qwen3": {},
+    "qwen3_5": {
+        "num_hidden_layers": 4,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 6,
+    },
+    "lfm2": {
+        "head_dim": 16,
+        "num_hidden_layers": 4,
+        "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+        "block_multiple_of": 16,
+    },
+}
+"""What a family needs in place of what the others have."""
 
 
 def train_tokenizer(family: Family) -> Tokenizer:
@@ -40,7 +76,7 @@ def train_tokenizer(family: Family) -> Tokenizer:
     first = (
         pre_tokenizers.Digits(individual_digits=True)
         if family == "llama"
-        else pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated")
+        else pre_tokenizers.Split(Regex(PATTERNS[family]), "isolated")
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([first, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
@@ -75,13 +111,14 @@ def save_language_model(
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 16 if family == "qwen2" else 32,
+        "head_dim": 32,
         "max_position_embeddings": 256,
         "rope_theta": 50_000.0,
         "tie_word_embeddings": tied,
         "initializer_range": 0.15,
         "bos_token_id": 0,
         "eos_token_id": 2,
+        **OWN_SETTINGS[family],
         **changes,
     }
     config = CONFIGS[family](**common)
@@ -121,6 +158,19 @@ def llama_gguf(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     out = tmp_path_factory.mktemp("gguf") / "llama.gguf"
     export_llm(llama_folder, out, dtype="F32", check_logits=False)
     return out
+
+
+@pytest.fixture(scope="session", params=["lfm2", "qwen3_5"])
+def exported_hybrid(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, Path]:
+    """Family, checkpoint and float32 GGUF of a model with a recurrent state; not to be changed."""
+    from edge_et.export.llm.export_llm import export_llm
+
+    folder = save_language_model(tmp_path_factory.mktemp(request.param) / "llm", request.param)
+    out = folder.parent / "out.gguf"
+    export_llm(folder, out, dtype="F32", check_logits=False)
+    return request.param, folder, out
 
 
 def _save_backbone(folder: Path, model: PreTrainedModel) -> Path:

@@ -60,7 +60,7 @@ def read_adapter(adapter: Path, base: Path) -> dict[str, Tensor]:
         module = "base_model.model." + name.removesuffix(".weight")
         # The order of rows that export made, as numbers; sorting them undoes it.
         numbers = np.arange(shape[0], dtype=np.float32)[:, None]
-        order = family.gguf_rows(name, numbers, config)[:, 0].argsort()
+        order = family.gguf_values(name, numbers, config)[:, 0].argsort()
         for half in ("A", "B"):
             values = stored.pop(f"{mapped}.lora_{half.lower()}").astype(np.float32)
             values = values if half == "A" else values[order]

@@ -4,12 +4,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tiny.bundle import build_bundle
+from tiny.hybrid import write_lfm2
 
-from edge_et.bundle import Bundle, LanguageModelSpec, load_bundle
+from edge_et.bundle import Bundle, LanguageModelSpec, file_ref, load_bundle, save_manifest
 from edge_et.errors import DecodeError, EngineError
 from edge_et.llm import Engine, KVCacheSettings, ModelShape, default_engine
 from edge_et.options import EngineName, KvType
@@ -126,6 +128,26 @@ def test_the_reference_serves_first_and_merged_weights_next_time(tmp_path: Path)
     assert told(world.choose(LLAMA, PREBUILT)) == ("prebuilt", "merged", False, False)
     assert told(world.choose(LLAMA)) == ("llama", "merged", False, False)
     assert world.probe.asked == []  # once a machine
+
+
+def test_a_model_that_numpy_does_not_know_is_opened_by_llama_cpp(tmp_path: Path) -> None:
+    manifest = build_bundle(tmp_path / "bundle")
+    weights = tmp_path / "bundle" / "perceiver.gguf"
+    write_lfm2(weights, tmp_path / "bundle" / "tokenizer.json", seed=3)
+    hybrid = msgspec.structs.replace(
+        manifest.perceiver, weights=file_ref(weights), architecture="lfm2"
+    )
+    save_manifest(msgspec.structs.replace(manifest, perceiver=hybrid), tmp_path / "bundle")
+    files = PreparedFiles(tmp_path / "weights", 2**30)
+    world = World(load_bundle(tmp_path / "bundle"), PreparedWeights(files))
+    for _ in range(2):
+        choice = world.choose(LLAMA, PREBUILT)
+        assert told(choice)[:2] == ("llama", "own")
+        if choice.later is not None:
+            choice.later(lambda: None)
+    assert world.probe.asked == []
+    with pytest.raises(EngineError, match=r"nobody can tell here .* the architecture lfm2"):
+        world.choose(PREBUILT)
 
 
 def test_an_engine_alone_is_given_what_it_needs_at_once(

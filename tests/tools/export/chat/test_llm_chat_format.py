@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replace_struct
 from tiny.places import GOLDEN
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from edge_et.bundle import ChatSpec
 from edge_et.export.chat.llm_chat_format import ThoughtTokens, read_llm_chat_format
 from edge_et.export.chat.prompt_tokens import QUESTIONS, llm_prompts_that_differ
-from edge_et.export.chat.reference import TransformersReference
+from edge_et.export.chat.reference import PlainReference, TransformersReference
 from edge_et.export.errors import (
     UnreadableCheckpointError,
     UnsupportedModelError,
@@ -39,6 +40,31 @@ SWITCHED = OPENING.replace(
 ADVISED = (
     "{{ '<|im_start|>system\n' + ('/think' if enable_thinking | default(true) else '/no_think')"
     " + '<|im_end|>\n' if messages[0].role != 'system' else '' }}" + OPENING
+)
+# As LFM2 has it: a token before everything, thoughts of earlier turns left out.
+BEGUN = "{{ bos_token }}" + (
+    "{% set ns = namespace(last=-1) %}"
+    "{% for message in messages %}{% if message.role == 'assistant' %}"
+    "{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{% set content = message.content %}"
+    "{% if message.role == 'assistant' and loop.index0 != ns.last and '</think>' in content %}"
+    "{% set content = content.split('</think>')[-1] | trim %}{% endif %}"
+    "{{ content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# As Qwen3.5 has it: the larger ones think unless told not to, the small ones if told to.
+QWEN35 = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message.role + '\n' + message.content | trim + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\n\n</think>\n\n' }}{% else %}{{ '<think>\n' }}{% endif %}{% endif %}"
+)
+SMALL_QWEN35 = QWEN35.replace("enable_thinking is false", "enable_thinking is true").replace(
+    "{{ '<think>\n\n</think>\n\n' }}{% else %}{{ '<think>\n' }}",
+    "{{ '<think>\n' }}{% else %}{{ '<think>\n\n</think>\n\n' }}",
 )
 # As those have it whose past turns keep an empty thought, which the runtime does not write.
 REMEMBERING = CHATML.replace(
@@ -107,6 +133,8 @@ def checkpoint(tmp_path: Path) -> Path:
         (OPENING.replace("<think>\n'", "<think>'"), "<think>", False, "<think>\n\n</think>\n\n"),
         (SWITCHED, "<think>\n", True, "<think></think>"),
         (ADVISED, "<think>\n", False, "<think>\n\n</think>\n\n"),
+        (QWEN35, "<think>\n", True, "<think>\n\n</think>\n\n"),
+        (SMALL_QWEN35, "<think>\n", True, "<think>\n\n</think>\n\n"),
     ],
 )
 def test_a_thought_that_the_template_opens_is_a_thought_and_no_part_of_the_turn(
@@ -153,6 +181,42 @@ def test_a_thought_that_is_opened_by_no_token_is_refused(checkpoint: Path, lacki
         path.write_text(path.read_text().replace(f'"{lacking}"', '"<other>"'))
     with pytest.raises(UnsupportedModelError, match="opens a thought with <think>, but the token"):
         read_llm_chat_format(checkpoint)
+
+
+def test_a_token_that_begins_a_text_opens_the_conversation(checkpoint: Path) -> None:
+    (checkpoint / "chat_template.jinja").write_text(BEGUN)
+    path = checkpoint / "tokenizer_config.json"
+    begins = {"bos_token": "<|endoftext|>", "add_bos_token": True}
+    path.write_text(json.dumps(json.loads(path.read_text()) | begins))
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text())
+    (number,) = (
+        token["id"] for token in tokenizer["added_tokens"] if token["content"] == "<|endoftext|>"
+    )
+    # The tokenizer writes the token too, where a text has none.
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+        ],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {
+            "<|endoftext|>": {
+                "id": "<|endoftext|>",
+                "ids": [number],
+                "tokens": ["<|endoftext|>"],
+            }
+        },
+    }
+    (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer))
+    found = read_llm_chat_format(checkpoint)
+    assert found.chat.start == "<|endoftext|>"
+    assert found.chat.turn_start == "<|im_start|>{role}\n"
+    assert (found.chat.system, found.thoughts) == (None, None)
+    for reference in (TransformersReference(checkpoint), PlainReference(checkpoint)):
+        assert not llm_prompts_that_differ(reference, found.chat, "Question: {question}")
+        other = replace_struct(found.chat, start="")
+        assert llm_prompts_that_differ(reference, other, "{question}") == list(QUESTIONS)
 
 
 def test_what_a_template_says_to_itself_becomes_the_system_turn(tmp_path: Path) -> None:

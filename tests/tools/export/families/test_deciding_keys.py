@@ -11,9 +11,11 @@ from tiny.vlm import edit_config, write_onevision
 from transformers import (
     InternVLConfig,
     InternVLVisionConfig,
+    Lfm2Config,
     LlamaConfig,
     LlavaOnevisionConfig,
     Qwen2Config,
+    Qwen3_5TextConfig,
     Qwen3Config,
 )
 from transformers import SiglipVisionConfig as VisionConfig
@@ -83,6 +85,33 @@ ELSEWHERE = {"architectures", "bos_token_id", "eos_token_id", "pad_token_id", "s
 def test_every_key_of_a_class_is_known(family: str) -> None:
     known = IN_METADATA.keys() | IN_SHAPES.keys() | REFUSED.keys() | IDLE.keys() | ELSEWHERE
     assert {field.name for field in fields(CLASSES[family])} <= known
+
+
+HYBRID_KEYS: dict[Any, set[str]] = {
+    Lfm2Config: {
+        "block_auto_adjust_ff_dim",
+        "block_ffn_dim_multiplier",
+        "block_multiple_of",
+        "conv_L_cache",
+        "conv_bias",
+        "full_attn_idxs",
+        "norm_eps",
+    },
+    Qwen3_5TextConfig: {
+        "linear_conv_kernel_dim",
+        "linear_key_head_dim",
+        "linear_num_key_heads",
+        "linear_num_value_heads",
+        "linear_value_head_dim",
+    },
+}
+"""They make up shapes and keys of the GGUF, or are refused (test_hybrid_export.py)."""
+
+
+@pytest.mark.parametrize("config", list(HYBRID_KEYS))
+def test_every_key_of_a_hybrid_is_known(config: Any) -> None:
+    known = IN_METADATA.keys() | IN_SHAPES.keys() | REFUSED.keys() | IDLE.keys() | ELSEWHERE
+    assert {field.name for field in fields(config)} <= known | HYBRID_KEYS[config]
 
 
 @pytest.mark.parametrize("family", list(CLASSES))

@@ -32,10 +32,12 @@ GOLDEN = ROOT / "tests" / "tools" / "data" / "llama_tiny"
 
 DOUBLE = torch.zeros(64, dtype=torch.float64)
 
+FAMILIES = ["llama", "qwen2", "qwen3", "qwen3_5", "lfm2"]
+
 Edit = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [True, False])
 def test_float32_logits_are_those_of_transformers(
     make_llm: Callable[..., Path], tmp_path: Path, family: str, tied: bool
@@ -49,7 +51,7 @@ def test_float32_logits_are_those_of_transformers(
     assert ("output.weight" in names) is not tied
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_bfloat16_shards(make_llm: Callable[..., Path], tmp_path: Path, family: str) -> None:
     folder = make_llm(family, tied=False, dtype=torch.bfloat16, shard_bytes=60_000)
     assert len(list(folder.glob("model-*.safetensors"))) > 1
@@ -71,7 +73,7 @@ def test_half_precision_keeps_the_distributions(
     assert stored["blk.0.attn_norm.weight"].tensor_type.name == "F32"
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_reference_needs_one_tensor_at_a_time_and_changes_no_bit(
     make_llm: Callable[..., Path], family: str, tied: bool
@@ -128,9 +130,9 @@ def test_a_pre_tokenizer_is_recognised_or_named(
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": "."}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(UnknownPreTokenizerError, match="smollm, qwen2"):
+    with pytest.raises(UnknownPreTokenizerError, match="smollm, qwen2, lfm2"):
         export_llm(folder, out, check_logits=False)
-    with pytest.raises(UnknownPreTokenizerError, match=r"'gpt-9'.*smollm, qwen2"):
+    with pytest.raises(UnknownPreTokenizerError, match=r"'gpt-9'.*smollm, qwen2, lfm2"):
         export_llm(folder, out, pre_tokenizer="gpt-9", check_logits=False)
     export_llm(folder, out, pre_tokenizer="qwen2", check_logits=False)
 
