@@ -26,15 +26,19 @@ STATUS = Path("/proc/self/status")
 @click.option("--engine", type=click.Choice(get_args(EngineName)), default="llama")
 @click.option("--extraction-tokens", type=int, help="Budget of stage 1; the bundle's if omitted.")
 @click.option("--thinking-tokens", type=int, help="Budget of the thoughts, likewise.")
+@click.option("--cache-dir", help="Keeps what was read of pictures; an empty folder.")
 def main(
     model: str | None,
     max_memory: int,
     engine: EngineName,
     extraction_tokens: int | None,
     thinking_tokens: int | None,
+    cache_dir: str | None,
 ) -> None:
     """Load, ask, and tell."""
-    with edge_et.load(model, engine=engine, use_profile=False, max_memory_bytes=max_memory) as pipe:
+    with edge_et.load(
+        model, engine=engine, use_profile=False, max_memory_bytes=max_memory, cache_dir=cache_dir
+    ) as pipe:
         for name in ("cat.png", "coffee.png"):
             for question in QUESTIONS:
                 pipe.answer(

@@ -35,12 +35,16 @@ def ignored_blocks(ignored: Ignored, rows: int, columns: int) -> NDArray[np.bool
     if isinstance(ignored, np.ndarray):
         if ignored.ndim != 2 or ignored.size == 0:
             raise OptionError("ignored", ignored.shape, "an array of shape [height, width]")
+        if ignored.dtype.kind not in "biuf":
+            raise OptionError("ignored", ignored.dtype, "an array of bools or numbers")
         mask = Image.fromarray(np.where(ignored > 0, 255, 0).astype(np.uint8))
         # Enlarged first, so that the boxes that are averaged hold whole pixels of the mask.
         mask = mask.resize((columns * _FINER, rows * _FINER), Image.Resampling.BOX)
     else:
         mask = Image.new("L", (columns * _FINER, rows * _FINER))
         draw = ImageDraw.Draw(mask)
+        if not isinstance(ignored, Sequence):
+            raise OptionError("ignored", ignored, _EXPECTED)
         for polygon in ignored:
             draw.polygon([(x * mask.width, y * mask.height) for x, y in _corners(polygon)], 255)
     finest = np.asarray(mask).reshape(rows, _FINER, columns, _FINER)

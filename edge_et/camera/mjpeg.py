@@ -25,6 +25,8 @@ MOST_BYTES = 32 * 2**20
 
 _CHUNK_BYTES = 2**16
 
+_OF_THE_MOMENT = (408, 429)  # a request that took too long, and too many of them
+
 
 def read_mjpeg(address: Address, stop: CancelToken) -> Generator[Decode, None, None]:
     """Read the frames of one connection.
@@ -53,7 +55,8 @@ def read_mjpeg(address: Address, stop: CancelToken) -> Generator[Decode, None, N
             reason = f"it answers with status {err.code}"
         if err.code == 401:
             reason += ": user or password are missing or wrong"
-        raise ConnectionLostError(reason, is_refusal=400 <= err.code < 500) from None
+        is_refusal = 400 <= err.code < 500 and err.code not in _OF_THE_MOMENT
+        raise ConnectionLostError(reason, is_refusal=is_refusal) from None
     except TimeoutError:
         raise ConnectionLostError(f"no frame for {STALLED_S:.0f} s") from None
     except URLError as err:
@@ -83,7 +86,8 @@ class _Parts:
         """
         self._end = monotonic() + STALLED_S
         self._through(self._delimiter)
-        head = self._through(re.compile(rb"\r?\n\r?\n"))
+        # A part without headers begins with the empty line that ends them.
+        head = self._through(re.compile(rb"(?:^|\r?\n)\r?\n"))
         length = re.search(rb"(?im)^content-length:[ \t]*(\d{1,9})[ \t]*\r?$", head)
         if length is None:
             content = self._through(self._delimiter, keep=True)
@@ -143,8 +147,8 @@ def _request(address: Address, sockets: list[socket.socket]) -> Any:
         _Handler(sockets),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDigestAuthHandler(passwords),
-        urllib.request.HTTPBasicAuthHandler(passwords),
+        _Digest(passwords),
+        _Basic(passwords),
     ):
         opener.add_handler(handler)
     return opener.open(address.bare_url, timeout=STALLED_S)
@@ -160,6 +164,56 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
     def https_open(self, request: urllib.request.Request) -> Any:
         return self.do_open(partial(_NotedTls, self._sockets), request)
+
+
+class _Digest(urllib.request.HTTPDigestAuthHandler):
+    """Takes the offer that it can answer, where urllib looks at the first one alone.
+
+    Cameras offer SHA-256 before MD5, or another scheme before Digest.
+    """
+
+    def http_error_401(
+        self,
+        req: urllib.request.Request,
+        fp: Any,
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+    ) -> Any:
+        for offer in headers.get_all("WWW-Authenticate", ()):
+            if _is_answered(offer):
+                chosen = http.client.HTTPMessage()
+                chosen["WWW-Authenticate"] = offer
+                return super().http_error_401(req, fp, code, msg, chosen)
+        return None
+
+
+def _is_answered(offer: str) -> bool:
+    """Return whether urllib can answer an offer of Digest."""
+    algorithm = re.search(r'(?i)\balgorithm\s*=\s*"?([\w-]+)', offer)
+    is_known = algorithm is None or algorithm[1] in ("MD5", "SHA")
+    return is_known and offer.lower().startswith("digest ")
+
+
+class _Basic(urllib.request.HTTPBasicAuthHandler):
+    """Is asked last, and says so where a camera offers nothing that can be answered."""
+
+    def http_error_401(
+        self,
+        req: urllib.request.Request,
+        fp: Any,
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+    ) -> Any:
+        try:
+            return super().http_error_401(req, fp, code, msg, headers)
+        except ValueError:
+            raise ConnectionLostError(
+                "it asks for user and password in a way that is not known here: Basic, and Digest "
+                "with MD5 or SHA are",
+                is_refusal=True,
+            ) from None
 
 
 class _Noted(http.client.HTTPConnection):

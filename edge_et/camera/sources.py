@@ -6,9 +6,11 @@ it shows when it is read.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
+from io import IOBase
 from pathlib import Path
 from time import monotonic
 from typing import Any, cast
@@ -61,7 +63,11 @@ def open_source(source: Source) -> FrameReader:
     if isinstance(source, str | os.PathLike):
         folder = Path(source)
         if not folder.is_dir():
-            raise OptionError("source", os.fspath(source), "a URL, or a folder that is there")
+            raise OptionError(
+                "source",
+                _shown(os.fspath(source)),
+                "a URL, or a folder that is there; open a device or a video with cv2.VideoCapture",
+            )
         return partial(read_folder, folder)
     if hasattr(source, "capture_array") and hasattr(source, "camera_configuration"):
         return partial(_read_picamera2, source, _picamera2_layout(source))
@@ -72,7 +78,7 @@ def open_source(source: Source) -> FrameReader:
         return partial(_read_capture, capture)
     if callable(source):
         return partial(_read_callable, source)
-    is_picture = isinstance(source, bytes | bytearray | np.ndarray | Image.Image)
+    is_picture = isinstance(source, bytes | bytearray | np.ndarray | Image.Image | IOBase)
     if isinstance(source, Iterable) and not is_picture:
         return partial(_read_iterable, source)
     raise OptionError(
@@ -80,6 +86,12 @@ def open_source(source: Source) -> FrameReader:
         type(source).__name__,
         "a URL, a folder, a Picamera2, a cv2.VideoCapture, or a callable or iterable of pictures",
     )
+
+
+def _shown(path: str) -> str:
+    """Return a path as it may be told; a mistyped URL may hold a password."""
+    is_url_perhaps = re.match(r"\s*[A-Za-z]{2,}:", path) is not None or "@" in path
+    return "<url>" if is_url_perhaps else path
 
 
 def _read_callable(function: Callable[[], ImageSource | None], stop: CancelToken) -> Frames:
@@ -132,20 +144,31 @@ def _read_picamera2(camera: Any, layout: Layout, stop: CancelToken) -> Frames:
 
 
 def _read_capture(capture: Any, stop: CancelToken) -> Frames:
-    """Read a `cv2.VideoCapture`; frames are grabbed as they come, and few of them decoded."""
-    due = monotonic()
+    """Read a `cv2.VideoCapture`: a camera as its frames come, a file at the speed of the video.
+
+    All frames are grabbed, and few of them decoded.
+    """
+    is_file = capture.get(_CAP_PROP_FRAME_COUNT) > 0
+    rate = capture.get(_CAP_PROP_FPS)
+    grab_s = 1 / rate if 0 < rate < _MOST_FPS else FRAME_S
+    grab_due = due = monotonic()
     while not stop.is_cancelled:
         if not capture.grab():
-            if capture.get(_CAP_PROP_FRAME_COUNT) > 0:  # a file
+            if is_file:
                 return
             raise CameraError("the video capture", "it gives no more frames: was it unplugged?")
-        if monotonic() < due:
-            continue
-        due = monotonic() + FRAME_S
-        is_there, array = capture.retrieve()
-        if is_there:
-            yield partial(to_rgb, cast(Any, array), "BGR")
+        if monotonic() >= due:
+            due = monotonic() + FRAME_S
+            is_there, array = capture.retrieve()
+            if is_there:
+                yield partial(to_rgb, cast(Any, array), "BGR")
+        if is_file:
+            grab_due += grab_s
+            pause(grab_due - monotonic(), stop)
 
 
+# OpenCV's numbers, so that it need not be imported here.
+_CAP_PROP_FPS = 5
 _CAP_PROP_FRAME_COUNT = 7
-"""OpenCV's number, so that it need not be imported here."""
+
+_MOST_FPS = 1000.0  # more is a file that does not tell

@@ -34,7 +34,7 @@ from edge_et.errors import (
 )
 from edge_et.keywords import OptionValues, with_options
 from edge_et.options import parse_options
-from edge_et.pipeline import ExtractThink, load
+from edge_et.pipeline import ExtractThink, check_asked, load
 
 MOST_FAILURES = 10
 """So many frames in a row may fail; the error of the next one is raised."""
@@ -206,9 +206,10 @@ def watch(
 
     Args:
         source: a URL of RTSP (extra ``rtsp``) or of MJPEG over HTTP; a folder, whose pictures are
-            taken as they appear; a `Picamera2` that is started; an open `cv2.VideoCapture`; a
-            function that returns a picture, or None while there is none; or an iterable of
-            pictures, which is read as fast as it gives them. Pictures are as for `edge_et.answer`.
+            taken as they appear; a `Picamera2` that is started; an open `cv2.VideoCapture` of a
+            camera, or of a file, which is read at its own speed; a function that returns a picture,
+            or None while there is none; or an iterable of pictures, which is read as fast as it
+            gives them. Pictures are as for `edge_et.answer`.
         question: one or more sentences.
         model: as for `load`; or a pipeline, which stays open.
         every: seconds from one look to the next at least, 0 or more.
@@ -224,7 +225,7 @@ def watch(
         CameraError: the source cannot be used as it is.
         EdgeETError: as for `load`.
     """
-    parse_options(options)
+    check_asked(question, parse_options(options))
     is_number = isinstance(every, int | float) and not isinstance(every, bool)
     if not is_number or not 0 <= every < math.inf:
         raise OptionError("every", every, "a finite number of at least 0")

@@ -106,8 +106,9 @@ class MemoryBudgetError(EdgeETError):
         told = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in self.parts.items())
         advice = ", or ".join(("grant more", *helps, "take a smaller bundle"))
         super().__init__(
-            f"the process needs {needed_bytes / 1e6:.0f} MB at least ({told}; not all at once), "
-            f"max_memory_bytes is {limit_bytes / 1e6:.0f} MB: {advice}"
+            # Rounded so that what is told to be needed is more than what is granted, and enough.
+            f"the process needs {-(-needed_bytes // 10**6)} MB at least ({told}; not all at once), "
+            f"max_memory_bytes is {limit_bytes // 10**6} MB: {advice}"
         )
 
 

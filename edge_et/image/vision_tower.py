@@ -41,10 +41,13 @@ class ImageTokens:
         rows: image_tokens [T,D] float32, C-contiguous, read-only. Of those that a caller has made,
             floats of another type or layout are converted where they are used.
         digest: what the rows were made from: equal digests mean equal rows.
+        grid: how many rows and columns of a picture they are, row by row, where the language model
+            counts places by them (M-RoPE); None: it does not.
     """
 
     rows: NDArray[np.float32]
     digest: str
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

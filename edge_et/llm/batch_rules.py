@@ -42,6 +42,17 @@ class BatchRules:
         image_most = max(rows - rows % self.image_group, 2 * self.image_group)
         return replace(self, most=min(self.most, most), image_most=min(self.image_most, image_most))
 
+    def draft_tokens(self, wanted: int | None) -> int:
+        """Return how many draft tokens are evaluated in one batch with the token before them.
+
+        Args:
+            wanted: at most so many; None: as many as round in one batch as one at a time.
+        """
+        exact = self.written - 1
+        if wanted is None:
+            return exact
+        return min(wanted, exact) if exact else wanted
+
 
 # Eight is the largest group of rows that a repacked kernel of llama.cpp takes at once, counted from
 # a batch's start. A batch's attention is a rectangle, of its rows and all positions up to its last

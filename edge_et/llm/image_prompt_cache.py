@@ -110,7 +110,7 @@ class ImagePromptCache:
         if self._snapshots is None:
             return shared
         store = self._snapshots.store
-        size_bytes = cache.shape.kv_bytes(len(positions), cache.kv_type)
+        size_bytes = cache.shape.copy_bytes(len(positions), cache.kv_type)
         if not store.accepts(size_bytes):
             return shared
         key = self._snapshots.key(
@@ -146,7 +146,7 @@ class ImagePromptCache:
             return
         positions = positions_of(prefix)
         staying = {_memory_key(cache, _up_to_image(other)) for other in beside}
-        size_bytes = cache.shape.kv_bytes(len(positions), cache.kv_type)
+        size_bytes = cache.shape.copy_bytes(len(positions), cache.kv_type)
         if self._memory.has_room(size_bytes, staying):
             data = cache.save(positions)
             if data is not None:

@@ -12,13 +12,13 @@ and where some are to be dropped before any logits were asked for, one token is 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.cancellation import CancelToken
 from edge_et.errors import CancelledError, ClosedError, DecodeError, PromptTooLongError
-from edge_et.llm.batch_rules import BatchRules
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_positions import (
     Position,
@@ -32,7 +32,9 @@ from edge_et.llm.kv_positions import (
 from edge_et.llm.kv_protocol import KVCacheSettings, PrefillProgress
 from edge_et.llm.llama import LlamaContext, LlamaModel
 from edge_et.llm.model_shape import ModelShape
+from edge_et.llm.places import START, cut_before_picture, end_of, follow
 from edge_et.llm.prompt import Segment, TokenSegment
+from edge_et.llm.recurrent import RecurrentContext
 
 
 class LlamaKVCache:
@@ -60,22 +62,20 @@ class LlamaKVCache:
         self.engine = f"{engine}, {model.library.describe_build()}"
         rules = engine.flash_rules if settings.has_flash_attention else engine.rules
         self._rules = rules.within(settings.batch_positions)
-        self.max_draft_tokens = _draft_tokens(settings.max_draft_tokens, self._rules)
+        drafts = 0 if model.is_recurrent else settings.max_draft_tokens
+        self.max_draft_tokens = rules.draft_tokens(drafts)
         settings = replace(settings, max_draft_tokens=self.max_draft_tokens)
         batch_positions = max(self._rules.most, self._rules.image_most)
-        self._context = LlamaContext(model, shape, settings, batch_positions)
-        self._context_length = settings.context_length
+        kind = RecurrentContext if model.is_recurrent else LlamaContext
+        self._context = kind(model, shape, settings, batch_positions)
+        self.context_length = settings.context_length
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache
         self._cached: list[Position] = []
+        self._end = START  # of what is cached
         self._drafted: list[int] = []  # in llama.cpp's cache behind `_cached`, with their logits
         self._unchecked = 0  # cells that may have been written since logits were finite
         self._logits: NDArray[np.float32] | None = None
-
-    @property
-    def context_length(self) -> int:
-        """Positions that the cache can hold."""
-        return self._context_length
 
     @property
     def cached_positions(self) -> int:
@@ -132,9 +132,15 @@ class LlamaKVCache:
         wanted = positions_of(segments)
         if not wanted:
             raise DecodeError("an empty prompt has nothing to continue")
-        shared = self._shared(wanted, spare_positions(segments, self._rules))
+        self._check_open()
+        needed = len(wanted) + spare_positions(segments, self._rules)
+        if needed > self.context_length:
+            raise PromptTooLongError(needed, self.context_length)
+        shared = common_prefix(self._cached, wanted)
         if self._image_prompt_cache is not None:
             shared = self._image_prompt_cache.recall(self, segments, shared)
+        if shared == len(self._cached):
+            self._context.mark(self._end)
         if shared == len(wanted) == len(self._cached) and self._logits is not None:
             yield PrefillProgress(reused=shared, evaluated=0)
             return
@@ -163,14 +169,14 @@ class LlamaKVCache:
         held = len(self._cached)
         if self._drafted[:1] == [token]:
             del self._drafted[0]
-            self._cached.append(generated(token))
+            self._add([generated(token)])
             self._take_logits()
             return 0
-        if held == self._context_length:
-            raise PromptTooLongError(held + 1, self._context_length)
+        if held == self.context_length:
+            raise PromptTooLongError(held + 1, self.context_length)
         if self._drafted:
             self._trim(held)
-        room = min(self.max_draft_tokens, self._context_length - held - 1)
+        room = min(self.max_draft_tokens, self.context_length - held - 1)
         tokens = [token, *draft[:room]]
         self._evaluate(np.array(tokens, np.int32), [generated(token)], outputs=len(tokens))
         return len(tokens)
@@ -195,8 +201,14 @@ class LlamaKVCache:
         if positions > len(self._cached):
             raise DecodeError(f"the cache holds {len(self._cached)} positions, not {positions}")
         logits = self._logits if positions == len(self._cached) else None
+        wanted = self._cached[:positions]
         self._trim(positions)
         self._logits = logits
+        for lost in wanted[len(self._cached) :]:  # of a recurrent model
+            if isinstance(lost, int) or lost[0] != "generated":
+                self._forget()
+                raise DecodeError("llama.cpp cannot go back to within this model's prompt")
+            self.decode(lost[1])
 
     def save(self, positions: Sequence[Position]) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, for `restore` in another process.
@@ -212,7 +224,7 @@ class LlamaKVCache:
         self._check_cells()
         if common_prefix(self._cached, positions) < len(positions):
             return None
-        return self._context.copy_state(len(positions))
+        return self._context.copy_state(end_of(positions))
 
     def keep_image(self, segments: Sequence[Segment], beside: Iterable[Sequence[Segment]]) -> None:
         """Copy what is held of a prompt's image, if it is; see `edge_et.llm.KVCache.keep_image`."""
@@ -243,10 +255,10 @@ class LlamaKVCache:
         self._check_open()
         self._forget()
         self._unchecked = len(positions)
-        if not self._context.load_state(data, len(positions)):
+        if not self._context.load_state(data, end_of(positions)):
             self._forget()
             return False
-        self._cached = list(positions)
+        self._add(positions)
         self._check_cells()
         return bool(self._cached)
 
@@ -278,23 +290,19 @@ class LlamaKVCache:
             raise ClosedError("KV cache")
 
     def _forget(self) -> None:
-        self._cached, self._drafted, self._logits = [], [], None
+        self._cached, self._end, self._drafted, self._logits = [], START, [], None
         self._context.clear(numbers=self._unchecked > 0)
         self._unchecked = 0
-
-    def _shared(self, wanted: Sequence[Position], spare: int) -> int:
-        self._check_open()
-        if len(wanted) + spare > self._context_length:
-            raise PromptTooLongError(len(wanted) + spare, self._context_length)
-        return common_prefix(self._cached, wanted)
 
     def _replace(
         self, segments: Sequence[Segment], wanted: Sequence[Position], keep: int
     ) -> Iterator[PrefillProgress]:
+        ends = set(accumulate(map(len, segments)))
+        keep = self._context.reach(cut_before_picture(wanted, keep), ends)
         first = next(batches(segments, keep, self._rules))[1]
         if self._unchecked > keep + first.stop - first.start:  # more than it will overwrite
             self._check_cells()
-            keep = min(keep, len(self._cached))
+            keep = self._context.reach(min(keep, len(self._cached)), ends)
         self._trim(keep)
         for segment, part in batches(segments, keep, self._rules):
             start = len(self._cached)
@@ -305,18 +313,23 @@ class LlamaKVCache:
                 self._evaluate(np.array(segment.ids[part], np.int32), held, outputs)
             else:
                 self._evaluate(segment.image.rows[part], held, outputs)
+                if part.stop == len(segment):
+                    self._context.mark(self._end)
+        self._context.mark(self._end)
         yield PrefillProgress(reused=keep, evaluated=len(wanted) - keep)
 
     def _trim(self, keep: int) -> None:
-        """Drop all positions but the first ones."""
+        """Drop all positions but the first ones, or more; see `LlamaContext.reach`."""
         # Told even if nothing has to go: drafts, and an interrupt between a decode and its
-        # bookkeeping, leave positions in llama.cpp's cache that are not listed here.
-        # And unlisted first: an interrupt in between leaves more there than is listed, never less.
-        del self._cached[keep:]
+        # bookkeeping, leave positions there that are not listed here; never less than are.
+        del self._cached[cut_before_picture(self._cached, keep) :]
         self._drafted, self._logits = [], None
-        if not self._context.truncate(keep):
+        kept = self._context.truncate(end_of(self._cached))
+        if kept is None:
             self._forget()
             raise DecodeError("llama.cpp cannot drop the end of this model's cache")
+        del self._cached[kept:]
+        self._end = end_of(self._cached)
 
     def _evaluate(
         self,
@@ -333,10 +346,11 @@ class LlamaKVCache:
                 held are taken at once.
         """
         self._logits = None
-        end = len(self._cached) + len(inputs)
-        self._unchecked = max(self._unchecked, end)
+        self._unchecked = max(self._unchecked, len(self._cached) + len(inputs))
+        drafts: list[int] = inputs[len(held) :].tolist()
+        places, _ = follow(self._end, [*held, *map(generated, drafts)])
         try:
-            self._context.decode(inputs, len(self._cached), outputs)
+            self._context.decode(inputs, places, outputs)
             if outputs and not self._is_finite():
                 raise DecodeError("the logits are not finite: weights or image tokens are damaged")
         except CancelledError:
@@ -345,21 +359,27 @@ class LlamaKVCache:
         except DecodeError:
             self._forget()
             raise
-        self._cached += held
-        self._drafted = inputs[len(held) :].tolist()
+        self._add(held)
+        self._drafted = drafts
         if outputs:
             self._unchecked = 0
             self._take_logits()
+
+    def _add(self, positions: Sequence[Position]) -> None:
+        self._cached += positions
+        self._end = follow(self._end, positions)[1]
 
     def _check_cells(self) -> None:
         """Forget everything if what was evaluated and not checked since is not finite."""
         if not self._unchecked:
             return
-        held = self._context.count_positions()  # an interrupt may have left some unlisted
+        self._context.mark(self._end)
+        # An interrupt may have left some positions behind those that are listed.
+        place = max(self._context.last_place() + 1, self._end.following)
         try:
-            if held == self._context_length:
+            if place == self.context_length:
                 raise DecodeError("there is no room for another token")
-            self._context.decode(np.zeros(1, np.int32), held, outputs=1)
+            self._context.decode(np.zeros(1, np.int32), np.array([place], np.int32), outputs=1)
             if not self._is_finite():
                 raise DecodeError("cells that are not finite")
         except CancelledError:
@@ -372,17 +392,9 @@ class LlamaKVCache:
             self._trim(len(self._cached))
 
     def _is_finite(self) -> bool:
-        """Say whether the logits behind the last position are finite, and with them the cells."""
+        """Say whether the logits behind the last position are, and with them the cells."""
         return bool(np.isfinite(self._context.logits(-1, self._token_count).max()))
 
     def _take_logits(self) -> None:
         """Copy the logits in front of the first draft token; the next batch overwrites them."""
         self._logits = self._context.logits(-1 - len(self._drafted), self._token_count)
-
-
-def _draft_tokens(wanted: int | None, rules: BatchRules) -> int:
-    """Return how many draft tokens are evaluated in one batch with the token before them."""
-    exact = rules.written - 1
-    if wanted is None:
-        return exact
-    return min(wanted, exact) if exact else wanted

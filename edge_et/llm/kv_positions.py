@@ -22,14 +22,33 @@ and 4 of 64 greedy texts became others, at tokens whose distance was 0.02 to 0.3
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+from edge_et.image import ImageTokens
 from edge_et.llm.batch_rules import IN_GROUPS, BatchRules
 from edge_et.llm.prompt import Segment, TokenSegment
 
 ROW_GROUP = IN_GROUPS.group
 """Rows of text that llama.cpp evaluates together."""
 
-Position = int | tuple[str, int]
+
+class GriddedRow(NamedTuple):
+    """What a position holds that is a row of an image with a grid; see `edge_et.llm.places`.
+
+    Attributes:
+        digest: of the image.
+        row: the row's number, from the grid's first row on.
+        rows: of the grid.
+        columns: of the grid.
+    """
+
+    digest: str
+    row: int
+    rows: int
+    columns: int
+
+
+Position = int | tuple[str, int] | GriddedRow
 """A token that was read; or one that was written; or the digest of an image and a row's number."""
 
 
@@ -43,12 +62,20 @@ def positions_of(segments: Iterable[Segment]) -> list[Position]:
     positions: list[Position] = []
     for segment in segments:
         if not isinstance(segment, TokenSegment):
-            positions += ((segment.image.digest, row) for row in range(len(segment)))
+            positions += rows_of(segment.image)
         elif segment.generated:
             positions += map(generated, segment.ids)
         else:
             positions += segment.ids
     return positions
+
+
+def rows_of(image: ImageTokens) -> Iterator[Position]:
+    """Yield what the positions of an image hold."""
+    if image.grid is None:
+        yield from ((image.digest, row) for row in range(len(image.rows)))
+    else:
+        yield from (GriddedRow(image.digest, row, *image.grid) for row in range(len(image.rows)))
 
 
 def common_prefix(cached: Sequence[Position], wanted: Sequence[Position]) -> int:

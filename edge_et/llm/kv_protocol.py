@@ -117,7 +117,7 @@ class KVCache(Protocol):
 
         Args:
             cancel: when it is cancelled they raise a `CancelledError`, and hold what they held
-                before the step.
+                before the step; of a model with a recurrent state the beginning of it.
         """
 
     def clear(self) -> None:

@@ -130,7 +130,8 @@ class LanguageModel:
         try:
             for start in range(0, len(ids), batch_positions):
                 batch = ids[start : start + batch_positions]
-                context.decode(batch, start, len(batch))
+                places = np.arange(start, start + len(batch), dtype=np.int32)
+                context.decode(batch, places, len(batch))
                 for row in range(len(batch)):
                     logits[start + row] = context.logits(row - len(batch), logits.shape[1])
         finally:

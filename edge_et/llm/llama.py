@@ -5,6 +5,8 @@ holds, as bytes. What positions mean, and which of them are kept, is not known h
 engine it is, but for what `edge_et.llm.engines` says of it.
 """
 
+from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,13 @@ from edge_et.errors import CancelledError, DecodeError, EngineError, ModelFileEr
 from edge_et.llm.engines import ABORTED, Engine
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
+from edge_et.llm.places import End
 from edge_et.native_handle import NativeHandle
 from edge_et.native_threads import call_undisturbed, compute
 from edge_et.threads import SpareThreads
 
 # Everything is evaluated in the sequence 0. This one is only for `LlamaContext.copy_state`.
-_COPIED = 1
+COPIED = 1
 
 _FEW_ROWS = 16
 """Fewer than these take as many threads as one: there is as little to do between two barriers."""
@@ -33,6 +36,8 @@ class LlamaModel:
     Attributes:
         embedding_width: D.
         vocabulary_size: rows of the embedding table, V and padding.
+        is_recurrent: whether it keeps a state of all positions; see `RecurrentContext`.
+        is_mrope: whether rows of an image stand in a grid; see `edge_et.llm.places`.
         engine: what opened it.
         library: the engine's.
         handle: the library's model, for contexts over it.
@@ -77,6 +82,8 @@ class LlamaModel:
         with self.handle.lock:
             model = self.handle.value
             self.embedding_width = library.embedding_width(model)
+            self.is_recurrent = library.is_recurrent(model)
+            self.is_mrope = library.is_mrope(model)
             self.vocabulary_size = library.vocabulary_size(model)
 
     @property
@@ -148,11 +155,16 @@ class LlamaContext:
             raise model.engine.has_no(settings.kv_type)
         shape.check_blocks(settings.kv_type)
         library = self._library = model.library
+        self._pairs_rows, self._partners = library.pairs_rows(shape), 0
+        if self._pairs_rows:  # which needs room for one more
+            settings = replace(settings, context_length=settings.context_length + 1)
+            batch_positions = max(batch_positions, 2)
         self._cancel = CancelToken()
         # Flash attention's sums have as many parts as there are threads.
         self._spare_threads = (
             None if settings.has_flash_attention else SpareThreads(settings.threads)
         )
+        self._is_mrope = model.is_mrope
         self._embedding_width = model.embedding_width
         self._vocabulary_size = model.vocabulary_size
 
@@ -199,13 +211,16 @@ class LlamaContext:
             compute(set_callback)  # which is logged
 
     def decode(
-        self, inputs: NDArray[np.int32] | NDArray[np.float32], start: int, outputs: int
+        self,
+        inputs: NDArray[np.int32] | NDArray[np.float32],
+        places: NDArray[np.int32],
+        outputs: int,
     ) -> None:
-        """Evaluate one batch at the positions from `start` on.
+        """Evaluate one batch.
 
         Args:
             inputs: token ids [n] int32, or embedding rows [n,D] float32.
-            start: position of the first row.
+            places: where they stand, [n] int32; or [3,n], of rows of an image with a grid.
             outputs: behind how many of the last rows logits are wanted.
 
         Raises:
@@ -219,11 +234,22 @@ class LlamaContext:
         # The engine is told where they begin, and takes the rest for granted.
         inputs = np.require(inputs, np.int32 if are_tokens else np.float32, ["C", "A"])
         count = len(inputs)
-        places = np.arange(start, start + count, dtype=np.int32)
+        if not are_tokens and self._is_mrope:
+            places = np.concatenate([np.broadcast_to(places, (3, count)), np.zeros((1, count))])
+        elif places.ndim != 1:
+            raise DecodeError("the image has a grid, which the places of this model have not")
+        places = np.ascontiguousarray(places, np.int32)
         wanted = np.zeros(count, np.int8)
         wanted[count - outputs :] = 1
         if are_tokens and not 0 <= inputs.min() <= inputs.max() < self._vocabulary_size:
             raise DecodeError(f"token ids beyond the model's {self._vocabulary_size}")
+        is_paired = self._pairs_rows and count == 1
+        if is_paired:
+            inputs, places = np.repeat(inputs, 2, axis=0), np.append(places, places + 1)
+            wanted = np.repeat(wanted, 2)
+        elif self._pairs_rows and outputs:  # only rows with logits go through the last layer
+            wanted[-2] = 1
+        self._partners = int(is_paired)
         cancel = self._cancel
 
         def evaluate() -> int:
@@ -234,7 +260,10 @@ class LlamaContext:
                     threads = spare.for_tokens()
                     of_batches = threads if count < _FEW_ROWS else spare.most
                     self._library.set_threads(context, threads, of_batches)
-                return self._library.decode(context, inputs, places, wanted)
+                status = self._library.decode(context, inputs, places, wanted)
+                if is_paired:
+                    self._library.truncate(context, 0, int(places[1]))
+                return status
 
         status = compute(evaluate, stop=cancel.cancel)
         is_untold = status == 0 and not self._library.tells_of_aborting and cancel.is_cancelled
@@ -256,12 +285,38 @@ class LlamaContext:
             [count] float32.
         """
         with self._handle.lock:
+            row -= self._partners
             return self._library.logits(self._handle.value, row, count).copy()
 
-    def truncate(self, keep: int) -> bool:
-        """Drop all positions but the first ones; return whether the model's cache can do so."""
+    def truncate(self, end: End) -> int | None:
+        """Drop all positions but the first ones.
+
+        Args:
+            end: of those that stay, at most those that are held.
+
+        Returns:
+            How many did, which is `reach(end.count)`; None: the model's cache cannot drop its end.
+        """
         with self._handle.lock:
-            return self._library.truncate(self._handle.value, 0, keep)
+            is_cut = self._library.truncate(self._handle.value, 0, end.following)
+        return end.count if is_cut else None
+
+    def reach(self, keep: int, among: Container[int] | None = None) -> int:
+        """Return how many positions `truncate` can keep, `keep` or less.
+
+        Args:
+            keep: at most so many.
+            among: one of these numbers, or 0; None: any. Where every number can be kept, it is not
+                asked.
+        """
+        return keep
+
+    def mark(self, end: End) -> None:
+        """Let `truncate` come back to the present end, where it could not otherwise.
+
+        Args:
+            end: of what is held.
+        """
 
     def clear(self, *, numbers: bool = False) -> None:
         """Drop all positions.
@@ -273,19 +328,19 @@ class LlamaContext:
         with self._handle.lock:
             self._library.clear(self._handle.value, numbers=numbers)
 
-    def count_positions(self) -> int:
-        """Return how many positions are held, of a context that was filled from the first on."""
+    def last_place(self) -> int:
+        """Return the place of the last position that is held; -1: none is."""
         with self._handle.lock:
-            return self._library.last_position(self._handle.value, 0) + 1
+            return self._library.last_position(self._handle.value, 0)
 
-    def copy_state(self, count: int) -> NDArray[np.uint8] | None:
+    def copy_state(self, end: End) -> NDArray[np.uint8] | None:
         """Copy what is held at the first positions, whatever lies behind them.
 
         An engine copies a whole sequence or nothing. So the positions are made a sequence of their
         own, which shares the cells and touches no numbers.
 
         Args:
-            count: positions, at least 1.
+            end: of the positions, at least one.
 
         Returns:
             [n] uint8, for `load_state`; None: the engine failed.
@@ -293,28 +348,34 @@ class LlamaContext:
         library = self._library
         with self._handle.lock:
             context = self._handle.value
-            library.copy_sequence(context, 0, _COPIED, count)
+            library.copy_sequence(context, 0, COPIED, end.following)
             try:
-                data = np.empty(library.state_bytes(context, _COPIED), np.uint8)
-                size = library.read_state(context, _COPIED, data)
+                if not self._complete_copy(end):
+                    return None
+                data = np.empty(library.state_bytes(context, COPIED), np.uint8)
+                size = library.read_state(context, COPIED, data)
             finally:
-                library.truncate(context, _COPIED, 0)
+                library.truncate(context, COPIED, 0)
         return data if size == len(data) else None
 
-    def load_state(self, data: NDArray[np.uint8], count: int) -> bool:
+    def _complete_copy(self, end: End) -> bool:
+        """Make right what was copied to the sequence `COPIED`; return whether it is."""
+        return True
+
+    def load_state(self, data: NDArray[np.uint8], end: End) -> bool:
         """Make an empty context hold what `copy_state` copied.
 
         Args:
             data: exactly what was copied, over the same weights and with the same number types:
                 engines are not made for damaged data.
-            count: positions that it has.
+            end: of the positions that it has.
 
         Returns:
             Whether it does; otherwise it may hold anything.
         """
         with self._handle.lock:
             size = self._library.write_state(self._handle.value, 0, data)
-        return bool(size == len(data) and self.count_positions() == count)
+        return bool(size == len(data) and self.last_place() == end.last)
 
     def close(self) -> None:
         """Free it; may be called again."""

@@ -7,12 +7,19 @@ an engine.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from edge_et.bundle import read_gguf
 from edge_et.errors import DecodeError, ModelFileError
 from edge_et.options import KvType
 
+MOST_STATES: Final = 8
+"""Of a recurrent model, that are kept beside a KV cache: few are ever gone back to."""
+
+MOST_STATE_BYTES: Final = 96 * 2**20
+"""Of all of them, unless two have more. One of Qwen3.5-0.8B has 19 MB, of LFM2-350M 80 kB."""
+
+_LEAST_STATES = 2  # of a picture, and of the present end
 _KV_BLOCK_VALUES = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "f32": 128, "q8_0": 34}
 _KV_IN_BLOCKS: tuple[KvType, ...] = ("q8_0",)
@@ -20,6 +27,7 @@ _KV_IN_BLOCKS: tuple[KvType, ...] = ("q8_0",)
 # llama.cpp makes a context's number of positions a multiple of it, ik_llama.cpp of 32 without flash
 # attention.
 _CACHE_POSITIONS = 256
+_SEQUENCES = 2  # of a context
 
 
 _STATE_BYTES = 4  # of a number of a recurrent state, which is F32 whatever the KV cache is
@@ -76,6 +84,13 @@ class ModelShape:
     def state_bytes(self) -> int:
         """Bytes of what one sequence holds beside keys and values, at any length."""
         return self.recurrent.state_bytes if self.recurrent else 0
+
+    @property
+    def states(self) -> int:
+        """How many copies of the recurrent states are kept at most; 0: there are no states."""
+        if not self.state_bytes:
+            return 0
+        return min(MOST_STATES, max(MOST_STATE_BYTES // self.state_bytes, _LEAST_STATES))
 
     @classmethod
     def of(cls, lookup: Callable[[str], str], path: Path) -> Self:
@@ -138,22 +153,26 @@ class ModelShape:
                 f"the blocks of a KV cache in {kv_type}: choose kv_type='f16'"
             )
 
+    def copy_bytes(self, positions: int, kv_type: KvType) -> int:
+        """Return what a copy of a KV cache takes that holds some positions, bytes."""
+        return self.kv_bytes(positions, kv_type) + self.state_bytes
+
     def kv_bytes(self, positions: int, kv_type: KvType) -> int:
         """Return what some positions take in a KV cache, bytes."""
         values = self.attention_layers * self.kv_heads * (self.key_width + self.value_width)
         return positions * values * _KV_BLOCK_BYTES[kv_type] // _KV_BLOCK_VALUES
 
     def cache_bytes(self, context_length: int, kv_type: KvType) -> int:
-        """Return what an engine allocates at most for the cache of a context, bytes.
+        """Return what is allocated at most for the KV cache of a context, bytes.
 
-        That is its keys and values, and the recurrent state of one sequence.
+        Recurrent states included: those of two sequences, and the copies that are kept.
 
         Args:
             context_length: positions asked for, at least 1.
             kv_type: number type of the cache.
         """
         padded = -(-context_length // _CACHE_POSITIONS) * _CACHE_POSITIONS
-        return self.kv_bytes(padded, kv_type) + self.state_bytes
+        return self.kv_bytes(padded, kv_type) + (_SEQUENCES + self.states) * self.state_bytes
 
     def prefill_flops(self, positions: int) -> float:
         """Return the work of evaluating a prompt from its start, floating-point operations.

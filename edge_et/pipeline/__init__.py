@@ -41,7 +41,7 @@ from edge_et.pipeline.known_answers import (
 from edge_et.pipeline.memory_plan import MemoryPlan
 from edge_et.pipeline.memory_planner import estimate_memory, plan_memory
 from edge_et.pipeline.prepared_weights import open_prepared_weights
-from edge_et.pipeline.request import Request
+from edge_et.pipeline.request import Request, check_asked
 from edge_et.pipeline.session import Session
 from edge_et.pipeline.settings import Settings
 from edge_et.pipeline.stream import Stream
@@ -70,6 +70,7 @@ __all__ = [
     "answer",
     "apply_profile",
     "bytes_to_prepare",
+    "check_asked",
     "device_name",
     "engine_uses",
     "estimate_memory",

@@ -310,7 +310,7 @@ class _Planner:
             "tower": tower_bytes(manifest.vision),
         }
         if self._options.cache_dir is not None:
-            copied = models[0].shape.kv_bytes(self._image_tokens(), kv_type)
+            copied = models[0].shape.copy_bytes(self._image_tokens(), kv_type)
             parts["copies for cache_dir"] = copied
         return parts
 

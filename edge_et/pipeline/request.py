@@ -129,6 +129,25 @@ class Request:
         return _either(self.options.max_answer_tokens, direct.max_answer_tokens)
 
 
+def check_asked(question: str, options: AnswerOptions) -> None:
+    """Refuse what no bundle can be asked, before one is loaded.
+
+    Args:
+        question: one or more sentences.
+        options: checked each for itself.
+
+    Raises:
+        OptionError: the question is empty or no text, or options contradict each other.
+        MissingExtraError: as for `edge_et.pipeline.answer_schema.read_schema`.
+    """
+    _checked("question", question)
+    if options.hint is not None:
+        _checked("hint", options.hint)
+    _form(options)
+    _free_text(options)
+    _history(options)
+
+
 def check_text(name: str, text: object) -> str:
     """Return a caller's text without white space around it.
 

@@ -15,8 +15,17 @@ from time import monotonic
 
 from edge_et.available_memory import available_bytes
 from edge_et.bundle import MANIFEST_NAME, Bundle, Manifest, find_bundle, load_bundle
-from edge_et.errors import OptionError
-from edge_et.pipeline import ExtractThink, aload, kv_cache_bytes, manifest_sha256
+from edge_et.errors import MemoryBudgetError, OptionError
+from edge_et.options import parse_load_options
+from edge_et.pipeline import (
+    ExtractThink,
+    Settings,
+    aload,
+    apply_profile,
+    kv_cache_bytes,
+    manifest_sha256,
+    plan_memory,
+)
 from edge_et.serve.errors import RequestError
 from edge_et.serve.settings import ServeSettings
 
@@ -87,7 +96,8 @@ class ModelRegistry:
 
         Raises:
             BundleError: one of them cannot be used.
-            OptionError: two of them have one name.
+            OptionError: two of them have one name, or one needs more memory than is granted.
+            EngineError: as for `edge_et.pipeline.plan_memory`, where memory is limited.
         """
         self._settings = settings
         self._models: dict[str, ServedModel] = {}
@@ -98,6 +108,9 @@ class ModelRegistry:
                 expected = f"another `name` than {model.name!r} in its bundle.json: that is taken"
                 raise OptionError("bundles", name, expected)
             self._models[model.name] = model
+        if settings.max_memory_bytes is not None:
+            for model in self.all():
+                _check_memory(model, settings.max_memory_bytes, settings)
 
     def all(self) -> tuple[ServedModel, ...]:
         """Return them in the order in which they were named."""
@@ -205,6 +218,29 @@ class ModelRegistry:
                 return
             pipeline, model.pipeline = model.pipeline, None
             await asyncio.to_thread(pipeline.close)
+
+
+def _check_memory(model: ServedModel, limit_bytes: int, settings: ServeSettings) -> None:
+    """Refuse a bundle that no request could have loaded.
+
+    Raises:
+        OptionError: it needs more memory than is granted.
+    """
+    options = parse_load_options(
+        {
+            "threads": settings.threads,
+            "contexts": settings.contexts,
+            "max_pixels": settings.max_pixels,
+            "max_memory_bytes": limit_bytes,
+            "cache_dir": settings.cache_dir,
+        }
+    )
+    bundle, profile = apply_profile(model.bundle)
+    try:
+        plan_memory(bundle, Settings.of(options, profile), options)
+    except MemoryBudgetError as err:
+        expected = f"enough for {model.name!r}, and {err}"
+        raise OptionError("max_memory_bytes", limit_bytes, expected) from err
 
 
 def _cancel_unloading(model: ServedModel) -> None:

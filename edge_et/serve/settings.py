@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_et.errors import OptionError
-from edge_et.options import DEFAULT_MAX_IMAGES, DEFAULT_MAX_PIXELS
+from edge_et.options import DEFAULT_MAX_IMAGES, DEFAULT_MAX_PIXELS, parse_load_options
 
 MAX_BODY_BYTES = 64 * 2**20
 """Sixteen camera pictures of 3 MB, as base64."""
@@ -83,6 +83,7 @@ class ServeSettings:
         if not self.keep_alive_s <= _LONGEST_S:
             expected = f"up to {_LONGEST_S} seconds, or a number below 0 for ever"
             raise OptionError("keep_alive_s", self.keep_alive_s, expected)
+        parse_load_options({"max_memory_bytes": self.max_memory_bytes})
         if self.api_key is not None and not _is_key(self.api_key):
             expected = "a key of printable ASCII characters, without space at its ends"
             raise OptionError("api_key", "...", expected)

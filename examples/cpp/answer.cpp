@@ -73,10 +73,9 @@ Segments to_segments(const Parts& parts, const Tokenizer& tokenizer) {
         }
         if (part.kind == Part::plain) run += part.text;
         for (size_t at = 0, size; part.kind == Part::trusted && at < part.text.size(); at += size) {
-            size = 0;  // of the longest added token that begins here
+            size = 0;  // of the longest added token that begins here, the last of them in order
             for (const auto& [text, id] : tokenizer.added)
-                if (text.size() > size && part.text.compare(at, text.size(), text) == 0)
-                    size = text.size();
+                if (part.text.compare(at, text.size(), text) == 0) size = text.size();
             if (size > 0) {
                 end_run();
                 segments.back().push_back(tokenizer.added.at(part.text.substr(at, size)));
@@ -93,6 +92,8 @@ Segments to_segments(const Parts& parts, const Tokenizer& tokenizer) {
 }  // namespace
 
 Answer answer(const Bundle& bundle, const std::vector<float>& image, const string& asked) {
+    if (strip(to_text(asked)).empty() || to_text(asked) != asked || asked.size() > 1 << 16)
+        throw Error("QUESTION: it has to be a text in UTF-8, not empty, of 65,536 bytes at most");
     const json &extract = bundle.manifest["extract"], &think = bundle.manifest["think"];
     const json &second = bundle.manifest["reasoner"], found = think.value("thoughts", json());
     const json thoughts = found.is_null() ? json::object() : found;

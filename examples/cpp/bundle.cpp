@@ -9,6 +9,12 @@
 namespace fs = std::filesystem;
 
 namespace {
+// Fields of which this loader supports one value alone.
+const std::map<string, json> kSupported{
+    {"vision.processing.tiling", nullptr}, {"vision.arrangement", "flat"}, {"vision.pooling", 1},
+    {"vision.markup", nullptr}, {"extract.hint", nullptr}, {"direct.default", false},
+    {"think.thoughts.default", false}};
+
 [[noreturn]] void fail(const string& field, const string& what) {
     throw Error("bundle.json: " + field + " " + what);
 }
@@ -51,13 +57,9 @@ void check(const json& value, const json& schema, const string& path) {
     for (const auto& [key, inner] : value.items()) {
         if (!schema["properties"].contains(key)) fail(dot + key, "is no field of this format");
         check(inner, schema["properties"][key], dot + key);
+        if (kSupported.count(dot + key) && kSupported.at(dot + key) != inner)
+            fail(dot + key, "is supported by edge-et, but not by this loader");
     }
-}
-
-void refuse_unless(const json& object, const string& key, const json& supported) {
-    const json found = object.value(key, supported);
-    if (found != supported)
-        fail(key, "is " + found.dump().substr(0, 80) + ", which this loader does not support");
 }
 
 string sha256_of(std::ifstream& file) {
@@ -99,16 +101,8 @@ Bundle::Bundle(fs::path folder_, std::map<string, fs::path> packages_)
         manifest.value("format", json()) != "edge-et-bundle")
         throw Error(folder.string() + ": it is no bundle of version 1 to 4");
     check(manifest, json::object({{"$ref", "#/$defs/Manifest"}}), "");
-    const json& vision = manifest["vision"];
-    if (vision["embedding_width"] != manifest["perceiver"]["embedding_width"])
+    if (manifest["vision"]["embedding_width"] != manifest["perceiver"]["embedding_width"])
         fail("vision.embedding_width", "differs from perceiver.embedding_width");
-    refuse_unless(vision["processing"], "tiling", nullptr);
-    refuse_unless(vision, "arrangement", "flat");
-    refuse_unless(vision, "pooling", 1);
-    refuse_unless(vision, "markup", nullptr);
-    refuse_unless(manifest["extract"], "hint", nullptr);
-    for (const json& object : {manifest["direct"], manifest["think"].value("thoughts", json())})
-        if (!object.is_null()) refuse_unless(object, "default", false);
 }
 
 fs::path Bundle::verified(const json& reference) const {
@@ -141,11 +135,13 @@ fs::path Bundle::verified_graph() const {
     if (beside.parent_path() != graph.parent_path())
         fail("vision.weights", "must lie beside the graph");
     // ONNX Runtime reads whatever file a tensor names: an entry of two texts, "location" and the
-    // name, as protobuf writes it.
-    const string data = read_file(graph), entry = "\x0A\x08location\x12";
-    for (size_t at = data.find(entry); at != string::npos; at = data.find(entry, at + 1)) {
-        const string expected = entry + static_cast<char>(known.size()) + known;
-        if (known.empty() || data.compare(at, expected.size(), expected) != 0)
+    // name, as protobuf writes it. A length before that word ends with 8, or 0 where it is padded.
+    const string data = read_file(graph), word = "location", key = "\x0A\x08" + word + "\x12";
+    const string pair = key + static_cast<char>(known.size()) + known;
+    const string expected = "j" + string(1, static_cast<char>(pair.size())) + pair;
+    for (size_t at = data.find(word, 1); at != string::npos; at = data.find(word, at + 1)) {
+        if (data[at - 1] != 8 && data[at - 1] != 0) continue;
+        if (known.empty() || at < 4 || data.compare(at - 4, expected.size(), expected) != 0)
             throw Error(graph.string() + ": it reads a file that the manifest does not name");
     }
     return graph;

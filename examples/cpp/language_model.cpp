@@ -1,5 +1,6 @@
 #include "language_model.h"
 
+#include <dlfcn.h>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -8,11 +9,22 @@
 
 namespace {
 constexpr int kGroup = 8, kMost = 256;  // rows: docs/bundle.md, "Evaluating with a cache"
-
 string last_error;
 
 void remember_errors(ggml_log_level level, const char* text, void*) {
     if (level == GGML_LOG_LEVEL_ERROR) last_error = text;
+}
+
+// Loads the kernels that fit this CPU, where they are in libraries of their own (GGML_BACKEND_DL):
+// from beside libllama.so, where llama.cpp does not look by itself.
+void load_kernels() {
+    Dl_info library{};
+    dladdr(reinterpret_cast<void*>(llama_backend_init), &library);
+    const string path = library.dli_fname ? library.dli_fname : "";
+    if (ggml_backend_reg_count() == 0)
+        ggml_backend_load_all_from_path(path.substr(0, path.rfind('/')).c_str());
+    if (ggml_backend_reg_count() == 0)
+        throw Error(path + ": no kernels for this CPU beside it; put libggml-cpu*.so there");
 }
 
 // Whether the end is one block of 1 to 64 tokens, four times or more, over 96 tokens or more.
@@ -42,6 +54,7 @@ LanguageModel::LanguageModel(const Bundle& bundle, const json& spec_)
     if (path.filename().string().find("-of-") != string::npos)
         throw Error(path.string() + ": a part of a model in several files is not supported");
     llama_log_set(remember_errors, nullptr);
+    load_kernels();
     llama_model_kv_override overrides[3]{};  // the tokens in the file are not read
     overrides[0].tag = LLAMA_KV_OVERRIDE_TYPE_STR;
     std::strcpy(overrides[0].key, "tokenizer.ggml.model");
@@ -63,7 +76,7 @@ LanguageModel::LanguageModel(const Bundle& bundle, const json& spec_)
     auto of_context = llama_context_default_params();
     of_context.n_ctx = spec["context_length"];
     of_context.n_batch = of_context.n_ubatch = kMost;
-    const auto threads = std::max(1u, std::thread::hardware_concurrency());
+    const auto threads = std::clamp(std::thread::hardware_concurrency(), 1u, 64u);
     of_context.n_threads = of_context.n_threads_batch = static_cast<int>(threads);
     of_context.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
     context_.reset(llama_init_from_model(model_.get(), of_context));
@@ -78,22 +91,16 @@ LanguageModel::LanguageModel(const Bundle& bundle, const json& spec_)
 
 // In batches that begin at multiples of eight, with eight rows at least if there are so many.
 void LanguageModel::read(std::vector<int> ids, std::vector<float> rows) {
-    if (!pending_.empty()) {
-        const auto written = std::exchange(pending_, {});
-        read(written);
-    }
+    if (!pending_.empty()) read(std::exchange(pending_, {}));
     const int width = spec["embedding_width"];
     const int count = static_cast<int>(rows.empty() ? ids.size() : rows.size() / width);
-    for (int start = 0, size; start < count; start += size, held_ += size) {
+    for (int start = 0, size; start < count; start += size) {
         size = std::min(count - start, kMost);
         if (const int left = count - start - size; left > 0 && left < kGroup) size -= kGroup;
-        std::vector<llama_pos> positions(size);
-        for (int i = 0; i < size; i++) positions[i] = held_ + i;
-        std::vector<int8_t> wanted(size);
-        wanted.back() = start + size == count;
+        // Behind what the cache holds; the logits of the last row are wanted.
         const llama_batch batch{size, rows.empty() ? ids.data() + start : nullptr,
                                 rows.empty() ? nullptr : rows.data() + size_t(start) * width,
-                                positions.data(), nullptr, nullptr, wanted.data()};
+                                nullptr, nullptr, nullptr, nullptr};
         if (llama_decode(context_.get(), batch) != 0)
             throw Error("llama.cpp cannot evaluate the prompt: " + last_error);
     }
@@ -105,6 +112,7 @@ void LanguageModel::write(int budget, string& bytes, const std::function<bool(in
     while (static_cast<int>(written.size()) < budget && !repeats(written)) {
         if (!pending_.empty()) read({});
         const float* found = llama_get_logits_ith(context_.get(), -1);
+        if (!found) throw Error("bundle.json: a prompt is empty");
         std::vector<float> logits(found, found + tokenizer.size());
         int token;  // the most probable that is not refused
         for (;; logits[token] = -INFINITY) {
@@ -136,5 +144,5 @@ string LanguageModel::write_answer(int budget, string begun, const std::set<int>
 
 void LanguageModel::forget() {
     llama_memory_clear(llama_get_memory(context_.get()), false);
-    pending_.clear(), held_ = 0;
+    pending_.clear();
 }

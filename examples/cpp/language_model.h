@@ -34,7 +34,6 @@ class LanguageModel {
     std::unique_ptr<llama_model, void (*)(llama_model*)> model_{nullptr, llama_model_free};
     std::unique_ptr<llama_context, void (*)(llama_context*)> context_{nullptr, llama_free};
     std::set<int> stops_;
-    int held_ = 0;              // positions
     std::vector<int> pending_;  // written and not evaluated yet
 };
 

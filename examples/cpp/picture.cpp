@@ -92,13 +92,11 @@ Picture upright(const Picture& picture, int orientation) {
     const bool mirrors_x = orientation == 2 || orientation == 3 || orientation > 6;
     const bool mirrors_y = orientation == 3 || orientation == 4 || (orientation | 1) == 7;
     Picture turned(turns ? picture.height : picture.width, turns ? picture.width : picture.height);
-    for (int y = 0; y < turned.height; y++)
-        for (int x = 0; x < turned.width; x++) {
-            const int from_x = turns ? y : x, from_y = turns ? x : y;
-            const unsigned char* from =
-                picture.at(mirrors_x ? picture.width - 1 - from_x : from_x,
-                           mirrors_y ? picture.height - 1 - from_y : from_y);
-            std::copy(from, from + 3, turned.at(x, y));
+    for (int y = 0; y < picture.height; y++)
+        for (int x = 0; x < picture.width; x++) {
+            const int to_x = mirrors_x ? picture.width - 1 - x : x;
+            const int to_y = mirrors_y ? picture.height - 1 - y : y;
+            std::copy_n(picture.at(x, y), 3, turned.at(turns ? to_y : to_x, turns ? to_x : to_y));
         }
     return turned;
 }
@@ -166,7 +164,8 @@ Picture load_picture(const std::filesystem::path& path) {
     const string data = read_file(path);
     try {
         const bool is_jpeg = data.compare(0, 3, "\xFF\xD8\xFF") == 0;
-        if (!is_jpeg && data.compare(0, 4, "\x89PNG") != 0) throw Error("it is no PNG and no JPEG");
+        if (!is_jpeg && data.compare(0, 4, "\x89PNG") != 0)
+            throw Error("it is no PNG and no JPEG; convert it");
         string exif = data.substr(std::min(data.find(string("Exif\0\0", 6)), data.size() - 6) + 6);
         const Picture picture = is_jpeg ? decode_jpeg(data) : decode_png(data, exif);
         return upright(picture, orientation_of(exif));

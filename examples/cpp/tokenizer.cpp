@@ -128,7 +128,7 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) try {
         require(off.count(model.value(key, json())) > 0, string("a model with ") + key);
     takes_whole_words_ = off.count(model.value("ignore_merges", json())) == 0;
     const auto name = [&](const json& id, const string& text) {
-        require(id.is_number_unsigned() && id <= 1 << 24, "the id " + id.dump());
+        require(id.is_number_unsigned() && id <= size_t{1} << 24, "the id " + id.dump());
         if (bytes_.size() <= id) bytes_.resize(id.get<size_t>() + 1);
         bytes_[id.get<size_t>()] = text;
     };
@@ -141,7 +141,8 @@ Tokenizer::Tokenizer(const std::filesystem::path& path) try {
     for (const json& entry : model.at("merges")) {
         const bool is_one = entry.is_string();  // "left right"
         const string text = is_one ? entry : entry.at(0), left = text.substr(0, text.find(' '));
-        const string right = is_one ? text.substr(left.size() + 1) : string(entry.at(1));
+        const size_t space = std::min(left.size() + 1, text.size());
+        const string right = is_one ? text.substr(space) : string(entry.at(1));
         const long long first = vocabulary.at(left), second = vocabulary.at(right);
         merges_.emplace(first << 32 | second, Merge{rank++, vocabulary.at(left + right)});
     }

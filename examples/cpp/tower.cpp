@@ -21,10 +21,8 @@ Picture to_tile(Picture picture, const json& processing) {
                       std::max((h - height * scale) / 2, 0.0));
     }
     if (fit == "pad") {
-        const auto up = [](long long a, long long b) { return static_cast<int>((a + b - 1) / b); };
-        const bool is_wide = w * height >= h * width;
-        const int scaled_w = is_wide ? width : std::min(up(w * height, h), width);
-        const int scaled_h = is_wide ? std::min(up(h * width, w), height) : height;
+        const int scaled_w = static_cast<int>(std::min<long long>((w * height + h - 1) / h, width));
+        const int scaled_h = static_cast<int>(std::min<long long>((h * width + w - 1) / w, height));
         const Picture scaled = resize(picture, scaled_w, scaled_h, filter);
         Picture tile(width, height);
         for (size_t i = 0; i < tile.rgb.size(); i++) tile.rgb[i] = color[i % 3] & 255;

@@ -92,7 +92,7 @@ def main() -> None:
     question = os.environ["QUESTION"]
     client = new_client(question)
     if "MQTT_USER" in os.environ:
-        client.username_pw_set(os.environ["MQTT_USER"], os.environ["MQTT_PASSWORD"])
+        client.username_pw_set(os.environ["MQTT_USER"], os.environ.get("MQTT_PASSWORD"))
     client.connect_async(os.environ.get("MQTT_HOST", "localhost"))
     client.loop_start()
     camera = Picamera2()

@@ -12,6 +12,13 @@ import tarfile
 from pathlib import Path
 
 COMPILERS = ("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")
+TARGET = (
+    "CMAKE_SYSTEM_NAME=Linux",
+    "CMAKE_SYSTEM_PROCESSOR=aarch64",
+    f"CMAKE_C_COMPILER={COMPILERS[0]}",
+    f"CMAKE_CXX_COMPILER={COMPILERS[1]}",
+)
+"""What CMake has to be told to compile for 64-bit ARM."""
 
 KERNELS = {
     "armv8.0_1": "",
@@ -28,8 +35,6 @@ _OPTIONS = (
     "CMAKE_BUILD_TYPE=Release",
     "CMAKE_BUILD_WITH_INSTALL_RPATH=ON",
     "CMAKE_INSTALL_RPATH=$ORIGIN",
-    "CMAKE_SYSTEM_NAME=Linux",
-    "CMAKE_SYSTEM_PROCESSOR=aarch64",
     "GGML_BACKEND_DL=ON",
     "GGML_CPU_ALL_VARIANTS=ON",
     "GGML_NATIVE=OFF",
@@ -54,10 +59,8 @@ def cross_compile(folder: Path, package: Path, version: str) -> None:
         _unpack_source(folder, version)
     choose_kernels(source / "vendor" / "llama.cpp" / "ggml" / "src" / "CMakeLists.txt")
     build = folder / f"build-{version}"
-    compilers = zip(("C", "CXX"), COMPILERS, strict=True)
-    options = [*_OPTIONS, *(f"CMAKE_{kind}_COMPILER={name}" for kind, name in compilers)]
     command = ["cmake", "-S", source / "vendor" / "llama.cpp", "-B", build, "-G", "Ninja"]
-    subprocess.run([*command, *(f"-D{option}" for option in options)], check=True)
+    subprocess.run([*command, *(f"-D{option}" for option in (*_OPTIONS, *TARGET))], check=True)
     subprocess.run(["cmake", "--build", build, "--target", "llama"], check=True)
     shutil.copytree(source / "llama_cpp", package / "llama_cpp")
     libraries = package / "llama_cpp" / "lib"

@@ -60,6 +60,15 @@ class System:
         """
         return [self.folder / f"python-{cpu}", *arguments]
 
+    def emulated(self, cpu: str, command: Sequence[str | Path]) -> list[str | Path]:
+        """Return the command that runs a program for this system.
+
+        Args:
+            cpu: a key of `CPUS`.
+            command: the program and its arguments.
+        """
+        return [_emulator(self.folder), "-L", self.folder / "root", "-cpu", CPUS[cpu], *command]
+
     def environment(self, cpu: str) -> dict[str, str]:
         """Return the variables for such a command: paths, and caches of that CPU.
 
@@ -99,25 +108,37 @@ def make_system(folder: Path) -> System:
     """
     folder.mkdir(parents=True, exist_ok=True)
     requirements = _requirements()
-    _once(folder / "emulator", lambda part: _debian(part, ["--include=qemu-user"]))
-    _once(folder / "root", _root)
-    _once(folder / "packages", lambda part: _packages(part, requirements), "\n".join(requirements))
+    make_once(folder / "emulator", lambda part: _debian(part, ["--include=qemu-user"]))
+    make_once(folder / "root", _root)
+    make_once(
+        folder / "packages", lambda part: _packages(part, requirements), "\n".join(requirements)
+    )
     engine = version("llama-cpp-python")
     kernels = " ".join([engine, *KERNELS])
-    _once(folder / "llama.cpp", lambda part: cross_compile(folder, part, engine), kernels)
+    make_once(folder / "llama.cpp", lambda part: cross_compile(folder, part, engine), kernels)
     _edge_et(folder)
     for name, cpu in CPUS.items():
         launcher = folder / f"python-{name}"
-        emulator = folder / "emulator" / "usr" / "bin" / "qemu-aarch64"
-        text = _LAUNCHER.format(emulator=emulator, root=folder / "root", cpu=cpu, version=PYTHON)
+        parts = {"emulator": _emulator(folder), "root": folder / "root"}
+        text = _LAUNCHER.format(**parts, cpu=cpu, version=PYTHON)
         if not launcher.exists() or launcher.read_text() != text:
             launcher.write_text(text)
             launcher.chmod(0o755)
     return System(folder)
 
 
-def _once(place: Path, make: Callable[[Path], None], key: str = "") -> None:
-    """Make a folder unless it was made for the same key."""
+def _emulator(folder: Path) -> Path:
+    return folder / "emulator" / "usr" / "bin" / "qemu-aarch64"
+
+
+def make_once(place: Path, make: Callable[[Path], None], key: str = "") -> None:
+    """Make a folder unless it was made for the same key.
+
+    Args:
+        place: the folder.
+        make: fills a folder beside it, which is moved there when it is whole.
+        key: changes with what the folder is made of.
+    """
     made = place.with_name(f"{place.name}.made")
     if place.exists() and made.exists() and made.read_text() == key:
         return

@@ -1,6 +1,9 @@
 """`load(max_memory_bytes=)` over the mini: what a process takes, in a control group too."""
 
 import json
+import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 from tiny.engine import about_llama_cpp
 from tiny.limited_memory import NoGroupError, memory_group, run_alone, run_in_group
+from tiny.pages import blocks
+from tiny.places import ROOT
 
 import edge_et
 from edge_et.errors import MemoryBudgetError
@@ -117,3 +122,48 @@ def test_what_does_not_fit_is_refused_before_anything_is_opened(
         edge_et.load(max_memory_bytes=1_000_000)
     assert opened == []
     assert sum(refused.value.parts.values()) >= refused.value.needed_bytes > 1_000_000
+
+
+def edge_et_prints(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own: this one holds what other tests left."""
+    command = [sys.executable, "-m", "edge_et", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_info_tells_the_plan_to_people_and_to_programs() -> None:
+    asked = ("info", "--no-verify", "--max-memory", "2GB")
+    plan = json.loads(edge_et_prints(*asked, "--json").stdout)["memory"]
+    assert plan["limit_bytes"] == 2 * 10**9
+    assert plan["keeps_tower"]
+    assert 0 < plan["peak_bytes"] <= sum(plan["parts"].values()) + plan["image_cache_bytes"]
+    told = " ".join(edge_et_prints(*asked).stdout.split())
+    assert "MB of 2000.0 MB (process " in told
+    assert "The tower stays open; weights are opened as the engine does" in told
+
+
+INFO, SERVE = ("info", "--no-verify"), ("serve", "--port", "0")
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "told"),
+    [
+        (INFO, "9999999999999999999TB", "expected a whole number from 1 to"),
+        (INFO, "1", "MB at least .*; not all at once.*, max_memory_bytes is 0 MB: grant more"),
+        (SERVE, "-5MB", "max_memory_bytes=-5000000: expected a whole number from 1 to"),
+        (SERVE, "100MB", "enough for 'mini', .*weights .*, max_memory_bytes is 100 MB: grant more"),
+    ],
+)
+def test_limits_with_which_nothing_can_be_opened_are_refused_in_a_line(
+    command: tuple[str, ...], given: str, told: str
+) -> None:
+    result = edge_et_prints(*command, "--max-memory", given)
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert re.search(told, line), line
+
+
+def test_the_example_of_the_page_tells_a_plan() -> None:
+    (example,) = blocks(ROOT / "docs" / "memory.md", "python")
+    result = run_alone(f"import edge_et\n{example}", "")
+    assert result.returncode == 0, result.stderr
+    assert "'KV caches'" in result.stdout

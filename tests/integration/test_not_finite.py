@@ -30,6 +30,7 @@ from edge_et.llm import (
     TokenSegment,
     positions_of,
 )
+from edge_et.llm.places import End
 from edge_et.results import Answer
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
@@ -173,7 +174,7 @@ def is_interrupted(cache: LlamaKVCache, bad: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         cache.prefill([START, image(300), TokenSegment((bad, *words(100)))])
     cache._context.decode = decode  # type: ignore[method-assign]
-    assert cache.cached_positions < cache._context.count_positions()
+    assert cache.cached_positions <= cache._context.last_place()
 
 
 @pytest.mark.parametrize(
@@ -222,8 +223,9 @@ def test_a_snapshot_that_is_not_finite_is_not_taken(
     maker = new()
     for number, token in ((len(START.ids), 5), (len(START.ids), bad)):
         maker.clear()
-        maker._context.decode(np.array([*START.ids[:-1], token], np.int32), 0, 0)
-        data = maker._context.copy_state(number)
+        places = np.arange(number, dtype=np.int32)
+        maker._context.decode(np.array([*START.ids[:-1], token], np.int32), places, 0)
+        data = maker._context.copy_state(End(number, number - 1, number))
         assert data is not None
         cache = new()
         assert cache.restore(positions, data) == (token != bad)

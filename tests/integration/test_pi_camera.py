@@ -3,7 +3,10 @@
 import configparser
 import importlib.util
 import json
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,12 +77,29 @@ def test_home_assistant_is_told_by_a_real_client(
     assert "no frame" in capsys.readouterr().out
 
 
-def test_the_discovery_message_has_what_home_assistant_asks_for(program: Any) -> None:
+# Those that we use of the keys that Home Assistant takes, all others of which it drops without a
+# word. Source: homeassistant/components/mqtt/binary_sensor.py and schemas.py of 2026.2.
+KEYS = {
+    *("name", "unique_id", "device", "origin", "state_topic", "value_template"),
+    *("json_attributes_topic", "availability_topic"),
+}
+
+
+def test_the_discovery_message_has_what_home_assistant_takes(program: Any) -> None:
     config = program.discovery(QUESTION)
+    assert set(config) == KEYS
     assert config["unique_id"]
+    assert set(config["device"]) == {"identifiers", "name"}
     assert config["device"]["identifiers"]
-    assert config["origin"]["name"]
+    assert set(config["origin"]) == {"name"}
     assert config["json_attributes_topic"] == config["state_topic"]
+    # Wildcards would be subscribed to.
+    assert not any(
+        sign in value for key, value in config.items() if "topic" in key for sign in "+#"
+    )
+    assert config["value_template"] == "{{ value_json.state }}"
+    told = {(program.state(event(value)) or {}).get("state") for value in (True, False)}
+    assert told == {"ON", "OFF"}  # the default payloads
 
 
 def test_systemd_hears_of_frames_without_a_change(program: Any, tmp_path: Path) -> None:
@@ -131,3 +151,15 @@ def test_the_unit_waits_longer_than_an_answer_and_a_rest() -> None:
     assert service["Type"] == "notify"
     assert int(service["WatchdogSec"]) > 30 + 60
     assert int(service["TimeoutStopSec"]) > 12
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
+    unit = (FOLDER / "pi-camera.service").read_text()
+    here = unit.replace("/opt/pi-camera/bin/python ", f"{sys.executable} ")
+    assert here != unit
+    (tmp_path / "pi-camera.service").write_text(here)
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "pi-camera.service")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "pi-camera.service" not in result.stderr
+    assert result.returncode == 0, result.stderr

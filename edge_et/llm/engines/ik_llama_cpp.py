@@ -2,13 +2,15 @@
 
 Its structs are those of one version, so that version alone is opened. What its package does not
 bind is bound here, as its llama.h declares it. Of 0.1.5 are wrong: adapters, whatever the
-weights (numbers that are not finite, or 1.3 nats), and weights in Q4_1 and Q5_1 in a batch. It
-computes with no KV caches in F32.
+weights (numbers that are not finite, or 1.3 nats), weights in Q4_1 and Q5_1 in a batch (x86), and
+rows that are evaluated alone (ARM; see `IkLlamaCpp.pairs_rows`). It computes with no KV caches in
+F32.
 """
 
 import ctypes
 import functools
 import logging
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -22,6 +24,7 @@ from edge_et.llm.batch_rules import BatchRules
 from edge_et.llm.engines.engine import UNKNOWN
 from edge_et.llm.engines.native_library import NativeLibrary, encoded, pointer
 from edge_et.llm.kv_protocol import KVCacheSettings
+from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
 from edge_et.native_libraries import import_library
 from edge_et.options import KvType
@@ -30,6 +33,8 @@ PACKAGE: Final = "ik-llama-cpp-python"
 MODULE: Final = "ik_llama_cpp"
 LIBRARY_VARIABLE: Final = "IK_LLAMA_CPP_LIB_PATH"
 VERSION: Final = "0.1.5"
+
+_ARM_COLUMNS = 128  # four blocks of 32, which a kernel takes at once
 
 # From a number of rows on, which depends on the weights' type, it unpacks quantized weights to
 # 8 bits and multiplies those: from 16 (IQ2_S and IQ*_KT), 32 (most) or 64 (Q6_K) rows
@@ -146,6 +151,17 @@ class IkLlamaCpp(NativeLibrary):
         params.flash_attn = settings.has_flash_attention
         params.type_k = params.type_v = _GGML_TYPES[settings.kv_type]
         return self.bindings.llama_init_from_model(model, params)
+
+    def pairs_rows(self, shape: ModelShape) -> bool:
+        """Say whether a row is evaluated right beside another one alone.
+
+        On ARM the product of a single row with weights in blocks of 32 leaves out what remains of
+        the columns behind the last whole 128: of SmolLM2-135M, which has 576, the last 64. Two rows
+        take other kernels.
+        """
+        columns = (shape.width, shape.heads * shape.value_width, shape.feed_forward)
+        is_whole = all(count % _ARM_COLUMNS == 0 for count in columns)
+        return platform.machine() == "aarch64" and not is_whole
 
     def truncate(self, context: Any, sequence: int, keep: int) -> bool:
         """Drop all positions of a sequence but the first ones; return whether it can."""

@@ -167,6 +167,37 @@ class LlamaCpp(NativeLibrary):
         source = pointer(data, ctypes.c_uint8)
         return int(self.bindings.llama_state_seq_set_data(context, source, len(data), sequence))
 
+    def is_recurrent(self, model: Any) -> bool:
+        """Say whether it keeps a state of all positions, of which no end can be dropped."""
+        library = self.bindings
+        return bool(library.llama_model_is_recurrent(model) or library.llama_model_is_hybrid(model))
+
+    def is_mrope(self, model: Any) -> bool:
+        """Say whether rows of an image stand in a grid; see `edge_et.llm.places`."""
+        library = self.bindings
+        kinds = (library.LLAMA_ROPE_TYPE_MROPE, library.LLAMA_ROPE_TYPE_IMROPE)
+        return bool(library.llama_model_rope_type(model) in kinds)
+
+    def first_position(self, context: Any, sequence: int) -> int:
+        """Return the first position that all of a sequence's memory holds; -1: none."""
+        memory = self.bindings.llama_get_memory(context)
+        return int(self.bindings.llama_memory_seq_pos_min(memory, sequence))
+
+    def copy_recurrent(self, context: Any, sequence: int) -> NDArray[np.uint8] | None:
+        """Copy the state of a recurrent model, without its keys and values; None: it failed."""
+        library, flags = self.bindings, self.bindings.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+        data = np.empty(library.llama_state_seq_get_size_ext(context, sequence, flags), np.uint8)
+        target = pointer(data, ctypes.c_uint8)
+        size = library.llama_state_seq_get_data_ext(context, target, len(data), sequence, flags)
+        return data if size == len(data) else None
+
+    def write_recurrent(self, context: Any, sequence: int, data: NDArray[np.uint8]) -> bool:
+        """Put such a state back beside keys and values; return whether it was."""
+        library, source = self.bindings, pointer(data, ctypes.c_uint8)
+        flags = library.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+        size = library.llama_state_seq_set_data_ext(context, source, len(data), sequence, flags)
+        return bool(size == len(data))
+
     def decode(
         self,
         context: Any,

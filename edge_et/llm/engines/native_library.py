@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_et.cancellation import native_callback
 from edge_et.llm.kv_protocol import KVCacheSettings
+from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
 
 _INTEGER, _TEXT = 0, 3  # kinds of values of metadata (llama_model_kv_override_type)
@@ -97,6 +98,30 @@ class NativeLibrary(ABC):
     @abstractmethod
     def last_position(self, context: Any, sequence: int) -> int:
         """Return the last position that a sequence holds; -1: none."""
+
+    def is_recurrent(self, model: Any) -> bool:
+        """Say whether it keeps a state of all positions, of which no end can be dropped."""
+        return False
+
+    def pairs_rows(self, shape: ModelShape) -> bool:
+        """Say whether a row is evaluated right beside another one alone."""
+        return False
+
+    def is_mrope(self, model: Any) -> bool:
+        """Say whether rows of an image stand in a grid; see `edge_et.llm.places`."""
+        return False
+
+    def first_position(self, context: Any, sequence: int) -> int:
+        """Return the first position that all of a sequence's memory holds; -1: none."""
+        raise NotImplementedError
+
+    def copy_recurrent(self, context: Any, sequence: int) -> NDArray[np.uint8] | None:
+        """Copy the state of a recurrent model, without its keys and values; None: it failed."""
+        raise NotImplementedError
+
+    def write_recurrent(self, context: Any, sequence: int, data: NDArray[np.uint8]) -> bool:
+        """Put such a state back beside keys and values; return whether it was."""
+        raise NotImplementedError
 
     @abstractmethod
     def state_bytes(self, context: Any, sequence: int) -> int:

@@ -164,6 +164,9 @@ def test_pictures_of_a_few_pixels_are_compared() -> None:
         [3],
         np.zeros((2, 2, 3)),
         np.zeros((0, 4)),
+        np.array([["a"]]),
+        5,
+        None,
     ],
 )
 def test_regions_that_are_none_are_refused(ignored: object) -> None:

@@ -1,6 +1,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,18 +42,92 @@ def value_of(decode: object) -> int:
     return int(np.mean(decode()))
 
 
-def test_pictures_come_in_the_order_of_their_names_and_times(
-    tmp_path: Path, stop: CancelToken
-) -> None:
-    for name, value in (("b.jpg", 20), ("a.jpg", 10), ("c.png", 30)):
+def test_the_newest_comes_and_then_what_appears(tmp_path: Path, stop: CancelToken) -> None:
+    for name, value in (("b.jpg", 20), ("c.png", 30), ("a.jpg", 10)):
         Image.fromarray(plain(value)).save(tmp_path / name)
+        time.sleep(0.02)  # coarser clocks than that tell no order
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / ".upload.jpg").write_bytes(jpeg(plain(99)))
     frames = read_folder(tmp_path, stop)
-    found = [value_of(next(frames)) for _ in range(3)]
-    assert sorted(found) == [10, 20, 30]
+    assert value_of(next(frames)) == 10
     save(tmp_path / "0.jpg", 40)
     assert value_of(next(frames)) == 40
+
+
+def test_what_appears_comes_in_the_order_in_which_it_was_finished(
+    tmp_path: Path, stop: CancelToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = read_folder(tmp_path, stop)
+
+    def put() -> None:
+        monkeypatch.setattr(folder_module, "POLL_S", 0.3)  # all of them between two looks
+        time.sleep(0.1)
+        for name, value in (("b.jpg", 20), ("c.jpg", 30), ("a.jpg", 10)):
+            save(tmp_path / name, value)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    assert [value_of(next(frames)) for _ in range(3)] == [20, 30, 10]
+    thread.join()
+
+
+def test_a_clock_that_is_set_back_hides_nothing(
+    tmp_path: Path, stop: CancelToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system sets times of change; here the files of the start seem to be of the future."""
+    states = folder_module._states
+    late = 10**18
+
+    def from_the_future(folder: Path) -> Iterator[folder_module._State]:
+        for state in states(folder):
+            is_old = state.name == "old.jpg"
+            yield state._replace(changed_ns=state.changed_ns + late) if is_old else state
+
+    monkeypatch.setattr(folder_module, "_states", from_the_future)
+    save(tmp_path / "old.jpg", 10)
+    frames = read_folder(tmp_path, stop)
+    assert value_of(next(frames)) == 10
+    save(tmp_path / "new.jpg", 20)
+    assert value_of(next(frames)) == 20
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path, stop: CancelToken) -> None:
+    frames = read_folder(tmp_path, stop)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
+    save(tmp_path / "a.jpg", 10)
+    assert value_of(next(frames)) == 10
+
+
+def test_an_empty_file_waits_and_others_do_not_wait_for_it(
+    tmp_path: Path, stop: CancelToken
+) -> None:
+    frames = read_folder(tmp_path, stop)
+    (tmp_path / "empty.jpg").touch()
+    time.sleep(0.02)
+    save(tmp_path / "b.jpg", 10)
+    assert value_of(next(frames)) == 10
+    save(tmp_path / "empty.jpg", 20)
+    assert value_of(next(frames)) == 20
+
+
+def test_many_files_are_looked_at_less_often(
+    tmp_path: Path, stop: CancelToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not more than a fifth of a CPU."""
+    clock = iter(range(1000))  # a look takes a second of it
+    pauses: list[float] = []
+
+    def pause(seconds: float, stop: CancelToken) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(folder_module, "thread_time", lambda: float(next(clock)))
+    monkeypatch.setattr(folder_module, "pause", pause)
+    save(tmp_path / "a.jpg", 10)
+    next(read_folder(tmp_path, stop))
+    assert set(pauses) == {4.0}
 
 
 def test_a_copy_with_an_old_date_is_new(tmp_path: Path, stop: CancelToken) -> None:

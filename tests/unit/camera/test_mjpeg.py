@@ -13,7 +13,7 @@ import edge_et.camera.reconnecting as reconnecting
 from edge_et.camera.latest_frame import Frames
 from edge_et.camera.sources import open_source
 from edge_et.cancellation import CancelToken
-from edge_et.errors import CameraError
+from edge_et.errors import CameraError, ImageDecodeError
 
 PICTURES = [jpeg(plain(value)) for value in (10, 90, 170)]
 
@@ -62,8 +62,13 @@ def test_frames_come_as_they_were_sent(stop: CancelToken) -> None:
         (MJPEG_HEAD.replace(b"boundary=frame", b'boundary="--frame"'), map(part, PICTURES)),
         (MJPEG_HEAD.replace(b"boundary=frame", b"boundary=--frame"), map(part, PICTURES)),
         (MJPEG_HEAD, [b"a preamble\r\n", *map(part, PICTURES)]),
+        (MJPEG_HEAD, [b"--frame\r\n\r\n" + each + b"\r\n" for each in PICTURES]),
+        (MJPEG_HEAD, [b"--frame\n\n" + each + b"\n" for each in PICTURES]),
     ],
-    ids=["no lengths", "quoted boundary", "boundary with dashes", "preamble"],
+    ids=[
+        *("no lengths", "quoted boundary", "boundary with dashes", "preamble"),
+        *("no headers", "line feeds alone"),
+    ],
 )
 def test_what_cameras_make_of_the_format_is_read(
     head: bytes, parts: Any, stop: CancelToken
@@ -79,6 +84,43 @@ def test_what_cameras_make_of_the_format_is_read(
         closing(frames_of(f"http://127.0.0.1:{server.port}/", stop)) as frames,
     ):
         assert [value_of(next(frames)) for _ in range(3)] == [10, 90, 170]
+
+
+def test_chunks_are_put_together(stop: CancelToken) -> None:
+    """HTTP/1.1 cuts a response of unknown length into chunks."""
+    sent = b"".join(map(part, PICTURES))
+
+    def script(number: int, request: str, send: Any, ending: threading.Event) -> None:
+        send(MJPEG_HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked"))
+        for start in range(0, len(sent), 77):
+            chunk = sent[start : start + 77]
+            send(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+
+    with (
+        served(script) as server,
+        closing(frames_of(f"http://127.0.0.1:{server.port}/", stop)) as frames,
+    ):
+        assert [value_of(next(frames)) for _ in range(3)] == [10, 90, 170]
+        assert isinstance(next(frames), CameraError)  # cut off between two chunks
+
+
+@pytest.mark.parametrize("wrong", ["half a picture", "a length that is too short"])
+def test_a_damaged_part_spoils_no_other(wrong: str, stop: CancelToken) -> None:
+    damaged = part(PICTURES[1][:300])
+    if wrong == "a length that is too short":
+        damaged = b"--frame\r\nContent-Length: 100\r\n\r\n" + PICTURES[1] + b"\r\n"
+
+    def script(number: int, request: str, send: Any, ending: threading.Event) -> None:
+        send(MJPEG_HEAD + part(PICTURES[0]) + damaged + part(PICTURES[2]))
+
+    with (
+        served(script) as server,
+        closing(frames_of(f"http://127.0.0.1:{server.port}/", stop)) as frames,
+    ):
+        first, second, third = (next(frames) for _ in range(3))
+    assert (value_of(first), value_of(third)) == (10, 170)
+    with pytest.raises(ImageDecodeError):
+        value_of(second)
 
 
 def test_a_stream_that_ends_or_stalls_is_told_and_comes_back(
@@ -146,6 +188,45 @@ def test_user_and_password_are_told_when_asked_for(scheme: str, stop: CancelToke
         assert PASSWORD not in server.requests[-1]
 
 
+BASIC = 'Basic realm="c"'
+DIGEST = 'Digest realm="c", nonce="n", qop="auth"'
+
+
+@pytest.mark.parametrize(
+    ("offers", "answered"),
+    [
+        ([BASIC, DIGEST], "Digest"),
+        (["Negotiate", DIGEST, BASIC], "Digest"),
+        ([f"{DIGEST}, algorithm=SHA-256", f"{DIGEST}, algorithm=MD5"], "Digest"),
+        ([f"{DIGEST}, algorithm=SHA-256", BASIC], "Basic"),
+        ([f"{DIGEST}, algorithm=SHA-256"], None),
+        (["Bearer"], None),
+    ],
+)
+def test_of_what_a_camera_offers_that_is_taken_which_can_be_answered(
+    offers: list[str], answered: str | None, stop: CancelToken
+) -> None:
+    fields = "".join(f"WWW-Authenticate: {offer}\r\n" for offer in offers)
+
+    def script(number: int, request: str, send: Any, ending: threading.Event) -> None:
+        if "Authorization: " in request:
+            send_all(number, request, send, ending)
+        else:
+            head = f"HTTP/1.1 401 Unauthorized\r\n{fields}Connection: close\r\n"
+            send(f"{head}Content-Length: 0\r\n\r\n".encode())
+
+    with (
+        served(script) as server,
+        closing(frames_of(f"http://me:{PASSWORD}@127.0.0.1:{server.port}/", stop)) as frames,
+    ):
+        if answered is None:
+            with pytest.raises(CameraError, match="in a way that is not known here"):
+                next(frames)
+        else:
+            assert value_of(next(frames)) == 10
+            assert f"Authorization: {answered} " in server.requests[-1]
+
+
 @pytest.mark.parametrize(
     ("status", "told"),
     [("401 Unauthorized", "user or password are missing or wrong"), ("404 Not Found", "404")],
@@ -184,6 +265,22 @@ def test_a_camera_that_worked_is_waited_for_though_it_refuses(stop: CancelToken)
     ):
         items = [next(frames) for _ in range(4)]
     assert [isinstance(each, CameraError) for each in items] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("status", ["408 Request Timeout", "429 Too Many Requests", "503 Busy"])
+def test_a_camera_that_is_busy_at_first_is_asked_again(status: str, stop: CancelToken) -> None:
+    def script(number: int, request: str, send: Any, ending: threading.Event) -> None:
+        if number == 0:
+            send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        else:
+            send_all(number, request, send, ending)
+
+    with (
+        served(script) as server,
+        closing(frames_of(f"http://127.0.0.1:{server.port}/", stop)) as frames,
+    ):
+        assert status[:3] in str(next(frames))
+        assert value_of(next(frames)) == 10
 
 
 def test_nobody_there_is_told_without_secrets(

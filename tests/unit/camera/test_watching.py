@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny.cameras import FakePicamera2, SlowTower, fake_pipeline, plain
+from tiny.cameras import PASSWORD, FakePicamera2, SlowTower, fake_pipeline, plain
 
 import edge_et
 import edge_et.camera.sources as sources
@@ -296,11 +296,44 @@ def test_cameras_that_cannot_be_used_are_refused_at_once(tmp_path: Path) -> None
         ([plain(1)], {"every": float("inf")}, "every"),
         ([plain(1)], {"every": True}, "every"),
         ([plain(1)], {"changed": True}, "changed"),
+        ([plain(1)], {"every": float("nan")}, "every"),
         ([plain(1)], {"deadline_s": -1}, "deadline_s"),
+        ([plain(1)], {"question": " "}, "question"),
+        ([plain(1)], {"question": None}, "question"),
+        ([plain(1)], {"hint": " "}, "hint"),
+        ([plain(1)], {"choices": ()}, "choices"),
+        ([plain(1)], {"choices": ("a", "a")}, "choices"),
+        ([plain(1)], {"choices": ("a", "b"), "kind": "number"}, "kind"),
+        ([plain(1)], {"choices": ("a", "b"), "stop": ["."]}, "stop"),
     ],
 )
 def test_arguments_are_checked_before_anything_is_loaded(
     source: object, options: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(OptionError, match=f"^{named}="):
-        watch(source, QUESTION, "no such bundle", **options)
+        watch(source, model="no such bundle", **{"question": QUESTION, **options})
+
+
+def test_an_open_file_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "frame.jpg").write_bytes(b"\n" * 20)
+    with (
+        (tmp_path / "frame.jpg").open("rb") as file,
+        pytest.raises(OptionError, match="source='BufferedReader'"),
+    ):
+        watch(file, QUESTION)
+
+
+@pytest.mark.parametrize(
+    "mistyped",
+    [f"rtsp:/me:{PASSWORD}@camera/live", f"me:{PASSWORD}@camera/live", f" http://{PASSWORD}/"],
+)
+def test_a_mistyped_url_is_not_told(mistyped: str) -> None:
+    with pytest.raises(OptionError, match="source='<url>'") as caught:
+        watch(mistyped, QUESTION)
+    assert PASSWORD not in str(caught.value)
+
+
+def test_a_path_that_is_no_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "video.avi").touch()
+    with pytest.raises(OptionError, match=r"video\.avi.*open .* with cv2\.VideoCapture"):
+        watch(tmp_path / "video.avi", QUESTION)

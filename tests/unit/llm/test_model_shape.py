@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,12 @@ def test_layers_with_a_state_hold_no_keys(tmp_path: Path) -> None:
     qwen35 = read_shape(tmp_path / "write_qwen35.gguf")
     assert (qwen35.layers, qwen35.attention_layers, qwen35.kv_heads) == (4, 1, 2)
     assert qwen35.state_bytes == 3 * (3 * (32 + 2 * 16) + 32 * 8) * 4
-    assert qwen35.cache_bytes(1, "f32") == 256 * 2 * 32 * 4 + qwen35.state_bytes
+    assert qwen35.states == 8
+    assert qwen35.cache_bytes(1, "f32") == 256 * 2 * 32 * 4 + (2 + 8) * qwen35.state_bytes
+    assert qwen35.copy_bytes(10, "f16") == qwen35.kv_bytes(10, "f16") + qwen35.state_bytes
+    assert qwen35.recurrent is not None
+    large = dataclasses.replace(qwen35.recurrent, state_bytes=100_000_000)
+    assert dataclasses.replace(qwen35, recurrent=large).states == 2
     for model in (lfm2, qwen35):
         assert model.recurrent is not None
         matrices = model.prefill_flops(1) / 2 - model.layers * 3 * 32 * 64

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def test_a_refusal_tells_numbers_before_any_engine_is_asked(tiny_bundle: Path) -
     assert chooser.asked == []
     assert err.limit_bytes == 60_000_000 < err.needed_bytes
     assert {"process", "tokenizers", "KV caches", "batches", "weights", "tower"} == set(err.parts)
-    assert f"needs {err.needed_bytes / 1e6:.0f} MB at least" in str(err)
+    assert f"needs {math.ceil(err.needed_bytes / 1e6)} MB at least" in str(err)
     assert "max_memory_bytes is 60 MB" in str(err)
 
 
@@ -144,6 +145,12 @@ def test_what_a_refusal_asks_for_is_enough(tiny_bundle: Path) -> None:
     enough = needed(tiny_bundle, 60_000_000)
     assert planned(tiny_bundle, enough, convert_weights=False).peak_bytes <= enough
     assert needed(tiny_bundle, enough - 1) == enough
+
+
+def test_a_limit_just_below_is_told_as_less_than_what_is_needed() -> None:
+    err = MemoryBudgetError(328_600_000, 328_599_999, parts={"weights": 300_000_000})
+    assert "needs 329 MB at least" in str(err)
+    assert "max_memory_bytes is 328 MB" in str(err)
 
 
 def test_copies_for_a_cache_folder_are_counted(tiny_bundle: Path, tmp_path: Path) -> None:
