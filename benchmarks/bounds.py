@@ -67,7 +67,9 @@ def describe_bundle(bundle: Bundle) -> BundleInfo:
         return Model(
             role=role,
             weight_bytes=token_bytes(weights, adapter),
-            shape=asdict(read_shape(weights)),
+            shape={
+                name: size for name, size in asdict(read_shape(weights)).items() if size is not None
+            },
         )
 
     models = [describe("perceiver", manifest.perceiver)]
@@ -96,7 +98,7 @@ def decode_bound(
         positions: in the cache, on average.
         weight_bytes: read for one token where other weights were opened; None: the model's.
     """
-    kv_bytes = ModelShape(**model.shape).kv_bytes(1, "f16") * positions
+    kv_bytes = msgspec.convert(model.shape, ModelShape).kv_bytes(1, "f16") * positions
     weight_bytes = model.weight_bytes if weight_bytes is None else weight_bytes
     return bounds.memory_bytes_per_s / (weight_bytes + kv_bytes)
 
@@ -111,7 +113,7 @@ def prefill_bound(bounds: Bounds, model: Model, reused: int, evaluated: int) -> 
         reused: positions that are in the cache already.
         evaluated: positions behind them, at least 1.
     """
-    shape = ModelShape(**model.shape)
+    shape = msgspec.convert(model.shape, ModelShape)
     flops = shape.prefill_flops(reused + evaluated) - shape.prefill_flops(reused)
     return evaluated * bounds.gemm_flops_per_s / flops
 

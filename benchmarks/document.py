@@ -162,7 +162,10 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     role: Literal["perceiver", "reasoner"]
     weight_bytes: Annotated[int, Meta(description="Weights that are read for one token.")]
     shape: Annotated[
-        dict[str, int], Meta(description="Fields of edge_et.llm.model_shape.ModelShape.")
+        dict[str, int | dict[str, int]],
+        Meta(
+            description="Fields of edge_et.llm.model_shape.ModelShape, but for those that are None."
+        ),
     ]
 
 

@@ -24,9 +24,14 @@ from edge_et.export.families.llm_family import (
 )
 
 _DELTA_NET = "linear_attention"
+_ROTARY_FACTOR = 0.25
+"""Share of a head that is turned where a config tells none, by its class in transformers."""
+
 _NORM_EPS = 1e-6
 """Of queries and keys in a delta net; llama.cpp takes that of the other norms, which is the same in
 the models that there are."""
+
+_Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +47,7 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
     linear_value_head_dim: Count = 128
     linear_num_key_heads: Count = 16
     linear_num_value_heads: Count = 32
-    partial_rotary_factor: float | None = None
+    partial_rotary_factor: _Share | None = None
 
     @property
     def kinds(self) -> list[str]:
@@ -55,7 +60,7 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
 class _Rope(msgspec.Struct, frozen=True, kw_only=True):
     """What `rope_parameters` tell beyond those of other families."""
 
-    partial_rotary_factor: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    partial_rotary_factor: _Share | None = None
     mrope_section: tuple[Count, Count, Count] = (11, 11, 10)
 
 
@@ -81,7 +86,8 @@ class Qwen35(Family):
                 f"rope_parameters, {own_rope.partial_rotary_factor}: keep the one that the model "
                 "was trained with"
             )
-        rotary_width = int(own.head_dim * (stated.pop() if stated else 0.25))
+        factor = own.partial_rotary_factor or own_rope.partial_rotary_factor or _ROTARY_FACTOR
+        rotary_width = int(own.head_dim * factor)
         sections = own_rope.mrope_section
         keys, values = own.linear_num_key_heads, own.linear_num_value_heads
         key_width, value_width = own.linear_key_head_dim, own.linear_value_head_dim
