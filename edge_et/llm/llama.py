@@ -245,8 +245,8 @@ class LlamaContext:
             raise DecodeError(f"token ids beyond the model's {self._vocabulary_size}")
         is_paired = self._pairs_rows and count == 1
         if is_paired:
-            inputs, places = np.repeat(inputs, 2, axis=0), np.append(places, places + 1)
-            wanted = np.repeat(wanted, 2)
+            inputs = inputs[[0, 0]]
+            places, wanted = np.append(places, places + 1), np.repeat(wanted, 2)
         elif self._pairs_rows and outputs:  # only rows with logits go through the last layer
             wanted[-2] = 1
         self._partners = int(is_paired)
