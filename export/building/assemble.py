@@ -45,9 +45,7 @@ from edge_et.export.steps import (
 from edge_et.pipeline import load
 
 with needing_extra("assemble"):
-    import gguf
-
-    from edge_et.export.families.llm_registry import config_of_gguf, family_of
+    from edge_et.export.families.llm_registry import identify_gguf
     from edge_et.export.vision.onnx_graph import OUTPUT, data_path, open_session
     from edge_et.export.vision.onnx_writer import split_model
 
@@ -250,20 +248,19 @@ def _model_spec(
 ) -> LanguageModelSpec:
     if isinstance(files.weights, PackageFile):
         weights = _package_ref(files.weights)
-        config = config_of_gguf(resolve(weights, place.folder))
+        model = identify_gguf(resolve(weights, place.folder))
     else:
-        config = config_of_gguf(files.weights)
+        model = identify_gguf(files.weights)
         weights = place.put(files.weights, f"{role}.gguf")
-    architecture = gguf.MODEL_ARCH_NAMES[family_of(config).architecture]
     tokenizer_name = "tokenizer.json" if role == "perceiver" else f"{role}-tokenizer.json"
     return msgspec.convert(
         {
             "weights": weights,
             "adapter": files.adapter and place.put(files.adapter, f"{role}-lora.gguf"),
             "tokenizer": place.put(files.tokenizer, tokenizer_name),
-            "architecture": architecture,
-            "embedding_width": config.hidden_size,
-            "vocabulary_size": config.vocab_size,
+            "architecture": model.architecture,
+            "embedding_width": model.embedding_width,
+            "vocabulary_size": model.vocabulary_size,
             "context_length": template.context_length,
             "chat": template.chat,
         },

@@ -4,6 +4,7 @@ The config of a GGUF can be read back too, since adapters are made for models th
 a GGUF alone.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +121,60 @@ def open_gguf(path: Path) -> gguf.GGUFReader:
         raise UnreadableCheckpointError(f"{path} cannot be read as a GGUF: {err}") from err
 
 
+@dataclass(frozen=True, slots=True)
+class GgufModel:
+    """What a GGUF of one of the families is.
+
+    Attributes:
+        architecture: as it names it.
+        embedding_width: D.
+        vocabulary_size: rows of the embedding table.
+    """
+
+    architecture: str
+    embedding_width: int
+    vocabulary_size: int
+
+
+def identify_gguf(path: Path, reader: gguf.GGUFReader | None = None) -> GgufModel:
+    """Tell which model a GGUF holds.
+
+    Args:
+        path: a GGUF of one of the families.
+        reader: of that file; None: it is opened.
+
+    Raises:
+        UnreadableCheckpointError: not a GGUF, or keys are missing.
+        UnsupportedModelError: an architecture of no family.
+    """
+    reader = reader or open_gguf(path)
+    architecture = _value(reader, path, "general.architecture")
+    if architecture == "clip":
+        raise UnsupportedModelError(
+            f"{path} is a vision tower for llama.cpp (mmproj): take the GGUF of the language model"
+        )
+    table = next((t.shape for t in reader.tensors if t.name == "token_embd.weight"), None)
+    if table is None:
+        raise UnreadableCheckpointError(f"{path} has no embedding table")
+    if len(table) != 2:
+        raise UnreadableCheckpointError(
+            f"{path}: the embedding table has {len(table)} axes, expected 2"
+        )
+    known = [gguf.MODEL_ARCH_NAMES[family.architecture] for family in FAMILIES.values()]
+    if architecture not in known:
+        raise UnsupportedModelError(f"{path} is of architecture {architecture!r}; known: {known}")
+    return GgufModel(
+        architecture=architecture,
+        embedding_width=_value(reader, path, f"{architecture}.embedding_length"),
+        vocabulary_size=int(table[1]),
+    )
+
+
 def config_of_gguf(path: Path, reader: gguf.GGUFReader | None = None) -> LlmConfig:
     """Read the config of a GGUF's model back.
 
     Args:
-        path: a GGUF of one of the families.
+        path: a GGUF of one of the families that take adapters.
         reader: of that file; None: it is opened.
 
     Returns:
@@ -132,50 +182,42 @@ def config_of_gguf(path: Path, reader: gguf.GGUFReader | None = None) -> LlmConf
 
     Raises:
         UnreadableCheckpointError: not a GGUF, or keys are missing.
-        UnsupportedModelError: an architecture of no family.
+        UnsupportedModelError: an architecture of no such family.
     """
     reader = reader or open_gguf(path)
-    fields = reader.fields
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-
-    def value(key: str, default: Any = None) -> Any:
-        if key in fields:
-            return fields[key].contents()
-        if default is None:
-            raise UnreadableCheckpointError(f"{path} has no key {key}")
-        return default
-
-    prefix = value("general.architecture")
-    if prefix == "clip":
-        raise UnsupportedModelError(
-            f"{path} is a vision tower for llama.cpp (mmproj): take the GGUF of the language model"
-        )
-    if "token_embd.weight" not in tensors:
-        raise UnreadableCheckpointError(f"{path} has no embedding table")
-    table = tensors["token_embd.weight"].shape
-    if len(table) != 2:
-        raise UnreadableCheckpointError(
-            f"{path}: the embedding table has {len(table)} axes, expected 2"
-        )
+    model = identify_gguf(path, reader)
     names = {
         gguf.MODEL_ARCH_NAMES[family.architecture]: key
         for key, family in FAMILIES.items()
         if family.takes_adapters
     }
+    prefix = model.architecture
     if prefix not in names:
         raise UnsupportedModelError(f"{path} is of architecture {prefix!r}; known: {list(names)}")
-    width, heads = value(f"{prefix}.embedding_length"), value(f"{prefix}.attention.head_count")
+
+    def value(key: str, default: Any = None) -> Any:
+        return _value(reader, path, f"{prefix}.{key}", default)
+
+    heads = value("attention.head_count")
     return LlmConfig(
         architectures=[names[prefix]],
-        hidden_size=width,
-        intermediate_size=value(f"{prefix}.feed_forward_length"),
-        num_hidden_layers=value(f"{prefix}.block_count"),
+        hidden_size=model.embedding_width,
+        intermediate_size=value("feed_forward_length"),
+        num_hidden_layers=value("block_count"),
         num_attention_heads=heads,
-        num_key_value_heads=value(f"{prefix}.attention.head_count_kv", heads),
-        head_dim=value(f"{prefix}.attention.key_length", width // heads),
-        max_position_embeddings=value(f"{prefix}.context_length"),
-        rms_norm_eps=value(f"{prefix}.attention.layer_norm_rms_epsilon"),
-        rope_parameters=Rope(rope_theta=value(f"{prefix}.rope.freq_base", ROPE_THETA)),
-        vocab_size=int(table[1]),
-        tie_word_embeddings="output.weight" not in tensors,
+        num_key_value_heads=value("attention.head_count_kv", heads),
+        head_dim=value("attention.key_length", model.embedding_width // heads),
+        max_position_embeddings=value("context_length"),
+        rms_norm_eps=value("attention.layer_norm_rms_epsilon"),
+        rope_parameters=Rope(rope_theta=value("rope.freq_base", ROPE_THETA)),
+        vocab_size=model.vocabulary_size,
+        tie_word_embeddings=all(tensor.name != "output.weight" for tensor in reader.tensors),
     )
+
+
+def _value(reader: gguf.GGUFReader, path: Path, key: str, default: Any = None) -> Any:
+    if key in reader.fields:
+        return reader.fields[key].contents()
+    if default is None:
+        raise UnreadableCheckpointError(f"{path} has no key {key}")
+    return default
