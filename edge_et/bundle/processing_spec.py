@@ -2,6 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from edge_et.bundle.tiling_spec import Tiling
@@ -81,6 +82,16 @@ class Processing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if self.whole_size is None:
             return self.height * self.width
         return max(self.height * self.width, self.whole_size.most_tokens * self.whole_size.block**2)
+
+    @property
+    def of_one_size(self) -> "Processing":
+        """The rules for tiles of W by H alone, which a tower for tiles of many sizes takes too."""
+        if self.whole_size is None:
+            return self
+        tiling = self.tiling
+        if tiling is not None:
+            tiling = msgspec.structs.replace(tiling, over_pixels=None)
+        return msgspec.structs.replace(self, whole_size=None, tiling=tiling)
 
     def __post_init__(self) -> None:
         if self.whole_size is not None:

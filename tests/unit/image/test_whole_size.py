@@ -111,6 +111,16 @@ def test_marks_stand_around_tiles_of_two_sizes() -> None:
     assert packed[:, 0].tolist() == [100, *[0] * 6, 101]
 
 
+def test_rules_of_one_size_show_small_pictures_on_a_grid_too() -> None:
+    rules = SMALL.processing.of_one_size
+    assert choose_grid((25, 17), SMALL.processing, None) is None
+    grid = choose_grid((25, 17), rules, None)
+    assert grid == (3, 2)
+    tiles = split_tiles(Image.new("RGB", (25, 17)), rules, grid)
+    assert [tile.size for tile in tiles] == [(32, 32)] * 7
+    assert rules.of_one_size is rules
+
+
 def test_they_are_not_pooled() -> None:
     with pytest.raises(OptionError, match="many sizes"):
         plan_image(SMALL, (100, 60), pooling=2)
