@@ -1,10 +1,26 @@
 """Rules of tiles of many sizes, as LFM2-VL has them, and what transformers made by such."""
 
 import json
+from pathlib import Path
 from typing import Any
 
-from edge_et.bundle import FileRef, MarkupSpec, Processing, Tiling, VisionSpec, WholeSize
+import msgspec
+
+from edge_et.bundle import (
+    FileRef,
+    Manifest,
+    MarkupSpec,
+    Processing,
+    Tiling,
+    VisionSpec,
+    WholeSize,
+    file_ref,
+    save_manifest,
+)
+from tiny.bundle import build_bundle
+from tiny.llama import WIDTH
 from tiny.places import DATA
+from tiny.tower import write_tower_of_sizes
 
 REFERENCE: dict[str, Any] = json.loads((DATA / "tiling" / "lfm2_vl.json").read_text())
 """How transformers cuts and marks pictures; write_lfm2_vl.py beside it wrote it."""
@@ -67,3 +83,16 @@ def sized_spec(settings: dict[str, Any], width: int = 4) -> VisionSpec:
             tokens=tokens, start=(_START,), tile=(_TILE,), whole=(_WHOLE,), alone=(), end=(_END,)
         ),
     )
+
+
+def build_sized_bundle(folder: Path, *, context_length: int = 512) -> Manifest:
+    """Write the tiny bundle with the small rules of tiles, 8 pixels a block."""
+    manifest = build_bundle(folder, context_length=context_length)
+    spec = sized_spec(REFERENCE["small"]["settings"], WIDTH)
+    assert spec.markup is not None
+    graph = folder / "vision.onnx"
+    write_tower_of_sizes(graph, width=WIDTH, markup=len(spec.markup.tokens))
+    vision = msgspec.structs.replace(spec, graph=file_ref(graph))
+    manifest = msgspec.structs.replace(manifest, name="sized", vision=vision)
+    save_manifest(manifest, folder)
+    return manifest
