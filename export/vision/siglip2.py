@@ -12,6 +12,7 @@ used: runtimes differ in how they antialias.
 Source: `modeling_siglip2.py` and `modeling_lfm2_vl.py` of transformers.
 """
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,19 +52,19 @@ class Siglip2Blocks(nn.Module):
         embeddings = model.embeddings
         self.image_size = image_size
         self.factor = factor
-        self.patch_size: int = embeddings.patch_size
-        self.block = factor * self.patch_size
-        self.width = factor**2 * int(model.config.hidden_size)
         linear = embeddings.patch_embedding
+        patch_size = math.isqrt(linear.in_features // _CHANNELS)
+        self.block = factor * patch_size
+        self.width = factor**2 * linear.out_features
         self.patch_projection = nn.Conv2d(
             _CHANNELS,
             linear.out_features,
-            self.patch_size,
-            self.patch_size,
+            patch_size,
+            patch_size,
             device=linear.weight.device,
         )
         # A patch is a row of pixels with their channels together; the convolution has these first.
-        patches = linear.weight.detach().unflatten(1, (self.patch_size, self.patch_size, _CHANNELS))
+        patches = linear.weight.detach().unflatten(1, (patch_size, patch_size, _CHANNELS))
         self.patch_projection.weight = nn.Parameter(patches.permute(0, 3, 1, 2).contiguous())
         self.patch_projection.bias = linear.bias
         side = embeddings.position_embedding_size
