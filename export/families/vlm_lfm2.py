@@ -1,7 +1,7 @@
 """transformers' layout of LFM2-VL and LFM2.5-VL: one tile of many sizes, or a grid with one beside.
 
 In: config.json and the files beside it. Out: whose tensor is whose, and the vision side. It is in
-no registry yet: the language model inside, LFM2, cannot be exported.
+no registry yet: nothing here says how a conversation is written.
 
 Source: `modeling_lfm2_vl.py`, `image_processing_lfm2_vl.py` and `processing_lfm2_vl.py` of
 transformers. `vision_feature_layer`, which published configs hold, is read by none of them.
