@@ -57,5 +57,6 @@ def read_pictures(folder: Path) -> Iterator[Image.Image]:
 
 
 def _pixel_values(image: Image.Image, processing: Processing) -> NDArray[np.float32]:
+    processing = processing.of_one_size
     tiles = split_tiles(image, processing, choose_grid(image.size, processing, None))
     return np.stack([to_pixel_values(tile, processing) for tile in tiles])

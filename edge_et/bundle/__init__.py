@@ -25,7 +25,6 @@ from edge_et.bundle.manifest import (
     HintSpec,
     LanguageModelSpec,
     Manifest,
-    Processing,
     Sampling,
     Source,
     ThinkSpec,
@@ -35,6 +34,7 @@ from edge_et.bundle.manifest import (
 )
 from edge_et.bundle.manifest_file import MANIFEST_NAME, read_manifest, save_manifest
 from edge_et.bundle.pictures_spec import PicturesSpec
+from edge_et.bundle.processing_spec import Processing, WholeSize
 from edge_et.bundle.tiling_spec import MarkupSpec, Tiling
 from edge_et.bundle.verify import file_ref, resolve
 
@@ -70,6 +70,7 @@ __all__ = [
     "ThoughtSpec",
     "Tiling",
     "VisionSpec",
+    "WholeSize",
     "check_gguf",
     "file_ref",
     "find_bundle",

@@ -18,13 +18,12 @@ from edge_et.bundle.choices_spec import ChoicesSpec
 from edge_et.bundle.known_answers_spec import KnownAnswers
 from edge_et.bundle.pictures_spec import PicturesSpec
 from edge_et.bundle.placeholders import check_placeholders
-from edge_et.bundle.tiling_spec import MarkupSpec, Tiling
+from edge_et.bundle.processing_spec import Processing
+from edge_et.bundle.tiling_spec import MarkupSpec
 
 FORMAT: Final = "edge-et-bundle"
 FORMAT_VERSION: Final = 4
 READABLE_VERSIONS: Final = (1, 2, 3, 4)
-
-_MAX_GRID_PIXELS: Final = 2**27  # as a picture in memory: 0.5 GB
 
 Tokens = Annotated[int, Meta(ge=1, le=2**24)]
 Width = Annotated[int, Meta(ge=1, le=2**20)]
@@ -50,50 +49,6 @@ class FileRef(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omi
     head: Annotated[
         FileHead | None, Meta(description="Of a GGUF, all that stands before its tensors.")
     ] = None
-
-
-class Processing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a picture becomes the pixel values of its tiles."""
-
-    height: Annotated[int, Meta(ge=1, le=8192, description="Height H of a tile, pixels.")]
-    width: Annotated[int, Meta(ge=1, le=8192, description="Width W of a tile, pixels.")]
-    mean: Annotated[
-        tuple[float, float, float],
-        Meta(description="Subtracted from the rescaled red, green and blue values."),
-    ]
-    std: Annotated[
-        tuple[
-            Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)]
-        ],
-        Meta(description="What the difference is divided by, one for red, green and blue."),
-    ]
-    rescale: Annotated[float, Meta(gt=0, description="Factor from 0..255, most often 1/255.")]
-    resample: Annotated[
-        Literal["bilinear", "bicubic", "lanczos"],
-        Meta(description="Filter of the resizing; all three widen their support when shrinking."),
-    ]
-    fit: Annotated[
-        Literal["squash", "pad", "expand", "crop"],
-        Meta(description="What happens to a picture of another shape than the tile."),
-    ]
-    pad_color: Annotated[
-        tuple[
-            Annotated[int, Meta(ge=0, le=255)],
-            Annotated[int, Meta(ge=0, le=255)],
-            Annotated[int, Meta(ge=0, le=255)],
-        ],
-        Meta(description="Red, green and blue of borders, 0..255."),
-    ] = (0, 0, 0)
-    tiling: Annotated[Tiling | None, Meta(description="null: one tile a picture.")] = None
-
-    def __post_init__(self) -> None:
-        if self.tiling is None:
-            return
-        if self.fit != "squash":
-            raise ValueError(f'`tiling` squashes the tile of the whole picture, not "{self.fit}"')
-        tiles = max(columns * rows for columns, rows in self.tiling.possible_grids)
-        if tiles * self.height * self.width > _MAX_GRID_PIXELS:
-            raise ValueError(f"a grid of {tiles} tiles has more than {_MAX_GRID_PIXELS} pixels")
 
 
 class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -136,6 +91,7 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 f"{self.image_tokens_per_tile} image tokens a tile are no square map, which "
                 f'arrangement "{self.arrangement}" with pooling {self.pooling} needs'
             )
+        self._check_whole_size()
         if self.weights is not None and not _are_beside(self.graph, self.weights):
             raise ValueError("`weights` must lie beside `graph`, where ONNX Runtime looks for them")
         if self.arrangement != "flat" and self.processing.height != self.processing.width:
@@ -150,6 +106,19 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             )
         if self.markup is not None:
             self.markup.check_grids(tiling.possible_grids)
+
+    def _check_whole_size(self) -> None:
+        processing = self.processing
+        if (size := processing.whole_size) is None:
+            return
+        if self.arrangement != "flat" or self.pooling != 1:
+            raise ValueError('`whole_size` needs the arrangement "flat" and pooling 1')
+        blocks = processing.height * processing.width // size.block**2
+        if blocks != self.image_tokens_per_tile:
+            raise ValueError(
+                f"{self.image_tokens_per_tile} image tokens a tile of {processing.width} x "
+                f"{processing.height} pixels, which has {blocks} blocks of `whole_size`"
+            )
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -41,6 +41,13 @@ class Tiling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=64)] | None,
         Meta(description='Tiles along the longest edge, for the rule "edge" alone.'),
     ] = None
+    over_pixels: Annotated[
+        Annotated[int, Meta(ge=0, le=2**40)] | None,
+        Meta(
+            description='Area up to which there is no grid, for the rule "ratio" and a picture '
+            "whose sides are rounded to blocks of `whole_size`; null: none."
+        ),
+    ] = None
     whole: Annotated[
         Literal["first", "last"],
         Meta(description="Whether the tile of the whole picture stands before the grid or behind."),
@@ -51,6 +58,8 @@ class Tiling(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise ValueError('`edge_tiles` belongs to the rule "edge", which needs it')
         if (self.rule == "edge") == bool(self.grids):
             raise ValueError('`grids` are needed, but for the rule "edge", which has none')
+        if self.over_pixels is not None and self.rule != "ratio":
+            raise ValueError('`over_pixels` belongs to the rule "ratio"')
 
     @property
     def possible_grids(self) -> tuple[tuple[int, int], ...]:
@@ -70,7 +79,8 @@ class MarkupSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     The graph gives their embeddings, so that a picture stays one run of rows. Only the arrangement
     "flat" has them.
 
-    Sources: `processing_idefics3.py` and `processing_internvl.py` of transformers.
+    Sources: `processing_idefics3.py`, `processing_internvl.py` and `processing_lfm2_vl.py` of
+    transformers.
     """
 
     tokens: Annotated[
@@ -84,12 +94,17 @@ class MarkupSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     row_end: Annotated[Marks, Meta(description="Behind the last tile of a row of the grid.")] = ()
     grid_end: Annotated[Marks, Meta(description="The same of the last row.")] = ()
     whole: Annotated[Marks, Meta(description="Before the tile of the whole picture.")] = ()
+    alone: Annotated[
+        Marks | None,
+        Meta(description="The same where there is no grid; null: as `whole`."),
+    ] = None
     end: Annotated[Marks, Meta(description="Behind the last tile.")] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
             raise ValueError("`tokens` has one twice")
-        for mark in (*self.start, *self.row_end, *self.grid_end, *self.whole, *self.end):
+        others = (*self.row_end, *self.grid_end, *self.whole, *(self.alone or ()), *self.end)
+        for mark in (*self.start, *others):
             check_placeholders(mark, required=set(), allowed=set())
             self.row_of(mark)
         for mark in self.tile:
@@ -114,11 +129,16 @@ class MarkupSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             for mark in self.tile:
                 self.row_of(mark, row=row, column=column)
 
+    @property
+    def without_grid(self) -> Marks:
+        """What stands before the tile of a picture that has no grid."""
+        return self.whole if self.alone is None else self.alone
+
     def count(self, columns: int, rows: int) -> int:
         """Return how many marks a picture has whose grid has so many tiles, 0 by 0 for none."""
-        around = len(self.start) + len(self.whole) + len(self.end)
         if not columns * rows:
-            return around
+            return len(self.start) + len(self.without_grid) + len(self.end)
+        around = len(self.start) + len(self.whole) + len(self.end)
         ends = (rows - 1) * len(self.row_end) + len(self.grid_end)
         return columns * rows * len(self.tile) + ends + around
 

@@ -195,7 +195,7 @@ class ImageEncoder:
                 seconds += self._tile_s
         finally:
             self._tower.rest()
-        features = np.concatenate([one.features for one in made])
+        features = tuple(tile for one in made for tile in one.features)
         return replace(made[0], features=features), seconds
 
     def _recall(self, digest: str, plan: ImagePlan) -> NDArray[np.float32] | None:

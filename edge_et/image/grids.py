@@ -1,12 +1,12 @@
-"""Grids: on how many tiles a picture is shown, which follows from its size alone.
+"""Grids: on how many tiles a picture is shown, and how large they are, which its size tells.
 
-In: width and height, the bundle's rules. Out: columns and rows. Pixels are not known here. The
-floating-point expressions are those of the sources, so that each rounding is.
+In: width and height, the bundle's rules. Out: columns and rows, and a tile's size. Pixels are not
+known here. The floating-point expressions are those of the sources, so that each rounding is.
 """
 
 import math
 
-from edge_et.bundle import Processing, Tiling
+from edge_et.bundle import Processing, Tiling, WholeSize
 
 Size = tuple[int, int]
 """Width and height, pixels."""
@@ -37,8 +37,41 @@ def choose_grid(size: Size, processing: Processing, max_tiles: int | None) -> Gr
         if max_tiles is None or columns * rows + 1 <= max_tiles
     ]
     if tiling.rule == "ratio":
+        if _is_small(size, tiling, processing.whole_size):
+            return None
         return _by_ratio(size, processing, tiling, allowed)
     return _by_area(size, processing, allowed)
+
+
+def whole_size(size: Size, processing: Processing) -> Size:
+    """Return the size of the tile that shows all of a picture.
+
+    Args:
+        size: the picture's.
+        processing: the bundle's rules.
+
+    Returns:
+        W and H, or where these may vary whole blocks of nearly the picture's shape. No side has
+        more than `max_tokens` of them, where the source, whose pictures are more than 256 times as
+        long as wide then, knows no bound.
+
+    Source: `smart_resize` of transformers' LFM2-VL.
+    """
+    rule = processing.whole_size
+    if rule is None:
+        return processing.width, processing.height
+    block, area = rule.block, size[0] * size[1]
+    least, most = (tokens * block**2 for tokens in (rule.min_tokens, rule.max_tokens))
+    blocks = [max(1, round(side / block)) for side in size]
+    covered = blocks[0] * blocks[1] * block**2
+    if covered > most:
+        scale = math.sqrt(area / most)
+        blocks = [max(1, math.floor(side / scale / block)) for side in size]
+    elif covered < least:
+        scale = math.sqrt(least / area)
+        blocks = [math.ceil(side * scale / block) for side in size]
+    width, height = (min(count, rule.max_tokens) * block for count in blocks)
+    return width, height
 
 
 def tile_counts(processing: Processing) -> list[int]:
@@ -104,12 +137,25 @@ def _by_area(size: Size, processing: Processing, allowed: list[Grid]) -> Grid | 
     return max(allowed, key=worth, default=None)
 
 
+def _is_small(size: Size, tiling: Tiling, rule: WholeSize | None) -> bool:
+    """Tell whether a picture is too small for a grid.
+
+    Source: `_is_image_too_large` of transformers' LFM2-VL, for which a side that is rounded to no
+    block has the half of one.
+    """
+    if tiling.over_pixels is None or rule is None:
+        return False
+    sides = [max(rule.block // 2, round(side / rule.block) * rule.block) for side in size]
+    return sides[0] * sides[1] <= tiling.over_pixels
+
+
 def _by_ratio(
     size: Size, processing: Processing, tiling: Tiling, allowed: list[Grid]
 ) -> Grid | None:
     """Return the grid whose shape is the nearest; of several a later one, if the picture fills it.
 
-    Source: `get_optimal_tiled_canvas` of transformers' GOT-OCR2, which InternVL uses.
+    Source: `get_optimal_tiled_canvas` of transformers' GOT-OCR2, which InternVL uses, and
+    `find_closest_aspect_ratio` of LFM2-VL.
     """
     width, height = size
     ratio, area = width / height, width * height

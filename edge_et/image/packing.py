@@ -1,8 +1,8 @@
 """Packing: from the features of a picture's tiles to the rows that the language model reads.
 
-In: features [N,S,D] of the tower. Out: image_tokens [T,D]. How many there will be follows from the
-picture's size alone: `plan_image` tells it before any work. Neither pixels nor models are known
-here.
+In: features [S,D] of each tile, by the tower. Out: image_tokens [T,D]. How many there will be
+follows from the picture's size alone: `plan_image` tells it before any work. Neither pixels nor
+models are known here.
 """
 
 import math
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_et.bundle import MarkupSpec, Tiling, VisionSpec
 from edge_et.errors import OptionError
-from edge_et.image.grids import Grid, Size, choose_grid
+from edge_et.image.grids import Grid, Size, choose_grid, whole_size
 from edge_et.image.vision_tower import TileFeatures
 
 # Maps that exceed `shrink_over_tiles` by less are left as they are (LLaVA-NeXT, `anyres_max`).
@@ -30,6 +30,7 @@ class ImagePlan:
         size: width and height of the picture, pixels.
         grid: columns and rows of the tiles behind that of the whole picture; None: there are none.
         tile_tokens: image tokens of one tile, after pooling.
+        whole_tokens: the same of the tile of the whole picture; None: as many.
         pooling: side of the blocks of a tile's tokens that are averaged.
         arrangement: as `VisionSpec.arrangement`.
         kept: of the grid's token map the first row and column that are packed, and the number of
@@ -46,6 +47,7 @@ class ImagePlan:
     arrangement: Literal["flat", "grid", "unpadded"]
     kept: tuple[int, int, int, int] | None = None
     resized: tuple[int, int] | None = None
+    whole_tokens: int | None = None
     markup: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -60,7 +62,9 @@ class ImagePlan:
         if self.resized is not None:
             rows, columns = self.resized
             return self.tile_tokens + rows * (columns + newline)
-        return self.tiles * self.tile_tokens + newline + sum(map(len, self.markup))
+        whole = self.tile_tokens if self.whole_tokens is None else self.whole_tokens
+        grid = (self.tiles - 1) * self.tile_tokens
+        return whole + grid + newline + sum(map(len, self.markup))
 
 
 def plan_image(
@@ -87,10 +91,16 @@ def plan_image(
     tile_tokens = spec.image_tokens_per_tile
     side = math.isqrt(tile_tokens)
     if pooling > 1:
+        if spec.processing.whole_size is not None:
+            raise OptionError("pooling", pooling, "1: this bundle's tiles are of many sizes")
         if side * side != tile_tokens:
             raise OptionError("pooling", pooling, f"1: {tile_tokens} tokens a tile are no square")
         side = -(-side // pooling)
         tile_tokens = side * side
+    whole_tokens = None
+    if (rule := spec.processing.whole_size) is not None:
+        width, height = whole_size(size, spec.processing)
+        whole_tokens = width * height // rule.block**2
     grid = choose_grid(size, spec.processing, max_tiles)
     kept = resized = None
     if grid is not None and spec.arrangement != "flat":
@@ -109,6 +119,7 @@ def plan_image(
         arrangement=spec.arrangement,
         kept=kept,
         resized=resized,
+        whole_tokens=whole_tokens,
         markup=() if spec.markup is None else _markup(spec.markup, grid, tiling),
     )
 
@@ -125,15 +136,16 @@ def pack(made: TileFeatures, plan: ImagePlan) -> NDArray[np.float32]:
     """
     features, newline = made.features, made.newline
     if plan.pooling > 1:
-        features = _pooled(features, plan.pooling)
-    width = features.shape[2]
+        features = tuple(_pooled(np.stack(features), plan.pooling))
+    width = features[0].shape[1]
     if plan.markup:
         return _marked(features, made.markup, plan.markup)
     if plan.grid is None or plan.kept is None or plan.resized is None:
-        rows = features.reshape(-1, width)
+        rows = np.concatenate(features)
     else:
         top, left, height, length = plan.kept
-        joined = _joined(features[1:], plan.grid)[top : top + height, left : left + length]
+        joined = _joined(np.stack(features[1:]), plan.grid)
+        joined = joined[top : top + height, left : left + length]
         joined = _interpolated(joined, plan.resized)
         if plan.arrangement == "unpadded":
             ends = np.broadcast_to(_checked(newline), (len(joined), 1, width))
@@ -154,7 +166,7 @@ def _markup(
 
     start, whole, end = rows_of(spec.start), rows_of(spec.whole), rows_of(spec.end)
     if grid is None or tiling is None:
-        return start + whole, end
+        return start + rows_of(spec.without_grid), end
     columns, rows = grid
     before = [
         rows_of(spec.tile, row=row, column=column)
@@ -176,11 +188,11 @@ def _markup(
 
 
 def _marked(
-    features: NDArray[np.float32],
+    features: tuple[NDArray[np.float32], ...],
     embeddings: NDArray[np.float32] | None,
     markup: tuple[tuple[int, ...], ...],
 ) -> NDArray[np.float32]:
-    """Put the markup's embeddings, [M,D], between the tiles' features, [N,S,D]."""
+    """Put the markup's embeddings, [M,D], between the tiles' features, [S,D] each."""
     assert embeddings is not None  # the tower refuses a graph without them
     pieces = [embeddings[list(markup[0])]]
     for tile, behind in zip(features, markup[1:], strict=True):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_et.bundle import Processing
-from edge_et.image.grids import Grid, Size, canvas_size, edge_sizes
+from edge_et.image.grids import Grid, Size, canvas_size, edge_sizes, whole_size
 
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -32,7 +32,7 @@ _BAND_ROWS = 256
 
 
 def split_tiles(image: Image.Image, processing: Processing, grid: Grid | None) -> list[Image.Image]:
-    """Cut a picture into tiles of the tower's size.
+    """Cut a picture into the tower's tiles.
 
     Args:
         image: mode RGB.
@@ -41,7 +41,7 @@ def split_tiles(image: Image.Image, processing: Processing, grid: Grid | None) -
 
     Returns:
         Tiles of mode RGB, W pixels wide and H high: the grid's row by row, and before or behind
-        them the whole picture, as the bundle says.
+        them the whole picture, as the bundle says, and perhaps of a size of its own.
     """
     tiling = processing.tiling
     if tiling is not None and tiling.rule == "edge":
@@ -65,18 +65,18 @@ def split_tiles(image: Image.Image, processing: Processing, grid: Grid | None) -
 
 
 def to_pixel_values(tile: Image.Image, processing: Processing) -> NDArray[np.float32]:
-    """Turn a tile into what the vision tower reads.
+    """Turn a tile of any size into what the vision tower reads.
 
     Each 8-bit value is multiplied by `rescale` in double precision, rounded to single, the mean
     subtracted and the difference divided by the deviation: the order and the precisions of the
     Hugging Face image processors.
 
     Args:
-        tile: mode RGB, of the tower's size.
+        tile: mode RGB.
         processing: the bundle's rules.
 
     Returns:
-        pixel_values [3,H,W] float32, C-contiguous.
+        pixel_values [3,H,W] float32, of the tile's height and width, C-contiguous.
     """
     # Every result depends on one 8-bit value alone, so 256 of them for each channel are enough.
     values = (np.arange(256, dtype=np.float64) * processing.rescale).astype(np.float32)
@@ -98,7 +98,7 @@ def _whole(image: Image.Image, processing: Processing) -> Image.Image:
         return _centred(scaled, processing, size)
     if processing.fit == "expand":
         return _expanded(image, processing)
-    return _squashed(image, processing, size)
+    return _squashed(image, processing, whole_size(image.size, processing))
 
 
 def _squashed(image: Image.Image, processing: Processing, size: Size) -> Image.Image:

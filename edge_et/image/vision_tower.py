@@ -55,13 +55,13 @@ class TileFeatures:
     """What the tower makes of tiles.
 
     Attributes:
-        features: [N,S,D] float32, C-contiguous.
+        features: [S,D] float32 of each tile, C-contiguous; S differs where the tiles' sizes do.
         newline: [D] float32, the vector behind each row of image tokens; None where the bundle's
             arrangement has none.
         markup: [M,D] float32, the embeddings of the bundle's markup; None where it has none.
     """
 
-    features: NDArray[np.float32]
+    features: tuple[NDArray[np.float32], ...]
     newline: NDArray[np.float32] | None = None
     markup: NDArray[np.float32] | None = None
 
@@ -107,7 +107,8 @@ class VisionTower:
         """
         onnxruntime = import_library("onnxruntime")
         processing = spec.processing
-        self._input_shape = (3, processing.height, processing.width)
+        self._tile_shape = (3, processing.height, processing.width)
+        self._block = None if processing.whole_size is None else processing.whole_size.block
         self._shapes: dict[str, tuple[int, ...]] = {
             _OUTPUT: (1, spec.image_tokens_per_tile, spec.embedding_width)
         }
@@ -139,8 +140,11 @@ class VisionTower:
         with self._session.lock:
             session = self._session.value
             inputs, outputs = session.get_inputs(), session.get_outputs()
-        _check_port(path, "input", inputs, _INPUT, (None, *self._input_shape))
-        _check_port(path, "output", outputs, _OUTPUT, (None, *self._shapes[_OUTPUT][1:]))
+        of_tile, tokens = self._tile_shape, spec.image_tokens_per_tile
+        _check_port(path, "input", inputs, _INPUT, (None, *of_tile))
+        _check_port(path, "output", outputs, _OUTPUT, (None, tokens, spec.embedding_width))
+        if self._block is not None and any(isinstance(side, int) for side in inputs[0].shape[2:]):
+            raise ModelFileError(path, "it takes tiles of one size, where `whole_size` has many")
         for constant in (_NEWLINE, _MARKUP):
             if constant in self._shapes:
                 _check_port(path, "output", outputs, constant, self._shapes[constant])
@@ -159,7 +163,7 @@ class VisionTower:
             cancel: ends a run when it is cancelled, between two nodes of the graph.
 
         Returns:
-            Features [N,S,D] float32 in the order of the tiles, and the newline's vector.
+            Features [S,D] float32 in the order of the tiles, the newline's vector and the markup.
 
         Raises:
             VisionRunError: a tile has another shape, or the run failed.
@@ -171,7 +175,7 @@ class VisionTower:
         if not made:
             raise VisionRunError("there are no tiles")
         return TileFeatures(
-            np.concatenate([outputs[_OUTPUT] for outputs in made]),
+            tuple(outputs[_OUTPUT][0] for outputs in made),
             newline=made[0].get(_NEWLINE),
             markup=made[0].get(_MARKUP),
         )
@@ -179,10 +183,7 @@ class VisionTower:
     def _run(
         self, tile: NDArray[np.float32], cancel: CancelToken
     ) -> dict[str, NDArray[np.float32]]:
-        if tile.shape != self._input_shape:
-            raise VisionRunError(
-                f"pixel values of shape {list(tile.shape)}, expected {list(self._input_shape)}"
-            )
+        shapes = self._shapes_for(tile)
         pixel_values = np.ascontiguousarray(tile[None], np.float32)
         # One for each run: its `terminate` stays set.
         run_options = self._new_run_options()
@@ -197,7 +198,7 @@ class VisionTower:
             with self._session.lock:
                 session = self._session.value
                 made: list[NDArray[np.float32]] = session.run(
-                    list(self._shapes), {_INPUT: pixel_values}, run_options
+                    list(shapes), {_INPUT: pixel_values}, run_options
                 )
                 return made
 
@@ -212,15 +213,34 @@ class VisionTower:
                 if cancel.is_cancelled:
                     raise CancelledError from err
                 raise VisionRunError(str(err)) from err
-        made = dict(zip(self._shapes, values, strict=True))
+        made = dict(zip(shapes, values, strict=True))
         for name, value in made.items():
-            if value.shape != self._shapes[name]:
+            if value.shape != shapes[name]:
                 raise VisionRunError(
-                    f"{name} of shape {list(value.shape)}, expected {list(self._shapes[name])}"
+                    f"{name} of shape {list(value.shape)}, expected {list(shapes[name])}"
                 )
             if not np.isfinite(value).all():
                 raise VisionRunError(f"{name} that are not finite")
         return made
+
+    def _shapes_for(self, tile: NDArray[np.float32]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each output for a tile.
+
+        Raises:
+            VisionRunError: the tower does not take such a tile.
+        """
+        if tile.shape == self._tile_shape:
+            return self._shapes
+        sides, block = tile.shape[1:], self._block
+        fits = block is not None and tile.ndim == 3 and len(tile) == 3 and tile.size > 0
+        if block is None or not fits or any(side % block for side in sides):
+            expected = str(list(self._tile_shape))
+            if block is not None:
+                expected += f", or [3,H,W] with H and W multiples of {block}"
+            raise VisionRunError(f"pixel values of shape {list(tile.shape)}, expected {expected}")
+        width = self._shapes[_OUTPUT][-1]
+        tokens = sides[0] * sides[1] // block**2
+        return self._shapes | {_OUTPUT: (1, tokens, width)}
 
     def rest(self) -> None:
         """Keep everything: what a run needs is given back behind it."""

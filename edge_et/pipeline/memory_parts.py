@@ -75,8 +75,7 @@ class ModelParts:
 def tower_bytes(spec: VisionSpec) -> int:
     """Return the most that a vision tower takes, while it runs for a tile."""
     weights = sum(file.size_bytes for file in spec.files)
-    pixels = spec.processing.height * spec.processing.width
-    return weights + _TOWER_BYTES + _TOWER_PIXEL_BYTES * pixels
+    return weights + _TOWER_BYTES + _TOWER_PIXEL_BYTES * spec.processing.most_tile_pixels
 
 
 def process_bytes() -> int | None:

@@ -11,7 +11,8 @@ namespace fs = std::filesystem;
 namespace {
 // Fields of which this loader supports one value alone.
 const std::map<string, json> kSupported{
-    {"vision.processing.tiling", nullptr}, {"vision.arrangement", "flat"}, {"vision.pooling", 1},
+    {"vision.processing.tiling", nullptr}, {"vision.processing.whole_size", nullptr},
+    {"vision.arrangement", "flat"}, {"vision.pooling", 1},
     {"vision.markup", nullptr}, {"extract.hint", nullptr}, {"direct.default", false},
     {"think.thoughts.default", false}};
 

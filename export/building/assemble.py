@@ -212,7 +212,7 @@ def require_no_other_folder(out: Path) -> None:
 
 
 def _vision_spec(place: "_Place", graph: Path, template: BundleTemplate) -> VisionSpec:
-    tokens, width = token_shape(graph)
+    tokens, width = token_shape(graph, template.processing)
     placed, weights = place.put_graph(graph)
     return VisionSpec(
         graph=placed,
@@ -226,11 +226,13 @@ def _vision_spec(place: "_Place", graph: Path, template: BundleTemplate) -> Visi
     )
 
 
-def token_shape(graph: Path) -> tuple[int, int]:
+def token_shape(graph: Path, processing: Processing) -> tuple[int, int]:
     """Give image tokens a tile and their width, as a vision graph says them.
 
     Args:
         graph: the ONNX file.
+        processing: the bundle's rules, which tell the tokens where a graph takes tiles of many
+            sizes.
 
     Raises:
         GraphError: it cannot be read.
@@ -238,6 +240,8 @@ def token_shape(graph: Path) -> tuple[int, int]:
     """
     output = open_session(graph).get_outputs()[0]
     tokens, width = output.shape[1:]
+    if (size := processing.whole_size) is not None:
+        tokens = processing.height * processing.width // size.block**2
     if not isinstance(tokens, int) or not isinstance(width, int):
         raise AssemblyError(f"{graph} leaves the shape of {OUTPUT} open: {output.shape}")
     return tokens, width

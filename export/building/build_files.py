@@ -205,5 +205,5 @@ class FileBuilder:
 
 
 def _whole_picture(picture: Image.Image, processing: Processing) -> np.ndarray:
-    (tile,) = split_tiles(picture, processing, None)
+    (tile,) = split_tiles(picture, processing.of_one_size, None)
     return to_pixel_values(tile, processing)

@@ -54,7 +54,9 @@ def most_image_tokens(spec: VisionSpec) -> int:
         tile = math.ceil(math.isqrt(tile) / spec.pooling) ** 2
     newline = spec.arrangement == "unpadded"
     markup = spec.markup
-    most = tile + newline + (0 if markup is None else markup.count(0, 0))
+    size = spec.processing.whole_size
+    whole = tile if size is None else size.most_tokens
+    most = whole + newline + (0 if markup is None else markup.count(0, 0))
     if (tiling := spec.processing.tiling) is None:
         return most
     for columns, rows in tiling.possible_grids:
@@ -65,7 +67,7 @@ def most_image_tokens(spec: VisionSpec) -> int:
         if newline and tiling.shrink_over_tiles is not None:
             # A map is left as it is up to 1.1 times the side of the largest.
             grid = min(grid, int(1.21 * tiling.shrink_over_tiles * tile))
-        most = max(most, tile + grid + newline * rows * math.isqrt(tile))
+        most = max(most, whole + grid + newline * rows * math.isqrt(tile))
     return most
 
 

@@ -38,16 +38,8 @@ with needing_extra("export"):
     from edge_et.export.families.vlm_registry import LlmSource, find_layout, read_llm
     from edge_et.export.llm.vocabulary import read_vocabulary
     from edge_et.export.vision.export_tower import export_tower
-    from edge_et.export.vision.intern_vit import check_intern_vit, load_intern_vit
-    from edge_et.export.vision.projector import MlpProjector, PixelShuffleProjector
-    from edge_et.export.vision.torch_tower import (
-        Backbone,
-        Projector,
-        TowerWithProjector,
-        check_siglip,
-        load_siglip,
-        siglip_in_folder,
-    )
+    from edge_et.export.vision.torch_tower import TowerWithProjector, siglip_in_folder
+    from edge_et.export.vision.vlm_tower import check_tower, load_tower_part, new_projector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +108,9 @@ def read_vlm(checkpoint: Path, *, vision_tower: Path | None = None) -> VisionLan
     llm.part_of(tensors)
     tower = _tower_tensors(tensors, llm.table, vision_tower)
     vision = layout.vision(content, path, tower, vision_tower)
-    if vision.tower_kind == "intern_vit":
-        check_intern_vit(vision.tower, tower, checkpoint)
-    else:
-        check_siglip(vision.tower, tower, vision.feature_layer, vision_tower or checkpoint)
+    check_tower(vision, tower, vision_tower or checkpoint)
     with torch.device("meta"):
-        projector = _new_projector(vision, llm)
+        projector = new_projector(vision, llm.config.hidden_size)
     shapes = {name: tuple(tensor.shape) for name, tensor in projector.state_dict().items()}
     take_part(tensors, llm.table, "projector").require(shapes)
     has_newline = vision.arrangement == "unpadded"
@@ -186,13 +175,8 @@ def load_tower(model: VisionLanguageModel) -> TowerWithProjector:
     table, vision = model.llm.table, model.vision
     assert table is not None
     tensors = open_tensors(model.folder)
-    tower = _tower_tensors(tensors, table, vision.tower_folder)
-    backbone: Backbone = (
-        load_intern_vit(vision.tower, tower)
-        if vision.tower_kind == "intern_vit"
-        else load_siglip(vision.tower, tower, feature_layer=vision.feature_layer)
-    )
-    projector = _new_projector(vision, model.llm)
+    backbone = load_tower_part(vision, _tower_tensors(tensors, table, vision.tower_folder))
+    projector = new_projector(vision, model.language_model.hidden_size)
     take_part(tensors, table, "projector").fill(projector)
     newline = None
     if vision.arrangement == "unpadded":
@@ -243,18 +227,3 @@ def _tower_tensors(tensors: TensorFiles, table: PartTable, beside: Path | None) 
         return take_part(tensors, table, "tower")
     _, tower = siglip_in_folder(beside)
     return tower
-
-
-def _new_projector(vision: VisionPart, llm: LlmSource) -> Projector:
-    vision_width, llm_width = vision.tower["hidden_size"], llm.config.hidden_size
-    if vision.projector_norm:
-        return PixelShuffleProjector(
-            vision_width, vision.projector_factor, hidden=llm_width, llm_width=llm_width
-        )
-    return MlpProjector(
-        vision_width,
-        llm_width,
-        layers=vision.projector_layers,
-        bias=vision.projector_bias,
-        factor=vision.projector_factor,
-    )

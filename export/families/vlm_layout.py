@@ -55,8 +55,9 @@ class VisionPart:
     """The vision side of a checkpoint, as its config describes it.
 
     Attributes:
-        tower: keyword arguments of `SiglipVisionConfig`, or of `InternVLVisionConfig`.
-        tower_kind: which of the two.
+        tower: keyword arguments of `SiglipVisionConfig`, `InternVLVisionConfig` or
+            `Siglip2VisionConfig`.
+        tower_kind: which of them.
         tower_folder: where the tower lies; None: inside the checkpoint.
         feature_layer: which hidden state is projected, counted from the end: -1 is the output of
             the last layer that is stored; None: that output behind the final layernorm.
@@ -64,19 +65,21 @@ class VisionPart:
         projector_bias: whether they have biases.
         projector_factor: side of the block of patches that becomes one image token.
         projector_norm: whether these blocks are normalised before the first linear.
+        projector_hidden: width between two linears; None: that of the language model.
         processing: how a picture becomes pixel values.
         arrangement: order of the image tokens; `unpadded` needs a newline's vector.
         markup: what stands between the tiles' tokens; None: nothing does.
     """
 
     tower: dict[str, Any]
-    tower_kind: Literal["siglip", "intern_vit"] = "siglip"
+    tower_kind: Literal["siglip", "intern_vit", "siglip2"] = "siglip"
     tower_folder: Path | None
     feature_layer: int | None
     projector_layers: int
     projector_bias: bool
     projector_factor: int = 1
     projector_norm: bool = False
+    projector_hidden: int | None = None
     processing: Processing
     arrangement: Literal["flat", "grid", "unpadded"]
     markup: Markup | None = None
@@ -84,6 +87,8 @@ class VisionPart:
     @property
     def image_tokens_per_tile(self) -> int:
         """S: the convolution over patches is valid, so what is left over at the borders is lost."""
+        if (size := self.processing.whole_size) is not None:
+            return self.processing.height * self.processing.width // size.block**2
         side = int(self.tower["image_size"] // self.tower["patch_size"])
         return (side // self.projector_factor) ** 2
 

@@ -2,11 +2,12 @@
 
 In: a Hugging Face backbone folder and a projector folder, or a `TowerWithProjector` in memory.
 Out: `vision.onnx`, pixel_values [N, 3, H, W] float32 -> image_tokens [N, S, D] float32, N free, and
-image_newline [D] and image_markup [M, D] float32 where the tower has them; compared with torch
-before it appears.
+H, W and S where the backbone takes tiles of many sizes; and image_newline [D] and image_markup
+[M, D] float32 where the tower has them; compared with torch before it appears.
 """
 
 from pathlib import Path
+from typing import Any
 
 from edge_et.export.errors import ParityError, UnsupportedModelError
 from edge_et.export.numeric_comparison import max_abs_error
@@ -37,6 +38,7 @@ with needing_extra("export"):
     from edge_et.export.vision.onnx_transposes import fold_transposes
     from edge_et.export.vision.onnx_writer import write_model
     from edge_et.export.vision.projector_files import load_projector
+    from edge_et.export.vision.siglip2 import Siglip2Blocks
     from edge_et.export.vision.torch_tower import TowerWithProjector, load_backbone
 
 MAX_TOKEN_ERROR = 1e-4
@@ -130,32 +132,47 @@ def export_tower(
 
 
 def _run_torch(tower: TowerWithProjector) -> list[dict[str, NDArray[np.float32]]]:
-    """Run torch on each number of tiles; return inputs and outputs by name."""
+    """Run torch on each number and size of tiles; return inputs and outputs by name."""
     random = np.random.default_rng(_CHECK_SEED)
-    size = tower.backbone.image_size
     names = _output_names(tower)
     runs = []
-    for tiles in _CHECK_TILES:
-        pixel_values = random.standard_normal((tiles, 3, size, size), dtype=np.float32)
+    for tiles, height, width in _check_shapes(tower):
+        pixel_values = random.standard_normal((tiles, 3, height, width), dtype=np.float32)
         try:
             with torch.inference_mode():
                 made = tower(torch.from_numpy(pixel_values))
         except ValueError as err:
-            raise UnsupportedModelError(f"tiles of {size} pixels: {err}") from err
+            raise UnsupportedModelError(f"tiles of {width} pixels: {err}") from err
         outputs = made if isinstance(made, tuple) else (made,)
         arrays = [pixel_values, *(output.numpy() for output in outputs)]
         runs.append(dict(zip([INPUT, *names], arrays, strict=True)))
     return runs
 
 
+def _check_shapes(tower: TowerWithProjector) -> list[tuple[int, int, int]]:
+    """Return numbers, heights and widths of tiles to compare on."""
+    backbone = tower.backbone
+    size = backbone.image_size
+    shapes = [(tiles, size, size) for tiles in _CHECK_TILES]
+    if isinstance(backbone, Siglip2Blocks):
+        block = backbone.block
+        shapes += [(1, size - block, size), (1, block, 2 * size), (1, size + block, 2 * block)]
+    return shapes
+
+
 def _trace(tower: TowerWithProjector) -> onnx_ir.Model:
-    size = tower.backbone.image_size
+    backbone = tower.backbone
+    size = backbone.image_size
+    free: dict[int, Any] = {0: torch.export.Dim("N")}
+    if isinstance(backbone, Siglip2Blocks):
+        sides = {2: torch.export.Dim("rows"), 3: torch.export.Dim("columns")}
+        free |= {axis: backbone.block * blocks for axis, blocks in sides.items()}
     program = torch.onnx.export(
         tower,
         (torch.zeros(2, 3, size, size),),
         input_names=[INPUT],
         output_names=_output_names(tower),
-        dynamic_shapes={INPUT: {0: torch.export.Dim("N")}},
+        dynamic_shapes={INPUT: free},
         opset_version=OPSET,
         dynamo=True,
         verbose=False,

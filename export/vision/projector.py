@@ -95,6 +95,8 @@ class MlpProjector(nn.Sequential):
 class PixelShuffleProjector(nn.Module):
     """Pixel shuffle, then LayerNorm, Linear, GELU (exact, by erf), Linear, and a code of the place.
 
+    LFM2-VL leaves out the LayerNorm, or the biases of the linears, where its config says so.
+
     Attributes:
         vision_width: C, channels of one patch feature.
         factor: side of the block of patches that becomes one image token.
@@ -111,6 +113,9 @@ class PixelShuffleProjector(nn.Module):
         hidden: int = 1024,
         llm_width: int = 576,
         places: int = 0,
+        *,
+        norm: bool = True,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.vision_width = vision_width
@@ -118,10 +123,10 @@ class PixelShuffleProjector(nn.Module):
         self.hidden = hidden
         self.llm_width = llm_width
         shuffled_width = factor**2 * vision_width
-        self.norm = nn.LayerNorm(shuffled_width, eps=1e-5)
-        self.expand = nn.Linear(shuffled_width, hidden)
+        self.norm = nn.LayerNorm(shuffled_width, eps=1e-5) if norm else nn.Identity()
+        self.expand = nn.Linear(shuffled_width, hidden, bias)
         self.activation = nn.GELU(approximate="none")
-        self.project = nn.Linear(hidden, llm_width)
+        self.project = nn.Linear(hidden, llm_width, bias)
         self.places = places
         if places:
             self.place_codes = nn.Parameter(torch.zeros(places, llm_width))

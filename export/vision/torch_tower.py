@@ -1,4 +1,4 @@
-"""Vision backbones and the tower that is exported, as torch modules of one fixed tile size.
+"""Vision backbones and the tower that is exported, as torch modules of one fixed tile size or many.
 
 In: `pixel_values [N, 3, H, W] float32`. A backbone gives `patch_features [N, P, C]`, the tower
 `image_tokens [N, S, D]`. The weights come from a Hugging Face folder, from a part of a larger
@@ -20,6 +20,7 @@ from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelErr
 from edge_et.export.families.llm_family import MAX_LAYERS
 from edge_et.export.vision.intern_vit import InternVitPatches
 from edge_et.export.vision.projector import MlpProjector, PixelShuffleProjector
+from edge_et.export.vision.siglip2 import Siglip2Blocks
 
 _DINOV2_MODULES = {
     "attention.query": "q_proj",
@@ -149,7 +150,7 @@ class SiglipPatches(nn.Module):
         return cast(Tensor, self.norm(hidden))
 
 
-Backbone = Dinov2Patches | SiglipPatches | InternVitPatches
+Backbone = Dinov2Patches | SiglipPatches | InternVitPatches | Siglip2Blocks
 Projector = MlpProjector | PixelShuffleProjector
 
 

@@ -41,6 +41,11 @@ def test_a_changed_file_is_refused(run: Run, tmp_path: Path, name: str) -> None:
     [
         (("format_version",), 5, ("version",)),
         (("vision", "pooling"), 2, ("vision.pooling", "not by this loader")),
+        (
+            ("vision", "processing", "whole_size"),
+            {"block": 8, "min_tokens": 1, "max_tokens": 16},
+            ("vision.processing.whole_size", "not by this loader"),
+        ),
         (("vision", "arrangement"), "stacked", ("vision.arrangement",)),
         (("vision", "pooling"), 3, ("vision.pooling",)),
         (("vision", "image_tokens_per_tile"), "16", ("vision.image_tokens_per_tile",)),

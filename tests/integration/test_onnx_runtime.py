@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from tiny.alarms import check_handlers_pass
-from tiny.tower import write_tower
+from tiny.sizes import REFERENCE, sized_spec
+from tiny.tower import write_tower, write_tower_of_sizes
 
 from edge_et.bundle import VisionSpec, read_manifest
 from edge_et.errors import ClosedError, ModelFileError, VisionRunError
@@ -32,7 +33,7 @@ def spec(tiny_bundle: Path) -> VisionSpec:
 def test_tiles_become_features_in_order(tiny_bundle: Path, spec: VisionSpec) -> None:
     tower = VisionTower(tiny_bundle / "vision.onnx", spec, 2)
     output = tower.encode(PIXELS)
-    assert (output.features.shape, output.features.dtype) == ((2, 16, 32), np.float32)
+    assert [(each.shape, each.dtype) for each in output.features] == [((16, 32), np.float32)] * 2
     assert output.newline is None
     assert np.array_equal(output.features[1:], tower.encode(PIXELS[1:]).features)
 
@@ -145,12 +146,33 @@ def test_a_graph_of_another_picture_size_is_refused(tiny_bundle: Path, spec: Vis
         )
 
 
+def test_tiles_of_many_sizes(tmp_path: Path) -> None:
+    spec = sized_spec(REFERENCE["small"]["settings"], width=32)
+    assert spec.markup is not None
+    marks = len(spec.markup.tokens)
+    write_tower_of_sizes(tmp_path / "vision.onnx", width=32, markup=marks)
+    tower = VisionTower(tmp_path / "vision.onnx", spec, 1)
+    sizes = [(32, 32), (24, 40), (8, 128)]
+    tiles = [np.full((3, *size), place, np.float32) for place, size in enumerate(sizes)]
+    made = tower.encode(tiles)
+    assert [each.shape for each in made.features] == [(16, 32), (15, 32), (16, 32)]
+    assert np.allclose(made.features[2], 2 * tower.encode([tiles[1]]).features[0][0])
+    assert made.markup is not None
+    assert made.markup.shape == (marks, 32)
+    for shape in ((3, 24, 36), (3, 0, 8), (4, 32, 32), (32, 32)):
+        with pytest.raises(VisionRunError, match=r"or \[3,H,W\] with H and W multiples of 8"):
+            tower.encode([np.zeros(shape, np.float32)])
+    write_tower_of_sizes(tmp_path / "one.onnx", width=32, markup=marks, sides=32)
+    with pytest.raises(ModelFileError, match="tiles of one size"):
+        VisionTower(tmp_path / "one.onnx", spec, 1)
+
+
 def test_what_a_handler_raises_while_the_tower_runs_comes_as_it_is(
     tiny_bundle: Path, spec: VisionSpec
 ) -> None:
     tower = VisionTower(tiny_bundle / "vision.onnx", spec, 1)
     check_handlers_pass(lambda: tower.encode(PIXELS), after_s=0.02)
-    assert tower.encode(PIXELS).features.shape == (2, 16, 32)
+    assert np.shape(tower.encode(PIXELS).features) == (2, 16, 32)
 
 
 def write_full_range(path: Path, spec: VisionSpec) -> NDArray[np.float32]:

@@ -212,7 +212,7 @@ class FakeTower:
         self.runs += 1
         features = [np.full((16, 32), tile.mean(), np.float32) for tile in tiles]
         self.tiles += len(features)
-        return TileFeatures(np.stack(features), newline=np.full(32, 7, np.float32))
+        return TileFeatures(tuple(features), newline=np.full(32, 7, np.float32))
 
     def rest(self) -> None:
         self.rests += 1

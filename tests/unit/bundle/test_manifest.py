@@ -181,6 +181,42 @@ def test_blocks_of_tokens_need_a_map() -> None:
         read(VisionSpec, pooling=2)
 
 
+WHOLE = {"block": 8, "min_tokens": 4, "max_tokens": 16}
+RATIO = {"rule": "ratio", "grids": [[2, 1]]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"fit": "pad"}, 'the fit "squash"'),
+        ({"height": 36}, "no blocks of 8"),
+        ({"tiling": {"rule": "edge", "edge_tiles": 2}}, "exclude each other"),
+        ({"whole_size": WHOLE | {"block": 7}}, "`block` 7 is odd"),
+        ({"whole_size": WHOLE | {"min_tokens": 17}}, "`min_tokens` is larger"),
+        (
+            {"whole_size": WHOLE | {"max_tokens": 2**16, "block": 64}, "height": 64, "width": 64},
+            "a tile may have more than 134217728 pixels",
+        ),
+        ({"whole_size": WHOLE | {"block": 16}}, "16 image tokens a tile of 32 x 32 pixels.* has 4"),
+        ({"whole_size": None, "tiling": RATIO | {"over_pixels": 9}}, "needs `whole_size`"),
+        ({"tiling": {"grids": [[2, 1]], "over_pixels": 9}}, 'belongs to the rule "ratio"'),
+    ],
+)
+def test_what_tiles_of_many_sizes_exclude(changes: dict[str, Any], told: str) -> None:
+    processing = PROCESSING | {"whole_size": WHOLE, "tiling": RATIO | {"over_pixels": 9}}
+    spec = read(VisionSpec, image_tokens_per_tile=16, processing=processing)
+    assert spec.processing.most_tile_pixels == 32 * 32
+    with pytest.raises(msgspec.ValidationError, match=told):
+        read(VisionSpec, image_tokens_per_tile=16, processing=processing | changes)
+
+
+@pytest.mark.parametrize("changes", [{"arrangement": "grid"}, {"pooling": 2}])
+def test_tiles_of_many_sizes_are_laid_flat(changes: dict[str, Any]) -> None:
+    processing = PROCESSING | {"whole_size": WHOLE}
+    with pytest.raises(msgspec.ValidationError, match='arrangement "flat" and pooling 1'):
+        read(VisionSpec, image_tokens_per_tile=16, processing=processing, **changes)
+
+
 @pytest.mark.parametrize(
     ("weights", "beside"),
     [

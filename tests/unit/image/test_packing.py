@@ -49,7 +49,7 @@ def test_400_sizes_are_cut_and_interpolated_as_by_the_reference() -> None:
     for row, corners in zip(cases["rows"].tolist(), cases["corner_rc_first_last"], strict=True):
         plan = plan_image(LLAVA, (row[0], row[1]))
         assert plan.grid is not None
-        packed = pack(TileFeatures(coordinates(plan.grid, 27), NEWLINE), plan)
+        packed = pack(TileFeatures(tuple(coordinates(plan.grid, 27)), NEWLINE), plan)
         assert packed.shape == (row[6], 2)
         assert np.abs(packed[729] - corners[:2]).max() < 1e-4
         assert np.abs(packed[-2] - corners[2:]).max() < 1e-4
@@ -65,7 +65,7 @@ def test_packed_tokens_are_those_of_the_reference(name: str) -> None:
     assert reference["tile_index"].tolist() == list(range(reference["n_tiles"]))
     width, height = reference["image_size_wh"].tolist()
     plan = plan_image(LLAVA, (width, height))
-    packed = pack(TileFeatures(reference["projected"], newline), plan)
+    packed = pack(TileFeatures(tuple(reference["projected"]), newline), plan)
     assert packed.dtype == np.float32
     assert packed.flags.c_contiguous
     assert packed.shape == reference["packed"].shape == (plan.image_tokens, 128)
@@ -76,12 +76,12 @@ def test_flat_is_tile_after_tile() -> None:
     plan = plan_image(tiny(arrangement="flat"), (768, 384))
     features = coordinates((2, 1), 2)
     assert plan.image_tokens == 12
-    assert np.array_equal(pack(TileFeatures(features), plan), features.reshape(-1, 2))
+    assert np.array_equal(pack(TileFeatures(tuple(features)), plan), features.reshape(-1, 2))
 
 
 def test_grid_is_the_whole_picture_and_the_rows_of_the_joined_map() -> None:
     plan = plan_image(tiny(arrangement="grid"), (760, 384))  # its borders stay
-    packed = pack(TileFeatures(coordinates((2, 1), 2)), plan)
+    packed = pack(TileFeatures(tuple(coordinates((2, 1), 2))), plan)
     assert plan.image_tokens == 12
     assert packed[:4].tolist() == [[-9, -9]] * 4
     assert packed[4:].tolist() == [[row, column] for row in range(2) for column in range(4)]
@@ -91,7 +91,7 @@ def test_unpadded_loses_the_borders_and_has_a_newline_behind_each_row() -> None:
     # On 2 x 1 tiles the picture is as wide as three quarters of the map: a column goes each side.
     spec = tiny(16, arrangement="unpadded", tiling={"grids": ((2, 1),)})
     plan = plan_image(spec, (576, 384))
-    packed = pack(TileFeatures(coordinates((2, 1), 4), NEWLINE), plan)
+    packed = pack(TileFeatures(tuple(coordinates((2, 1), 4)), NEWLINE), plan)
     assert plan.kept == (0, 1, 4, 6)
     assert len(packed) == plan.image_tokens == 16 + 4 * 7
     rows = packed[16:].reshape(4, 7, 2)
@@ -103,10 +103,11 @@ def test_a_single_tile() -> None:
     features = coordinates((1, 1), 2)[1:]
     for arrangement in ("flat", "grid"):
         plan = plan_image(tiny(arrangement=arrangement), (640, 480), max_tiles=1)
-        assert np.array_equal(pack(TileFeatures(features), plan), features[0])
+        assert np.array_equal(pack(TileFeatures(tuple(features)), plan), features[0])
     plan = plan_image(tiny(arrangement="unpadded"), (640, 480), max_tiles=1)
     assert plan.image_tokens == 5
-    assert np.array_equal(pack(TileFeatures(features, NEWLINE), plan), [*features[0], NEWLINE])
+    packed = pack(TileFeatures(tuple(features), NEWLINE), plan)
+    assert np.array_equal(packed, [*features[0], NEWLINE])
     # the pad mode of the reference: 729 tokens and one newline
     assert plan_image(LLAVA, (640, 480), max_tiles=1).image_tokens == 730
 
@@ -115,7 +116,7 @@ def test_pooling_averages_blocks_and_what_is_left_at_the_end() -> None:
     spec = tiny(9, arrangement="flat", pooling=2)
     values = np.arange(9, dtype=np.float32).reshape(1, 9, 1) * np.ones(2, np.float32)
     plan = plan_image(spec, (640, 480), max_tiles=1)
-    packed = pack(TileFeatures(values), plan)
+    packed = pack(TileFeatures(tuple(values)), plan)
     assert packed[:, 0].tolist() == [(0 + 1 + 3 + 4) / 4, (2 + 5) / 2, (6 + 7) / 2, 8]
     assert (plan.image_tokens, packed.dtype) == (4, np.float32)
 
@@ -163,7 +164,7 @@ def test_the_count_is_what_packing_gives_for_any_size() -> None:
                     spec = tiny(25, arrangement=arrangement, tiling={"grids": grids})
                     plan = plan_image(spec, size, pooling=pooling, max_tiles=13)
                     features = np.ones((plan.tiles, 25, 2), np.float32)
-                    packed = pack(TileFeatures(features, NEWLINE), plan)
+                    packed = pack(TileFeatures(tuple(features), NEWLINE), plan)
                     assert packed.shape == (plan.image_tokens, 2)
                     assert np.isfinite(packed).all()
 
@@ -193,7 +194,7 @@ def test_marks_stand_around_tiles(whole: str, expected: str, start: tuple[str, .
     features = np.repeat(np.arange(7, dtype=np.float32), 8).reshape(7, 4, 2)
     embeddings = 100 + np.repeat(np.arange(10, dtype=np.float32), 2).reshape(10, 2)
     plan = plan_image(spec, (960, 640))
-    packed = pack(TileFeatures(features, markup=embeddings), plan)
+    packed = pack(TileFeatures(tuple(features), markup=embeddings), plan)
     assert len(packed) == plan.image_tokens
     names = {"f": 0, "g": 1, "n": 2, "nn": 3} | {
         f"{row}.{column}": 3 * row + column for row in (1, 2) for column in (1, 2, 3)
@@ -204,6 +205,6 @@ def test_marks_stand_around_tiles(whole: str, expected: str, start: tuple[str, .
         rows += [float(word[1])] * 4 if word.startswith("T") else [100.0 + names[word]]
     assert packed[:, 0].tolist() == rows
     alone = plan_image(spec, (960, 640), max_tiles=1)
-    packed = pack(TileFeatures(features[:1], markup=embeddings), alone)
+    packed = pack(TileFeatures(tuple(features[:1]), markup=embeddings), alone)
     assert packed[:, 0].tolist() == [*opening, 100, 101, 0, 0, 0, 0, 100]
     assert alone.image_tokens == len(packed)

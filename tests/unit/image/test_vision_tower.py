@@ -49,7 +49,7 @@ def test_a_deferred_tower_is_opened_once_and_not_before_it_runs() -> None:
     tower = DeferredTower(opened)
     assert towers == []
     for _ in range(2):
-        assert tower.encode([tile]).features.shape == (1, 16, 32)
+        assert np.shape(tower.encode([tile]).features) == (1, 16, 32)
     assert [found.runs for found in towers] == [2]
     tower.close()
     tower.close()

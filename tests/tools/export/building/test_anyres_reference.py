@@ -65,7 +65,7 @@ def test_packed_tokens_are_those_of_transformers(size: tuple[int, int]) -> None:
         image_newline=torch.from_numpy(newline),
         vision_aspect_ratio="anyres_max_9",
     )
-    found = pack(TileFeatures(features, newline), plan)
+    found = pack(TileFeatures(tuple(features), newline), plan)
     assert found.shape == tuple(expected[0].shape)
     assert np.abs(found - expected[0].numpy()).max() < 1e-5
 

@@ -133,7 +133,7 @@ def images(graph: Path) -> dict[str, ImageTokens]:
         width, height = golden(picture)["image_size_wh"].tolist()
         outputs = run_outputs(session, tower_pixels(picture))
         plan = plan_image(spec, (width, height))
-        packed[picture] = pack(TileFeatures(outputs[OUTPUT], outputs["image_newline"]), plan)
+        packed[picture] = pack(TileFeatures(tuple(outputs[OUTPUT]), outputs["image_newline"]), plan)
     return {picture: ImageTokens(rows, digest=picture) for picture, rows in packed.items()}
 
 
