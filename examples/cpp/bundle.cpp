@@ -12,9 +12,8 @@ namespace {
 // Fields of which this loader supports one value alone.
 const std::map<string, json> kSupported{
     {"vision.processing.tiling", nullptr}, {"vision.processing.whole_size", nullptr},
-    {"vision.arrangement", "flat"}, {"vision.pooling", 1},
-    {"vision.markup", nullptr}, {"extract.hint", nullptr}, {"direct.default", false},
-    {"think.thoughts.default", false}};
+    {"vision.arrangement", "flat"}, {"vision.pooling", 1}, {"vision.markup", nullptr},
+    {"extract.hint", nullptr}, {"direct.default", false}, {"think.thoughts.default", false}};
 
 [[noreturn]] void fail(const string& field, const string& what) {
     throw Error("bundle.json: " + field + " " + what);
