@@ -324,12 +324,12 @@ class LlamaKVCache:
         # bookkeeping, leave positions there that are not listed here; never less than are.
         del self._cached[cut_before_picture(self._cached, keep) :]
         self._drafted, self._logits = [], None
-        kept = self._context.truncate(end_of(self._cached))
+        kept = self._context.truncate(end := end_of(self._cached))
         if kept is None:
             self._forget()
             raise DecodeError("llama.cpp cannot drop the end of this model's cache")
         del self._cached[kept:]
-        self._end = end_of(self._cached)
+        self._end = end if kept == end.count else end_of(self._cached)
 
     def _evaluate(
         self,

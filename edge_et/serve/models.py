@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from edge_et.available_memory import available_bytes
 from edge_et.bundle import MANIFEST_NAME, Bundle, Manifest, find_bundle, load_bundle
@@ -110,7 +111,7 @@ class ModelRegistry:
             self._models[model.name] = model
         if settings.max_memory_bytes is not None:
             for model in self.all():
-                _check_memory(model, settings.max_memory_bytes, settings)
+                _check_memory(model, settings)
 
     def all(self) -> tuple[ServedModel, ...]:
         """Return them in the order in which they were named."""
@@ -178,16 +179,7 @@ class ModelRegistry:
         settings = self._settings
         await self._make_room(model)
         logger.info("loading %s", model.name)
-        return await aload(
-            model.bundle.folder,
-            threads=settings.threads,
-            contexts=settings.contexts,
-            max_waiting=settings.max_waiting,
-            max_images=settings.max_images,
-            max_pixels=settings.max_pixels,
-            max_memory_bytes=settings.max_memory_bytes,
-            cache_dir=settings.cache_dir,
-        )
+        return await aload(model.bundle.folder, **_load_options(settings))
 
     async def _make_room(self, model: ServedModel) -> None:
         """Free bundles that no request has, those unused for longest first, until one fits.
@@ -220,27 +212,32 @@ class ModelRegistry:
             await asyncio.to_thread(pipeline.close)
 
 
-def _check_memory(model: ServedModel, limit_bytes: int, settings: ServeSettings) -> None:
+def _load_options(settings: ServeSettings) -> dict[str, Any]:
+    """Return what every bundle is loaded with."""
+    return {
+        "threads": settings.threads,
+        "contexts": settings.contexts,
+        "max_waiting": settings.max_waiting,
+        "max_images": settings.max_images,
+        "max_pixels": settings.max_pixels,
+        "max_memory_bytes": settings.max_memory_bytes,
+        "cache_dir": settings.cache_dir,
+    }
+
+
+def _check_memory(model: ServedModel, settings: ServeSettings) -> None:
     """Refuse a bundle that no request could have loaded.
 
     Raises:
         OptionError: it needs more memory than is granted.
     """
-    options = parse_load_options(
-        {
-            "threads": settings.threads,
-            "contexts": settings.contexts,
-            "max_pixels": settings.max_pixels,
-            "max_memory_bytes": limit_bytes,
-            "cache_dir": settings.cache_dir,
-        }
-    )
+    options = parse_load_options(_load_options(settings))
     bundle, profile = apply_profile(model.bundle)
     try:
         plan_memory(bundle, Settings.of(options, profile), options)
     except MemoryBudgetError as err:
         expected = f"enough for {model.name!r}, and {err}"
-        raise OptionError("max_memory_bytes", limit_bytes, expected) from err
+        raise OptionError("max_memory_bytes", settings.max_memory_bytes, expected) from err
 
 
 def _cancel_unloading(model: ServedModel) -> None:

@@ -153,7 +153,7 @@ class IkLlamaCpp(NativeLibrary):
         return self.bindings.llama_init_from_model(model, params)
 
     def pairs_rows(self, shape: ModelShape) -> bool:
-        """Say whether a row is evaluated right beside another one alone.
+        """Say whether a row comes out right only where another one is in its batch.
 
         On ARM the product of a single row with weights in blocks of 32 leaves out what remains of
         the columns behind the last whole 128: of SmolLM2-135M, which has 576, the last 64. Two rows

@@ -104,7 +104,7 @@ class NativeLibrary(ABC):
         return False
 
     def pairs_rows(self, shape: ModelShape) -> bool:
-        """Say whether a row is evaluated right beside another one alone."""
+        """Say whether a row comes out right only where another one is in its batch."""
         return False
 
     def is_mrope(self, model: Any) -> bool:
