@@ -25,7 +25,7 @@ from edge_et.weights import RECIPE, Step, Unsupported, merge, merged_bytes, refe
 LIMIT_BYTES: Final = 2**30
 """Most bytes of the folder."""
 
-JUDGEMENT: Final = 1
+JUDGEMENT: Final = 2
 """Counted up whenever the reference, what engines are asked, or how both are compared changes."""
 
 _WAIT_S = 120.0  # for another process that merges; a small board takes half a minute
