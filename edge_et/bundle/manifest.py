@@ -28,6 +28,9 @@ READABLE_VERSIONS: Final = (1, 2, 3, 4)
 Tokens = Annotated[int, Meta(ge=1, le=2**24)]
 Width = Annotated[int, Meta(ge=1, le=2**20)]
 
+_WITH_GRIDS: Final = ("qwen35",)
+"""Architectures that count places by rows and columns of a picture."""
+
 
 class FileHead(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The beginning of a file."""
@@ -78,6 +81,13 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     markup: Annotated[
         MarkupSpec | None, Meta(description="null: nothing stands between image tokens.")
     ] = None
+    places: Annotated[
+        Literal["line", "grid"],
+        Meta(
+            description="Where image tokens stand for the language model: one behind the other, or "
+            "each in its row and column of the picture (M-RoPE)."
+        ),
+    ] = "line"
 
     @property
     def files(self) -> tuple[FileRef, ...]:
@@ -92,6 +102,7 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 f'arrangement "{self.arrangement}" with pooling {self.pooling} needs'
             )
         self._check_whole_size()
+        self._check_places()
         if self.weights is not None and not _are_beside(self.graph, self.weights):
             raise ValueError("`weights` must lie beside `graph`, where ONNX Runtime looks for them")
         if self.arrangement != "flat" and self.processing.height != self.processing.width:
@@ -106,6 +117,15 @@ class VisionSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             )
         if self.markup is not None:
             self.markup.check_grids(tiling.possible_grids)
+
+    def _check_places(self) -> None:
+        if self.places == "line":
+            return
+        processing = self.processing
+        if processing.whole_size is None:
+            raise ValueError('`places` "grid" needs `whole_size`, whose blocks are its rows')
+        if processing.tiling is not None or self.markup is not None:
+            raise ValueError('`places` "grid" is for one tile a picture, without `markup`')
 
     def _check_whole_size(self) -> None:
         processing = self.processing
@@ -317,6 +337,12 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
+        architecture = self.perceiver.architecture
+        if self.vision.places == "grid" and architecture not in _WITH_GRIDS:
+            raise ValueError(
+                f'`vision.places` "grid" is for {", ".join(_WITH_GRIDS)}; the perceiver is '
+                f"{architecture}"
+            )
         if self.known_answers is None:
             return
         for role in ("perceiver", "reasoner"):

@@ -15,7 +15,8 @@ class WholeSize(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Its sides are whole blocks, of which each becomes one image token.
 
-    Source: `smart_resize` of `image_processing_lfm2_vl.py` of transformers.
+    Source: `smart_resize` of `image_processing_lfm2_vl.py` of transformers, and of
+    `image_processing_qwen2_vl.py`, whose `least_blocks` are 0.
     """
 
     block: Annotated[int, Meta(ge=2, le=8192, description="Side of a block, pixels; even.")]
@@ -25,6 +26,13 @@ class WholeSize(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_tokens: Annotated[
         int, Meta(ge=1, le=2**16, description="Most image tokens, and most blocks of a side.")
     ]
+    least_blocks: Annotated[
+        Literal[0, 1],
+        Meta(
+            description="Blocks of a side that is nearer to none; 0: the picture counts as one of "
+            "too few tokens, and is enlarged."
+        ),
+    ] = 1
 
     def __post_init__(self) -> None:
         if self.block % 2:

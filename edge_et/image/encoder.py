@@ -158,7 +158,7 @@ class ImageEncoder:
                 made = len(rows)
                 self._keep(image.digest, rows)
             rows.setflags(write=False)
-            tokens = ImageTokens(rows, image.digest)
+            tokens = ImageTokens(rows, image.digest, image.plan.token_grid)
             self._images.put(tokens)
         if image.plan is not None:
             seconds += perf_counter() - start
@@ -254,6 +254,7 @@ class ImageEncoder:
         if rows.ndim != 2 or rows.shape[1] != width or len(rows) == 0 or rows.dtype.kind != "f":
             found = f"image tokens of shape {list(rows.shape)} and type {rows.dtype}"
             raise ImageInputError(found, advice)
+        self._check_grid(image)
         with np.errstate(over="ignore"):  # they are infinite then
             converted = np.require(rows, np.float32, ["C", "A", "E"])
         if not np.isfinite(converted).all():
@@ -261,7 +262,28 @@ class ImageEncoder:
         if converted is rows:
             return image
         converted.setflags(write=False)
-        return ImageTokens(converted, image.digest)
+        return ImageTokens(converted, image.digest, image.grid)
+
+    def _check_grid(self, image: ImageTokens) -> None:
+        """Check that given image tokens stand for the language model as this bundle's do.
+
+        Raises:
+            ImageInputError: they do not.
+        """
+        grid = image.grid
+        if self._spec.places == "line":
+            if grid is not None:
+                raise ImageInputError(
+                    "image tokens with a grid", "this bundle's have none; encode the picture again"
+                )
+            return
+        fits = isinstance(grid, tuple) and len(grid) == 2
+        fits = fits and all(isinstance(side, int) and side > 0 for side in grid or ())
+        if grid is None or not fits or grid[0] * grid[1] != len(image.rows):
+            raise ImageInputError(
+                f"{len(image.rows)} image tokens with a grid {grid!r}",
+                "`grid` is how many rows and columns they are; encode the picture again",
+            )
 
     def _check_fits(self, count: int, check: Check, plan: ImagePlan | None) -> None:
         """Call a check, and add to its error how the picture has a part in it.

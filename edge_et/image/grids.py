@@ -55,14 +55,15 @@ def whole_size(size: Size, processing: Processing) -> Size:
         more than `max_tokens` of them, where the source, whose pictures are more than 256 times as
         long as wide then, knows no bound.
 
-    Source: `smart_resize` of transformers' LFM2-VL.
+    Source: `smart_resize` of transformers' LFM2-VL and Qwen2-VL, which refuses pictures that are
+        more than 200 times as long as wide.
     """
     rule = processing.whole_size
     if rule is None:
         return processing.width, processing.height
     block, area = rule.block, size[0] * size[1]
     least, most = (tokens * block**2 for tokens in (rule.min_tokens, rule.max_tokens))
-    blocks = [max(1, round(side / block)) for side in size]
+    blocks = [max(rule.least_blocks, round(side / block)) for side in size]
     covered = blocks[0] * blocks[1] * block**2
     if covered > most:
         scale = math.sqrt(area / most)

@@ -38,6 +38,8 @@ class ImagePlan:
         resized: rows and columns that these are interpolated to; None as for `kept`.
         markup: which rows of the markup's embeddings stand before each tile, and behind the last;
             empty where the bundle has none.
+        token_grid: rows and columns of the image tokens, where these stand in such for the language
+            model; None: they stand one behind the other.
     """
 
     size: Size
@@ -49,6 +51,7 @@ class ImagePlan:
     resized: tuple[int, int] | None = None
     whole_tokens: int | None = None
     markup: tuple[tuple[int, ...], ...] = ()
+    token_grid: tuple[int, int] | None = None
 
     @property
     def tiles(self) -> int:
@@ -97,10 +100,11 @@ def plan_image(
             raise OptionError("pooling", pooling, f"1: {tile_tokens} tokens a tile are no square")
         side = -(-side // pooling)
         tile_tokens = side * side
-    whole_tokens = None
+    whole_tokens = token_grid = None
     if (rule := spec.processing.whole_size) is not None:
-        width, height = whole_size(size, spec.processing)
-        whole_tokens = width * height // rule.block**2
+        columns, rows = (side // rule.block for side in whole_size(size, spec.processing))
+        whole_tokens = rows * columns
+        token_grid = (rows, columns) if spec.places == "grid" else None
     grid = choose_grid(size, spec.processing, max_tiles)
     kept = resized = None
     if grid is not None and spec.arrangement != "flat":
@@ -121,6 +125,7 @@ def plan_image(
         resized=resized,
         whole_tokens=whole_tokens,
         markup=() if spec.markup is None else _markup(spec.markup, grid, tiling),
+        token_grid=token_grid,
     )
 
 

@@ -29,6 +29,7 @@ from edge_et.llm.kv_protocol import KVCache, KVCacheSettings, PrefillProgress
 from edge_et.llm.language_model import LanguageModel
 from edge_et.llm.memory import keep_heap_small, trim_heap
 from edge_et.llm.model_shape import ModelShape, read_shape
+from edge_et.llm.places import places_of
 from edge_et.llm.prompt import (
     ImageSegment,
     Part,
@@ -87,6 +88,7 @@ __all__ = [
     "lays_out_weights",
     "load_library",
     "native_log",
+    "places_of",
     "positions_of",
     "read_shape",
     "restart_at",

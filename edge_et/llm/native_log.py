@@ -22,12 +22,14 @@ _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ER
 class NativeLog:
     """A callback for llama.cpp that logs whole lines and keeps the last errors."""
 
-    def __init__(self, warning_level: int = logging.WARNING, expected: str | None = None) -> None:
+    def __init__(
+        self, warning_level: int = logging.WARNING, expected: tuple[str, ...] = ()
+    ) -> None:
         """Begin with no line; nothing is heard before `attach`.
 
         Args:
             warning_level: of what the library calls a warning.
-            expected: in lines that warn of nothing; None: in none.
+            expected: stand in lines that warn of nothing.
         """
         self._expected = expected
         self._levels = {**_LEVELS, 3: warning_level}
@@ -42,7 +44,7 @@ class NativeLog:
         *lines, self._line = (self._line + text.decode(errors="replace")).split("\n")
         is_cancelled = any(cancel.is_cancelled for cancel in tuple(self._cancellable))
         for line in filter(None, lines):
-            is_known = self._expected is not None and self._expected in line
+            is_known = any(text in line for text in self._expected)
             is_expected = is_cancelled or is_known
             logger.log(logging.DEBUG if is_expected else self._level, "%s", line)
             if self._level >= logging.ERROR and not is_cancelled:

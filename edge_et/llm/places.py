@@ -68,6 +68,11 @@ def follow(end: End, positions: Sequence[Position]) -> tuple[NDArray[np.int32], 
     return planes, end
 
 
+def places_of(positions: Sequence[Position]) -> NDArray[np.int32]:
+    """Return the places of positions that begin a prompt; see `follow`."""
+    return follow(START, positions)[0]
+
+
 def end_of(positions: Sequence[Position]) -> End:
     """Return where positions end that begin a prompt."""
     return follow(START, positions)[1]

@@ -67,6 +67,7 @@ class BundleTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     arrangement: Literal["flat", "grid", "unpadded"] = "flat"
     pooling: Literal[1, 2] = 1
     markup: MarkupSpec | None = None
+    places: Literal["line", "grid"] = "line"
     perceiver: ModelTemplate
     reasoner: ModelTemplate | None
     extract: ExtractSpec
@@ -223,6 +224,7 @@ def _vision_spec(place: "_Place", graph: Path, template: BundleTemplate) -> Visi
         arrangement=template.arrangement,
         pooling=template.pooling,
         markup=template.markup,
+        places=template.places,
     )
 
 

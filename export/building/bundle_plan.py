@@ -139,6 +139,7 @@ class Plan:
             processing=self.vision.processing,
             arrangement=self.vision.arrangement,
             markup=self.vision.markup,
+            places=self.vision.places,
             perceiver=ModelTemplate(
                 context_length=stages.perceiver_context, chat=self.perceiver.chat
             ),
@@ -183,6 +184,7 @@ def make_plan(
         processing=_limited(vision.processing, options.max_tiles, folder),
         arrangement=vision.arrangement,
         markup=None if vision.markup is None else vision.markup.spec,
+        places=vision.places,
     )
     perceiver = StageModel(
         chat=chat_format.chat,

@@ -78,7 +78,9 @@ def vlm_prompts_that_differ(
         words = _filled(prompt.removeprefix(prefix), question)
         if chat_format.template == "checkpoint":
             system = None if chat_format.chat.system is None else SYSTEM
-            text = reference.render(picture_messages(words, image=True, system=system))
+            switches = {} if chat_format.thinks is None else {"enable_thinking": chat_format.thinks}
+            messages = picture_messages(words, image=True, system=system)
+            text = reference.render(messages, **switches)
             expected = [_IMAGE if token in images else token for token in reference.ids(text)]
         elif chat_format.template == "chatml":
             shown = f"{chat_format.image_token}\n{words}"

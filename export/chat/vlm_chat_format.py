@@ -56,6 +56,7 @@ class VlmChatFormat:
         image_token: what stands for a picture in the reference's texts.
         template: who writes the reference's prompts: LLaVA-NeXT's template `qwen_1_5`, the template
             in the checkpoint, or InternVL's code, which writes ChatML.
+        thinks: what the checkpoint's template is told by `enable_thinking`; None: nothing.
     """
 
     chat: ChatSpec
@@ -65,6 +66,7 @@ class VlmChatFormat:
     between_pictures: str = ""
     image_token: str = IMAGE_TOKEN
     extract_words: str | None = None
+    thinks: bool | None = None
 
 
 def qwen_1_5_format(folder: Path) -> VlmChatFormat:

@@ -56,7 +56,7 @@ class VisionPart:
 
     Attributes:
         tower: keyword arguments of `SiglipVisionConfig`, `InternVLVisionConfig` or
-            `Siglip2VisionConfig`.
+            `Siglip2VisionConfig`, or the settings of `QwenBlocks`.
         tower_kind: which of them.
         tower_folder: where the tower lies; None: inside the checkpoint.
         feature_layer: which hidden state is projected, counted from the end: -1 is the output of
@@ -69,10 +69,11 @@ class VisionPart:
         processing: how a picture becomes pixel values.
         arrangement: order of the image tokens; `unpadded` needs a newline's vector.
         markup: what stands between the tiles' tokens; None: nothing does.
+        places: as `VisionSpec.places`.
     """
 
     tower: dict[str, Any]
-    tower_kind: Literal["siglip", "intern_vit", "siglip2"] = "siglip"
+    tower_kind: Literal["siglip", "intern_vit", "siglip2", "qwen"] = "siglip"
     tower_folder: Path | None
     feature_layer: int | None
     projector_layers: int
@@ -83,6 +84,7 @@ class VisionPart:
     processing: Processing
     arrangement: Literal["flat", "grid", "unpadded"]
     markup: Markup | None = None
+    places: Literal["line", "grid"] = "line"
 
     @property
     def image_tokens_per_tile(self) -> int:

@@ -9,15 +9,16 @@ from typing import Any
 
 from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors
 from edge_et.export.checkpoint.config_keys import read_config
-from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
+from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.families.llm_family import LlmConfig, tensor_shapes
 from edge_et.export.families.llm_registry import FAMILIES, family_of, parse_config
 from edge_et.export.families.vlm_idefics3 import Idefics3
 from edge_et.export.families.vlm_internvl import InternVL
 from edge_et.export.families.vlm_internvl_chat import InternVLChat
-from edge_et.export.families.vlm_layout import Layout, PartTable, complete_settings, take_part
+from edge_et.export.families.vlm_layout import Layout, PartTable, take_part
 from edge_et.export.families.vlm_llava import LlavaNext
 from edge_et.export.families.vlm_onevision import LlavaOnevision
+from edge_et.export.families.vlm_qwen35 import Qwen35Vl
 
 LAYOUTS: dict[str, Layout] = {
     "LlavaQwen3ForCausalLM": LlavaNext("qwen3", "Qwen3ForCausalLM"),
@@ -27,6 +28,7 @@ LAYOUTS: dict[str, Layout] = {
     "SmolVLMForConditionalGeneration": Idefics3(),
     "InternVLForConditionalGeneration": InternVL(),
     "InternVLChatModel": InternVLChat(),
+    "Qwen3_5ForConditionalGeneration": Qwen35Vl(),
 }
 
 _TEXT_OF_QWEN35: PartTable = (
@@ -35,14 +37,8 @@ _TEXT_OF_QWEN35: PartTable = (
     ("model.language_model.", "llm", "model."),
     ("", "llm", ""),
 )
-_TEXT_PARTS = {
-    "Qwen3_5ForCausalLM": _TEXT_OF_QWEN35,
-    "Qwen3_5ForConditionalGeneration": _TEXT_OF_QWEN35,
-}
+_TEXT_PARTS = {"Qwen3_5ForCausalLM": _TEXT_OF_QWEN35}
 """Architectures whose checkpoints hold more than the text model, which alone is exported."""
-
-_TEXT_MODELS = {"Qwen3_5ForConditionalGeneration": {"qwen3_5_text": "Qwen3_5ForCausalLM"}}
-"""Architecture and model type of a text model that no layout takes as a perceiver's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +114,10 @@ def read_llm(folder: Path) -> LlmSource:
             content = layout.llm_settings(content, path)
         case [str(architecture)] if architecture in FAMILIES:
             table = _TEXT_PARTS.get(architecture)
-        case [str(architecture)] if architecture in _TEXT_MODELS:
-            table = _TEXT_PARTS[architecture]
-            text = content.get("text_config")
-            if not isinstance(text, dict):
-                raise UnreadableCheckpointError(f"{path} has no text_config")
-            content = complete_settings(text, _TEXT_MODELS[architecture], path)
         case architectures:
             raise UnsupportedModelError(
                 f"architectures {architectures} cannot be exported; "
-                f"known: {', '.join([*FAMILIES, *_TEXT_MODELS, *LAYOUTS])}"
+                f"known: {', '.join([*FAMILIES, *LAYOUTS])}"
             )
     config = parse_config(content, path)
     return LlmSource(folder=folder, config=config, settings=content, table=table)

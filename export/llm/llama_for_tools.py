@@ -106,7 +106,7 @@ def decode(
     context: int,
     path: Path,
     inputs: NDArray[np.int32] | NDArray[np.float32],
-    start: int,
+    places: NDArray[np.int32],
     *,
     outputs: bool,
 ) -> None:
@@ -117,7 +117,7 @@ def decode(
         path: the model's file, for messages.
         inputs: token ids `[n] int32`, or embedding rows `[n, D] float32`, C-contiguous, n at most
             `BATCH_POSITIONS`.
-        start: position of the first.
+        places: where they stand, `[n]`; or `[3, n]`, of rows of an image with a grid.
         outputs: whether logits are wanted, of all of them; if not, of the last alone.
 
     Raises:
@@ -125,10 +125,12 @@ def decode(
     """
     llama_cpp = native_library()
     count = len(inputs)
-    places = np.arange(start, start + count, dtype=np.int32)
     wanted = np.full(count, outputs, np.int8)
     wanted[-1] = 1
     are_tokens = inputs.ndim == 1
+    if not are_tokens and _has_planes(context):
+        places = np.concatenate([np.broadcast_to(places, (3, count)), np.zeros((1, count))])
+    places = np.ascontiguousarray(places, np.int32)
     batch = llama_cpp.llama_batch(
         count,
         _pointer(inputs, ctypes.c_int32) if are_tokens else None,
@@ -140,6 +142,13 @@ def decode(
     )
     if code := llama_cpp.llama_decode(context, batch):
         raise NativeModelError(f"llama.cpp failed on {path}: {code}{native_errors()}")
+
+
+def _has_planes(context: int) -> bool:
+    """Tell whether rows of embeddings have four places each, as with M-RoPE."""
+    llama_cpp = native_library()
+    kind = llama_cpp.llama_model_rope_type(llama_cpp.llama_get_model(context))
+    return kind in (llama_cpp.LLAMA_ROPE_TYPE_MROPE, llama_cpp.LLAMA_ROPE_TYPE_IMROPE)
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:

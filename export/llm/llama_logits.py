@@ -26,7 +26,7 @@ from edge_et.export.llm.llama_for_tools import (
     native_library,
     open_context,
 )
-from edge_et.llm import Segment, TokenSegment, count_positions
+from edge_et.llm import Segment, TokenSegment, count_positions, places_of, positions_of
 
 _TEXT = "Two cats sit on a red chair."
 
@@ -114,6 +114,7 @@ def read_prompt(
     llama_cpp = native_library()
     llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
     start = 0
+    places = places_of(positions_of(prompt))
     inputs: NDArray[Any]
     for segment in prompt:
         if isinstance(segment, TokenSegment):
@@ -122,8 +123,12 @@ def read_prompt(
             inputs, are_tokens = segment.image.rows, False
         for at in range(0, len(inputs), BATCH_POSITIONS):
             batch = inputs[at : at + BATCH_POSITIONS]
-            decode(context, model, batch, start, outputs=are_tokens)
-            start += len(batch)
+            stop = start + len(batch)
+            there = places[..., start:stop]
+            if are_tokens and there.ndim == 2:
+                there = there[0]  # the same in all three planes
+            decode(context, model, batch, there, outputs=are_tokens)
+            start = stop
             yield segment, batch
 
 

@@ -38,8 +38,11 @@ with needing_extra("export"):
     from edge_et.export.vision.onnx_transposes import fold_transposes
     from edge_et.export.vision.onnx_writer import write_model
     from edge_et.export.vision.projector_files import load_projector
-    from edge_et.export.vision.siglip2 import Siglip2Blocks
-    from edge_et.export.vision.torch_tower import TowerWithProjector, load_backbone
+    from edge_et.export.vision.torch_tower import (
+        SizedBackbone,
+        TowerWithProjector,
+        load_backbone,
+    )
 
 MAX_TOKEN_ERROR = 1e-4
 """Largest difference of one value of an image token from torch's, in float32."""
@@ -154,7 +157,7 @@ def _check_shapes(tower: TowerWithProjector) -> list[tuple[int, int, int]]:
     backbone = tower.backbone
     size = backbone.image_size
     shapes = [(tiles, size, size) for tiles in _CHECK_TILES]
-    if isinstance(backbone, Siglip2Blocks):
+    if isinstance(backbone, SizedBackbone):
         block = backbone.block
         shapes += [(1, size - block, size), (1, block, 2 * size), (1, size + block, 2 * block)]
     return shapes
@@ -164,7 +167,7 @@ def _trace(tower: TowerWithProjector) -> onnx_ir.Model:
     backbone = tower.backbone
     size = backbone.image_size
     free: dict[int, Any] = {0: torch.export.Dim("N")}
-    if isinstance(backbone, Siglip2Blocks):
+    if isinstance(backbone, SizedBackbone):
         sides = {2: torch.export.Dim("rows"), 3: torch.export.Dim("columns")}
         free |= {axis: backbone.block * blocks for axis, blocks in sides.items()}
     program = torch.onnx.export(

@@ -20,6 +20,7 @@ from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelErr
 from edge_et.export.families.llm_family import MAX_LAYERS
 from edge_et.export.vision.intern_vit import InternVitPatches
 from edge_et.export.vision.projector import MlpProjector, PixelShuffleProjector
+from edge_et.export.vision.qwen_vit import QwenBlocks
 from edge_et.export.vision.siglip2 import Siglip2Blocks
 
 _DINOV2_MODULES = {
@@ -150,7 +151,9 @@ class SiglipPatches(nn.Module):
         return cast(Tensor, self.norm(hidden))
 
 
-Backbone = Dinov2Patches | SiglipPatches | InternVitPatches | Siglip2Blocks
+SizedBackbone = Siglip2Blocks | QwenBlocks
+"""Those that take tiles of many sizes."""
+Backbone = Dinov2Patches | SiglipPatches | InternVitPatches | SizedBackbone
 Projector = MlpProjector | PixelShuffleProjector
 
 

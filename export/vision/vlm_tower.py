@@ -9,6 +9,7 @@ from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
 from edge_et.export.families.vlm_layout import VisionPart
 from edge_et.export.vision.intern_vit import check_intern_vit, load_intern_vit
 from edge_et.export.vision.projector import MlpProjector, PixelShuffleProjector
+from edge_et.export.vision.qwen_vit import check_qwen_vit, load_qwen_vit
 from edge_et.export.vision.siglip2 import check_siglip2, load_siglip2
 from edge_et.export.vision.torch_tower import Backbone, Projector, check_siglip, load_siglip
 
@@ -27,6 +28,8 @@ def check_tower(vision: VisionPart, tensors: TensorFiles, source: Path) -> None:
     match vision.tower_kind:
         case "intern_vit":
             check_intern_vit(vision.tower, tensors, source)
+        case "qwen":
+            check_qwen_vit(vision.tower, tensors, source)
         case "siglip2":
             check_siglip2(vision.tower, tensors, source)
         case "siglip":
@@ -46,6 +49,8 @@ def load_tower_part(vision: VisionPart, tensors: TensorFiles) -> Backbone:
     match vision.tower_kind:
         case "intern_vit":
             return load_intern_vit(vision.tower, tensors)
+        case "qwen":
+            return load_qwen_vit(vision.tower, tensors, vision.processing.height)
         case "siglip2":
             tile = vision.processing.height
             return load_siglip2(vision.tower, tensors, tile, vision.projector_factor)
@@ -62,7 +67,7 @@ def new_projector(vision: VisionPart, llm_width: int) -> Projector:
     """
     width, factor = vision.tower["hidden_size"], vision.projector_factor
     hidden = vision.projector_hidden or llm_width
-    if vision.tower_kind == "siglip2":  # its tower gives blocks, not patches
+    if vision.tower_kind in ("qwen", "siglip2"):  # their towers give blocks, not patches
         return PixelShuffleProjector(
             factor**2 * width,
             1,

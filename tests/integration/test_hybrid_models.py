@@ -31,7 +31,8 @@ def test_a_batch_has_the_logits_of_single_tokens(
     single = []
     with loaded_model(path) as model, open_context(model, path, POSITIONS) as context:
         for position in range(POSITIONS):
-            decode(context, path, ids[position : position + 1], position, outputs=True)
+            place = np.array([position], np.int32)
+            decode(context, path, ids[position : position + 1], place, outputs=True)
             logits = native_library().llama_get_logits(context)
             single.append(np.ctypeslib.as_array(logits, shape=(rows,)).copy())
     readable = np.s_[:, :-PADDING_ROWS]
@@ -52,7 +53,8 @@ def test_the_shape_tells_what_a_sequence_takes(
     sizes = []
     with loaded_model(path) as model, open_context(model, path, POSITIONS) as context:
         for length in (1, POSITIONS - 1):
-            decode(context, path, np.zeros(length, np.int32), len(sizes), outputs=False)
+            places = np.arange(len(sizes), len(sizes) + length, dtype=np.int32)
+            decode(context, path, np.zeros(length, np.int32), places, outputs=False)
             sizes.append(
                 [
                     llama_cpp.llama_state_seq_get_size_ext(context, 0, flags)

@@ -38,7 +38,7 @@ def test_a_line_has_the_level_of_its_kind(
 
 def test_what_is_expected_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="edge_et.llm.native_log")
-    log = NativeLog(expected="made up")
+    log = NativeLog(expected=("made up", "far away"))
     log(WARNING, b"7 tokens made up\n8 lost\n", None)
     assert lines(caplog) == [(logging.DEBUG, "7 tokens made up"), (logging.WARNING, "8 lost")]
 

@@ -46,7 +46,8 @@ def single_steps(path: Path, steps: int, choose: Callable[[int, Any], int]) -> N
         width = library.llama_vocab_n_tokens(library.llama_model_get_vocab(model))
         for position in range(steps):
             token = choose(position, rows[-1] if rows else None)
-            decode(context, path, np.array([token], np.int32), position, outputs=True)
+            place = np.array([position], np.int32)
+            decode(context, path, np.array([token], np.int32), place, outputs=True)
             logits = library.llama_get_logits(context)
             rows.append(np.ctypeslib.as_array(logits, shape=(width,)).copy())
     return np.array(rows)
@@ -252,8 +253,9 @@ def test_a_qwen35_with_pictures_gives_its_text_model(
         (folder / "config.json").write_text(json.dumps(whole | {"tie_word_embeddings": True}))
     whole_export = export_llm(folder, tmp_path / "whole.gguf")
     assert whole_export.path.read_bytes() == alone.read_bytes()
-    with pytest.raises(UnsupportedModelError, match="no vision-language model"):
-        find_layout(folder)
+    if architecture == "Qwen3_5ForCausalLM":
+        with pytest.raises(UnsupportedModelError, match="no vision-language model"):
+            find_layout(folder)
     save_file(tensors | {"model.language_model.extra": torch.ones(2)}, weights)
     with pytest.raises(LeftoverTensorError, match="extra"):
         read_llm(folder).open_tensors()
