@@ -26,6 +26,17 @@ ROWS = 2016
 IMAGE, ENDS = 1986, 1976
 """Ids of `<|image_pad|>` and `<|im_end|>`."""
 
+_LARGER = {
+    "embed_tokens": 2,
+    "q_proj": 2,
+    "k_proj": 2,
+    "v_proj": 4,
+    "o_proj": 4,
+    "in_proj_qkv": 4,
+    "out_proj": 4,
+}
+"""How much larger weights are than they are drawn, so that texts differ with pictures."""
+
 TEMPLATE = (
     "{%- macro shown(content) %}{% if content is string %}{{ content }}{% else %}"
     "{% for item in content %}{% if item.type == 'image' %}"
@@ -93,6 +104,9 @@ def write_qwen35_vl(folder: Path, *, tied: bool = True, **vision: Any) -> Path:
         for name, parameter in model.named_parameters():
             if "visual" in name:  # nothing is zero or one
                 parameter.copy_(torch.randn_like(parameter) * 0.2 + ("norm" in name))
+            for part, factor in _LARGER.items():
+                if f".{part}.weight" in name:
+                    parameter.mul_(factor)
     model.generation_config.eos_token_id = ENDS
     model.save_pretrained(folder)
     load_tokenizer().save_pretrained(folder)

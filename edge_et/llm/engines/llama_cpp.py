@@ -25,7 +25,7 @@ LIBRARY_VARIABLE: Final = "LLAMA_CPP_LIB_PATH"
 _AMX = "AMX_INT8 = 1"  # in llama.cpp's description of itself
 
 # It makes up tokens where it is told to read none; and rows of a picture in a grid stand at one
-# place in time, of which it warns before each picture's second batch or what follows the picture.
+# place in time, and what follows them further on.
 native_log = NativeLog(expected=("dummy tokens", "non-consecutive token position"))
 
 
