@@ -1,7 +1,9 @@
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tiny.bundle import build_bundle
 
 from edge_et.bundle import (
     ChatSpec,
@@ -10,6 +12,7 @@ from edge_et.bundle import (
     ExtractSpec,
     FileRef,
     HintSpec,
+    Manifest,
     PicturesSpec,
     Processing,
     RoleNames,
@@ -215,6 +218,44 @@ def test_tiles_of_many_sizes_are_laid_flat(changes: dict[str, Any]) -> None:
     processing = PROCESSING | {"whole_size": WHOLE}
     with pytest.raises(msgspec.ValidationError, match='arrangement "flat" and pooling 1'):
         read(VisionSpec, image_tokens_per_tile=16, processing=processing, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"whole_size": None}, "needs `whole_size`"),
+        ({"tiling": RATIO}, "one tile a picture"),
+    ],
+)
+def test_image_tokens_in_rows_and_columns_are_those_of_one_tile(
+    changes: dict[str, Any], told: str
+) -> None:
+    processing = PROCESSING | {"whole_size": WHOLE}
+    values = {"image_tokens_per_tile": 16, "places": "grid"}
+    assert read(VisionSpec, processing=processing, **values).places == "grid"
+    with pytest.raises(msgspec.ValidationError, match=told):
+        read(VisionSpec, processing=processing | changes, **values)
+    mark = {"tokens": ["<a>"], "tile": [], "whole": [], "start": ["<a>"]}
+    with pytest.raises(msgspec.ValidationError, match="without `markup`"):
+        read(VisionSpec, processing=processing, markup=mark, **values)
+
+
+def test_rows_and_columns_are_for_models_that_count_by_them(tmp_path: Path) -> None:
+    manifest = build_bundle(tmp_path)
+    processing = msgspec.convert(PROCESSING | {"whole_size": WHOLE}, Processing)
+    values = msgspec.to_builtins(
+        msgspec.structs.replace(
+            manifest,
+            vision=msgspec.structs.replace(
+                manifest.vision, processing=processing, image_tokens_per_tile=16
+            ),
+        )
+    )
+    values["vision"]["places"] = "grid"
+    with pytest.raises(msgspec.ValidationError, match="is for qwen35; the perceiver is llama"):
+        msgspec.convert(values, Manifest)
+    values["perceiver"]["architecture"] = "qwen35"
+    assert msgspec.convert(values, Manifest).vision.places == "grid"
 
 
 @pytest.mark.parametrize(

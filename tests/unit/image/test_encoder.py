@@ -9,7 +9,7 @@ from PIL import Image
 from tiny.anyres import LLAVA, edited
 from tiny.fakes import FakeTower
 
-from edge_et.bundle import FileRef, Tiling, VisionSpec
+from edge_et.bundle import FileRef, Tiling, VisionSpec, WholeSize
 from edge_et.cancellation import CancelToken
 from edge_et.errors import ImageInputError, OptionError, PromptTooLongError
 from edge_et.image import Encoded, ImageEncoder, ImageTokens
@@ -309,6 +309,34 @@ def test_image_tokens_are_taken_as_they_are() -> None:
     with pytest.raises(PromptTooLongError) as caught:
         encode(used, tokens, AnswerOptions(), context_of(50))
     assert (caught.value.image_tokens, caught.value.tiles) == (len(tokens.rows), None)
+
+
+def test_image_tokens_stand_in_a_grid_where_the_bundle_says_so(tmp_path: Path) -> None:
+    size = WholeSize(block=8, min_tokens=4, max_tokens=16, least_blocks=0)
+    processing = msgspec.structs.replace(
+        LLAVA.processing, height=32, width=32, tiling=None, whole_size=size
+    )
+    spec = msgspec.structs.replace(
+        SPEC, processing=processing, arrangement="flat", places="grid", pooling=1
+    )
+    made = [encoded(spec, PICTURE.resize(size)) for size in ((64, 16), (16, 64), (32, 32))]
+    assert [tokens.grid for tokens in made] == [(2, 8), (8, 2), (4, 4)]
+    known = []
+    for _ in range(2):
+        snapshots = Snapshots(SnapshotStore(tmp_path, 10**7), {})
+        used, tower = encoder(spec, snapshots=snapshots)
+        known.append(encode(used, PICTURE.resize((64, 16)), AnswerOptions(), anything)[0])
+        snapshots.close()
+    assert tower.runs == 0
+    assert [tokens.grid for tokens in known] == [(2, 8), (2, 8)]
+    wide = ImageTokens(made[0].rows.astype(np.float64), "x", (2, 8))
+    assert encode(used, wide, AnswerOptions(), anything)[0].grid == (2, 8)
+    grids: list[Any] = [None, (2, 7), (-2, -8), (2.0, 8.0), (16,), "28"]
+    for grid in grids:
+        with pytest.raises(ImageInputError, match="how many rows and columns they are"):
+            encode(used, ImageTokens(made[0].rows, "x", grid), AnswerOptions(), anything)
+    with pytest.raises(ImageInputError, match="this bundle's have none"):
+        encode(encoder()[0], made[0], AnswerOptions(), anything)
 
 
 ROWS = np.random.default_rng(8).normal(0, 1, (6, 32)).astype(np.float32)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tiny.sizes import REFERENCE, sized_spec
 
-from edge_et.bundle import VisionSpec
+from edge_et.bundle import Processing, VisionSpec, WholeSize
 from edge_et.errors import OptionError
 from edge_et.image import ImagePlan, TileFeatures, choose_grid, plan_image, split_tiles
 from edge_et.image.grids import whole_size
@@ -119,6 +119,26 @@ def test_rules_of_one_size_show_small_pictures_on_a_grid_too() -> None:
     tiles = split_tiles(Image.new("RGB", (25, 17)), rules, grid)
     assert [tile.size for tile in tiles] == [(32, 32)] * 7
     assert rules.of_one_size is rules
+
+
+def test_a_side_of_no_block_may_make_a_picture_small() -> None:
+    """3 pixels are nearer to no block than to one."""
+    shown = []
+    for least in (0, 1):
+        rule = WholeSize(block=8, min_tokens=9, max_tokens=64, least_blocks=least)
+        processing = Processing(
+            height=32,
+            width=32,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            rescale=1 / 255,
+            resample="bicubic",
+            fit="squash",
+            whole_size=rule,
+        )
+        shown.append(whole_size((100, 3), processing))
+        assert whole_size((100, 5), processing) == (96, 8)
+    assert shown == [(144, 8), (96, 8)]
 
 
 def test_they_are_not_pooled() -> None:

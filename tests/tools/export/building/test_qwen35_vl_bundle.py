@@ -20,6 +20,7 @@ from edge_et.bundle import load_bundle, save_manifest
 from edge_et.errors import CancelledError, ImageInputError
 from edge_et.export.building.build_bundle import build_bundle
 from edge_et.export.building.build_files import BuildOptions
+from edge_et.export.llm.llama_logits import prompt_logits
 from edge_et.export.vision.export_tower import MAX_TOKEN_ERROR
 from edge_et.image import ImageTokens, plan_image, split_tiles, to_pixel_values
 from edge_et.llm import (
@@ -161,6 +162,8 @@ def test_logits_and_greedy_tokens_behind_pictures(
         segments = exported.segments([pipe.encode_image(image) for image in pictures])
     cache.prefill(segments)
     assert np.abs(cache.logits - logits).max() < MAX_LOGIT_ERROR
+    (by_tools,) = prompt_logits(exported.path / "perceiver.gguf", [segments])
+    assert np.abs(by_tools[-1, : len(logits)] - logits).max() < MAX_LOGIT_ERROR
     written = []
     for _ in expected:
         written.append(int(np.argmax(cache.logits)))
