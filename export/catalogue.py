@@ -5,6 +5,7 @@ may look, too.
 """
 
 import difflib
+from dataclasses import replace
 
 from edge_et.export.catalogue_entry import CataloguedCheckpoint, Entry, Eyes, Figure, LanguageModel
 from edge_et.export.errors import UnknownModelError
@@ -39,6 +40,17 @@ _SMOLLM2_135M = LanguageModel(
 _SMOLLM2_360M = LanguageModel(
     parameters=409_252_800, bits=6.6, vocabulary=49_280, kv_bytes=2 * 2 * 32 * 5 * 64
 )
+
+# Of the 24 layers of Qwen3.5 six have keys and values, of two heads of 256, and the others a state.
+# With tower and draft layers these are the 0.87 and 2.27 billion parameters that are published.
+_QWEN3_5_0_8B = LanguageModel(
+    parameters=752_393_024,
+    bits=5.47,
+    vocabulary=248_320,
+    kv_bytes=2 * 2 * 6 * 2 * 256,
+    state_bytes=6 * 20_201_472,
+)
+_QWEN3_5_2B = replace(_QWEN3_5_0_8B, parameters=1_881_825_088, bits=5.35)
 
 # Its file holds the embeddings twice, though they are tied.
 QWEN3_1_7B = CataloguedCheckpoint(
@@ -91,6 +103,17 @@ _INTERNVL3_5_1B = CataloguedCheckpoint(
     llm=_QWEN3_0_6B_UNTIED,
     eyes=Eyes(parameters=309_265_408, tile_tokens=256, most_tokens=13 * 256),
 )
+
+
+def _qwen3_5(size: str, llm: LanguageModel, eyes: int, drafting: int) -> CataloguedCheckpoint:
+    """Describe a Qwen3.5, in whose file are also layers that predict a second token."""
+    return CataloguedCheckpoint(
+        repository=f"Qwen/Qwen3.5-{size}",
+        license="apache-2.0",
+        download_bytes=(llm.parameters + eyes + drafting) * _BFLOAT16_BYTES,
+        llm=llm,
+        eyes=Eyes(parameters=eyes, tile_tokens=1024, most_tokens=1024),
+    )
 
 
 def _accuracies(in_domain: float, mmstar: float) -> tuple[Figure, ...]:
@@ -156,6 +179,16 @@ ENTRIES: tuple[Entry, ...] = (
         good_at="text, charts and documents, with a reasoner that thinks",
         perceiver=_INTERNVL3_5_1B,
         reasoner=QWEN3_1_7B,
+    ),
+    Entry(
+        name="qwen3.5-0.8b",
+        good_at="pictures of any shape as one tile, by one model that keeps few keys and values",
+        perceiver=_qwen3_5("0.8B", _QWEN3_5_0_8B, 100_592_896, 20_452_864),
+    ),
+    Entry(
+        name="qwen3.5-2b",
+        good_at="the same, by a larger model",
+        perceiver=_qwen3_5("2B", _QWEN3_5_2B, 331_416_576, 60_828_160),
     ),
     Entry(
         name="paper-0.6b",

@@ -32,12 +32,14 @@ class LanguageModel:
         bits: of one weight in Q4_K_M, the mean of the mixture.
         vocabulary: rows of the embeddings.
         kv_bytes: of a position in the KV cache, in F16.
+        state_bytes: of recurrent states, of two sequences and as copies; 0: it has none.
     """
 
     parameters: int
     bits: float
     vocabulary: int
     kv_bytes: int
+    state_bytes: int = 0
 
     @property
     def bundle_bytes(self) -> int:
@@ -46,7 +48,7 @@ class LanguageModel:
 
     def memory_bytes(self, context: int) -> int:
         """Bytes beside the weights, with a KV cache of `context` positions."""
-        return context * self.kv_bytes + _BATCH * self.vocabulary * 4
+        return context * self.kv_bytes + self.state_bytes + _BATCH * self.vocabulary * 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class Eyes:
 
     Attributes:
         parameters: of tower and projector.
-        tile_tokens: image tokens of a picture shown as one tile.
+        tile_tokens: image tokens of a picture shown as one tile, as many as such a tile may have.
         most_tokens: image tokens of the largest picture that the checkpoint's rules make.
     """
 

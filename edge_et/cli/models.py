@@ -84,9 +84,11 @@ def _print_details(entry: "Entry") -> None:
         print(f"{role}: {part.place}, licence {part.license} ({part.url})")
     print(f"download: about {_gigabytes(entry.download_bytes)}")
     print(f"bundle: about {_gigabytes(entry.bundle_bytes)}, tower in int8, the rest in Q4_K_M")
+    one_tile = ""
+    if entry.one_tile_memory_bytes < entry.memory_bytes:
+        one_tile = f"; built with --max-tiles 1, {_gigabytes(entry.one_tile_memory_bytes)}"
     print(
-        f"memory for one picture: about {_gigabytes(entry.memory_bytes)}; "
-        f"built with --max-tiles 1, {_gigabytes(entry.one_tile_memory_bytes)}.\n"
+        f"memory for one picture: about {_gigabytes(entry.memory_bytes)}{one_tile}.\n"
         "  All of the bundle, KV caches in F16 for the largest picture and the default budgets, "
         "and buffers."
     )

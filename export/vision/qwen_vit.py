@@ -102,7 +102,8 @@ class _PatchEmbedding(nn.Module):
         """Take pictures from here on, each of which stands for a film of equal frames."""
         film = self.proj
         kernel = film.weight.detach().sum(2)
-        still = nn.Conv2d(_CHANNELS, len(kernel), kernel.shape[2:], kernel.shape[2:])
+        size = kernel.shape[-1]
+        still = nn.Conv2d(_CHANNELS, len(kernel), size, size)
         still.weight, still.bias = nn.Parameter(kernel), film.bias
         self.proj = still
 
