@@ -6,7 +6,8 @@ is not known here.
 
 KV caches are exact. The rest are estimates, fitted to the peaks of the mini and of Qwen3-0.6B with
 SigLIP so400m (synthetic), with ONNX Runtime 1.32, llama-cpp-python 0.3.36 and ik-llama-cpp-python
-0.1.5 on x86-64 Linux.
+0.1.5 on x86-64 Linux; and, for tiles of many sizes, to int8 towers of random weights with the
+dimensions of Qwen3.5-0.8B and 2B, which took 498 and 594 bytes a pixel of 1024 x 1024.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ LEAST_PIXELS = 1_000_000
 
 _TOWER_BYTES = 20_000_000  # its graph, opened
 _TOWER_PIXEL_BYTES = 520  # of a tile, while it runs
+_SIZED_TOWER_PIXEL_BYTES = 600  # the same where tiles are of many sizes, and some large
 _TOKEN_BYTES = 360  # of a tokenizer, for each of its tokens
 _MODEL_BYTES = 6_000_000  # opened, beside its weights
 _CONTEXT_BYTES = {"llama": 12_000_000, "prebuilt": 29_000_000}  # beside what a batch needs
@@ -75,7 +77,9 @@ class ModelParts:
 def tower_bytes(spec: VisionSpec) -> int:
     """Return the most that a vision tower takes, while it runs for a tile."""
     weights = sum(file.size_bytes for file in spec.files)
-    return weights + _TOWER_BYTES + _TOWER_PIXEL_BYTES * spec.processing.most_tile_pixels
+    has_one_size = spec.processing.whole_size is None
+    pixel_bytes = _TOWER_PIXEL_BYTES if has_one_size else _SIZED_TOWER_PIXEL_BYTES
+    return weights + _TOWER_BYTES + pixel_bytes * spec.processing.most_tile_pixels
 
 
 def process_bytes() -> int | None:

@@ -35,7 +35,7 @@ _LARGER = {
     "in_proj_qkv": 4,
     "out_proj": 4,
 }
-"""How much larger weights are than they are drawn, so that texts differ with pictures."""
+"""How much larger weights are than they are drawn where texts shall differ with pictures."""
 
 TEMPLATE = (
     "{%- macro shown(content) %}{% if content is string %}{{ content }}{% else %}"
@@ -52,12 +52,16 @@ TEMPLATE = (
 """What the published checkpoints write, as far as it goes here."""
 
 
-def write_qwen35_vl(folder: Path, *, tied: bool = True, **vision: Any) -> Path:
+def write_qwen35_vl(
+    folder: Path, *, tied: bool = True, is_sharp: bool = True, most: int = MOST, **vision: Any
+) -> Path:
     """Write a checkpoint as transformers does.
 
     Args:
         folder: where to.
         tied: whether the output matrix is that of the embeddings.
+        is_sharp: whether texts differ with pictures; they do with roundings of weights, too.
+        most: image tokens of a picture.
         vision: of `vision_config`, in place of tiny ones.
     """
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
@@ -105,7 +109,7 @@ def write_qwen35_vl(folder: Path, *, tied: bool = True, **vision: Any) -> Path:
             if "visual" in name:  # nothing is zero or one
                 parameter.copy_(torch.randn_like(parameter) * 0.2 + ("norm" in name))
             for part, factor in _LARGER.items():
-                if f".{part}.weight" in name:
+                if is_sharp and f".{part}.weight" in name:
                     parameter.mul_(factor)
     model.generation_config.eos_token_id = ENDS
     model.save_pretrained(folder)
@@ -113,7 +117,7 @@ def write_qwen35_vl(folder: Path, *, tied: bool = True, **vision: Any) -> Path:
     made = config.vision_config
     area = (made.spatial_merge_size * made.patch_size) ** 2
     processor = {
-        "size": {"longest_edge": MOST * area, "shortest_edge": LEAST * area},
+        "size": {"longest_edge": most * area, "shortest_edge": LEAST * area},
         "patch_size": made.patch_size,
         "temporal_patch_size": made.temporal_patch_size,
         "merge_size": made.spatial_merge_size,

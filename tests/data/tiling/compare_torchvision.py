@@ -25,6 +25,7 @@ from transformers import (
     GotOcr2ImageProcessor,
     Idefics3ImageProcessor,
     LlavaOnevisionImageProcessor,
+    Qwen2VLImageProcessor,
     SmolVLMImageProcessor,
 )
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
@@ -32,6 +33,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
 )
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 from write_reference import CUT, EDGES, PLAIN, RATIOS, picture
 
@@ -57,6 +59,12 @@ KINDS = {
     "Idefics3": (Idefics3ImageProcessorPil, Idefics3ImageProcessor, edge("idefics3")),
     "GotOcr2 (InternVL)": (GotOcr2ImageProcessorPil, GotOcr2ImageProcessor, ratio("internvl")),
     "LlavaOnevision": (LlavaOnevisionImageProcessorPil, LlavaOnevisionImageProcessor, {}),
+    # As Qwen3.5 has it, but for as many pixels as a bundle shows.
+    "Qwen2VL (Qwen3.5)": (
+        Qwen2VLImageProcessorPil,
+        Qwen2VLImageProcessor,
+        {"size": {"shortest_edge": 64 * 32**2, "longest_edge": 1024 * 32**2}, "patch_size": 16},
+    ),
 }
 
 

@@ -1,9 +1,12 @@
 """Bundles of Qwen3.5 with pictures, held to transformers: prompts, pixels, logits, answers."""
 
 import dataclasses
+import json
 import logging
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,8 +76,8 @@ def shown(width: int, height: int) -> tuple[int, int]:
 class Exported:
     """A bundle of float32 models, the parts that the runtime makes of it, and transformers."""
 
-    def __init__(self, folder: Path) -> None:
-        source = write_qwen35_vl(folder / "checkpoint")
+    def __init__(self, folder: Path, most: int = MOST) -> None:
+        source = write_qwen35_vl(folder / "checkpoint", most=most)
         options = BuildOptions(quantization="F32", vision_quantization="none")
         self.path = build_bundle(str(source), folder / "bundle", options=options).path
         self.manifest = load_bundle(self.path).manifest
@@ -261,6 +264,55 @@ def test_places_are_not_warned_of(exported: Exported, caplog: pytest.LogCaptureF
     told = [record for record in caplog.records if "non-consecutive" in record.message]
     assert told
     assert all(record.levelno == logging.DEBUG for record in told)
+
+
+@pytest.mark.slow
+def test_a_picture_of_more_rows_than_a_batch_holds(tmp_path: Path) -> None:
+    large, image = Exported(tmp_path, most=1024), picture(200, 240)
+    assert plan_image(large.manifest.vision, image.size).image_tokens == 750
+    logits, expected = large.reference.write([image], WORDS, 16, large.tokenizer.size)
+    spec = large.manifest.perceiver
+    model = LanguageModel(
+        large.path / "perceiver.gguf", spec, adapter=None, token_count=large.tokenizer.size
+    )
+    cache = model.new_kv_cache(KVCacheSettings(context_length=1024, threads=1, kv_type="f32"))
+    with edge_et.load(large.path, threads=2) as pipe:
+        segments = large.segments([pipe.encode_image(image)])
+        first = pipe.answer(image, WORDS, **FEW)
+        pipe.answer(image, "A cat?", **FEW)
+        again = pipe.answer(image, WORDS, **FEW)
+    assert told(again) == told(first)
+    assert again.usage["extract"].reused_tokens >= 750
+    cache.prefill(segments)
+    assert np.abs(cache.logits - logits).max() < MAX_LOGIT_ERROR
+    (by_tools,) = prompt_logits(large.path / "perceiver.gguf", [segments])
+    assert np.abs(by_tools[-1, : len(logits)] - logits).max() < MAX_LOGIT_ERROR
+    written = []
+    for _ in expected:
+        written.append(int(np.argmax(cache.logits)))
+        cache.decode(written[-1])
+    assert written == expected
+    model.close()
+
+
+@pytest.mark.slow
+def test_the_command_with_an_int8_tower(tmp_path: Path) -> None:
+    """Quantized models are judged on prompts with pictures, whose places they are told."""
+    checkpoint = write_qwen35_vl(tmp_path / "checkpoint", is_sharp=False)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "edge_et", "build", "--quant", "Q8_0", "--json"]
+    done = subprocess.run(
+        [*command, "--perceiver", str(checkpoint), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    errors = {step["name"]: step["error"] for step in json.loads(done.stdout)["steps"]}
+    assert errors["perceiver vision int8 dynamic"] <= 0.01
+    assert errors["perceiver llm F16"] < 1e-3
+    with edge_et.load(out, threads=2) as pipe:
+        assert pipe.answer(picture(64, 40), WORDS, **FEW).text
 
 
 def test_image_tokens_without_their_grid_are_refused(exported: Exported) -> None:
