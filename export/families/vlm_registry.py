@@ -12,6 +12,7 @@ from edge_et.export.checkpoint.config_keys import read_config
 from edge_et.export.errors import UnreadableCheckpointError, UnsupportedModelError
 from edge_et.export.families.llm_family import LlmConfig, tensor_shapes
 from edge_et.export.families.llm_registry import FAMILIES, family_of, parse_config
+from edge_et.export.families.refused import why_refused
 from edge_et.export.families.vlm_idefics3 import Idefics3
 from edge_et.export.families.vlm_internvl import InternVL
 from edge_et.export.families.vlm_internvl_chat import InternVLChat
@@ -124,6 +125,8 @@ def read_llm(folder: Path) -> LlmSource:
             if not isinstance(text, dict):
                 raise UnreadableCheckpointError(f"{path} has no text_config")
             content = complete_settings(text, _TEXT_MODELS[architecture], path)
+        case [architecture] if reason := why_refused(architecture):
+            raise UnsupportedModelError(f"{path} is of {architecture}, which {reason}")
         case architectures:
             raise UnsupportedModelError(
                 f"architectures {architectures} cannot be exported; "
@@ -151,6 +154,8 @@ def find_layout(folder: Path) -> tuple[Path, dict[str, Any], Layout]:
     match content.get("architectures"):
         case [str(architecture)] if architecture in LAYOUTS:
             return path, content, LAYOUTS[architecture]
+        case [architecture] if reason := why_refused(architecture):
+            raise UnsupportedModelError(f"{path} is of {architecture}, which {reason}")
         case architectures:
             raise UnsupportedModelError(
                 f"{path} is of {architectures}, which is no vision-language model that can be "
