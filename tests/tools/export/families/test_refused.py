@@ -52,7 +52,7 @@ def test_a_gguf_is_refused_with_the_reason(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(UnsupportedModelError, match="'qwen3vl', which .*DeepStack"):
+    with pytest.raises(UnsupportedModelError, match=r"'qwen3vl', which .*DeepStack"):
         identify_gguf(path)
 
 
