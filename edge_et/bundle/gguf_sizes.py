@@ -19,7 +19,7 @@ from edge_et.bundle.gguf_values import (
 )
 
 _LFM2, _QWEN35 = b"lfm2", b"qwen35"
-ARCHITECTURES: Final = (b"llama", b"qwen2", b"qwen3", _LFM2, _QWEN35)
+ARCHITECTURES: Final = (b"llama", b"qwen2", b"qwen3", b"gemma3", _LFM2, _QWEN35)
 _DELTA_NET_COUNTS = (
     "ssm.conv_kernel",
     "ssm.state_size",
@@ -39,6 +39,7 @@ _OPTIONAL_COUNTS = (
     "attention.key_length",
     "attention.value_length",
     "rope.dimension_count",
+    "attention.sliding_window",
     "vocab_size",
 )
 

@@ -167,7 +167,7 @@ class LanguageModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     adapter: Annotated[FileRef | None, Meta(description="LoRA as a GGUF file, scale 1; null: none")]
     tokenizer: Annotated[FileRef, Meta(description="tokenizer.json, byte-level BPE.")]
     architecture: Annotated[
-        Literal["llama", "qwen2", "qwen3", "lfm2", "qwen35"],
+        Literal["llama", "qwen2", "qwen3", "lfm2", "qwen35", "gemma3"],
         Meta(description="general.architecture of the GGUF."),
     ]
     embedding_width: Annotated[Width, Meta(description="Width D of the model's embeddings.")]

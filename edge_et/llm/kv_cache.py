@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_et.cancellation import CancelToken
 from edge_et.errors import CancelledError, ClosedError, DecodeError, PromptTooLongError
+from edge_et.llm.contexts import new_context
 from edge_et.llm.image_prompt_cache import ImagePromptCache
 from edge_et.llm.kv_positions import (
     Position,
@@ -30,11 +31,10 @@ from edge_et.llm.kv_positions import (
     spare_positions,
 )
 from edge_et.llm.kv_protocol import KVCacheSettings, PrefillProgress
-from edge_et.llm.llama import LlamaContext, LlamaModel
+from edge_et.llm.llama import LlamaModel
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.places import START, cut_before_picture, end_of, follow
 from edge_et.llm.prompt import Segment, TokenSegment
-from edge_et.llm.recurrent import RecurrentContext
 
 
 class LlamaKVCache:
@@ -66,8 +66,7 @@ class LlamaKVCache:
         self.max_draft_tokens = rules.draft_tokens(drafts)
         settings = replace(settings, max_draft_tokens=self.max_draft_tokens)
         batch_positions = max(self._rules.most, self._rules.image_most)
-        kind = RecurrentContext if model.is_recurrent else LlamaContext
-        self._context = kind(model, shape, settings, batch_positions)
+        self._context = new_context(model, shape, settings, batch_positions)
         self.context_length = settings.context_length
         self._token_count = token_count
         self._image_prompt_cache = image_prompt_cache

@@ -37,6 +37,7 @@ class LlamaModel:
         embedding_width: D.
         vocabulary_size: rows of the embedding table, V and padding.
         is_recurrent: whether it keeps a state of all positions; see `RecurrentContext`.
+        window: positions that most layers see, see `WindowedContext`; 0: all of them do.
         is_mrope: whether rows of an image stand in a grid; see `edge_et.llm.places`.
         engine: what opened it.
         library: the engine's.
@@ -83,6 +84,7 @@ class LlamaModel:
             model = self.handle.value
             self.embedding_width = library.embedding_width(model)
             self.is_recurrent = library.is_recurrent(model)
+            self.window = library.window(model)
             self.is_mrope = library.is_mrope(model)
             self.vocabulary_size = library.vocabulary_size(model)
 

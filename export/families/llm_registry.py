@@ -20,6 +20,7 @@ from edge_et.export.families.llm_llama import Llama
 from edge_et.export.families.llm_qwen2 import Qwen2
 from edge_et.export.families.llm_qwen3 import Qwen3
 from edge_et.export.families.llm_qwen35 import Qwen35
+from edge_et.export.families.refused import why_refused
 
 FAMILIES: dict[str, Family] = {
     "LlamaForCausalLM": Llama(),
@@ -160,6 +161,8 @@ def identify_gguf(path: Path, reader: gguf.GGUFReader | None = None) -> GgufMode
         raise UnreadableCheckpointError(
             f"{path}: the embedding table has {len(table)} axes, expected 2"
         )
+    if reason := why_refused(architecture):
+        raise UnsupportedModelError(f"{path} is of architecture {architecture!r}, which {reason}")
     known = [gguf.MODEL_ARCH_NAMES[family.architecture] for family in FAMILIES.values()]
     if architecture not in known:
         raise UnsupportedModelError(f"{path} is of architecture {architecture!r}; known: {known}")

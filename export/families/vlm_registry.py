@@ -12,6 +12,7 @@ from edge_et.export.checkpoint.config_keys import read_config
 from edge_et.export.errors import UnsupportedModelError
 from edge_et.export.families.llm_family import LlmConfig, tensor_shapes
 from edge_et.export.families.llm_registry import FAMILIES, family_of, parse_config
+from edge_et.export.families.refused import why_refused
 from edge_et.export.families.vlm_idefics3 import Idefics3
 from edge_et.export.families.vlm_internvl import InternVL
 from edge_et.export.families.vlm_internvl_chat import InternVLChat
@@ -114,6 +115,8 @@ def read_llm(folder: Path) -> LlmSource:
             content = layout.llm_settings(content, path)
         case [str(architecture)] if architecture in FAMILIES:
             table = _TEXT_PARTS.get(architecture)
+        case [architecture] if reason := why_refused(architecture):
+            raise UnsupportedModelError(f"{path} is of {architecture}, which {reason}")
         case architectures:
             raise UnsupportedModelError(
                 f"architectures {architectures} cannot be exported; "
@@ -141,6 +144,8 @@ def find_layout(folder: Path) -> tuple[Path, dict[str, Any], Layout]:
     match content.get("architectures"):
         case [str(architecture)] if architecture in LAYOUTS:
             return path, content, LAYOUTS[architecture]
+        case [architecture] if reason := why_refused(architecture):
+            raise UnsupportedModelError(f"{path} is of {architecture}, which {reason}")
         case architectures:
             raise UnsupportedModelError(
                 f"{path} is of {architectures}, which is no vision-language model that can be "

@@ -173,6 +173,10 @@ class LlamaCpp(NativeLibrary):
         library = self.bindings
         return bool(library.llama_model_is_recurrent(model) or library.llama_model_is_hybrid(model))
 
+    def window(self, model: Any) -> int:
+        """Return how many positions its layers with a sliding window see; 0: there are none."""
+        return int(self.bindings.llama_model_n_swa(model))
+
     def is_mrope(self, model: Any) -> bool:
         """Say whether rows of an image stand in a grid; see `edge_et.llm.places`."""
         library = self.bindings

@@ -107,6 +107,10 @@ class NativeLibrary(ABC):
         """Say whether a row comes out right only where another one is in its batch."""
         return False
 
+    def window(self, model: Any) -> int:
+        """Return how many positions its layers with a sliding window see; 0: there are none."""
+        return 0
+
     def is_mrope(self, model: Any) -> bool:
         """Say whether rows of an image stand in a grid; see `edge_et.llm.places`."""
         return False
