@@ -47,6 +47,8 @@ class Layout:
         markup: tokens between the tiles; None: there are none.
         marks: special tokens of the tokenizer, beside those that all have.
         first: what the tokenizer merges before all else.
+        whole_tokens: fewest and most image tokens of a tile of the picture's shape, which then has
+            them in rows and columns; None: tiles are of one size.
     """
 
     chat: ChatSpec = _CHAT
@@ -58,6 +60,7 @@ class Layout:
     markup: MarkupSpec | None = None
     marks: tuple[str, ...] = ()
     first: Sequence[tuple[str, str]] = ()
+    whole_tokens: tuple[int, int] | None = None
 
     @property
     def edge_tiles(self) -> int:
@@ -102,6 +105,19 @@ LAYOUTS = {
         ),
         marks=(_AROUND, _WHOLE, *_TILES, _TURN_END),
         first=(BLANK_LINE,),
+    ),
+    # preprocessor_config.json and chat_template of Qwen/Qwen3.5-0.8B, and the most image tokens
+    # that a build makes of it.
+    "qwen3vl_merger": Layout(
+        chat=ChatSpec(
+            turn_start="<|im_start|>{role}\n",
+            turn_end="<|im_end|>\n",
+            system=None,
+            stop_tokens=SPECIAL[::2],
+        ),
+        picture="<|vision_start|>{image}<|vision_end|>",
+        marks=("<|vision_start|>", "<|vision_end|>"),
+        whole_tokens=(64, 1024),
     ),
     # preprocessor_config.json and chat_template of OpenGVLab/InternVL3_5-1B-HF. The mean and the
     # deviation are those of ImageNet.

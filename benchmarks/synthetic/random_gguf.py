@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.benchmarks.synthetic.shapes import LlmShape
+from edge_et.benchmarks.synthetic.shapes import DeltaNetShape, LlmShape
 from edge_et.benchmarks.synthetic.synthetic_tokenizer import SPECIAL
 from edge_et.export.steps import Progress, needing_extra
 
@@ -44,11 +44,13 @@ class Tensor:
         name: its name in the GGUF.
         shape: numpy order; the last axis is what a row holds.
         storage: how it is stored.
+        value: of all its numbers, where it is not drawn, as it is not in F32.
     """
 
     name: str
     shape: tuple[int, ...]
     storage: Storage
+    value: float = 1.0
 
     stored_dtype: ClassVar = np.dtype(np.uint8)
 
@@ -75,6 +77,9 @@ def tensors_of(shape: LlmShape) -> Iterator[Tensor]:
     yield Tensor(name="output_norm.weight", shape=(width,), storage="F32")
     if not shape.tied:
         yield Tensor(name="output.weight", shape=table, storage=output)
+    if shape.delta_net is not None:
+        yield from _hybrid_layers(shape, shape.delta_net)
+        return
     matrices = {
         "attn_q": (queries, width),
         "attn_k": (keys, width),
@@ -92,6 +97,51 @@ def tensors_of(shape: LlmShape) -> Iterator[Tensor]:
             yield Tensor(name=f"blk.{layer}.{name}.weight", shape=(size,), storage="F32")
         for name, sizes in matrices.items():
             yield Tensor(name=f"blk.{layer}.{name}.weight", shape=sizes, storage="Q4_0")
+
+
+def _hybrid_layers(shape: LlmShape, net: DeltaNetShape) -> Iterator[Tensor]:
+    """Yield the layers of a Qwen3.5, whose state forgets and whose convolutions average."""
+    width, queries = shape.width, shape.heads * shape.head_width
+    keys, values = shape.kv_heads * shape.head_width, net.value_heads * net.head_width
+    mixed = 2 * net.key_heads * net.head_width + values
+    shared = {
+        "ffn_gate": (shape.feed_forward, width),
+        "ffn_up": (shape.feed_forward, width),
+        "ffn_down": (width, shape.feed_forward),
+    }
+    attention = {
+        "attn_q": (2 * queries, width),
+        "attn_k": (keys, width),
+        "attn_v": (keys, width),
+        "attn_output": (width, queries),
+    }
+    recurrent = {
+        "attn_qkv": (mixed, width),
+        "attn_gate": (values, width),
+        "ssm_beta": (net.value_heads, width),
+        "ssm_alpha": (net.value_heads, width),
+        "ssm_out": (width, values),
+    }
+    norms = {"attn_norm": width, "post_attention_norm": width}
+    head_norms = {"attn_q_norm": shape.head_width, "attn_k_norm": shape.head_width}
+    for layer in range(shape.layers):
+        attends = (layer + 1) % net.every == 0
+        others = head_norms if attends else {"ssm_norm": net.head_width}
+        for name, size in (norms | others).items():
+            yield Tensor(name=f"blk.{layer}.{name}.weight", shape=(size,), storage="F32")
+        for name, sizes in (shared | (attention if attends else recurrent)).items():
+            yield Tensor(name=f"blk.{layer}.{name}.weight", shape=sizes, storage="Q4_0")
+        if attends:
+            continue
+        heads, kernel = (net.value_heads,), (mixed, net.kernel)
+        yield Tensor(name=f"blk.{layer}.ssm_dt.bias", shape=heads, storage="F32")
+        yield Tensor(name=f"blk.{layer}.ssm_a", shape=heads, storage="F32", value=-0.1)
+        yield Tensor(
+            name=f"blk.{layer}.ssm_conv1d.weight",
+            shape=kernel,
+            storage="F32",
+            value=1 / sqrt(net.kernel),
+        )
 
 
 def write_llm(
@@ -132,10 +182,19 @@ def _add_metadata(writer: gguf.GGUFWriter, shape: LlmShape) -> None:
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_key_length(shape.head_width)
     writer.add_value_length(shape.head_width)
-    writer.add_rope_dimension_count(shape.head_width)
+    net = shape.delta_net
+    writer.add_rope_dimension_count(shape.head_width if net is None else net.rotary_width)
     writer.add_layer_norm_rms_eps(shape.norm_epsilon)
     writer.add_rope_freq_base(shape.rope_base)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
+    if net is not None:
+        writer.add_full_attention_interval(net.every)
+        writer.add_rope_dimension_sections([*net.rope_sections, 0])
+        writer.add_ssm_conv_kernel(net.kernel)
+        writer.add_ssm_state_size(net.head_width)
+        writer.add_ssm_group_count(net.key_heads)
+        writer.add_ssm_time_step_rank(net.value_heads)
+        writer.add_ssm_inner_size(net.value_heads * net.head_width)
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, shape: LlmShape, tokenizer: dict[str, Any]) -> None:
@@ -164,7 +223,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, shape: LlmShape, tokenizer: dict[str
 def _draw(tensor: Tensor, random: np.random.Generator) -> NDArray[np.uint8]:
     """Return the bytes of a tensor whose rows, times normal numbers, give normal numbers."""
     if tensor.storage == "F32":
-        return np.ones(tensor.shape, np.float32).view(np.uint8)
+        return np.full(tensor.shape, tensor.value, np.float32).view(np.uint8)
     stored = np.frombuffer(random.bytes(tensor.size_bytes), np.uint8).copy()
     stored = stored.reshape(tensor.stored_shape)
     deviation = 1 / sqrt(tensor.shape[-1])

@@ -44,9 +44,14 @@ def tower_bytes(shape: TowerShape, llm_width: int) -> int:
     width = shape.width
     layer = 4 * width**2 + 2 * width * shape.feed_forward
     projector = shape.shuffle**2 * width * llm_width
-    if shape.projector != "idefics3":
+    if shape.projector == "qwen3vl_merger":
+        projector += (shape.shuffle**2 * width) ** 2
+    elif shape.projector != "idefics3":
         projector += llm_width**2
-    return shape.layers * layer + projector + 4 * width * (shape.patches + 3 * shape.patch**2)
+    positions = shape.patches
+    if shape.projector == "qwen3vl_merger":
+        positions = shape.positions_side**2
+    return shape.layers * layer + projector + 4 * width * (positions + 3 * shape.patch**2)
 
 
 def matrix_scale(rows: int) -> float:
@@ -78,19 +83,27 @@ def write_tower(
         marks: M, tokens that stand between tiles; 0: the graph does not give any.
     """
     graph = new_tower(shape, llm_width, seed)
-    outputs = [_port("image_tokens", "N", shape.image_tokens, llm_width)]
+    outputs = [port("image_tokens", "N", shape.image_tokens, llm_width)]
     if marks:
         rows = graph.normal("markup_rows", (marks, llm_width), 1 / sqrt(llm_width))
         # A copy, since an output of a graph cannot be one of its weights.
         graph.add("Identity", rows, output="image_markup")
-        outputs.append(_port("image_markup", marks, llm_width))
+        outputs.append(port("image_markup", marks, llm_width))
+    pixels = port("pixel_values", "N", 3, shape.image, shape.image)
+    write_graph(path, shape.name, graph, pixels, outputs, progress)
+
+
+def write_graph(
+    path: Path,
+    name: str,
+    graph: "Graph",
+    pixels: onnx.ValueInfoProto,
+    outputs: list[onnx.ValueInfoProto],
+    progress: Progress,
+) -> None:
+    """Write a graph with its constants; see `write_tower`."""
     model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            shape.name,
-            [_port("pixel_values", "N", 3, shape.image, shape.image)],
-            outputs,
-        ),
+        helper.make_graph(graph.nodes, name, [pixels], outputs),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
     )
@@ -113,7 +126,8 @@ def new_tower(shape: TowerShape, llm_width: int, seed: int) -> "Graph":
     return graph
 
 
-def _port(name: str, *sizes: str | int) -> onnx.ValueInfoProto:
+def port(name: str, *sizes: str | int) -> onnx.ValueInfoProto:
+    """Describe an input or output of float32; a text is a size that is free."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)
 
 
@@ -214,6 +228,11 @@ class Graph:
         output = output or f"n{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
+
+    def split(self, values: str, outputs: list[str], axis: int) -> None:
+        """Split values in equal parts along an axis."""
+        parts = {"axis": axis, "num_outputs": len(outputs)}
+        self.nodes.append(helper.make_node("Split", [values], outputs, **parts))
 
     def constant(self, values: NDArray[np.generic], name: str | None = None) -> str:
         """Add a constant and return its name."""

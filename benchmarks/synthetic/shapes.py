@@ -7,8 +7,31 @@ from edge_et.benchmarks.picture import DRAWN_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaNetShape:
+    """The gated delta nets of a Qwen3.5, and what else it has that others have not.
+
+    Attributes:
+        every: one layer in so many is attention, the others are delta nets.
+        key_heads: of keys.
+        value_heads: of values.
+        head_width: of a key or a value.
+        kernel: positions that the convolution sees.
+        rotary_width: channels of a head of attention that are turned.
+        rope_sections: frequencies that turn by time, by row and by column.
+    """
+
+    every: int = 4
+    key_heads: int = 16
+    value_heads: int = 16
+    head_width: int = 128
+    kernel: int = 4
+    rotary_width: int = 64
+    rope_sections: tuple[int, int, int] = (11, 11, 10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LlmShape:
-    """A Llama or a Qwen3.
+    """A Llama, a Qwen3 or a Qwen3.5.
 
     Attributes:
         name: of the model.
@@ -24,10 +47,11 @@ class LlmShape:
         rope_base: of the rotary positions.
         norm_epsilon: of the RMS norms.
         tied: whether the input embeddings are the output matrix too.
+        delta_net: of a Qwen3.5; None: it is none.
     """
 
     name: str
-    architecture: Literal["llama", "qwen3"]
+    architecture: Literal["llama", "qwen3", "qwen35"]
     layers: int
     width: int
     heads: int
@@ -39,6 +63,7 @@ class LlmShape:
     rope_base: float = 1e6
     norm_epsilon: float = 1e-6
     tied: bool = True
+    delta_net: DeltaNetShape | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +75,9 @@ class TowerShape:
     - `mlp`: LLaVA's, two linears. The tower is a SigLIP without its last norm and its pooling head.
     - `idefics3`: a pixel shuffle and one linear without biases. The tower is a SigLIP without its
       pooling head.
+    - `qwen3vl_merger`: a norm, blocks of patches side by side, and two linears. The tower is
+      Qwen3.5's: tiles are of many sizes, position embeddings are resized, and heads are turned by
+      row and column.
     - `internvl`: a pixel shuffle, a norm and two linears. The tower is an InternViT: it has a class
       token, which is dropped behind it, and a scale for each channel of what a block adds.
 
@@ -60,9 +88,10 @@ class TowerShape:
         heads: of the attention.
         feed_forward: width inside a feed-forward block.
         patch: side of a patch, pixels.
-        image: side of a tile, pixels.
+        image: side of a tile, pixels; where tiles are of many sizes, of one of them.
         projector: see above.
         shuffle: side of the block of patches that becomes one image token; 1 for `mlp`.
+        positions_side: side of the map of position embeddings, where these are resized.
     """
 
     name: str
@@ -72,8 +101,9 @@ class TowerShape:
     feed_forward: int
     patch: int
     image: int
-    projector: Literal["mlp", "idefics3", "internvl"] = "mlp"
+    projector: Literal["mlp", "idefics3", "internvl", "qwen3vl_merger"] = "mlp"
     shuffle: int = 1
+    positions_side: int = 48
 
     @property
     def patches(self) -> int:
@@ -167,6 +197,27 @@ INTERNVIT_300M = TowerShape(
     shuffle=2,
 )
 
+# The towers of Qwen/Qwen3.5-0.8B and -2B, vision_config of config.json.
+QWEN3_5_SMALL = TowerShape(
+    name="qwen3.5-vit-100m",
+    layers=12,
+    width=768,
+    heads=12,
+    feed_forward=3072,
+    patch=16,
+    image=512,
+    projector="qwen3vl_merger",
+    shuffle=2,
+)
+QWEN3_5_LARGE = replace(
+    QWEN3_5_SMALL,
+    name="qwen3.5-vit-330m",
+    layers=24,
+    width=1024,
+    heads=16,
+    feed_forward=4096,
+)
+
 # HuggingFaceTB/SmolLM2-135M-Instruct, config.json; three of its tokens are special here.
 SMOLLM2_135M = LlmShape(
     name="smollm2-135m",
@@ -236,6 +287,23 @@ QWEN3_1_7B = LlmShape(
 # OpenGVLab/InternVL3_5-1B-HF, config.json: Qwen3-0.6B with an output matrix of its own.
 INTERNVL3_5_1B = replace(QWEN3_0_6B, name="internvl3.5-1b", tied=False)
 
+# Qwen/Qwen3.5-0.8B and -2B, text_config of config.json.
+QWEN3_5_0_8B = LlmShape(
+    name="qwen3.5-0.8b",
+    architecture="qwen35",
+    layers=24,
+    width=1024,
+    heads=8,
+    kv_heads=2,
+    head_width=256,
+    feed_forward=3584,
+    vocabulary=248_044,
+    rows=248_320,
+    rope_base=1e7,
+    delta_net=DeltaNetShape(),
+)
+QWEN3_5_2B = replace(QWEN3_5_0_8B, name="qwen3.5-2b", width=2048, feed_forward=6144)
+
 _INTERNVL = BundleShape(
     name="internvl3.5-1b",
     tower=INTERNVIT_300M,
@@ -265,6 +333,8 @@ SHAPES = {
             perceiver=SMOLVLM2_500M,
             reasoner=QWEN3_0_6B,
         ),
+        BundleShape(name="qwen3.5-0.8b", tower=QWEN3_5_SMALL, perceiver=QWEN3_5_0_8B),
+        BundleShape(name="qwen3.5-2b", tower=QWEN3_5_LARGE, perceiver=QWEN3_5_2B),
         _INTERNVL,
         replace(_INTERNVL, name="internvl3.5-1b+qwen3-1.7b", reasoner=QWEN3_1_7B),
     )

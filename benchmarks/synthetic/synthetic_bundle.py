@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_et.benchmarks.synthetic.layouts import LAYOUTS
 from edge_et.benchmarks.synthetic.mmproj import MMPROJ_NAME, write_mmproj
+from edge_et.benchmarks.synthetic.qwen_tower import write_qwen_tower
 from edge_et.benchmarks.synthetic.random_gguf import tensors_of, write_llm
 from edge_et.benchmarks.synthetic.random_tower import tower_bytes, write_tower
 from edge_et.benchmarks.synthetic.shapes import BundleShape, LlmShape
@@ -23,6 +24,7 @@ from edge_et.bundle import (
     Source,
     ThinkSpec,
     VisionSpec,
+    WholeSize,
     file_ref,
     load_bundle,
     save_manifest,
@@ -104,8 +106,15 @@ def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
     layout = LAYOUTS[shape.tower.projector]
     graph = folder / "vision.onnx"
     marks = 0 if layout.markup is None else len(layout.markup.tokens)
-    write_tower(graph, shape.tower, width, _TOWER_SEED, progress, marks=marks)
-    write_mmproj(folder / MMPROJ_NAME, shape.tower, width, _TOWER_SEED, progress)
+    whole_size = None
+    if layout.whole_tokens is None:
+        write_tower(graph, shape.tower, width, _TOWER_SEED, progress, marks=marks)
+        write_mmproj(folder / MMPROJ_NAME, shape.tower, width, _TOWER_SEED, progress)
+    else:
+        write_qwen_tower(graph, shape.tower, width, _TOWER_SEED, progress)
+        fewest, most = layout.whole_tokens
+        block = shape.tower.patch * shape.tower.shuffle
+        whole_size = WholeSize(block=block, min_tokens=fewest, max_tokens=most, least_blocks=0)
     specs = dict(_write_models(shape, folder, progress))
     think = "Description: {extraction}\nQuestion: {question}\nThink step by step, then answer."
     side = shape.tower.image
@@ -127,8 +136,10 @@ def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
                 resample=layout.resample,
                 fit="squash",
                 tiling=layout.tiling,
+                whole_size=whole_size,
             ),
             markup=layout.markup,
+            places="line" if whole_size is None else "grid",
         ),
         perceiver=specs["perceiver"],
         reasoner=specs.get("reasoner"),

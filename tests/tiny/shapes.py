@@ -2,7 +2,12 @@
 
 from dataclasses import replace
 
-from edge_et.benchmarks.synthetic.shapes import BundleShape, LlmShape, TowerShape
+from edge_et.benchmarks.synthetic.shapes import (
+    BundleShape,
+    DeltaNetShape,
+    LlmShape,
+    TowerShape,
+)
 
 LLM = LlmShape(
     name="miniature",
@@ -31,4 +36,26 @@ INTERNVL = BundleShape(
     perceiver=_UNTIED,
     context_length=1024,
     picture=(64, 32),
+)
+QWEN3_5 = BundleShape(
+    name="qwen3.5",
+    tower=replace(
+        TOWER,
+        name="qwen3.5-vit",
+        width=64,
+        patch=4,
+        image=64,
+        projector="qwen3vl_merger",
+        shuffle=2,
+        positions_side=6,
+    ),
+    perceiver=replace(
+        LLM,
+        architecture="qwen35",
+        layers=4,
+        delta_net=DeltaNetShape(
+            key_heads=2, value_heads=4, head_width=32, rotary_width=16, rope_sections=(3, 3, 2)
+        ),
+    ),
+    context_length=2048,
 )
