@@ -260,6 +260,8 @@ def test_models_have_their_true_dimensions():
         "smolvlm2-500m+qwen3-0.6b": (960, 1024),
         "internvl3.5-1b": (1024, None),
         "internvl3.5-1b+qwen3-1.7b": (1024, 2048),
+        "qwen3.5-0.8b": (1024, None),
+        "qwen3.5-2b": (2048, None),
     }
     for name, weights, end in (
         ("smollm2-135m+siglip-base", 134_515_008, 49_151),
