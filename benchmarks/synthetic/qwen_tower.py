@@ -58,10 +58,11 @@ class _Tower:
         """Add all nodes."""
         shape, width = self._shape, self._shape.width
         size, deviation = (width, 3, shape.patch, shape.patch), 1 / sqrt(3 * shape.patch**2)
-        sides = {"strides": [shape.patch] * 2, "kernel_shape": [shape.patch] * 2}
+        sides = [shape.patch] * 2
         kernel = self.graph.normal("v.patch_embd.weight", size, deviation)
         bias = self.graph.normal("v.patch_embd.bias", (width,), _BIAS_DEVIATION)
-        found = self._add("Conv", "pixel_values", kernel, bias, **sides)
+        inputs = "pixel_values", kernel, bias
+        found = self._add("Conv", *inputs, strides=sides, kernel_shape=sides)
         rows, columns = (self._side(found, axis) for axis in (2, 3))
         patches = self._add("Transpose", found, perm=[0, 2, 3, 1])
         flat = self._numbers(0, -1, width)

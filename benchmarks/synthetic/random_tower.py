@@ -231,8 +231,9 @@ class Graph:
 
     def split(self, values: str, outputs: list[str], axis: int) -> None:
         """Split values in equal parts along an axis."""
-        parts = {"axis": axis, "num_outputs": len(outputs)}
-        self.nodes.append(helper.make_node("Split", [values], outputs, **parts))
+        parts = len(outputs)
+        node = helper.make_node("Split", [values], outputs, axis=axis, num_outputs=parts)
+        self.nodes.append(node)
 
     def constant(self, values: NDArray[np.generic], name: str | None = None) -> str:
         """Add a constant and return its name."""
