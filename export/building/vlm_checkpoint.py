@@ -1,8 +1,8 @@
 """Read what a bundle needs of a vision-language checkpoint.
 
 In: a checkpoint folder of the paper (`LlavaQwen3ForCausalLM`, `LlavaQwenForCausalLM`), of
-transformers' LLaVA-OneVision, Idefics3, SmolVLM or InternVL, or of InternVL's own code. Out: the
-facts that go into a manifest, and `vision.onnx`. The language model inside goes through
+transformers' LLaVA-OneVision, Idefics3, SmolVLM, InternVL or LFM2-VL, or of InternVL's own code.
+Out: the facts that go into a manifest, and `vision.onnx`. The language model inside goes through
 `export_llm` with the same folder, as any other; nothing is copied on disk.
 
 `read_vlm` reads configs, the tokenizer, and names and shapes of the tensors, but no values. So it

@@ -13,13 +13,13 @@ import numpy as np
 from edge_et.bundle import ChatSpec
 from edge_et.errors import ModelFileError
 from edge_et.export.chat.chat_template import ChatTemplate
-from edge_et.export.chat.internvl_chat_format import chatml
 from edge_et.export.chat.llm_chat_format import ThoughtTokens
 from edge_et.export.chat.reference import Reference
 from edge_et.export.chat.vlm_chat_format import (
     IMAGE_TOKEN,
     SYSTEM,
     VlmChatFormat,
+    chatml,
     picture_messages,
 )
 from edge_et.export.errors import AssemblyError, ParityError, VocabularyError

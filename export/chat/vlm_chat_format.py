@@ -5,6 +5,7 @@ messages that a checkpoint's own template takes.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -175,6 +176,16 @@ def picture_messages(
     if system is None:
         return [user]
     return [{"role": "system", "content": [{"type": "text", "text": system}]}, user]
+
+
+def chatml(turns: Iterable[tuple[str, str]]) -> str:
+    """Write a conversation up to the assistant's opening.
+
+    Args:
+        turns: roles and what they say.
+    """
+    told = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
+    return f"{told}<|im_start|>assistant\n"
 
 
 def stop_tokens(template: ChatTemplate, end: str = "<|im_end|>") -> tuple[str, ...]:
