@@ -26,6 +26,10 @@ DESCRIBE_WORDS = (
 """The first words are those of the examples on the cards."""
 
 
+EXTRACTORS = "-Extract"
+"""LFM2.5-VL-450M-Extract and -1.6B-Extract: nothing in them but the name tells what they do."""
+
+
 def lfm2_vl_format(folder: Path) -> VlmChatFormat:
     """Check that a checkpoint's own template writes ChatML, with pictures before the words.
 
@@ -65,4 +69,5 @@ def lfm2_vl_format(folder: Path) -> VlmChatFormat:
         text_prefix="",
         template="checkpoint",
         extract_words=DESCRIBE_WORDS,
+        extractors=EXTRACTORS,
     )

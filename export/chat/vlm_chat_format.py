@@ -57,6 +57,8 @@ class VlmChatFormat:
         image_token: what stands for a picture in the reference's texts.
         template: who writes the reference's prompts: LLaVA-NeXT's template `qwen_1_5`, the template
             in the checkpoint, or InternVL's code, which writes ChatML.
+        extractors: how the names of those checkpoints end that were tuned to write down fields;
+            see `FIELDS_SYSTEM` of `stage_specs`. None: there are none.
     """
 
     chat: ChatSpec
@@ -66,6 +68,7 @@ class VlmChatFormat:
     between_pictures: str = ""
     image_token: str = IMAGE_TOKEN
     extract_words: str | None = None
+    extractors: str | None = None
 
 
 def qwen_1_5_format(folder: Path) -> VlmChatFormat:

@@ -1,6 +1,7 @@
 """LFM2-VL held to what transformers computes of the same random checkpoint."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -329,6 +330,52 @@ def test_a_call_that_is_cancelled_changes_no_word(exported: Exported) -> None:
             with pytest.raises(CancelledError):
                 list(stream)
             assert told(pipe.answer(LARGE, WORDS, **FEW)) == told(expected)
+
+
+# Checkpoints that write down fields
+
+FIELDS = "wood_color: The overall coloration\nwood_texture: smooth, rough, or grainy"
+
+
+@pytest.fixture(scope="module")
+def extractor(
+    written: Path, reasoner: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A checkpoint that is named as one, and its bundle."""
+    folder = tmp_path_factory.mktemp("extract") / "LFM2.5-VL-450M-Extract"
+    shutil.copytree(written, folder)
+    options = BuildOptions(quantization="F32", vision_quantization="none")
+    out = folder.with_name("bundle")
+    return folder, build_bundle(str(folder), out, reasoner=str(reasoner), options=options).path
+
+
+def test_fields_are_told_as_the_card_tells_them(extractor: tuple[Path, Path]) -> None:
+    folder, bundle = extractor
+    manifest = load_bundle(bundle).manifest
+    extract = manifest.extract
+    assert (extract.system, extract.prompt) == ("{hint}", "{image}")
+    reference = Reference(folder, manifest.vision)
+    known = Tokenizer(bundle / "tokenizer.json").size
+    _, expected = reference.write([SMALL], "", 6, known, FIELDS)
+    with edge_et.load(bundle, threads=2) as pipe:
+        extraction = pipe.extract(SMALL, WORDS, hint=FIELDS, max_extraction_tokens=6)
+        assert list(extraction.tokens) == expected[: len(extraction.tokens)]
+        assert extraction.hint == FIELDS
+        answer = pipe.answer(SMALL, WORDS, hint=FIELDS, **FEW)
+        assert (answer.hint, answer.extraction) == (FIELDS, extraction.text)
+        # Other fields stand before the picture, which is then read anew, and encoded no more.
+        other = pipe.extract(SMALL, WORDS, hint="a: b", max_extraction_tokens=6)
+        assert other.tokens != extraction.tokens
+        again = pipe.extract(SMALL, WORDS, hint=FIELDS, max_extraction_tokens=6)
+        assert again.tokens == extraction.tokens
+
+
+def test_a_question_alone_is_one_field(extractor: tuple[Path, Path]) -> None:
+    with edge_et.load(extractor[1], threads=2) as pipe:
+        extraction = pipe.extract(SMALL, WORDS, max_extraction_tokens=6)
+        assert extraction.hint == f"answer: {WORDS}"
+        told = pipe.extract(SMALL, WORDS, hint=f"answer: {WORDS}", max_extraction_tokens=6)
+        assert told.tokens == extraction.tokens
 
 
 @pytest.mark.slow
