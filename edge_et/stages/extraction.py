@@ -24,7 +24,7 @@ from edge_et.results import Extraction, ExtractionToken, Progress
 
 
 def image_prompt(
-    chat_model: ChatModel, template: str, image: ImageTokens, question: str
+    chat_model: ChatModel, template: str, image: ImageTokens | Iterable[Part], question: str
 ) -> tuple[Segment, ...]:
     """Build the prompt of the one-stage baseline.
 
