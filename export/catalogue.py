@@ -177,7 +177,7 @@ ENTRIES: tuple[Entry, ...] = (
         perceiver=_lfm2_vl("LFM2.5-VL-450M", _LFM2_350M, _LFM2_VL_EYES),
     ),
     Entry(
-        name="lfm2.5-vl-450m-extract-qwen3-1.7b",
+        name="lfm2.5-extract-qwen3-1.7b",
         good_at="fields of a picture as JSON (--hint lists them), and a reasoner that thinks",
         perceiver=_lfm2_vl("LFM2.5-VL-450M-Extract", _LFM2_350M, _LFM2_VL_EYES),
         reasoner=QWEN3_1_7B,
