@@ -28,7 +28,6 @@ from edge_et.pipeline import (
     open_snapshots,
 )
 from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, Progress, ReasoningToken
-from edge_et.stages import HINT_PLACEHOLDER
 
 
 class Runtime:
@@ -92,7 +91,7 @@ class Runtime:
         for event in self.pipeline.stream(
             work.picture,
             question,
-            hint=question if HINT_PLACEHOLDER in self.pipeline.manifest.extract.prompt else None,
+            hint=question if self.pipeline.manifest.extract.hint_places else None,
             max_extraction_tokens=work.extraction_tokens,
             max_thinking_tokens=work.thinking_tokens,
             max_answer_tokens=work.answer_tokens,

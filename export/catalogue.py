@@ -51,6 +51,13 @@ _QWEN3_5_0_8B = LanguageModel(
     state_bytes=6 * 20_201_472,
 )
 _QWEN3_5_2B = replace(_QWEN3_5_0_8B, parameters=1_881_825_088, bits=5.35)
+# Six of 16 layers have a KV cache.
+_LFM2_350M = LanguageModel(
+    parameters=354_483_968, bits=5.17, vocabulary=65_536, kv_bytes=2 * 2 * 6 * 8 * 64
+)
+_LFM2_1_2B = LanguageModel(
+    parameters=1_170_340_608, bits=5.05, vocabulary=65_536, kv_bytes=2 * 2 * 6 * 8 * 64
+)
 
 # Its file holds the embeddings twice, though they are tied.
 QWEN3_1_7B = CataloguedCheckpoint(
@@ -90,12 +97,24 @@ def _smolvlm2(size: str, llm: LanguageModel, eyes: int) -> CataloguedCheckpoint:
     )
 
 
+def _lfm2_vl(name: str, llm: LanguageModel, eyes: int) -> CataloguedCheckpoint:
+    """Describe an LFM2-VL or LFM2.5-VL: a SigLIP 2, on one tile or on up to ten and one."""
+    return CataloguedCheckpoint(
+        repository=f"LiquidAI/{name}",
+        license="lfm1.0 (other)",
+        download_bytes=(llm.parameters + eyes) * _BFLOAT16_BYTES,
+        llm=llm,
+        eyes=Eyes(parameters=eyes, tile_tokens=258, most_tokens=2829),
+    )
+
+
 _EXTRACT_0_6B = _of_the_paper("llava-extract-qwen3-0.6B", _QWEN3_0_6B, 2_230_272)
 _EXTRACT_1_7B = _of_the_paper("llava-extract-qwen3-1.7B", _QWEN3_1_7B, 6_557_696)
 _SCRATCH_0_6B = _of_the_paper("llava-extract-from-scratch-qwen3-0.6B", _QWEN3_0_6B, 2_230_272)
 _SCRATCH_1_7B = _of_the_paper("llava-extract-from-scratch-qwen3-1.7B", _QWEN3_1_7B, 6_557_696)
 _SMOLVLM2_256M = _smolvlm2("256M", _SMOLLM2_135M, 93_510_912)
 _SMOLVLM2_500M = _smolvlm2("500M", _SMOLLM2_360M, 98_229_504)
+_LFM2_VL_EYES, _LFM2_VL_LARGE_EYES = 94_234_880, 426_285_296
 _INTERNVL3_5_1B = CataloguedCheckpoint(
     repository="OpenGVLab/InternVL3_5-1B-HF",
     license="apache-2.0",
@@ -168,6 +187,32 @@ ENTRIES: tuple[Entry, ...] = (
         perceiver=_SMOLVLM2_500M,
         reasoner=QWEN3_1_7B,
         figures=_SMOLVLM2_500M_FIGURES,
+    ),
+    Entry(
+        name="lfm2-vl-450m",
+        good_at="short answers: the least memory for a token, and one tile for a small picture",
+        perceiver=_lfm2_vl("LFM2-VL-450M", _LFM2_350M, _LFM2_VL_EYES),
+    ),
+    Entry(
+        name="lfm2.5-vl-450m",
+        good_at="the same, tuned anew and in nine languages",
+        perceiver=_lfm2_vl("LFM2.5-VL-450M", _LFM2_350M, _LFM2_VL_EYES),
+    ),
+    Entry(
+        name="lfm2.5-extract-qwen3-1.7b",
+        good_at="fields of a picture as JSON (--hint lists them), and a reasoner that thinks",
+        perceiver=_lfm2_vl("LFM2.5-VL-450M-Extract", _LFM2_350M, _LFM2_VL_EYES),
+        reasoner=QWEN3_1_7B,
+    ),
+    Entry(
+        name="lfm2-vl-1.6b",
+        good_at="descriptions by a larger tower, with a small KV cache",
+        perceiver=_lfm2_vl("LFM2-VL-1.6B", _LFM2_1_2B, _LFM2_VL_LARGE_EYES),
+    ),
+    Entry(
+        name="lfm2.5-vl-1.6b",
+        good_at="the same, tuned anew and in several languages",
+        perceiver=_lfm2_vl("LFM2.5-VL-1.6B", _LFM2_1_2B, _LFM2_VL_LARGE_EYES),
     ),
     Entry(
         name="internvl3.5-1b",

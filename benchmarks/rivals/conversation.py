@@ -27,7 +27,7 @@ from edge_et.llm import (
 )
 from edge_et.options import AnswerOptions
 from edge_et.pipeline import Request
-from edge_et.stages import fit_hint
+from edge_et.stages import extraction_turns, fit_hint
 
 _PICTURE = ImageTokens(np.empty((0, 0), np.float32), digest="")
 
@@ -69,9 +69,8 @@ class Conversation:
         Args:
             question: the question; it is the hint too.
         """
-        chat, template = self._manifest.perceiver.chat, self._manifest.extract.prompt
-        values = {"question": question, "hint": fit_hint(template, question)}
-        parts = [*system_turn(chat), *user_turn(chat, fill(template, values, _PICTURE))]
+        chat, spec = self._manifest.perceiver.chat, self._manifest.extract
+        parts = extraction_turns(chat, spec, question, fit_hint(spec, question), _PICTURE)
         place = parts.index(_PICTURE)
         before, behind = _text(parts[:place]), _text(parts[place + 1 :])
         return Prompt(before.removesuffix(IMAGE_START), behind.removeprefix(IMAGE_END))

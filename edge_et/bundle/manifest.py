@@ -198,9 +198,22 @@ class ExtractSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ]
     max_extraction_tokens: Annotated[Tokens, Meta(description="Budget of the extraction, tokens.")]
     sampling: Sampling
-    hint: Annotated[
-        HintSpec | None, Meta(description="null: {hint} stands for the question itself.")
+    system: Annotated[
+        Text | None,
+        Meta(
+            description="System turn of stage 1, {question} and {hint} at will, for models that "
+            "are told there what to look for; null: as `chat` has it."
+        ),
     ] = None
+    hint: Annotated[
+        HintSpec | None, Meta(description="null: {hint} stands for `default_hint`.")
+    ] = None
+    default_hint: Annotated[
+        Text,
+        Meta(
+            description="What {hint} stands for where nobody gives or writes it; with {question}."
+        ),
+    ] = "{question}"
     pictures: Annotated[
         Literal["apart", "together"],
         Meta(
@@ -212,8 +225,15 @@ class ExtractSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         str, Meta(description="Stands between two pictures that are together.")
     ] = ""
 
+    @property
+    def hint_places(self) -> int:
+        """How often {hint} stands in the turns of stage 1."""
+        return sum(text.count("{hint}") for text in (self.prompt, self.system or ""))
+
     def __post_init__(self) -> None:
         check_placeholders(self.prompt, required={"image"}, allowed={"image", "question", "hint"})
+        check_placeholders(self.system or "", required=set(), allowed={"question", "hint"})
+        check_placeholders(self.default_hint, required={"question"}, allowed={"question"})
         check_placeholders(self.between_pictures, required=set(), allowed=set())
 
 

@@ -5,7 +5,7 @@ what a context evaluates. How they are evaluated is not known here.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edge_et.bundle import ChatSpec
@@ -91,13 +91,13 @@ def in_a_row(images: Iterable[ImageTokens], between: str) -> list[Part]:
     return parts
 
 
-def system_turn(chat: ChatSpec, text: str = "") -> list[Part]:
+def system_turn(chat: ChatSpec, text: str | Sequence[Part] = "") -> list[Part]:
     """Return the opening of a conversation.
 
     Args:
         chat: the chat format.
-        text: instructions, not trusted, in place of the chat format's own; empty: its own, and no
-            turn where it has none.
+        text: instructions in place of the chat format's own, not trusted where they are no parts;
+            empty: its own, and no turn where it has none.
     """
     default = chat.system
     opening = [Trusted(chat.start)] if chat.start else []
@@ -108,7 +108,8 @@ def system_turn(chat: ChatSpec, text: str = "") -> list[Part]:
         return [*opening, Trusted(default or ""), *end_turn(chat)]
     # White space before a default belongs to the turn: some templates have it before any text.
     gap = (default or "")[: len(default or "") - len((default or "").lstrip())]
-    return [*opening, Trusted(gap), Plain(text), *end_turn(chat)]
+    told = [Plain(text)] if isinstance(text, str) else text
+    return [*opening, Trusted(gap), *told, *end_turn(chat)]
 
 
 def user_turn(chat: ChatSpec, content: Iterable[Part], opening: str = "") -> list[Part]:

@@ -21,7 +21,6 @@ from edge_et.llm import (
 from edge_et.options import AnswerOptions, KvType
 from edge_et.pipeline.device_profile import DeviceProfile, ModelSpeed
 from edge_et.pipeline.request import Request
-from edge_et.stages import HINT_PLACEHOLDER
 
 QUESTION_TOKENS = 64
 """Of a question that is longer than most."""
@@ -76,12 +75,14 @@ def longest_answer(
     thought, answer = thinking.budget.thinking, thinking.budget.answer
 
     hint_s, hint_tokens = 0.0, QUESTION_TOKENS
-    if hint is not None and HINT_PLACEHOLDER in extract.prompt:
+    if hint is not None and extract.hint_places:
         hint_tokens = hint.max_hint_tokens
         asked = reasoner.positions(hint.prompt, question=QUESTION_TOKENS)
         hint_s = reasoner.reads(0, asked) + reasoner.writes(asked, hint_tokens)
 
-    asked = perceiver.positions(extract.prompt, question=QUESTION_TOKENS, hint=hint_tokens)
+    asked = perceiver.positions(
+        extract.prompt + (extract.system or ""), question=QUESTION_TOKENS, hint=hint_tokens
+    )
     written = extract.max_extraction_tokens
     continues = manifest.reasoner is None and manifest.think.sees == "conversation"
     told = reasoner.positions(thinking.template, question=QUESTION_TOKENS, extraction=written)

@@ -17,10 +17,10 @@ from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
 from edge_et.results import FinishReason, PhaseUsage, PictureExtraction
 from edge_et.stages import (
-    HINT_PLACEHOLDER,
     Budget,
     History,
     Thinking,
+    extraction_prompt,
     fit_hint,
     hint_prompt,
     image_prompt,
@@ -207,9 +207,9 @@ def _check_stages(
         prompt = hint_prompt(hint_model, spec, manifest.think, request.question)
         check_length(hint_model, count_positions(prompt) + spec.max_hint_tokens)
     hint = "" if asked else given_hint(manifest, request)
-    template = manifest.extract.prompt
-    row = in_a_row(images, manifest.extract.between_pictures)
-    prompt = image_prompt(models.perceiver, template, row, request.question, hint)
+    extract = manifest.extract
+    row = in_a_row(images, extract.between_pictures)
+    prompt = extraction_prompt(models.perceiver, extract, row, request.question, hint)
     first = count_positions(prompt) + request.extraction_tokens
     if asked is not None:
         first += _hint_positions(manifest, asked[1])
@@ -255,7 +255,7 @@ def _told_positions(manifest: Manifest, models: Models, request: Request) -> int
 
 
 def _hint_positions(manifest: Manifest, spec: HintSpec) -> int:
-    return spec.max_hint_tokens * manifest.extract.prompt.count(HINT_PLACEHOLDER)
+    return spec.max_hint_tokens * manifest.extract.hint_places
 
 
 def _what_helps(
@@ -315,8 +315,7 @@ def stage_2_positions(
     if models.reasoner is None and request.are_apart:
         asked = asks_for_hint(manifest, models, request)
         hint = "" if asked else given_hint(manifest, request)
-        template = manifest.extract.prompt
-        told = told_conversation(chat_model, template, request.question, hint, "")
+        told = told_conversation(chat_model, manifest.extract, request.question, hint, "")
         positions += count_positions(told)
         positions += 0 if asked is None else _hint_positions(manifest, asked[1])
     return positions
@@ -327,12 +326,14 @@ def asks_for_hint(
 ) -> tuple[ChatModel, HintSpec] | None:
     """Return who is asked for a hint, and how; None where nobody has to be."""
     spec, hint_model = manifest.extract.hint, models.hint_model
-    placed = HINT_PLACEHOLDER in manifest.extract.prompt
+    placed = manifest.extract.hint_places
     if spec is None or hint_model is None or request.hint is not None or not placed:
         return None
     return hint_model, spec
 
 
 def given_hint(manifest: Manifest, request: Request) -> str:
-    """Return the hint that nobody is asked for: the caller's, else the question."""
-    return fit_hint(manifest.extract.prompt, request.hint or request.question)
+    """Return the hint that nobody is asked for: the caller's, else what the bundle has for it."""
+    extract = manifest.extract
+    default = extract.default_hint.replace("{question}", request.question)
+    return fit_hint(extract, request.hint or default)

@@ -20,12 +20,12 @@ from edge_et.llm import (
     TokenSegment,
     end_turn,
     fill,
-    system_turn,
     to_segments,
     told_reply,
     user_turn,
 )
 from edge_et.options import KvType
+from edge_et.stages import extraction_turns
 from edge_et.threads import available_cpus
 
 # From 64 rows on the prebuilt engine multiplies weights of every type as in large batches: see its
@@ -108,8 +108,7 @@ def probe_ids(
         [80] int32: its beginning; where it is shorter, it is repeated.
     """
     values = {"question": _QUESTION, "hint": "", "extraction": _EXTRACTION}
-    first = fill(manifest.extract.prompt.replace("{image}", ""), values)
-    parts = [*system_turn(spec.chat), *user_turn(spec.chat, first)]
+    parts = extraction_turns(spec.chat, manifest.extract, _QUESTION, "")
     parts += [*told_reply(spec.chat, _EXTRACTION), *end_turn(spec.chat)]
     parts += user_turn(spec.chat, fill(manifest.think.prompt, values))
     (segment,) = to_segments(parts, tokenizer)

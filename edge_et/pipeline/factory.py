@@ -31,7 +31,6 @@ from edge_et.pipeline.models import Models
 from edge_et.pipeline.preparation import Preparation
 from edge_et.pipeline.prepared_weights import open_prepared_weights
 from edge_et.pipeline.settings import Settings
-from edge_et.stages import HINT_PLACEHOLDER
 from edge_et.store import PreparedFile, Snapshots
 
 _HINT_POSITIONS = 1024
@@ -268,7 +267,7 @@ def _has_own_cache(manifest: Manifest) -> bool:
 
 
 def _asks_for_hints(manifest: Manifest) -> bool:
-    return manifest.extract.hint is not None and HINT_PLACEHOLDER in manifest.extract.prompt
+    return manifest.extract.hint is not None and manifest.extract.hint_places > 0
 
 
 class _Opened:

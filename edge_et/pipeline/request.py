@@ -11,7 +11,6 @@ from edge_et.options import AnswerOptions
 from edge_et.pipeline.answer_schema import read_schema
 from edge_et.pipeline.models import Models
 from edge_et.stages import (
-    HINT_PLACEHOLDER,
     AnswerForm,
     Budget,
     ChoiceForm,
@@ -81,8 +80,8 @@ class Request:
                 asks for, or options contradict each other.
         """
         hint = None if options.hint is None else _checked("hint", options.hint)
-        if hint is not None and HINT_PLACEHOLDER not in manifest.extract.prompt:
-            raise OptionError("hint", hint, f"a bundle with {HINT_PLACEHOLDER} in its first prompt")
+        if hint is not None and not manifest.extract.hint_places:
+            raise OptionError("hint", hint, "a bundle with {hint} in its first prompt")
         form = _form(options)
         return cls(
             question=_checked("question", question),

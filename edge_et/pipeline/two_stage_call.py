@@ -39,6 +39,7 @@ from edge_et.stages import (
     ask_for_hint,
     extract,
     extract_each,
+    extraction_prompt,
     fit_hint,
     image_prompt,
     think,
@@ -149,7 +150,7 @@ class TwoStageCall:
                 should_stop=self._should_stop,
             )
         )
-        return replace(hint, text=fit_hint(self._manifest.extract.prompt, hint.text))
+        return replace(hint, text=fit_hint(self._manifest.extract, hint.text))
 
     def extract(
         self, images: Sequence[ImageTokens], hint: Hint
@@ -216,7 +217,7 @@ class TwoStageCall:
     def _stage_1_prompt(self, images: Sequence[ImageTokens], hint: Hint) -> tuple[Segment, ...]:
         chat_model, spec = self._models.perceiver, self._manifest.extract
         row = in_a_row(images, spec.between_pictures)
-        prompt = image_prompt(chat_model, spec.prompt, row, self.request.question, hint.text)
+        prompt = extraction_prompt(chat_model, spec, row, self.request.question, hint.text)
         check_length(chat_model, count_positions(prompt) + self.request.extraction_tokens)
         return prompt
 
@@ -224,10 +225,8 @@ class TwoStageCall:
         """Return a conversation without pictures that holds an extraction; none where none is."""
         if self._models.reasoner is not None:
             return ()
-        template = self._manifest.extract.prompt
-        return told_conversation(
-            self._models.perceiver, template, self.request.question, hint, text
-        )
+        spec = self._manifest.extract
+        return told_conversation(self._models.perceiver, spec, self.request.question, hint, text)
 
     def retell(self, text: str) -> Extraction:
         """Return an extraction from elsewhere as if stage 1 had written it, but for the picture.

@@ -8,8 +8,14 @@ from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
 from edge_et.stages.answering import FreeText
 from edge_et.stages.choices import ChoiceForm, tell_choices
 from edge_et.stages.direct import answer_at_once
-from edge_et.stages.extraction import extract, image_prompt, told_conversation
-from edge_et.stages.hints import HINT_PLACEHOLDER, Hint, ask_for_hint, fit_hint, hint_prompt
+from edge_et.stages.extraction import (
+    extract,
+    extraction_prompt,
+    extraction_turns,
+    image_prompt,
+    told_conversation,
+)
+from edge_et.stages.hints import Hint, ask_for_hint, fit_hint, hint_prompt
 from edge_et.stages.history import History
 from edge_et.stages.json_answer import JsonForm
 from edge_et.stages.numbers import NumberForm
@@ -23,7 +29,6 @@ from edge_et.stages.thinking import RESERVED_ANSWER_TOKENS, Budget, Thinking, th
 from edge_et.stages.timing import drain, timed
 
 __all__ = [
-    "HINT_PLACEHOLDER",
     "RESERVED_ANSWER_TOKENS",
     "RESERVED_EXTRACTION_TOKENS",
     "AnswerCost",
@@ -42,6 +47,8 @@ __all__ = [
     "drain",
     "extract",
     "extract_each",
+    "extraction_prompt",
+    "extraction_turns",
     "fit_hint",
     "hint_prompt",
     "image_prompt",

@@ -6,7 +6,7 @@ as the generator's return value. What becomes of it is not known here.
 
 from collections.abc import Generator, Iterable
 
-from edge_et.bundle import Sampling
+from edge_et.bundle import ChatSpec, ExtractSpec, Sampling
 from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, new_sampler
 from edge_et.image import ImageTokens
 from edge_et.llm import (
@@ -24,40 +24,71 @@ from edge_et.results import Extraction, ExtractionToken, Progress
 
 
 def image_prompt(
-    chat_model: ChatModel,
-    template: str,
-    image: ImageTokens | Iterable[Part],
-    question: str,
-    hint: str = "",
+    chat_model: ChatModel, template: str, image: ImageTokens | Iterable[Part], question: str
 ) -> tuple[Segment, ...]:
-    """Build the prompt of stage 1, or of the one-stage baseline.
+    """Build the prompt of the one-stage baseline.
 
     Args:
         chat_model: the perceiver.
         template: the user's turn.
-        image: what ``{image}`` stands for: a picture, or several in a row.
+        image: what ``{image}`` stands for.
         question: what ``{question}`` stands for.
-        hint: what ``{hint}`` stands for.
     """
-    content = fill(template, {"question": question, "hint": hint}, image)
+    content = fill(template, {"question": question}, image)
     parts = [*system_turn(chat_model.chat), *user_turn(chat_model.chat, content)]
     return to_segments(parts, chat_model.tokenizer)
 
 
+def extraction_prompt(
+    chat_model: ChatModel, spec: ExtractSpec, image: Iterable[Part], question: str, hint: str = ""
+) -> tuple[Segment, ...]:
+    """Build the prompt of stage 1.
+
+    Args:
+        chat_model: the perceiver.
+        spec: its turns.
+        image: what ``{image}`` stands for: a picture, or several in a row.
+        question: what ``{question}`` stands for.
+        hint: what ``{hint}`` stands for.
+    """
+    turns = extraction_turns(chat_model.chat, spec, question, hint, image)
+    return to_segments(turns, chat_model.tokenizer)
+
+
+def extraction_turns(
+    chat: ChatSpec,
+    spec: ExtractSpec,
+    question: str,
+    hint: str,
+    image: ImageTokens | Iterable[Part] = (),
+) -> list[Part]:
+    """Return the turns of stage 1, up to what the perceiver is to write.
+
+    Args:
+        chat: the perceiver's chat format.
+        spec: the turns.
+        question: what ``{question}`` stands for.
+        hint: what ``{hint}`` stands for.
+        image: what ``{image}`` stands for.
+    """
+    values = {"question": question, "hint": hint}
+    told = fill(spec.system, values) if spec.system is not None else ""
+    return [*system_turn(chat, told), *user_turn(chat, fill(spec.prompt, values, image))]
+
+
 def told_conversation(
-    chat_model: ChatModel, template: str, question: str, hint: str, extraction: str
+    chat_model: ChatModel, spec: ExtractSpec, question: str, hint: str, extraction: str
 ) -> tuple[Segment, ...]:
     """Build the conversation of stage 1 around an extraction from elsewhere, without an image.
 
     Args:
         chat_model: the perceiver, to whom the extraction is told as if it had written it.
-        template: the user's turn; nothing stands for ``{image}``.
+        spec: of stage 1; nothing stands for ``{image}``.
         question: what ``{question}`` stands for.
         hint: what ``{hint}`` stands for.
         extraction: its text.
     """
-    content = fill(template.replace("{image}", ""), {"question": question, "hint": hint})
-    turns = [*system_turn(chat_model.chat), *user_turn(chat_model.chat, content)]
+    turns = extraction_turns(chat_model.chat, spec, question, hint)
     said = told_reply(chat_model.chat, extraction)
     return to_segments([*turns, *said], chat_model.tokenizer)
 
@@ -75,7 +106,7 @@ def extract(
 
     Args:
         chat_model: the perceiver.
-        prompt: from `image_prompt`.
+        prompt: from `extraction_prompt`.
         budget: most tokens to write, at least 1.
         sampling: how to choose them.
         deadline: lends its clock.

@@ -12,13 +12,11 @@ fixed words of stage 2 in the reasoner's have to make room.
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from edge_et.bundle import HintSpec, ThinkSpec
+from edge_et.bundle import ExtractSpec, HintSpec, ThinkSpec
 from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, greedy
 from edge_et.llm import Segment, fill, system_turn, to_segments, user_turn
 from edge_et.results import FinishReason, PhaseUsage, Progress
 from edge_et.stages.thinking import thought_ids
-
-HINT_PLACEHOLDER = "{hint}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +34,16 @@ class Hint:
     finish_reason: FinishReason | None = None
 
 
-def fit_hint(template: str, hint: str) -> str:
+def fit_hint(spec: ExtractSpec, hint: str) -> str:
     """Return a hint as it goes into its place: without a full stop if the prompt has one there.
 
     Args:
-        template: the prompt of stage 1.
+        spec: of stage 1.
         hint: without white space around it.
     """
-    if HINT_PLACEHOLDER not in template:
+    if not spec.hint_places:
         return ""
-    return hint.removesuffix(".") if f"{HINT_PLACEHOLDER}." in template else hint
+    return hint.removesuffix(".") if "{hint}." in spec.prompt + (spec.system or "") else hint
 
 
 def hint_prompt(

@@ -47,7 +47,7 @@ def extract_each(
 
     Args:
         chat_model: the perceiver.
-        prompts: from `image_prompt`, one for each picture.
+        prompts: from `extraction_prompt`, one for each picture.
         budget: most tokens to write of each, at least 1.
         sampling: how to choose them.
         spec: how extractions become one text.

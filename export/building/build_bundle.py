@@ -139,6 +139,7 @@ def _build(parts: "_Parts", out: Path, options: BuildOptions, progress: Progress
         vlm.chat_format,
         vlm.language_model,
         vlm.max_positions,
+        name=parts.found["perceiver"].name,
         reasoner=parts.reasoner,
         options=options,
     )
@@ -233,7 +234,7 @@ def _make(
 ) -> tuple[Path, dict[str, Path]]:
     """Make the vision graph and the language models, the cheap checks first."""
     stages, reasoner = plan.stages, plan.reasoner
-    builder.add("perceiver", check_prompt_tokens(vlm, stages.extract.prompt))
+    builder.add("perceiver", check_prompt_tokens(vlm, stages.extract.prompt, stages.extract.system))
     if reasoner is not None:
         reference = TransformersReference(parts.folders["reasoner"])
         builder.add("reasoner", check_reasoner_tokens(reference, reasoner, stages.think))
@@ -241,7 +242,7 @@ def _make(
     vision = msgspec.structs.replace(plan.vision, graph=file_ref(graph))
 
     def stage_1_prompts(shown: Iterable[Shown]) -> list[Prompt]:
-        return perceiver_prompts(plan.perceiver, stages.extract.prompt, graph, vision, shown)
+        return perceiver_prompts(plan.perceiver, stages.extract, graph, vision, shown)
 
     def calibration() -> Iterator[Shown]:
         yield from map(_described, CALIBRATION_EXAMPLES)

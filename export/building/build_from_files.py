@@ -133,6 +133,7 @@ def build_from_files(
         processor.chat_format,
         config,
         min(config.max_position_embeddings, processor.longest or 2**24),
+        name=found["processor"].name,
         reasoner=reasoner,
         options=options,
     )
@@ -209,8 +210,10 @@ def _check_prompts(
     """Compare the runtime's tokens of whole prompts with those of the whole texts."""
     watch = Stopwatch()
     reference = PlainReference(processor.folder)
-    prompt = plan.stages.extract.prompt
-    differing = vlm_prompts_that_differ(reference, processor.chat_format, prompt)
+    extract = plan.stages.extract
+    differing = vlm_prompts_that_differ(
+        reference, processor.chat_format, extract.prompt, system=extract.system
+    )
     measure = f"of {len(QUESTIONS)} prompts differ"
     reports = [require_equal_prompts(reference, differing, measure, watch)]
     if plan.reasoner is not None and reasoner_folder is not None:

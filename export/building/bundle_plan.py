@@ -160,6 +160,7 @@ def make_plan(
     config: LlmConfig,
     longest: int,
     *,
+    name: str,
     reasoner: StageModel | None,
     options: PlanOptions,
 ) -> Plan:
@@ -171,6 +172,7 @@ def make_plan(
         chat_format: how a conversation with the perceiver is written.
         config: of its language model.
         longest: positions that the perceiver was made for.
+        name: of the perceiver's checkpoint.
         reasoner: the model that thinks; None: the perceiver does.
         options: what else is wanted.
 
@@ -196,6 +198,7 @@ def make_plan(
         between_pictures=chat_format.between_pictures,
         extract_words=chat_format.extract_words or EXTRACT_WORDS,
         describes=chat_format.extract_words is None,
+        writes_fields=chat_format.extractors is not None and name.endswith(chat_format.extractors),
     )
     stages = plan_stages(
         perceiver,

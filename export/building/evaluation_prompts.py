@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from edge_et.bundle import ThinkSpec, VisionSpec
+from edge_et.bundle import ExtractSpec, ThinkSpec, VisionSpec
 from edge_et.cancellation import CancelToken
 from edge_et.export.building.stage_specs import StageModel
 from edge_et.export.chat.prompt_tokens import llm_prompts_that_differ, require_equal_prompts
@@ -32,7 +32,7 @@ from edge_et.llm import (
 )
 from edge_et.options import DEFAULT_MAX_PIXELS, parse_options
 from edge_et.quantize.example_dialogues import Example
-from edge_et.stages import drain
+from edge_et.stages import drain, extraction_turns
 from edge_et.threads import available_cpus
 
 Prompt = tuple[Segment, ...]
@@ -73,7 +73,7 @@ def most_image_tokens(spec: VisionSpec) -> int:
 
 def perceiver_prompts(
     model: StageModel,
-    prompt: str,
+    extract: ExtractSpec,
     graph: Path,
     spec: VisionSpec,
     shown: Iterable[Shown],
@@ -82,7 +82,7 @@ def perceiver_prompts(
 
     Args:
         model: the perceiver.
-        prompt: of stage 1.
+        extract: stage 1 of the bundle.
         graph: makes the image tokens.
         spec: the bundle's rules.
         shown: the pictures.
@@ -94,8 +94,7 @@ def perceiver_prompts(
         for picture, hint, description in shown:
             prepared = encoder.prepare(picture, few_tiles, lambda tokens: None)
             image, _ = drain(encoder.encode(prepared, CancelToken()))
-            content = fill(prompt, {"hint": hint, "question": hint}, image)
-            turns = [*system_turn(model.chat), *user_turn(model.chat, content)]
+            turns = extraction_turns(model.chat, extract, hint, hint, image)
             said = told_reply(model.chat, description)
             prompts.append(to_segments([*turns, *said], model.tokenizer))
     return prompts

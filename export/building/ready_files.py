@@ -25,7 +25,12 @@ from edge_et.export.checkpoint.hub import (
 from edge_et.export.checkpoint.hub_tensors import open_remote_tensors
 from edge_et.export.checkpoint.provenance import Checkpoint, sha256_of
 from edge_et.export.errors import MissingTensorError, UnreadableCheckpointError
-from edge_et.export.families.vlm_layout import PartTable, VisionPart, take_part
+from edge_et.export.families.vlm_layout import (
+    PartTable,
+    VisionPart,
+    refuse_unsupported,
+    take_part,
+)
 from edge_et.export.families.vlm_registry import find_layout
 from edge_et.export.llm.ready_gguf import ReadyGguf
 from edge_et.export.vision.projector_arrays import Linear, ProjectorArrays
@@ -124,6 +129,8 @@ def read_processor(folder: Path, tensors: TensorFiles | None) -> Processor:
     """
     path, content, layout = find_layout(folder)
     vision = layout.vision(content, path, None, None)
+    many_sizes = vision.processing.whole_size is not None
+    refuse_unsupported(path, {"tiles of many sizes, which no ready-made tower has": many_sizes})
     longest = content.get("tokenizer_model_max_length")
     table = layout.parts(content, path)
     return Processor(

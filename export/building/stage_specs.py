@@ -34,6 +34,23 @@ HINT_WORDS: Final = (
     "description alone. Tell in one short phrase which visual details the description must pay "
     "attention to. Do not answer the question, and write nothing but the phrase.\n\n{question}"
 )
+FIELDS_SYSTEM: Final = "{hint}"
+FIELD_OF_A_QUESTION: Final = "answer: {question}"
+"""A model that writes down fields has a list of them as its system turn, one a line with its name
+and what it means, and the picture alone as the user's turn. It writes a JSON object.
+
+Source: the model card of LiquidAI/LFM2.5-VL-450M-Extract.
+"""
+
+FIELDS_HINT_WORDS: Final = (
+    "Somebody will fill in a form about an image, so that the question below can be answered from "
+    "the form alone. List the fields of the form, at most four, one a line, each as a name in "
+    "lower case, a colon, and what has to be looked for. Do not answer the question, and write "
+    "nothing but the list.\n\n{question}"
+)
+FIELDS_HINT_TOKENS: Final = 96
+"""Budget of such a list, tokens."""
+
 THINK_WORDS: Final = (
     "You are an excellent text-based reasoning expert. You are required to answer the question "
     "based on the detailed description of the image.\n\n"
@@ -140,6 +157,7 @@ class StageModel:
         between_pictures: what stands between two pictures of one turn.
         extract_words: what asks for a description.
         describes: whether it was tuned to describe a picture for a question.
+        writes_fields: whether it was tuned to write down fields; see `FIELDS_SYSTEM`.
     """
 
     chat: ChatSpec
@@ -152,19 +170,19 @@ class StageModel:
     between_pictures: str = ""
     extract_words: str = EXTRACT_WORDS
     describes: bool = True
+    writes_fields: bool = False
 
     @property
     def thinks(self) -> bool:
         """Whether it is large enough to gain from thinking."""
         return self.parameters >= THINKING_PARAMETERS
 
-    def positions(self, prompt: str) -> int:
+    def positions(self, prompt: str, system: str = "") -> int:
         """Count the positions of a prompt with its turns, its places empty."""
-        empty = fill(
-            prompt.replace("{image}", ""),
-            dict.fromkeys(("question", "choices", "extraction", "hint"), ""),
-        )
-        parts = [*system_turn(self.chat), *user_turn(self.chat, empty)]
+        places = dict.fromkeys(("question", "choices", "extraction", "hint"), "")
+        empty = fill(prompt.replace("{image}", ""), places)
+        told = fill(system, places) if system else ""
+        parts = [*system_turn(self.chat, told), *user_turn(self.chat, empty)]
         return count_positions(to_segments(parts, self.tokenizer))
 
 
@@ -223,11 +241,18 @@ def plan_stages(
         thoughts_prompt=words + OPTIONS_WORDS + REASONED_LETTER_TAIL if special else None,
     )
     extract_words = EXTRACT_WORDS if paper_protocol else perceiver.extract_words
-    shown = perceiver.image_prefix + extract_words
+    fields = perceiver.writes_fields and not paper_protocol
+    system = FIELDS_SYSTEM if fields else None
+    shown = perceiver.image_prefix + ("" if fields else extract_words)
 
     answers_alone = reasoner is None and not perceiver.describes and not paper_protocol
     budgets = PAPER_BUDGETS if paper_protocol else DEFAULT_BUDGETS
-    seen = perceiver.positions(shown) + QUESTION_TOKENS + image_tokens + budgets.extraction
+    seen = (
+        perceiver.positions(shown, system or "")
+        + QUESTION_TOKENS
+        + image_tokens
+        + budgets.extraction
+    )
     # The longest prompt of stage 2.
     asked = thinking_model.positions(words + OPTIONS_WORDS + REASONED_LETTER_TAIL)
     asked += QUESTION_TOKENS + MARKER_TOKENS + budgets.answer
@@ -249,11 +274,14 @@ def plan_stages(
             max_extraction_tokens=budgets.extraction,
             sampling=GREEDY,
             between_pictures=perceiver.between_pictures,
-            hint=HintSpec(
-                prompt=thinking_model.text_prefix + HINT_WORDS, max_hint_tokens=budgets.hint
-            )
-            if reasoner is not None and reasoner.thinks
-            else None,
+            system=system,
+            hint=None
+            if reasoner is None or not reasoner.thinks
+            else HintSpec(
+                prompt=reasoner.text_prefix + (FIELDS_HINT_WORDS if fields else HINT_WORDS),
+                max_hint_tokens=FIELDS_HINT_TOKENS if fields else budgets.hint,
+            ),
+            default_hint=FIELD_OF_A_QUESTION if fields else "{question}",
         ),
         think=ThinkSpec(
             prompt=words + tail,

@@ -1,7 +1,8 @@
 """Read what a bundle needs of a vision-language checkpoint.
 
 In: a checkpoint folder of the paper (`LlavaQwen3ForCausalLM`, `LlavaQwenForCausalLM`), of
-transformers' LLaVA-OneVision, Idefics3, SmolVLM, InternVL or Qwen3.5, or of InternVL's own code.
+transformers' LLaVA-OneVision, Idefics3, SmolVLM, InternVL, LFM2-VL or Qwen3.5, or of InternVL's
+own code.
 Out: the facts that go into a manifest, and `vision.onnx`. The language model inside goes through
 `export_llm` with the same folder, as any other; nothing is copied on disk.
 
@@ -188,7 +189,9 @@ def load_tower(model: VisionLanguageModel) -> TowerWithProjector:
     return TowerWithProjector(backbone, projector, newline, markup).eval()
 
 
-def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
+def check_prompt_tokens(
+    model: VisionLanguageModel, prompt: str, system: str | None = None
+) -> StepReport:
     """Compare the token ids of whole prompts with those that the reference makes.
 
     Several questions, awkward ones among them, go through the runtime's prompt building with
@@ -197,6 +200,7 @@ def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
     Args:
         model: from `read_vlm`.
         prompt: the manifest's prompt, with `{image}` and `{question}`.
+        system: the manifest's system turn of stage 1; None: that of the chat format.
 
     Returns:
         A report whose error is the number of prompts that differ, which is 0.
@@ -208,7 +212,7 @@ def check_prompt_tokens(model: VisionLanguageModel, prompt: str) -> StepReport:
     """
     watch = Stopwatch()
     reference = TransformersReference(model.folder)
-    differing = vlm_prompts_that_differ(reference, model.chat_format, prompt)
+    differing = vlm_prompts_that_differ(reference, model.chat_format, prompt, system=system)
     measure = f"of {len(QUESTIONS)} prompts differ"
     return require_equal_prompts(reference, differing, measure, watch)
 

@@ -7,7 +7,6 @@ extraction is told without its picture.
 Source: `processing_internvl.py` of transformers, `conversation.py` of OpenGVLab/InternVL.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from edge_et.export.chat.chat_template import ChatTemplate
 from edge_et.export.chat.vlm_chat_format import (
     SYSTEM,
     VlmChatFormat,
+    chatml,
     picture_messages,
     stop_tokens,
 )
@@ -89,16 +89,6 @@ def internvl_conversation_format(folder: Path, template: str | None) -> VlmChatF
             f"supported; known: {', '.join(CONVERSATIONS)}"
         )
     return _format(folder, CONVERSATIONS[template], "chatml")
-
-
-def chatml(turns: Iterable[tuple[str, str]]) -> str:
-    """Write a conversation up to the assistant's opening.
-
-    Args:
-        turns: roles and what they say.
-    """
-    told = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
-    return f"{told}<|im_start|>assistant\n"
 
 
 def _format(

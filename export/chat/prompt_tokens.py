@@ -13,13 +13,13 @@ import numpy as np
 from edge_et.bundle import ChatSpec
 from edge_et.errors import ModelFileError
 from edge_et.export.chat.chat_template import ChatTemplate
-from edge_et.export.chat.internvl_chat_format import chatml
 from edge_et.export.chat.llm_chat_format import ThoughtTokens
 from edge_et.export.chat.reference import Reference
 from edge_et.export.chat.vlm_chat_format import (
     IMAGE_TOKEN,
     SYSTEM,
     VlmChatFormat,
+    chatml,
     picture_messages,
 )
 from edge_et.export.errors import AssemblyError, ParityError, VocabularyError
@@ -51,6 +51,8 @@ def vlm_prompts_that_differ(
     reference: Reference,
     chat_format: VlmChatFormat,
     prompt: str,
+    *,
+    system: str | None = None,
     questions: Sequence[str] = QUESTIONS,
 ) -> list[str]:
     """Compare prompts of stage 1, or of direct answering.
@@ -59,6 +61,7 @@ def vlm_prompts_that_differ(
         reference: of the checkpoint.
         chat_format: its chat format.
         prompt: of the manifest; begins with the format's `image_prefix`.
+        system: the system turn of the manifest's stage 1; None: that of the chat format.
         questions: what `{question}` and `{hint}` stand for.
 
     Returns:
@@ -77,9 +80,10 @@ def vlm_prompts_that_differ(
     for question in questions:
         words = _filled(prompt.removeprefix(prefix), question)
         if chat_format.template == "checkpoint":
-            system = None if chat_format.chat.system is None else SYSTEM
+            default = None if chat_format.chat.system is None else SYSTEM
+            told = default if system is None else _filled(system, question)
             switches = {} if chat_format.thinks is None else {"enable_thinking": chat_format.thinks}
-            messages = picture_messages(words, image=True, system=system)
+            messages = picture_messages(words, image=True, system=told)
             text = reference.render(messages, **switches)
             expected = [_IMAGE if token in images else token for token in reference.ids(text)]
         elif chat_format.template == "chatml":
@@ -89,7 +93,8 @@ def vlm_prompts_that_differ(
         else:
             halves = _qwen_1_5(words).split(IMAGE_TOKEN)
             expected = [*reference.ids(halves[0]), _IMAGE, *reference.ids(halves[1])]
-        if expected != _runtime_ids(tokenizer, chat_format.chat, prompt, question):
+        found = _runtime_ids(tokenizer, chat_format.chat, prompt, question, system=system)
+        if expected != found:
             differing.append(question)
     return differing
 
@@ -193,11 +198,18 @@ def _runtime_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _runtime_ids(
-    tokenizer: Tokenizer, chat: ChatSpec, prompt: str, question: str, suffix: str = ""
+    tokenizer: Tokenizer,
+    chat: ChatSpec,
+    prompt: str,
+    question: str,
+    suffix: str = "",
+    *,
+    system: str | None = None,
 ) -> list[int]:
     values = dict.fromkeys(("question", "choices", "hint", "extraction"), question)
     image = ImageTokens(np.zeros((1, 1), np.float32), "")
-    parts: list[Part] = [*system_turn(chat), *user_turn(chat, fill(prompt, values, image))]
+    told = "" if system is None else fill(system, values)
+    parts: list[Part] = [*system_turn(chat, told), *user_turn(chat, fill(prompt, values, image))]
     ids: list[int] = []
     for segment in to_segments([*parts, Trusted(suffix)], tokenizer):
         ids += segment.ids if isinstance(segment, TokenSegment) else [_IMAGE]

@@ -5,6 +5,7 @@ messages that a checkpoint's own template takes.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +58,8 @@ class VlmChatFormat:
         template: who writes the reference's prompts: LLaVA-NeXT's template `qwen_1_5`, the template
             in the checkpoint, or InternVL's code, which writes ChatML.
         thinks: what the checkpoint's template is told by `enable_thinking`; None: nothing.
+        extractors: how the names of those checkpoints end that were tuned to write down fields;
+            see `FIELDS_SYSTEM` of `stage_specs`. None: there are none.
     """
 
     chat: ChatSpec
@@ -67,6 +70,7 @@ class VlmChatFormat:
     image_token: str = IMAGE_TOKEN
     extract_words: str | None = None
     thinks: bool | None = None
+    extractors: str | None = None
 
 
 def qwen_1_5_format(folder: Path) -> VlmChatFormat:
@@ -177,6 +181,16 @@ def picture_messages(
     if system is None:
         return [user]
     return [{"role": "system", "content": [{"type": "text", "text": system}]}, user]
+
+
+def chatml(turns: Iterable[tuple[str, str]]) -> str:
+    """Write a conversation up to the assistant's opening.
+
+    Args:
+        turns: roles and what they say.
+    """
+    told = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
+    return f"{told}<|im_start|>assistant\n"
 
 
 def stop_tokens(template: ChatTemplate, end: str = "<|im_end|>") -> tuple[str, ...]:

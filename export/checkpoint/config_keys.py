@@ -13,7 +13,7 @@ from edge_et.export.checkpoint.checkpoint_folder import read_json
 from edge_et.export.errors import UnreadableCheckpointError
 
 _PARTS = ("text_config", "llm_config", "vision_config")
-_TIED_BY_DEFAULT = ("internvl", "mistral3")  # by their config classes in transformers 5
+_TIED_BY_DEFAULT = ("internvl", "lfm2_vl", "mistral3")  # by their config classes in transformers 5
 _PREPROCESSOR, _PROCESSOR = "preprocessor_config.json", "processor_config.json"
 
 

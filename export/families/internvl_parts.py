@@ -11,21 +11,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from tokenizers import Tokenizer
 
 from edge_et.bundle import MarkupSpec, Processing
 from edge_et.export.chat.internvl_chat_format import CONTEXT_TOKEN, PICTURE_MARKS
-from edge_et.export.checkpoint.checkpoint_folder import open_tensors
-from edge_et.export.errors import TensorValueError, UnreadableCheckpointError, VocabularyError
+from edge_et.export.errors import UnreadableCheckpointError
 from edge_et.export.families.vlm_layout import (
     Markup,
     PartTable,
     VisionPart,
     complete_settings,
+    embeddings_are_tied,
     make_processing,
+    mark_ids,
     refuse_unsupported,
     require_tokens,
-    take_part,
 )
 
 TEXT_MODELS = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
@@ -59,7 +58,7 @@ def text_settings(
         rope = {key: rope[key] for key in ("rope_theta",) if key in rope}
     settings = complete_settings(text | {"rope_parameters": rope}, TEXT_MODELS, path, known)
     if settings.get("tie_word_embeddings"):
-        settings["tie_word_embeddings"] = _is_tied(path.parent, table)
+        settings["tie_word_embeddings"] = embeddings_are_tied(path.parent, table)
     return settings
 
 
@@ -146,40 +145,10 @@ def vision_part(
     )
 
 
-def _is_tied(folder: Path, table: PartTable) -> bool:
-    """Tell whether embeddings that a config ties are tied by the tensors, too.
-
-    transformers 4 left the key out where it was false in the config of the language model, and 5
-    takes it for true. Two tables that differ stay two in 5.
-    """
-    try:
-        tensors = open_tensors(folder)
-    except UnreadableCheckpointError:
-        return True  # a build reads the config before the tensors are there
-    llm = take_part(tensors, table, "llm")
-    if not {"lm_head.weight", "model.embed_tokens.weight"} <= llm.names:
-        return True
-    try:
-        llm.drop_copy("lm_head.weight", of="model.embed_tokens.weight")
-    except TensorValueError:
-        return False
-    return True
-
-
 def _picture_marks(folder: Path) -> Markup:
     start, end = PICTURE_MARKS
     names = {"start_image_token": start, "end_image_token": end}
     require_tokens(folder, names | {"context_image_token": CONTEXT_TOKEN})
-    path = folder / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as err:  # tokenizers raises bare exceptions
-        raise VocabularyError(f"{path} cannot be read: {err}") from err
-    ids = []
-    for mark in PICTURE_MARKS:
-        token = tokenizer.token_to_id(mark)
-        if token is None or tokenizer.encode(mark, add_special_tokens=False).ids != [token]:
-            raise VocabularyError(f"{path} has no token {mark}")
-        ids.append(token)
+    ids = mark_ids(folder, PICTURE_MARKS)
     spec = MarkupSpec(tokens=PICTURE_MARKS, start=(start,), end=(end,))
-    return Markup(spec=spec, ids=tuple(ids))
+    return Markup(spec=spec, ids=ids)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from tokenizers import Tokenizer
 
 from edge_et.bundle import MarkupSpec, Processing
 from edge_et.export.chat.vlm_chat_format import VlmChatFormat, idefics3_format
@@ -23,6 +22,7 @@ from edge_et.export.families.vlm_layout import (
     VisionPart,
     complete_settings,
     make_processing,
+    open_tokenizer,
     read_settings,
     refuse_unsupported,
     require_tokens,
@@ -198,11 +198,7 @@ def _check_sequence_length(folder: Path, image_tokens: int) -> None:
 def _markup(folder: Path, grids: tuple[tuple[int, int], ...]) -> Markup:
     """Find the tokens that the processor's texts around tiles become, by the tokenizer itself."""
     require_tokens(folder, _NAMES)
-    path = folder / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as err:  # tokenizers raises bare exceptions
-        raise VocabularyError(f"{path} cannot be read: {err}") from err
+    path, tokenizer = folder / "tokenizer.json", open_tokenizer(folder)
     ids: dict[str, int] = {}
 
     def marks(text: str) -> tuple[str, ...]:

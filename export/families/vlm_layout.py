@@ -5,22 +5,25 @@ model inside, a `VisionPart`, a `VlmChatFormat`. Tensor values and torch modules
 One module a layout implements `Layout`; `vlm_registry.py` lists them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
+from tokenizers import Tokenizer
 
 from edge_et.bundle import MarkupSpec, Processing
 from edge_et.export.chat.chat_template import named_tokens
 from edge_et.export.chat.vlm_chat_format import VlmChatFormat
-from edge_et.export.checkpoint.checkpoint_folder import TensorFiles
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, open_tensors
 from edge_et.export.errors import (
     LeftoverTensorError,
+    TensorValueError,
     UnreadableCheckpointError,
     UnsupportedModelError,
+    VocabularyError,
 )
 from edge_et.export.families.llm_family import MAX_LAYERS
 
@@ -232,6 +235,69 @@ def require_tokens(folder: Path, expected: Mapping[str, str]) -> None:
         for name, text in expected.items()
     }
     refuse_unsupported(folder / "tokenizer_config.json", lost)
+
+
+def embeddings_are_tied(folder: Path, table: PartTable) -> bool:
+    """Tell whether embeddings that a config ties are tied by the tensors, too.
+
+    transformers 4 left the key out where it was false in the config of the language model, and 5
+    takes it for true. Two tables that differ stay two in 5.
+
+    Args:
+        folder: the checkpoint.
+        table: whose tensor is whose.
+
+    Raises:
+        CheckpointError: the tensors cannot be read.
+    """
+    try:
+        tensors = open_tensors(folder)
+    except UnreadableCheckpointError:
+        return True  # a build reads the config before the tensors are there
+    llm = take_part(tensors, table, "llm")
+    if not {"lm_head.weight", "model.embed_tokens.weight"} <= llm.names:
+        return True
+    try:
+        llm.drop_copy("lm_head.weight", of="model.embed_tokens.weight")
+    except TensorValueError:
+        return False
+    return True
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """Open a checkpoint's tokenizer.json.
+
+    Args:
+        folder: the checkpoint.
+
+    Raises:
+        VocabularyError: it cannot be read.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as err:  # tokenizers raises bare exceptions
+        raise VocabularyError(f"{path} cannot be read: {err}") from err
+
+
+def mark_ids(folder: Path, marks: Iterable[str]) -> tuple[int, ...]:
+    """Find the ids of tokens that stand around tiles.
+
+    Args:
+        folder: the checkpoint.
+        marks: their texts.
+
+    Raises:
+        VocabularyError: one of them is no token of the tokenizer.
+    """
+    tokenizer = open_tokenizer(folder)
+    ids = []
+    for mark in marks:
+        token = tokenizer.token_to_id(mark)
+        if token is None or tokenizer.encode(mark, add_special_tokens=False).ids != [token]:
+            raise VocabularyError(f"{folder / 'tokenizer.json'} has no token {mark}")
+        ids.append(token)
+    return tuple(ids)
 
 
 def read_settings(content: dict[str, Any], kind: type[SettingsT], path: Path) -> SettingsT:

@@ -1,33 +1,39 @@
 """transformers' layout of LFM2-VL and LFM2.5-VL: one tile of many sizes, or a grid with one beside.
 
-In: config.json and the files beside it. Out: whose tensor is whose, and the vision side. It is in
-no registry yet: nothing here says how a conversation is written.
+In: config.json and the files beside it. Out: the settings of the language model, whose tensor is
+whose, and the vision side.
 
 Source: `modeling_lfm2_vl.py`, `image_processing_lfm2_vl.py` and `processing_lfm2_vl.py` of
 transformers. `vision_feature_layer`, which published configs hold, is read by none of them.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from tokenizers import Tokenizer
 
 from edge_et.bundle import MarkupSpec, Processing
-from edge_et.export.checkpoint.checkpoint_folder import read_json
+from edge_et.export.chat.lfm2_vl_chat_format import lfm2_vl_format
+from edge_et.export.chat.vlm_chat_format import VlmChatFormat
+from edge_et.export.checkpoint.checkpoint_folder import TensorFiles, read_json
 from edge_et.export.checkpoint.config_keys import read_image_processor
-from edge_et.export.errors import VocabularyError
+from edge_et.export.errors import UnreadableCheckpointError
 from edge_et.export.families.llm_family import MAX_LAYERS
 from edge_et.export.families.vlm_layout import (
     Markup,
     PartTable,
     VisionPart,
+    complete_settings,
+    embeddings_are_tied,
     make_processing,
+    mark_ids,
     read_settings,
     refuse_unsupported,
     require_tokens,
 )
 
+_TEXT_MODELS = {"lfm2": "Lfm2ForCausalLM"}
 _BILINEAR = 2  # of PIL.Image.Resampling
 _KINDS = ("Lfm2VlImageProcessor", "Lfm2VlImageProcessorFast")
 _FACTOR = 2
@@ -99,7 +105,22 @@ class _ImageProcessor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lfm2Vl:
-    """What is known of `Lfm2VlForConditionalGeneration`."""
+    """Hooks of `Lfm2VlForConditionalGeneration`."""
+
+    def llm_settings(
+        self, content: dict[str, Any], path: Path, known: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return all settings of the language model."""
+        text = content.get("text_config")
+        if not isinstance(text, dict):
+            raise UnreadableCheckpointError(f"{path} has no text_config")
+        older = text.get("tie_embedding") or content.get("tie_embedding")
+        tied = bool(older or text.get("tie_word_embeddings"))
+        if tied:
+            tied = embeddings_are_tied(path.parent, self.parts(content, path))
+        others = {name: value for name, value in text.items() if name != "tie_embedding"}
+        settings = {"model_type": "lfm2"} | others | {"tie_word_embeddings": tied}
+        return complete_settings(settings, _TEXT_MODELS, path, known)
 
     def parts(self, content: dict[str, Any], path: Path) -> PartTable:
         """Return which part each tensor belongs to."""
@@ -112,18 +133,18 @@ class Lfm2Vl:
             ("lm_head.", "llm", "lm_head."),
         )
 
-    def vision(self, content: dict[str, Any], path: Path) -> VisionPart:
-        """Return what the configs say about the vision side.
+    def tower_beside(self, content: dict[str, Any], path: Path, tensors: TensorFiles) -> str | None:
+        """Return None: the tower is always inside."""
+        return None
 
-        Args:
-            content: of config.json.
-            path: its path, for messages and for the files beside it.
-
-        Raises:
-            UnsupportedModelError: a setting that the graph or the manifest cannot express.
-            UnreadableCheckpointError: a file is missing or damaged.
-            VocabularyError: the tokenizer lacks a mark.
-        """
+    def vision(
+        self,
+        content: dict[str, Any],
+        path: Path,
+        tensors: TensorFiles | None,
+        tower_folder: Path | None,
+    ) -> VisionPart:
+        """Return what the configs say about the vision side."""
         settings = read_settings(content, _Settings, path)
         tower, factor = settings.vision_config, settings.downsample_factor
         activation = settings.projector_hidden_act
@@ -152,6 +173,10 @@ class Lfm2Vl:
             arrangement="flat",
             markup=_markup(path.parent, grids),
         )
+
+    def chat(self, folder: Path) -> VlmChatFormat:
+        """Return the format that the checkpoint's own template has."""
+        return lfm2_vl_format(folder)
 
 
 def _processing(folder: Path, patch: int) -> Processing:
@@ -236,29 +261,19 @@ def _check_special_tokens(folder: Path) -> None:
 def _markup(folder: Path, grids: tuple[tuple[int, int], ...]) -> Markup:
     """Find the tokens around tiles."""
     require_tokens(folder, _NAMES)
-    path = folder / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as err:  # tokenizers raises bare exceptions
-        raise VocabularyError(f"{path} cannot be read: {err}") from err
     places = [
         _TILE.format(row=row, column=column)
         for columns, rows in grids
         for row in range(1, rows + 1)
         for column in range(1, columns + 1)
     ]
-    ids: dict[str, int] = {}
-    for mark in dict.fromkeys((_START, _END, *((_WHOLE, *places) if places else ()))):
-        token = tokenizer.token_to_id(mark)
-        if token is None or tokenizer.encode(mark, add_special_tokens=False).ids != [token]:
-            raise VocabularyError(f"{path} has no token {mark}")
-        ids[mark] = token
+    marks = tuple(dict.fromkeys((_START, _END, *((_WHOLE, *places) if places else ()))))
     spec = MarkupSpec(
-        tokens=tuple(ids),
+        tokens=marks,
         start=(_START,),
         tile=(_TILE,) if places else (),
         whole=(_WHOLE,) if places else (),
         alone=(),
         end=(_END,),
     )
-    return Markup(spec=spec, ids=tuple(ids.values()))
+    return Markup(spec=spec, ids=mark_ids(folder, marks))

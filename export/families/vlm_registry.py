@@ -17,6 +17,7 @@ from edge_et.export.families.vlm_idefics3 import Idefics3
 from edge_et.export.families.vlm_internvl import InternVL
 from edge_et.export.families.vlm_internvl_chat import InternVLChat
 from edge_et.export.families.vlm_layout import Layout, PartTable, take_part
+from edge_et.export.families.vlm_lfm2 import Lfm2Vl
 from edge_et.export.families.vlm_llava import LlavaNext
 from edge_et.export.families.vlm_onevision import LlavaOnevision
 from edge_et.export.families.vlm_qwen35 import Qwen35Vl
@@ -30,6 +31,7 @@ LAYOUTS: dict[str, Layout] = {
     "InternVLForConditionalGeneration": InternVL(),
     "InternVLChatModel": InternVLChat(),
     "Qwen3_5ForConditionalGeneration": Qwen35Vl(),
+    "Lfm2VlForConditionalGeneration": Lfm2Vl(),
 }
 
 _TEXT_OF_QWEN35: PartTable = (

@@ -24,7 +24,7 @@ def test_entries_are_named_once_and_their_parts_are_places_of_the_hub() -> None:
         assert "\n" not in entry.good_at
     for part in PARTS.values():
         assert re.fullmatch(r"hf:[\w.-]+/[\w.-]+", part.place)
-        assert re.fullmatch(r"unknown|[a-z0-9.-]+", part.license)
+        assert re.fullmatch(r"unknown|[a-z0-9.-]+( \(other\))?", part.license)
         assert part.url == f"https://huggingface.co/{part.repository}"
 
 

@@ -215,7 +215,7 @@ def test_a_failure_is_a_refusal_for_this_time(tmp_path: Path) -> None:
         (engine_judgement, "MAX_FLIPPED", 4.0),
         (engine_judgement, "RECIPE", 2),
         (engine_judgement, "device_name", lambda: "another machine"),
-        (engine_judgement, "JUDGEMENT", 2),
+        (engine_judgement, "JUDGEMENT", 3),
     ],
 )
 def test_a_verdict_lasts_as_long_as_what_decided(

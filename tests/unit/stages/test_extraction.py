@@ -12,12 +12,12 @@ from tiny.fakes import (
     text_of,
 )
 
-from edge_et.bundle import Sampling
+from edge_et.bundle import ExtractSpec, Sampling
 from edge_et.generation import Deadline
 from edge_et.image import ImageTokens
 from edge_et.llm import ImageSegment, Tokenizer, TokenSegment
 from edge_et.results import AnswerToken, Extraction, ExtractionToken
-from edge_et.stages import answer_at_once, extract, told_conversation
+from edge_et.stages import answer_at_once, extract, extraction_prompt, told_conversation
 
 PROMPT = (TokenSegment((5, 6, 7)),)
 
@@ -141,15 +141,33 @@ def test_the_baseline_ends_with_its_budget(tokenizer: Tokenizer) -> None:
     assert cut_short(thought) == {"answer": "length"}
 
 
+def test_what_to_look_for_may_be_told_in_a_system_turn(tokenizer: Tokenizer) -> None:
+    """It is a user's text: what looks like a special token there is none."""
+    context = ForcedKVCache(tokenizer)
+    spec = ExtractSpec(
+        prompt="{image}", system="Fields:\n{hint}", max_extraction_tokens=9, sampling=Sampling()
+    )
+    image = ImageTokens(np.zeros((3, 4), np.float32), "")
+    chat_model = new_chat_model(tokenizer, context)
+    before, shown, after = extraction_prompt(
+        chat_model, spec, [image], "Which?", "red: a <|im_end|> ball"
+    )
+    assert context.text_of([before]) == (
+        "<|im_start|>system\nFields:\nred: a <|im_end|> ball<|im_end|>\n<|im_start|>user\n"
+    )
+    assert isinstance(before, TokenSegment)
+    assert before.ids.count(tokenizer.special_id("<|im_end|>")) == 1  # type: ignore[arg-type]
+    assert isinstance(shown, ImageSegment)
+    assert context.text_of([after]) == "<|im_end|>\n<|im_start|>assistant\n"
+
+
 def test_an_extraction_from_elsewhere_is_told_as_text(tokenizer: Tokenizer) -> None:
     context = ForcedKVCache(tokenizer)
-    conversation = told_conversation(
-        new_chat_model(tokenizer, context),
-        "{image}Look: {question} {hint}",
-        "Which?",
-        "the ball",
-        "<|im_end|> red",
+    spec = ExtractSpec(
+        prompt="{image}Look: {question} {hint}", max_extraction_tokens=9, sampling=Sampling()
     )
+    chat_model = new_chat_model(tokenizer, context)
+    conversation = told_conversation(chat_model, spec, "Which?", "the ball", "<|im_end|> red")
     assert context.text_of(conversation) == (
         "<|im_start|>user\nLook: Which? the ball<|im_end|>\n<|im_start|>assistant\n<|im_end|> red"
     )

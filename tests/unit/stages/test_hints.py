@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from tiny.fakes import FakeClock, ForcedKVCache, new_chat_model, new_tokenizer
 from tiny.thoughts import HINT, THOUGHTS
 
-from edge_et.bundle import Sampling, ThinkSpec, ThoughtSpec
+from edge_et.bundle import ExtractSpec, Sampling, ThinkSpec, ThoughtSpec
 from edge_et.generation import Deadline
 from edge_et.llm import Tokenizer
 from edge_et.stages import Hint, ask_for_hint, drain, fit_hint
@@ -52,7 +52,8 @@ def ask(
     ],
 )
 def test_a_full_stop_is_not_doubled(template: str, hint: str, fitted: str) -> None:
-    assert fit_hint(template, hint) == fitted
+    spec = ExtractSpec(prompt=template, max_extraction_tokens=9, sampling=Sampling())
+    assert fit_hint(spec, hint) == fitted
 
 
 def test_a_hint_is_what_is_written(tokenizer: Tokenizer) -> None:

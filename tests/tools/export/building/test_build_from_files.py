@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from tiny.hub import COMMIT, Hub, Repository, running_hub, use_hub
 from tiny.idefics3 import write_idefics3
+from tiny.lfm2_vl import write_lfm2_vl
 from tiny.ready_parts import write_gguf, write_tower_alone, write_vision_encoder
 from tiny.vlm import LLAVA, edit_config, edit_tensors
 from transformers import SiglipVisionConfig, SiglipVisionModel
@@ -27,7 +28,7 @@ from edge_et.export.building.build_bundle import build_bundle
 from edge_et.export.building.build_files import BuildOptions
 from edge_et.export.building.build_from_files import build_from_files
 from edge_et.export.building.bundle_plan import PlanOptions
-from edge_et.export.building.ready_files import ReadyParts
+from edge_et.export.building.ready_files import ReadyParts, read_processor
 from edge_et.export.building.vlm_checkpoint import load_tower, read_vlm
 from edge_et.export.errors import (
     AssemblyError,
@@ -429,3 +430,9 @@ def test_usage(more: tuple[str, ...], match: str) -> None:
     done = run("build", "--tower", "a.onnx", *more)
     assert done.returncode == 2
     assert match in done.stderr
+
+
+def test_a_processor_with_tiles_of_many_sizes(tmp_path: Path) -> None:
+    folder = write_lfm2_vl(tmp_path / "checkpoint")
+    with pytest.raises(UnsupportedModelError, match="tiles of many sizes"):
+        read_processor(folder, None)

@@ -36,7 +36,7 @@ EMBEDDINGS = "model.language_model.embed_tokens.weight"
 def read(folder: Path) -> VisionPart:
     path = folder / "config.json"
     content = json.loads(path.read_text())
-    vision = Lfm2Vl().vision(content, path)
+    vision = Lfm2Vl().vision(content, path, None, None)
     table = Lfm2Vl().parts(content, path)
     check_tower(vision, take_part(open_tensors(folder), table, "tower"), folder)
     return vision
@@ -151,7 +151,7 @@ def test_published_numbers(folder: Path) -> None:
     for name in SETTINGS:
         edit_config(folder, "preprocessor_config.json", **{name: None})
     path = folder / "config.json"
-    vision = Lfm2Vl().vision(json.loads(path.read_text()), path)
+    vision = Lfm2Vl().vision(json.loads(path.read_text()), path, None, None)
     assert vision.processing == sized_spec({}).processing
     assert vision.image_tokens_per_tile == 256
 
