@@ -21,6 +21,8 @@ class BatchRules:
         spare: free positions that an embedding row needs behind it where it is a batch of its own.
         written: tokens that the model wrote which may be in one batch and round as one at a time
             do.
+        tail_apart: whether a segment's last group, with the rows that are left over, is a batch of
+            its own, because their number decides how all rows of its batch are rounded.
     """
 
     group: int
@@ -29,6 +31,7 @@ class BatchRules:
     image_most: int
     spare: int
     written: int
+    tail_apart: bool = False
 
     def within(self, rows: int | None) -> Self:
         """Return rules by which nothing rounds differently, in smaller batches.
@@ -61,3 +64,10 @@ class BatchRules:
 # of 64, and 814 of Qwen3-0.6B 4.25, 3.72, 3.72 and 3.78 s.
 IN_GROUPS: Final = BatchRules(group=8, most=256, image_group=8, image_most=256, spare=0, written=1)
 """Those of llama.cpp."""
+
+# Kernels for matrices of int8 (i8mm) take two rows at once where a chunk of a batch has an even
+# number of rows, and round single ones otherwise. llama.cpp makes ceil(n / 16) chunks of n rows.
+# They are even for whole groups of eight up to 64 rows, and odd for 72, 88, 104 and 120. Run in an
+# emulator: docs/arm.md.
+IN_EVEN_CHUNKS: Final = replace(IN_GROUPS, most=64, image_most=64, tail_apart=True)
+"""Those of llama.cpp where it computes with i8mm."""

@@ -61,6 +61,7 @@ class LlamaKVCache:
         engine = model.engine
         self.engine = f"{engine}, {model.library.describe_build()}"
         rules = engine.flash_rules if settings.has_flash_attention else engine.rules
+        rules = model.library.rules_here(rules)
         self._rules = rules.within(settings.batch_positions)
         drafts = 0 if model.is_recurrent else settings.max_draft_tokens
         self.max_draft_tokens = rules.draft_tokens(drafts)

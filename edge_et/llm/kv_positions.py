@@ -129,8 +129,11 @@ def batches(
         first = max(start, begin) - begin
         group, most = _cuts(segment, rules)
         while first < len(segment):
-            count = min(len(segment) - first, most)
-            if 0 < len(segment) - first - count < group:
+            rest = len(segment) - first
+            count = min(rest, most)
+            if rules.tail_apart and rest % group and rest > 2 * group:
+                count = min(rest - rest % group - group, most)
+            elif 0 < rest - count < group:
                 count -= group
             yield segment, slice(first, first + count)
             first += count

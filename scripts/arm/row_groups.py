@@ -2,8 +2,8 @@
 
 Runs in the emulated Python and in that of the host alike. In: a folder of GGUFs, and what a
 manifest says of any of them. Out: for each, in the folder OUT, logits in TYPE.npz, and TYPE.json,
-which tells in batches of how many rows each row has the bits of that row alone, and those that it
-has among many. What is there already is not computed again.
+which tells in batches of how many rows each row has the bits of that row alone, those that it has
+in a group of eight, and those that it has among many. What is there already is not computed again.
 """
 
 import json
@@ -19,6 +19,7 @@ from edge_et.llm import KVCacheSettings, LanguageModel, default_engine
 
 SIZES = (1, 2, 4, 7, 8, 9, 12, 15, 16, 24, 32, 48, 64, 72)
 MANY = 72
+ALIKE = {"as_one": 1, "as_eight": 8, "as_many": MANY}
 IDS = np.random.default_rng(0).integers(20, 300, MANY).astype(np.int32)
 
 
@@ -37,7 +38,7 @@ def main(engine: str, folder: Path, out: Path) -> None:
         if told.exists():
             continue
         by_size = compute(engine, weights, spec)
-        found = {"as_one": same_as(by_size, 1), "as_many": same_as(by_size, MANY)}
+        found = {name: same_as(by_size, size) for name, size in ALIKE.items()}
         np.savez(out / f"{weights.stem}.npz", one=by_size[1], many=by_size[MANY])
         told.write_text(json.dumps(found))
         print(f"{weights.stem}: {found}", flush=True)

@@ -21,6 +21,7 @@ from tiny.llama import PADDING_ROWS, write_llama
 from tiny.places import EXAMPLES, ROOT
 
 from edge_et.bundle import load_bundle
+from edge_et.llm.batch_rules import IN_EVEN_CHUNKS, IN_GROUPS, BatchRules
 from edge_et.pipeline.engine_judgement import MAX_KL
 from edge_et.quantize.llama_quantizer import run_quantizer
 from edge_et.weights import Unsupported, compare, reference_logits
@@ -89,6 +90,14 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def system() -> arm.System:
     return arm.make_system(arm.DEFAULT)
+
+
+KNOWN_WRONG = {("i8mm", "prebuilt", "Q5_1")}
+"""What the engine computes wrongly in small batches, and edge-et refuses by the same comparison."""
+
+
+def rules(cpu: str) -> BatchRules:
+    return IN_EVEN_CHUNKS if cpu == "i8mm" else IN_GROUPS
 
 
 def run(system: arm.System, cpu: str, arguments: Sequence[str | Path]) -> Any:
@@ -191,10 +200,13 @@ def test_weights_of_every_type_compute_what_they_should_in_groups_of_rows(
         for rows in ("one", "many"):
             # Padding rows are fifty times as large.
             far = compare(expected[:, :-PADDING_ROWS], logits[rows][:, :-PADDING_ROWS]).kl
-            assert far < MAX_KL, (kind, rows)
+            is_right = rows == "many" or (cpu, engine, kind) not in KNOWN_WRONG
+            assert (far < MAX_KL) == is_right, (kind, rows)
         sizes = json.loads((out / f"{kind}.json").read_text())
         if engine == "llama":
-            assert {n for n in row_groups.SIZES if n % 8 == 0} <= set(sizes["as_many"]), kind
+            most = rules(cpu).most
+            whole = {n for n in row_groups.SIZES if n % 8 == 0 and n <= most}
+            assert whole <= set(sizes["as_eight"]), kind
         else:
             assert {n for n in row_groups.SIZES if n < 16} <= set(sizes["as_one"]), kind
             assert {n for n in row_groups.SIZES if n > 63} <= set(sizes["as_many"]), kind

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.errors import EngineError
+from edge_et.llm.batch_rules import IN_EVEN_CHUNKS, BatchRules
 from edge_et.llm.engines.native_library import NativeLibrary, encoded, pointer
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.native_log import NativeLog
@@ -22,7 +23,7 @@ PACKAGE: Final = "llama-cpp-python"
 MODULE: Final = "llama_cpp"
 LIBRARY_VARIABLE: Final = "LLAMA_CPP_LIB_PATH"
 
-_AMX = "AMX_INT8 = 1"  # in llama.cpp's description of itself
+_AMX, _I8MM = "AMX_INT8 = 1", "MATMUL_INT8 = 1"  # in llama.cpp's description of itself
 
 # It makes up tokens where it is told to read none; and rows of a picture in a grid stand at one
 # place in time, and what follows them further on.
@@ -167,6 +168,14 @@ class LlamaCpp(NativeLibrary):
         """Put back a sequence that was copied; return how many bytes were read."""
         source = pointer(data, ctypes.c_uint8)
         return int(self.bindings.llama_state_seq_set_data(context, source, len(data), sequence))
+
+    def rules_here(self, rules: BatchRules) -> BatchRules:
+        """Return the rules that hold on this CPU.
+
+        Args:
+            rules: of the engine.
+        """
+        return IN_EVEN_CHUNKS if _I8MM in self.describe_build() else rules
 
     def is_recurrent(self, model: Any) -> bool:
         """Say whether it keeps a state of all positions, of which no end can be dropped."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_et.cancellation import native_callback
+from edge_et.llm.batch_rules import BatchRules
 from edge_et.llm.kv_protocol import KVCacheSettings
 from edge_et.llm.model_shape import ModelShape
 from edge_et.llm.native_log import NativeLog
@@ -102,6 +103,14 @@ class NativeLibrary(ABC):
     def is_recurrent(self, model: Any) -> bool:
         """Say whether it keeps a state of all positions, of which no end can be dropped."""
         return False
+
+    def rules_here(self, rules: BatchRules) -> BatchRules:
+        """Return the rules that hold on this CPU.
+
+        Args:
+            rules: of the engine.
+        """
+        return rules
 
     def pairs_rows(self, shape: ModelShape) -> bool:
         """Say whether a row comes out right only where another one is in its batch."""

@@ -13,7 +13,7 @@ from edge_et.llm import (
     positions_of,
     restart_at,
 )
-from edge_et.llm.batch_rules import IN_GROUPS, BatchRules
+from edge_et.llm.batch_rules import IN_EVEN_CHUNKS, IN_GROUPS, BatchRules
 from edge_et.llm.kv_positions import spare_positions
 
 SIXTEEN = replace(IN_GROUPS, most=16, image_most=16)
@@ -144,6 +144,30 @@ def test_what_is_evaluated_together_does_not_depend_on_the_start() -> None:
     for agreeing in range(sum(map(len, segments))):
         start = restart_at(segments, agreeing)
         assert groups(start) == {row: group for row, group in full.items() if row >= start}
+
+
+def takes_two_rows_at_once(size: int) -> bool:
+    """Whether llama.cpp's int8 matrices evaluate a batch's rows in pairs, in all of its chunks."""
+    chunks = -(-size // 16)
+    return size % 2 == 0 and -(-size // chunks) % 2 == 0
+
+
+@pytest.mark.parametrize("length", range(1, 300))
+def test_a_row_is_in_pairs_or_alone_wherever_evaluation_begins(length: int) -> None:
+    def kinds(segment: Segment, start: int) -> dict[int, bool]:
+        return {
+            row: takes_two_rows_at_once(part.stop - part.start)
+            for _, part in batches([segment], start, IN_EVEN_CHUNKS)
+            for row in range(part.start, part.stop)
+        }
+
+    for segment in (tokens(*range(length)), image(length)):
+        full = kinds(segment, 0)
+        assert list(full) == list(range(length))
+        for agreeing in range(length):
+            start = restart_at([segment], agreeing, IN_EVEN_CHUNKS)
+            expected = {row: kind for row, kind in full.items() if row >= start}
+            assert kinds(segment, start) == expected
 
 
 FEW = BatchRules(group=1, most=15, image_group=64, image_most=256, spare=1, written=15)

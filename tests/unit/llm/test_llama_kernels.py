@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from edge_et.errors import EngineError
+from edge_et.llm.batch_rules import IN_EVEN_CHUNKS, IN_GROUPS, BatchRules
 from edge_et.llm.engines.llama_cpp import LlamaCpp
 
 
@@ -47,6 +48,20 @@ def test_those_that_are_built_in_are_enough(tmp_path: Path) -> None:
     library = Library(tmp_path, loaded=1, found=1)
     open_it(library)
     assert library.calls == ["log", "init"]
+
+
+@pytest.mark.parametrize(
+    ("told", "rules"),
+    [("NEON = 1 | MATMUL_INT8 = 1", IN_EVEN_CHUNKS), ("NEON = 1 | DOTPROD = 1", IN_GROUPS)],
+)
+def test_batches_are_cut_as_the_kernels_round(tmp_path: Path, told: str, rules: BatchRules) -> None:
+    bindings = SimpleNamespace(
+        llama_cpp=SimpleNamespace(_lib=Library(tmp_path, loaded=1, found=1)),
+        llama_backend_init=lambda: None,
+        llama_print_system_info=told.encode,
+    )
+    log: Any = SimpleNamespace(attach=lambda _: None)
+    assert LlamaCpp(bindings, log).rules_here(IN_GROUPS) == rules
 
 
 def test_where_none_fits_it_is_told_what_to_do(tmp_path: Path) -> None:
