@@ -12,8 +12,7 @@ namespace {
 // Fields of which this loader supports one value alone.
 const std::map<string, json> kSupported{
     {"vision.processing.tiling", nullptr}, {"vision.processing.whole_size", nullptr},
-    {"vision.arrangement", "flat"}, {"vision.pooling", 1}, {"vision.markup", nullptr},
-    {"vision.places", "line"},
+    {"vision.arrangement", "flat"}, {"vision.pooling", 1}, {"vision.markup", nullptr}, {"vision.places", "line"},
     {"extract.hint", nullptr}, {"direct.default", false}, {"think.thoughts.default", false}};
 
 [[noreturn]] void fail(const string& field, const string& what) {

@@ -92,8 +92,11 @@ def system() -> arm.System:
     return arm.make_system(arm.DEFAULT)
 
 
-KNOWN_WRONG = {("i8mm", "prebuilt", "Q5_1")}
-"""What the engine computes wrongly in small batches, and edge-et refuses by the same comparison."""
+WRONG_IN_FEW_ROWS = ("prebuilt", 192, "Q5_1")
+"""Engine, width and type that edge-et refuses by the same comparison: columns are left out."""
+
+NOT_AS_ONE = ("prebuilt", 256, "F16")
+"""Where two rows and more are rounded otherwise than one."""
 
 
 def rules(cpu: str) -> BatchRules:
@@ -194,13 +197,14 @@ def test_weights_of_every_type_compute_what_they_should_in_groups_of_rows(
     program = [SCRIPTS / "row_groups.py", engine, weights, out]
     subprocess.run(system.command(cpu, program), env=system.environment(cpu), check=True)
     for kind in TYPES[int(weights.name)]:
+        case = (engine, int(weights.name), kind)
         expected = reference_logits(weights / f"{kind}.gguf", None, row_groups.IDS)
         assert not isinstance(expected, Unsupported)
         logits = np.load(out / f"{kind}.npz")
         for rows in ("one", "many"):
             # Padding rows are fifty times as large.
             far = compare(expected[:, :-PADDING_ROWS], logits[rows][:, :-PADDING_ROWS]).kl
-            is_right = rows == "many" or (cpu, engine, kind) not in KNOWN_WRONG
+            is_right = rows == "many" or case != WRONG_IN_FEW_ROWS
             assert (far < MAX_KL) == is_right, (kind, rows)
         sizes = json.loads((out / f"{kind}.json").read_text())
         if engine == "llama":
@@ -208,7 +212,8 @@ def test_weights_of_every_type_compute_what_they_should_in_groups_of_rows(
             whole = {n for n in row_groups.SIZES if n % 8 == 0 and n <= most}
             assert whole <= set(sizes["as_eight"]), kind
         else:
-            assert {n for n in row_groups.SIZES if n < 16} <= set(sizes["as_one"]), kind
+            few = {n for n in row_groups.SIZES if n < 16}
+            assert (few <= set(sizes["as_one"])) == (case != NOT_AS_ONE), kind
             assert {n for n in row_groups.SIZES if n > 63} <= set(sizes["as_many"]), kind
 
 
