@@ -47,13 +47,15 @@ class Layout:
         markup: tokens between the tiles; None: there are none.
         marks: special tokens of the tokenizer, beside those that all have.
         first: what the tokenizer merges before all else.
-        whole_tokens: fewest and most image tokens of a tile of the picture's shape, which then has
-            them in rows and columns; None: tiles are of one size.
+        whole_tokens: fewest and most image tokens of a tile of the picture's shape; None: tiles are
+            of one size.
+        least_blocks: fewest blocks of a side of that tile, see `WholeSize`.
+        places: whether a tile's tokens stand in a line or in rows and columns.
     """
 
     chat: ChatSpec = _CHAT
     picture: str = "{image}\n"
-    resample: Literal["bicubic", "lanczos"] = "bicubic"
+    resample: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     tiling: Tiling | None = None
@@ -61,6 +63,8 @@ class Layout:
     marks: tuple[str, ...] = ()
     first: Sequence[tuple[str, str]] = ()
     whole_tokens: tuple[int, int] | None = None
+    least_blocks: Literal[0, 1] = 1
+    places: Literal["line", "grid"] = "line"
 
     @property
     def edge_tiles(self) -> int:
@@ -68,14 +72,28 @@ class Layout:
         return 1 if self.tiling is None else self.tiling.edge_tiles or 1
 
 
-def _ratio_grids() -> tuple[tuple[int, int], ...]:
-    """Return columns and rows of all grids of up to twelve tiles, fewest tiles first.
+def _ratio_grids(least: int, most: int) -> tuple[tuple[int, int], ...]:
+    """Return columns and rows of all grids of so many tiles, fewest tiles first.
 
-    Source: `get_all_supported_aspect_ratios` of transformers' GOT-OCR2, which InternVL uses.
+    Source: `get_all_supported_aspect_ratios` of transformers' GOT-OCR2, which InternVL uses, and
+    `_target_ratios` of its LFM2-VL.
     """
-    sides = range(1, _MOST_TILES + 1)
+    sides = range(1, most + 1)
     grids = [(columns, rows) for columns in sides for rows in sides]
-    return tuple(sorted((grid for grid in grids if prod(grid) <= _MOST_TILES), key=prod))
+    return tuple(sorted((grid for grid in grids if least <= prod(grid) <= most), key=prod))
+
+
+_LFM2_BLOCK, _LFM2_TOKENS = 32, (64, 256)
+_LFM2_GRIDS = _ratio_grids(2, 10)
+_LFM2_START, _LFM2_END, _LFM2_WHOLE = "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>"
+_LFM2_TILE = "<|img_row_{row}_col_{column}|>"
+_LFM2_MARKS = (
+    _LFM2_START,
+    _LFM2_END,
+    _LFM2_WHOLE,
+    *(_LFM2_TILE.format(row=row, column=column) for column, row in ((1, 1), *_LFM2_GRIDS)),
+)
+_LFM2_BEGIN = "<|startoftext|>"
 
 
 LAYOUTS = {
@@ -118,6 +136,37 @@ LAYOUTS = {
         picture="<|vision_start|>{image}<|vision_end|>",
         marks=("<|vision_start|>", "<|vision_end|>"),
         whole_tokens=(64, 1024),
+        least_blocks=0,
+        places="grid",
+    ),
+    # chat_template of LiquidAI/LFM2-VL-450M, and `image_processing_lfm2_vl.py` and
+    # `processing_lfm2_vl.py` of transformers.
+    "lfm2": Layout(
+        chat=ChatSpec(
+            start=_LFM2_BEGIN,
+            turn_start="<|im_start|>{role}\n",
+            turn_end="<|im_end|>\n",
+            system=None,
+            stop_tokens=SPECIAL[::2],
+        ),
+        picture="{image}",
+        resample="bilinear",
+        tiling=Tiling(
+            rule="ratio",
+            grids=_LFM2_GRIDS,
+            over_pixels=2 * _LFM2_TOKENS[1] * _LFM2_BLOCK**2,
+            whole="last",
+        ),
+        markup=MarkupSpec(
+            tokens=_LFM2_MARKS,
+            start=(_LFM2_START,),
+            tile=(_LFM2_TILE,),
+            whole=(_LFM2_WHOLE,),
+            alone=(),
+            end=(_LFM2_END,),
+        ),
+        marks=(*_LFM2_MARKS, _LFM2_BEGIN),
+        whole_tokens=_LFM2_TOKENS,
     ),
     # preprocessor_config.json and chat_template of OpenGVLab/InternVL3_5-1B-HF. The mean and the
     # deviation are those of ImageNet.
@@ -125,7 +174,7 @@ LAYOUTS = {
         picture=f"{IMAGE_START}{{image}}{IMAGE_END}\n",
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
-        tiling=Tiling(rule="ratio", grids=_ratio_grids(), whole="last"),
+        tiling=Tiling(rule="ratio", grids=_ratio_grids(1, _MOST_TILES), whole="last"),
         marks=(IMAGE_START, IMAGE_END),
     ),
 }

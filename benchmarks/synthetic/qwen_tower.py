@@ -5,20 +5,16 @@ patches. The operators are those of edge-et's own export, `edge_et.export.vision
 one after another, and of its 8-bit quantization, `dynamic`.
 """
 
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
 
 from edge_et.benchmarks.synthetic.random_tower import Graph, port, write_graph
 from edge_et.benchmarks.synthetic.shapes import TowerShape
-from edge_et.export.steps import Progress, needing_extra
-
-with needing_extra("bench"):
-    from onnx import TensorProto
+from edge_et.benchmarks.synthetic.sized_tower import SizedTower
+from edge_et.export.steps import Progress
 
 _ROPE_BASE = 10_000.0
-_BIAS_DEVIATION = 0.02
 
 
 def write_qwen_tower(
@@ -46,28 +42,13 @@ def new_qwen_tower(shape: TowerShape, llm_width: int, seed: int) -> Graph:
     return tower.graph
 
 
-class _Tower:
+class _Tower(SizedTower):
     """A graph that is built."""
-
-    def __init__(self, shape: TowerShape, seed: int) -> None:
-        self.graph = Graph(seed)
-        self._shape = shape
-        self._add = self.graph.add
 
     def build(self, llm_width: int) -> None:
         """Add all nodes."""
         shape, width = self._shape, self._shape.width
-        size, deviation = (width, 3, shape.patch, shape.patch), 1 / sqrt(3 * shape.patch**2)
-        sides = [shape.patch] * 2
-        kernel = self.graph.normal("v.patch_embd.weight", size, deviation)
-        bias = self.graph.normal("v.patch_embd.bias", (width,), _BIAS_DEVIATION)
-        inputs = "pixel_values", kernel, bias
-        found = self._add("Conv", *inputs, strides=sides, kernel_shape=sides)
-        rows, columns = (self._side(found, axis) for axis in (2, 3))
-        patches = self._add("Transpose", found, perm=[0, 2, 3, 1])
-        flat = self._numbers(0, -1, width)
-        hidden = self._add("Add", patches, self._positions(rows, columns))
-        hidden = self._add("Reshape", hidden, flat)
+        hidden, rows, columns = self._embed()
         turn = self._turn(rows, columns)
         for layer in range(shape.layers):
             hidden = self._block(f"v.blk.{layer}", hidden, turn)
@@ -76,33 +57,10 @@ class _Tower:
         expanded = self._add("Gelu", self.graph.linear("mm.0", blocks, inner, inner))
         self.graph.linear("mm.2", expanded, inner, llm_width, output="image_tokens")
 
-    def _numbers(self, *numbers: int) -> str:
-        return self.graph.constant(np.array(numbers))
-
-    def _float(self, number: float) -> str:
-        return self.graph.constant(np.array(number, np.float32))
-
-    def _side(self, found: str, axis: int) -> str:
-        """Give a side of the map of patches, [1] int64."""
-        return self._add("Shape", found, start=axis, end=axis + 1)
-
-    def _count(self, side: str) -> str:
-        """Count from 0, [side] float32."""
-        zero, one = (self.graph.constant(np.array(number)) for number in (0, 1))
-        numbers = self._add("Range", zero, self._add("Squeeze", side), one)
-        return self._add("Cast", numbers, to=TensorProto.FLOAT)
-
-    def _positions(self, rows: str, columns: str) -> str:
-        """Resize the position embeddings, [rows,columns,C]."""
-        side, width = self._shape.positions_side, self._shape.width
-        table = self.graph.normal("v.position_embd.weight", (side, side, width), 1.0)
-        across = self._add("Einsum", self._weights(rows), table, equation="ys,stc->ytc")
-        return self._add("Einsum", self._weights(columns), across, equation="xt,ytc->yxc")
-
     def _weights(self, side: str) -> str:
         """Weigh the learned positions along one axis, [side,learned]."""
         learned = self._shape.positions_side
-        last = self._add("Sub", self._add("Cast", side, to=TensorProto.FLOAT), self._float(1))
+        last = self._add("Sub", self._as_float(side), self._float(1))
         last = self._add("Max", last, self._float(1))
         scaled = self._add("Mul", self._count(side), self._float(learned - 1))
         places = self._add("Unsqueeze", self._add("Div", scaled, last), self._numbers(1))
@@ -161,13 +119,3 @@ class _Tower:
         inner = self._add("Gelu", inner, approximate="tanh")
         inner = graph.linear(f"{name}.ffn_down", inner, shape.feed_forward, width)
         return self._add("Add", hidden, inner)
-
-    def _blocks(self, hidden: str, rows: str, columns: str) -> str:
-        """Put the patches of each block side by side, [N,S,C of a block]."""
-        factor, width = self._shape.shuffle, self._shape.width
-        side = self._numbers(factor)
-        halves = [self._add("Div", each, side) for each in (rows, columns)]
-        sizes = [self._numbers(0), halves[0], side, halves[1], side, self._numbers(width)]
-        split = self._add("Reshape", hidden, self._add("Concat", *sizes, axis=0))
-        blocks = self._add("Transpose", split, perm=[0, 1, 3, 2, 4, 5])
-        return self._add("Reshape", blocks, self._numbers(0, -1, factor**2 * width))

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.benchmarks.synthetic.shapes import DeltaNetShape, LlmShape
+from edge_et.benchmarks.synthetic.shapes import DeltaNetShape, LlmShape, ShortConvolutionShape
 from edge_et.benchmarks.synthetic.synthetic_tokenizer import SPECIAL
 from edge_et.export.steps import Progress, needing_extra
 
@@ -74,11 +74,15 @@ def tensors_of(shape: LlmShape) -> Iterator[Tensor]:
     output: Storage = "Q8_0" if width % block else "Q6_K"
     table = (shape.rows, width)
     yield Tensor(name="token_embd.weight", shape=table, storage=output if shape.tied else "Q4_0")
-    yield Tensor(name="output_norm.weight", shape=(width,), storage="F32")
+    last_norm = "output_norm" if shape.short_convolutions is None else "token_embd_norm"
+    yield Tensor(name=f"{last_norm}.weight", shape=(width,), storage="F32")
     if not shape.tied:
         yield Tensor(name="output.weight", shape=table, storage=output)
     if shape.delta_net is not None:
         yield from _hybrid_layers(shape, shape.delta_net)
+        return
+    if shape.short_convolutions is not None:
+        yield from _lfm2_layers(shape, shape.short_convolutions)
         return
     matrices = {
         "attn_q": (queries, width),
@@ -144,6 +148,38 @@ def _hybrid_layers(shape: LlmShape, net: DeltaNetShape) -> Iterator[Tensor]:
         )
 
 
+def _lfm2_layers(shape: LlmShape, convolutions: ShortConvolutionShape) -> Iterator[Tensor]:
+    """Yield the layers of an LFM2."""
+    width, keys = shape.width, shape.kv_heads * shape.head_width
+    shared = {
+        "ffn_gate": (shape.feed_forward, width),
+        "ffn_up": (shape.feed_forward, width),
+        "ffn_down": (width, shape.feed_forward),
+    }
+    attention = {
+        "attn_q": (width, width),
+        "attn_k": (keys, width),
+        "attn_v": (keys, width),
+        "attn_output": (width, width),
+    }
+    convolution = {"shortconv.in_proj": (3 * width, width), "shortconv.out_proj": (width, width)}
+    norms = {"attn_norm": width, "ffn_norm": width}
+    head_norms = {"attn_q_norm": shape.head_width, "attn_k_norm": shape.head_width}
+    for layer in range(shape.layers):
+        attends = layer in convolutions.attention
+        for name, size in (norms | head_norms if attends else norms).items():
+            yield Tensor(name=f"blk.{layer}.{name}.weight", shape=(size,), storage="F32")
+        for name, sizes in (shared | (attention if attends else convolution)).items():
+            yield Tensor(name=f"blk.{layer}.{name}.weight", shape=sizes, storage="Q4_0")
+        if not attends:
+            yield Tensor(
+                name=f"blk.{layer}.shortconv.conv.weight",
+                shape=(width, convolutions.kernel),
+                storage="F32",
+                value=1 / sqrt(convolutions.kernel),
+            )
+
+
 def write_llm(
     path: Path, shape: LlmShape, tokenizer: dict[str, Any], seed: int, progress: Progress
 ) -> None:
@@ -179,7 +215,13 @@ def _add_metadata(writer: gguf.GGUFWriter, shape: LlmShape) -> None:
     writer.add_block_count(shape.layers)
     writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
+    convolutions = shape.short_convolutions
+    if convolutions is None:
+        writer.add_head_count_kv(shape.kv_heads)
+    else:
+        by_layer = [shape.kv_heads * (n in convolutions.attention) for n in range(shape.layers)]
+        writer.add_head_count_kv(by_layer)
+        writer.add_shortconv_l_cache(convolutions.kernel)
     writer.add_key_length(shape.head_width)
     writer.add_value_length(shape.head_width)
     net = shape.delta_net

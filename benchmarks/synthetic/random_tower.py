@@ -46,10 +46,12 @@ def tower_bytes(shape: TowerShape, llm_width: int) -> int:
     projector = shape.shuffle**2 * width * llm_width
     if shape.projector == "qwen3vl_merger":
         projector += (shape.shuffle**2 * width) ** 2
+    elif shape.projector == "lfm2":
+        projector = (shape.shuffle**2 * width + llm_width) * shape.projector_width
     elif shape.projector != "idefics3":
         projector += llm_width**2
     positions = shape.patches
-    if shape.projector == "qwen3vl_merger":
+    if shape.projector in ("lfm2", "qwen3vl_merger"):
         positions = shape.positions_side**2
     return shape.layers * layer + projector + 4 * width * (positions + 3 * shape.patch**2)
 
@@ -85,12 +87,17 @@ def write_tower(
     graph = new_tower(shape, llm_width, seed)
     outputs = [port("image_tokens", "N", shape.image_tokens, llm_width)]
     if marks:
-        rows = graph.normal("markup_rows", (marks, llm_width), 1 / sqrt(llm_width))
-        # A copy, since an output of a graph cannot be one of its weights.
-        graph.add("Identity", rows, output="image_markup")
-        outputs.append(port("image_markup", marks, llm_width))
+        outputs.append(add_marks(graph, marks, llm_width))
     pixels = port("pixel_values", "N", 3, shape.image, shape.image)
     write_graph(path, shape.name, graph, pixels, outputs, progress)
+
+
+def add_marks(graph: "Graph", marks: int, llm_width: int) -> onnx.ValueInfoProto:
+    """Add the embeddings of tokens between tiles, `[marks,llm_width]`, and give the output."""
+    rows = graph.normal("markup_rows", (marks, llm_width), 1 / sqrt(llm_width))
+    # A copy, since an output of a graph cannot be one of its weights.
+    graph.add("Identity", rows, output="image_markup")
+    return port("image_markup", marks, llm_width)
 
 
 def write_graph(
@@ -121,7 +128,7 @@ def new_tower(shape: TowerShape, llm_width: int, seed: int) -> "Graph":
     graph = Graph(seed)
     hidden = _embed(graph, shape)
     for layer in range(shape.layers):
-        hidden = _block(graph, shape, hidden, f"v.blk.{layer}")
+        hidden = add_block(graph, shape, hidden, f"v.blk.{layer}", rows=shape.positions)
     _project(graph, shape, hidden, llm_width)
     return graph
 
@@ -151,10 +158,18 @@ def _embed(graph: "Graph", shape: TowerShape) -> str:
     return graph.add("Add", rows, places)
 
 
-def _block(graph: "Graph", shape: TowerShape, hidden: str, name: str) -> str:
-    """Add one transformer block, `[N,P,C]` to the same; its weights' names begin with its own."""
+def add_block(graph: "Graph", shape: TowerShape, hidden: str, name: str, *, rows: int) -> str:
+    """Add one transformer block, `[N,P,C]` to the same.
+
+    Args:
+        graph: what it is added to.
+        shape: the tower's dimensions.
+        hidden: what goes in.
+        name: its own, with which its weights' names begin.
+        rows: P; -1: it is free.
+    """
     width, heads = shape.width, shape.heads
-    split = graph.constant(np.array([0, shape.positions, heads, width // heads]))
+    split = graph.constant(np.array([0, rows, heads, width // heads]))
     normed = graph.norm(f"{name}.ln1", hidden, width)
     scale = graph.constant(np.array(sqrt(heads / width), np.float32))
     scaled = graph.add("Mul", graph.linear(f"{name}.attn_q", normed, width, width), scale)
@@ -168,7 +183,7 @@ def _block(graph: "Graph", shape: TowerShape, hidden: str, name: str) -> str:
     )
     weights = graph.add("Softmax", graph.add("MatMul", query, key), axis=-1)
     mixed = graph.add("Transpose", graph.add("MatMul", weights, value), perm=[0, 2, 1, 3])
-    joined = graph.add("Reshape", mixed, graph.constant(np.array([0, shape.positions, width])))
+    joined = graph.add("Reshape", mixed, graph.constant(np.array([0, rows, width])))
     attended = graph.linear(f"{name}.attn_out", joined, width, width)
     hidden = graph.add("Add", hidden, _scaled(graph, shape, attended, f"{name}.ls1"))
     normed = graph.norm(f"{name}.ln2", hidden, width)

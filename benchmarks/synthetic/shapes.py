@@ -30,8 +30,21 @@ class DeltaNetShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShortConvolutionShape:
+    """The layers of an LFM2.
+
+    Attributes:
+        attention: which layers are attention; the others are short convolutions.
+        kernel: positions that a convolution sees.
+    """
+
+    attention: tuple[int, ...] = (2, 5, 8, 10, 12, 14)
+    kernel: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LlmShape:
-    """A Llama, a Qwen3 or a Qwen3.5.
+    """A Llama, a Qwen3, a Qwen3.5 or an LFM2.
 
     Attributes:
         name: of the model.
@@ -48,10 +61,11 @@ class LlmShape:
         norm_epsilon: of the RMS norms.
         tied: whether the input embeddings are the output matrix too.
         delta_net: of a Qwen3.5; None: it is none.
+        short_convolutions: of an LFM2; None: it is none.
     """
 
     name: str
-    architecture: Literal["llama", "qwen3", "qwen35"]
+    architecture: Literal["llama", "qwen3", "qwen35", "lfm2"]
     layers: int
     width: int
     heads: int
@@ -64,6 +78,7 @@ class LlmShape:
     norm_epsilon: float = 1e-6
     tied: bool = True
     delta_net: DeltaNetShape | None = None
+    short_convolutions: ShortConvolutionShape | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +93,8 @@ class TowerShape:
     - `qwen3vl_merger`: a norm, blocks of patches side by side, and two linears. The tower is
       Qwen3.5's: tiles are of many sizes, position embeddings are resized, and heads are turned by
       row and column.
+    - `lfm2`: blocks of patches side by side, and two linears. The tower is a SigLIP 2: tiles are of
+      many sizes, and position embeddings are resized.
     - `internvl`: a pixel shuffle, a norm and two linears. The tower is an InternViT: it has a class
       token, which is dropped behind it, and a scale for each channel of what a block adds.
 
@@ -92,6 +109,7 @@ class TowerShape:
         projector: see above.
         shuffle: side of the block of patches that becomes one image token; 1 for `mlp`.
         positions_side: side of the map of position embeddings, where these are resized.
+        projector_width: between the two linears of `lfm2`.
     """
 
     name: str
@@ -101,9 +119,10 @@ class TowerShape:
     feed_forward: int
     patch: int
     image: int
-    projector: Literal["mlp", "idefics3", "internvl", "qwen3vl_merger"] = "mlp"
+    projector: Literal["mlp", "idefics3", "internvl", "qwen3vl_merger", "lfm2"] = "mlp"
     shuffle: int = 1
     positions_side: int = 48
+    projector_width: int = 2048
 
     @property
     def patches(self) -> int:
@@ -218,6 +237,20 @@ QWEN3_5_LARGE = replace(
     feed_forward=4096,
 )
 
+# LiquidAI/LFM2-VL-450M, config.json: SigLIP2 base (NaFlex). LFM2.5-VL-450M has the same.
+SIGLIP2_BASE = TowerShape(
+    name="siglip2-base-naflex",
+    layers=12,
+    width=768,
+    heads=12,
+    feed_forward=3072,
+    patch=16,
+    image=512,
+    projector="lfm2",
+    shuffle=2,
+    positions_side=16,
+)
+
 # HuggingFaceTB/SmolLM2-135M-Instruct, config.json; three of its tokens are special here.
 SMOLLM2_135M = LlmShape(
     name="smollm2-135m",
@@ -304,6 +337,29 @@ QWEN3_5_0_8B = LlmShape(
 )
 QWEN3_5_2B = replace(QWEN3_5_0_8B, name="qwen3.5-2b", width=2048, feed_forward=6144)
 
+# LiquidAI/LFM2-VL-450M, text_config of config.json: LFM2-350M. The tokenizer's size is rounded.
+LFM2_350M = LlmShape(
+    name="lfm2-350m",
+    architecture="lfm2",
+    layers=16,
+    width=1024,
+    heads=16,
+    kv_heads=8,
+    head_width=64,
+    feed_forward=4608,
+    vocabulary=64_000,
+    rows=65_536,
+    norm_epsilon=1e-5,
+    short_convolutions=ShortConvolutionShape(),
+)
+
+_LFM2_VL = BundleShape(
+    name="lfm2-vl-450m",
+    tower=SIGLIP2_BASE,
+    perceiver=LFM2_350M,
+    context_length=4096,  # a picture may have 2829 image tokens
+)
+
 _INTERNVL = BundleShape(
     name="internvl3.5-1b",
     tower=INTERNVIT_300M,
@@ -335,6 +391,8 @@ SHAPES = {
         ),
         BundleShape(name="qwen3.5-0.8b", tower=QWEN3_5_SMALL, perceiver=QWEN3_5_0_8B),
         BundleShape(name="qwen3.5-2b", tower=QWEN3_5_LARGE, perceiver=QWEN3_5_2B),
+        _LFM2_VL,
+        replace(_LFM2_VL, name="lfm2.5-vl-450m"),
         _INTERNVL,
         replace(_INTERNVL, name="internvl3.5-1b+qwen3-1.7b", reasoner=QWEN3_1_7B),
     )

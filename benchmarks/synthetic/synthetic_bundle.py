@@ -13,6 +13,7 @@ from edge_et.benchmarks.synthetic.qwen_tower import write_qwen_tower
 from edge_et.benchmarks.synthetic.random_gguf import tensors_of, write_llm
 from edge_et.benchmarks.synthetic.random_tower import tower_bytes, write_tower
 from edge_et.benchmarks.synthetic.shapes import BundleShape, LlmShape
+from edge_et.benchmarks.synthetic.siglip2_tower import write_siglip2_tower
 from edge_et.benchmarks.synthetic.synthetic_tokenizer import new_tokenizer, write_tokenizer
 from edge_et.bundle import (
     Bundle,
@@ -111,10 +112,15 @@ def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
         write_tower(graph, shape.tower, width, _TOWER_SEED, progress, marks=marks)
         write_mmproj(folder / MMPROJ_NAME, shape.tower, width, _TOWER_SEED, progress)
     else:
-        write_qwen_tower(graph, shape.tower, width, _TOWER_SEED, progress)
+        if shape.tower.projector == "lfm2":
+            write_siglip2_tower(graph, shape.tower, width, _TOWER_SEED, progress, marks=marks)
+        else:
+            write_qwen_tower(graph, shape.tower, width, _TOWER_SEED, progress)
         fewest, most = layout.whole_tokens
         block = shape.tower.patch * shape.tower.shuffle
-        whole_size = WholeSize(block=block, min_tokens=fewest, max_tokens=most, least_blocks=0)
+        whole_size = WholeSize(
+            block=block, min_tokens=fewest, max_tokens=most, least_blocks=layout.least_blocks
+        )
     specs = dict(_write_models(shape, folder, progress))
     think = "Description: {extraction}\nQuestion: {question}\nThink step by step, then answer."
     side = shape.tower.image
@@ -139,7 +145,7 @@ def _write(shape: BundleShape, folder: Path, progress: Progress) -> Manifest:
                 whole_size=whole_size,
             ),
             markup=layout.markup,
-            places="line" if whole_size is None else "grid",
+            places=layout.places,
         ),
         perceiver=specs["perceiver"],
         reasoner=specs.get("reasoner"),

@@ -6,6 +6,7 @@ from edge_et.benchmarks.synthetic.shapes import (
     BundleShape,
     DeltaNetShape,
     LlmShape,
+    ShortConvolutionShape,
     TowerShape,
 )
 
@@ -56,6 +57,26 @@ QWEN3_5 = BundleShape(
         delta_net=DeltaNetShape(
             key_heads=2, value_heads=4, head_width=32, rotary_width=16, rope_sections=(3, 3, 2)
         ),
+    ),
+    context_length=2048,
+)
+LFM2_VL = BundleShape(
+    name="lfm2-vl",
+    tower=replace(
+        TOWER,
+        name="siglip2",
+        patch=4,
+        image=64,
+        projector="lfm2",
+        shuffle=2,
+        positions_side=6,
+        projector_width=96,
+    ),
+    perceiver=replace(
+        LLM,
+        architecture="lfm2",
+        layers=4,
+        short_convolutions=ShortConvolutionShape(attention=(1, 3)),
     ),
     context_length=2048,
 )

@@ -262,6 +262,8 @@ def test_models_have_their_true_dimensions():
         "internvl3.5-1b+qwen3-1.7b": (1024, 2048),
         "qwen3.5-0.8b": (1024, None),
         "qwen3.5-2b": (2048, None),
+        "lfm2-vl-450m": (1024, None),
+        "lfm2.5-vl-450m": (1024, None),
     }
     for name, weights, end in (
         ("smollm2-135m+siglip-base", 134_515_008, 49_151),
