@@ -2,9 +2,8 @@
 
 In: a checkpoint folder of the paper (`LlavaQwen3ForCausalLM`, `LlavaQwenForCausalLM`), of
 transformers' LLaVA-OneVision, Idefics3, SmolVLM, InternVL, LFM2-VL or Qwen3.5, or of InternVL's
-own code.
-Out: the facts that go into a manifest, and `vision.onnx`. The language model inside goes through
-`export_llm` with the same folder, as any other; nothing is copied on disk.
+own code. Out: the facts that go into a manifest, and `vision.onnx`. The language model inside goes
+through `export_llm` with the same folder, as any other; nothing is copied on disk.
 
 `read_vlm` reads configs, the tokenizer, and names and shapes of the tensors, but no values. So it
 takes seconds and little memory, and it writes nothing. It refuses whatever can be refused without

@@ -25,7 +25,6 @@ DESCRIBE_WORDS = (
 )
 """The first words are those of the examples on the cards."""
 
-
 EXTRACTORS = "-Extract"
 """LFM2.5-VL-450M-Extract and -1.6B-Extract: nothing in them but the name tells what they do."""
 
