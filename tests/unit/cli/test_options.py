@@ -18,6 +18,7 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "max_tiles": ("3", 3),
         "pooling": ("2", 2),
         "max_extraction_tokens": ("4", 4),
+        "look_again": ("2", 2),
         "max_thinking_tokens": ("0", 0),
         "max_answer_tokens": ("5", 5),
         "temperature": ("0.5", 0.5),
