@@ -37,6 +37,7 @@ class QuestionValues(TextValues, total=False):
 
     max_extraction_tokens: int | None
     hint: str | None
+    look_again: int | None
 
 
 class OptionValues(QuestionValues, total=False):

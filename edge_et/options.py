@@ -53,6 +53,7 @@ AnswerKind = Literal["yes/no", "number"]
 MAX_CHOICES = 256
 """Each takes a step of the model or more."""
 
+MAX_LOOKS = 8
 MAX_MESSAGES = 1000
 MAX_STOP_TEXTS = 16
 MAX_STOP_CHARACTERS = 256
@@ -113,6 +114,10 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
     ] = None
     thinking: Annotated[
         bool | None, Meta(description="Whether a reasoner that marks its thoughts has any.")
+    ] = None
+    look_again: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_LOOKS)] | None,
+        Meta(description="Most times that the reasoner may ask stage 1 for a detail it lacks."),
     ] = None
     deadline_s: Annotated[
         Annotated[float, Meta(gt=0)] | None,

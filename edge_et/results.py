@@ -174,6 +174,8 @@ class Extraction:
             no place for it.
         finish_reasons: why it ended, and the hint where one was written.
         extractions: of each picture, in their order; of pictures that are shown together one.
+        details: as for `Answer`.
+        asking: what it took to ask for them; None: nobody was asked.
     """
 
     text: str
@@ -183,6 +185,8 @@ class Extraction:
     hint: str = ""
     finish_reasons: FinishReasons = field(default_factory=dict)
     extractions: tuple[PictureExtraction, ...] = ()
+    details: tuple[str, ...] = ()
+    asking: PhaseUsage | None = None
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -238,8 +242,8 @@ class Answer:
         extraction: what stage 1 wrote down, as stage 2 read it; empty when the question was
             answered directly.
         reasoning: what stage 2 wrote before the answer.
-        usage: what each phase took, by its name: image, vision, extract, think; and hint, where the
-            reasoner wrote one.
+        usage: what each phase took, by its name: image, vision, extract, think; hint, where the
+            reasoner wrote one; and look_again, where it was asked what the extraction lacks.
         hint: what the perceiver was asked to pay attention to; empty where the bundle's prompt has
             no place for it.
         finish_reasons: why each stage that was written ended, in the order of the stages: hint
@@ -255,6 +259,8 @@ class Answer:
         logprobs: with `top_logprobs` how probable the model found each token of the answer, those
             that begin before its end. Left out is what came in one token with the answer marker,
             and the token that ended the answer. Else empty.
+        details: with `look_again` what the picture was looked at again for, as the reasoner named
+            it; `extraction` has a line of each look. Else empty.
     """
 
     text: str
@@ -267,6 +273,7 @@ class Answer:
     value: Any = None
     shares: Mapping[str, float] = field(default_factory=dict)
     logprobs: tuple[TokenLogprob, ...] = ()
+    details: tuple[str, ...] = ()
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -285,6 +292,7 @@ class Answer:
             "extractions": [asdict(extraction) for extraction in self.extractions],
             "reasoning": self.reasoning,
             "hint": self.hint,
+            "details": list(self.details),
             "value": self.value if type(self.value) in _PLAIN else json.loads(self.text),
             "shares": dict(self.shares),
             "logprobs": [token.to_dict() for token in self.logprobs],

@@ -29,6 +29,9 @@ EXTRACTION = "extraction"
 CHOICES = "choices"
 """The mode that takes one of the texts that are offered; other modes are not told them."""
 
+LOOKS = 2
+"""Details that the reasoner may ask for in the mode `look-again`."""
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What one mode of answering said."""
@@ -75,6 +78,11 @@ class Asking:
         return self._extract(self.pipe)
 
     @cached_property
+    def looked_again(self) -> tuple[Extraction, float]:
+        """What it writes where the reasoner may ask for `LOOKS` details, and the seconds."""
+        return self._extract(self.pipe, {"look_again": LOOKS})
+
+    @cached_property
     def caption(self) -> tuple[Extraction, float]:
         """A description written without knowing the question, and the seconds it took."""
         # The mini learnt this prompt; a second copy of it could come to differ.
@@ -83,9 +91,12 @@ class Asking:
         pipe.manifest = msgspec.structs.replace(pipe.manifest, extract=extract)
         return self._extract(pipe)
 
-    def _extract(self, pipe: ExtractThink) -> tuple[Extraction, float]:
+    def _extract(
+        self, pipe: ExtractThink, others: OptionValues | None = None
+    ) -> tuple[Extraction, float]:
         start = perf_counter()
-        extraction = pipe.extract(self.image, self.question, **self.options)
+        options: OptionValues = {**self.options, **(others or {})}
+        extraction = pipe.extract(self.image, self.question, **options)
         return extraction, perf_counter() - start
 
 
@@ -104,6 +115,11 @@ def extraction_only(asking: Asking) -> Reply:
 def extract_then_think(asking: Asking) -> Reply:
     """Answer as the paper does: extraction for the question, reasoning, answer."""
     return _think(asking, asking.extraction)
+
+
+def look_again_then_think(asking: Asking) -> Reply:
+    """Answer as the paper does, but let the reasoner ask for details that it misses first."""
+    return _think(asking, asking.looked_again)
 
 
 def extract_then_answer(asking: Asking) -> Reply:
@@ -160,7 +176,11 @@ MODES: Mapping[str, Callable[[Asking], Reply]] = {
     "direct": direct,
 }
 
-ALL_MODES: Mapping[str, Callable[[Asking], Reply]] = {**MODES, CHOICES: extract_then_choose}
+ALL_MODES: Mapping[str, Callable[[Asking], Reply]] = {
+    **MODES,
+    CHOICES: extract_then_choose,
+    "look-again": look_again_then_think,
+}
 
 
 def ask(

@@ -15,6 +15,7 @@ from edge_et.bundle.loading import (
     find_bundle,
     load_bundle,
 )
+from edge_et.bundle.look_again_spec import LookAgainSpec
 from edge_et.bundle.manifest import (
     FORMAT_VERSION,
     Check,
@@ -59,6 +60,7 @@ __all__ = [
     "KnownToken",
     "KnownTower",
     "LanguageModelSpec",
+    "LookAgainSpec",
     "Manifest",
     "MarkupSpec",
     "PicturesSpec",

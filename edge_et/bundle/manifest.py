@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from edge_et.bundle.chat_spec import ChatSpec, Text
 from edge_et.bundle.choices_spec import ChoicesSpec
 from edge_et.bundle.known_answers_spec import KnownAnswers
+from edge_et.bundle.look_again_spec import LookAgainSpec
 from edge_et.bundle.pictures_spec import PicturesSpec
 from edge_et.bundle.placeholders import check_placeholders
 from edge_et.bundle.processing_spec import Processing
@@ -289,6 +290,9 @@ class ThinkSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ChoicesSpec | None,
         Meta(description="How choices are told with letters; null: they are not told, but scored."),
     ] = None
+    look_again: Annotated[
+        LookAgainSpec, Meta(description="How it is asked what an extraction lacks.")
+    ] = LookAgainSpec()
 
     def __post_init__(self) -> None:
         check_placeholders(self.prompt, required={"question"}, allowed={"question", "extraction"})

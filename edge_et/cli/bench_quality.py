@@ -59,10 +59,18 @@ class _Quality(CommandWithMode):
     "--mode",
     "modes",
     type=click.Choice(
-        ["extract-think", "extract-answer", "extraction", "caption-think", "direct", "choices"]
+        [
+            "extract-think",
+            "extract-answer",
+            "extraction",
+            "caption-think",
+            "direct",
+            "choices",
+            "look-again",
+        ]
     ),
     multiple=True,
-    help="How to answer, repeatable; all but extract-answer and choices if omitted.",
+    help="How to answer, repeatable; the paper's four if omitted.",
 )
 @click.option(
     "--perceivers", multiple=True, metavar="A B ...", help="Bundles that see, for the grid."

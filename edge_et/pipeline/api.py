@@ -292,8 +292,8 @@ def answer(
 
     A bundle of a model that was never tuned to describe may say that one stage is its default
     (`direct.default`). Then a free answer about one picture has no extraction, unless an option
-    asks for what belongs to two stages: `hint`, `thinking`, their budgets, `history`, `choices`,
-    `kind`, `schema`.
+    asks for what belongs to two stages: `hint`, `look_again`, `thinking`, their budgets, `history`,
+    `choices`, `kind`, `schema`.
 
     Args:
         image: a path, bytes, a binary file object, a PIL image or a uint8 array
@@ -309,6 +309,9 @@ def answer(
         top_p: probability mass of the tokens chosen among, over 0 and up to 1.
         seed: same seed, same text; for temperatures over 0.
         hint: what stage 1 is to pay special attention to.
+        look_again: 0 to 8: how often the reasoner may ask stage 1 for a detail that it misses, at
+            most; `Answer.details` tells for what. Not for several pictures that are not shown
+            together.
         thinking: whether a reasoner that marks its thoughts has any.
         deadline_s: time for the whole answer, counted from the call, seconds.
         choices: 2 to 256 texts, one of which is the answer: that which the model finds most

@@ -24,6 +24,7 @@ from edge_et.stages import (
     fit_hint,
     hint_prompt,
     image_prompt,
+    missing_prompt,
     thinking_prompt,
     told_conversation,
     told_together,
@@ -210,10 +211,12 @@ def _check_stages(
     extract = manifest.extract
     row = in_a_row(images, extract.between_pictures)
     prompt = extraction_prompt(models.perceiver, extract, row, request.question, hint)
-    first = count_positions(prompt) + request.extraction_tokens
+    first = count_positions(prompt) + request.most_extracted
     if asked is not None:
         first += _hint_positions(manifest, asked[1])
     second = _stage_2_most(manifest, models, request, rest)
+    if request.looks:
+        second = max(second, _asking_most(manifest, models, request))
     if models.reasoner is None and not request.are_apart:
         check_length(models.perceiver, first + second)
     else:
@@ -239,10 +242,20 @@ def _stage_2_most(manifest: Manifest, models: Models, request: Request, rest: in
     return second + answer + times * _told_positions(manifest, models, request)
 
 
+def _asking_most(manifest: Manifest, models: Models, request: Request) -> int:
+    """Return the most positions of asking what is missing, where it is asked behind stage 1."""
+    chat_model, think = models.thinking_model, manifest.think
+    earlier = () if models.reasoner is None else None
+    prompt = missing_prompt(chat_model, think, request.question, "", earlier)
+    spec = think.look_again
+    told = spec.prompt.count("{extraction}") * request.most_extracted
+    return count_positions(prompt) + told + spec.max_detail_tokens
+
+
 def _told_positions(manifest: Manifest, models: Models, request: Request) -> int:
     """Return the most positions that the text of all extractions takes."""
     if not request.are_apart:
-        return request.extraction_tokens
+        return request.most_extracted
     tokenizer = models.thinking_model.tokenizer
 
     def positions(reason: FinishReason) -> int:
@@ -285,7 +298,7 @@ def _what_helps(
     if budgets is None:
         stages = 1 + request.thinking.template.count("{extraction}")
         budget = request.thinking.budget
-        budgets = stages * request.pictures * request.extraction_tokens
+        budgets = stages * request.pictures * request.most_extracted
         budgets += budget.thinking + budget.answer
     frugal = replace(request, extraction_tokens=1, thinking=least)
     texts = ["the question", *["the hint"] * bool(request.hint), *["the history"] * told]
@@ -296,6 +309,8 @@ def _what_helps(
     is_short = err.tokens - budgets <= 2 * err.limit
     if is_short and fits(frugal):
         helping.append(lower)
+    if request.looks and fits(replace(request, looks=0)):
+        helping.append("look again less often (look_again)")
     fewer = (replace(request, pictures=count) for count in range(request.pictures - 1, 0, -1))
     if is_short and (fitting := next(filter(fits, fewer), None)):
         helping.append(f"give at most {fitting.pictures} of the {request.pictures} pictures")

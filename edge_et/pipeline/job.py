@@ -32,6 +32,7 @@ _OF_TWO_STAGES: Final = (
     "thinking",
     "max_extraction_tokens",
     "max_thinking_tokens",
+    "look_again",
     "history",
     "choices",
     "kind",
@@ -123,7 +124,7 @@ class Jobs:
         """Run stage 2 alone, on what stage 1 wrote."""
         if not isinstance(extraction, Extraction):
             raise OptionError("extraction", extraction, "what `extract` returned; see `rethink`")
-        call = self._new_call(question, options)
+        call = self._new_thought(question, options)
         return Job(
             options=call.request.options,
             work=lambda models, _: call.using(models).think(extraction),
@@ -131,7 +132,7 @@ class Jobs:
 
     def rethink(self, question: str, extraction: str, options: OptionValues) -> Job[Answer]:
         """Run stage 2 alone, on a text from elsewhere."""
-        call = self._new_call(question, options)
+        call = self._new_thought(question, options)
         told = call.retell(check_text("extraction", extraction))
         return Job(
             options=call.request.options,
@@ -180,6 +181,12 @@ class Jobs:
         request, deadline = self._read(asked, options, pictures)
         request.check_form(self._models, self.manifest.direct if direct else None)
         return TwoStageCall(self.manifest, self._models, request, deadline)
+
+    def _new_thought(self, asked: str, options: OptionValues) -> TwoStageCall:
+        call = self._new_call(asked, options)
+        if call.request.looks:
+            raise OptionError("look_again", call.request.looks, "0 where stage 2 runs alone")
+        return call
 
     def _read(
         self, asked: str, options: OptionValues, pictures: int = 1

@@ -5,7 +5,7 @@ from typing import Literal, Self, TypeVar
 
 import msgspec
 
-from edge_et.bundle import DirectSpec, Manifest, Sampling, ThinkSpec, ThoughtSpec
+from edge_et.bundle import DirectSpec, ExtractSpec, Manifest, Sampling, ThinkSpec, ThoughtSpec
 from edge_et.errors import OptionError
 from edge_et.options import AnswerOptions
 from edge_et.pipeline.answer_schema import read_schema
@@ -45,6 +45,7 @@ class Request:
             `thinking` has that of stage 2; None: as free text.
         pictures: how many there are, at least 1.
         shown: what the bundle does with several.
+        looks: how often it is looked again at most.
     """
 
     question: str
@@ -57,6 +58,12 @@ class Request:
     form: AnswerForm | None = None
     pictures: int = 1
     shown: Literal["apart", "together"] = "apart"
+    looks: int = 0
+
+    @property
+    def most_extracted(self) -> int:
+        """Most tokens of the extraction of one picture, with what stands between two looks."""
+        return (1 + self.looks) * self.extraction_tokens + self.looks
 
     @property
     def are_apart(self) -> bool:
@@ -82,6 +89,8 @@ class Request:
         hint = None if options.hint is None else _checked("hint", options.hint)
         if hint is not None and not manifest.extract.hint_places:
             raise OptionError("hint", hint, "a bundle with {hint} in its first prompt")
+        if options.look_again:
+            _check_looks(options.look_again, manifest.extract, pictures)
         form = _form(options)
         return cls(
             question=_checked("question", question),
@@ -96,6 +105,7 @@ class Request:
             form=form,
             pictures=pictures,
             shown=manifest.extract.pictures,
+            looks=options.look_again or 0,
         )
 
     def without_picture(self) -> Self:
@@ -126,6 +136,15 @@ class Request:
     def direct_tokens(self, direct: DirectSpec) -> int:
         """Return the budget of the one-stage baseline."""
         return _either(self.options.max_answer_tokens, direct.max_answer_tokens)
+
+
+def _check_looks(looks: int, spec: ExtractSpec, pictures: int) -> None:
+    if not (spec.hint_places or "{question}" in spec.prompt + (spec.system or "")):
+        expected = "a bundle with {hint} or {question} in its first prompt"
+        raise OptionError("look_again", looks, expected)
+    if pictures > 1 and spec.pictures == "apart":
+        expected = "0 for several pictures, unless the bundle shows them together"
+        raise OptionError("look_again", looks, expected)
 
 
 def check_asked(question: str, options: AnswerOptions) -> None:

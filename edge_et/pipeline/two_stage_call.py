@@ -22,6 +22,7 @@ from edge_et.pipeline.context_fit import (
     stage_2_positions,
     with_lower_budget,
 )
+from edge_et.pipeline.further_looks import FurtherLooks
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
 from edge_et.results import (
@@ -163,6 +164,8 @@ class TwoStageCall:
         """
         extract = self._extract_each if self.request.are_apart else self._extract_together
         extraction = yield from self._counted(extract(images, hint))
+        if self.request.looks and extraction.finish_reasons["extract"] != "deadline":
+            extraction = yield from self._counted(self._further_looks(images, hint, extraction))
         reasons = extraction.finish_reasons
         if hint.finish_reason is not None:
             reasons = {"hint": hint.finish_reason, **reasons}
@@ -185,6 +188,14 @@ class TwoStageCall:
         extraction = replace(extraction, usage=usage)
         return replace(extraction, extractions=(told_alone(extraction),))
 
+    def _further_looks(
+        self, images: Sequence[ImageTokens], hint: Hint, extraction: Extraction
+    ) -> Generator[StageEvent, None, Extraction]:
+        looks = FurtherLooks(
+            self._manifest, self._models, self.request, self._deadline, self._should_stop
+        )
+        return (yield from looks.take(images, hint, extraction))
+
     def _extract_each(
         self, images: Sequence[ImageTokens], hint: Hint
     ) -> Generator[StageEvent, None, Extraction]:
@@ -204,7 +215,6 @@ class TwoStageCall:
         self, events: Generator[StageEvent, None, Extraction]
     ) -> Generator[StageEvent, None, Extraction]:
         """Pass stage 1 on, and count the tokens that it writes."""
-        self._written = 0
         while True:
             try:
                 event = next(events)
@@ -339,6 +349,8 @@ def complete_answer(
     """
     if hint.usage is not None:
         usage = {**usage, "hint": hint.usage}
+    if extraction.asking is not None:
+        usage = {**usage, "look_again": extraction.asking}
     return Answer(
         text=thought.answer,
         extraction=extraction.text,
@@ -350,4 +362,5 @@ def complete_answer(
         value=thought.value,
         shares=thought.shares,
         logprobs=thought.logprobs,
+        details=extraction.details,
     )

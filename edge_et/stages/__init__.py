@@ -18,6 +18,12 @@ from edge_et.stages.extraction import (
 from edge_et.stages.hints import Hint, ask_for_hint, fit_hint, hint_prompt
 from edge_et.stages.history import History
 from edge_et.stages.json_answer import JsonForm
+from edge_et.stages.looking_again import (
+    BETWEEN_LOOKS,
+    ask_for_missing,
+    missing_prompt,
+    with_further_look,
+)
 from edge_et.stages.numbers import NumberForm
 from edge_et.stages.several_pictures import (
     RESERVED_EXTRACTION_TOKENS,
@@ -29,6 +35,7 @@ from edge_et.stages.thinking import RESERVED_ANSWER_TOKENS, Budget, Thinking, th
 from edge_et.stages.timing import drain, timed
 
 __all__ = [
+    "BETWEEN_LOOKS",
     "RESERVED_ANSWER_TOKENS",
     "RESERVED_EXTRACTION_TOKENS",
     "AnswerCost",
@@ -44,6 +51,7 @@ __all__ = [
     "Thinking",
     "answer_at_once",
     "ask_for_hint",
+    "ask_for_missing",
     "drain",
     "extract",
     "extract_each",
@@ -52,6 +60,7 @@ __all__ = [
     "fit_hint",
     "hint_prompt",
     "image_prompt",
+    "missing_prompt",
     "tell_choices",
     "think",
     "thinking_prompt",
@@ -59,4 +68,5 @@ __all__ = [
     "told_alone",
     "told_conversation",
     "told_together",
+    "with_further_look",
 ]

@@ -236,3 +236,15 @@ def test_marks_that_the_tokenizer_lacks(tmp_path: Path, mark: str) -> None:
     change_bundle(tmp_path, think={"thoughts": thoughts})
     with pytest.raises(ModelFileError, match="it has no added token"):
         edge_et.load(tmp_path)
+
+
+def test_further_looks_are_the_same_whatever_was_cached(pipeline: edge_et.ExtractThink) -> None:
+    first = pipeline.answer(IMAGE, QUESTIONS[0], look_again=2)
+    other = pipeline.answer(IMAGE, QUESTIONS[1])
+    assert len(first.details) == 2
+    assert first.extraction.count("\n") >= 2
+    pipeline.clear()
+    assert texts(pipeline.answer(IMAGE, QUESTIONS[1])) == texts(other)
+    pipeline.answer(OTHER, QUESTIONS[2])
+    again = pipeline.answer(IMAGE, QUESTIONS[0], look_again=2)
+    assert (texts(again), again.details) == (texts(first), first.details)

@@ -74,7 +74,7 @@ def check_keywords(
 OF_CALLER = ("priority", "cancel", "on_progress")
 CALL = AnswerOptions.__struct_fields__
 PICTURE = ("max_tiles", "pooling")
-OF_TEXT = tuple(x for x in CALL[2:] if x not in ("max_extraction_tokens", "hint"))
+OF_TEXT = tuple(x for x in CALL[2:] if x not in ("max_extraction_tokens", "hint", "look_again"))
 PIPE, SESSION, TEXT = edge_et.ExtractThink, edge_et.Session, TextSession
 
 

@@ -35,6 +35,9 @@ def test_values_in_range_are_taken() -> None:
     [
         ("max_extraction_tokens", 0),
         ("max_extraction_tokens", 2.5),
+        ("look_again", -1),
+        ("look_again", 9),
+        ("look_again", True),
         ("max_thinking_tokens", -1),
         ("max_answer_tokens", True),
         ("temperature", -0.1),

@@ -25,6 +25,7 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "seed": ("0", 0),
         "hint": ("7", "7"),
         "thinking": ("", True),
+        "look_again": ("2", 2),
         "deadline_s": ("2", 2.0),
         "choices": ("cat, dog", ("cat, dog",)),
         "kind": ("number", "number"),

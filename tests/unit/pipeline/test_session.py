@@ -26,6 +26,7 @@ EVERY = {
     "seed": 7,
     "hint": "the ball",
     "thinking": True,
+    "look_again": 1,
     "deadline_s": 1e6,
     "choices": ("no", "on"),
     "kind": "number",

@@ -76,7 +76,7 @@ class Parts:
 
 
 def test_every_option_but_those_of_pictures_is_here() -> None:
-    of_pictures = {"max_tiles", "pooling", "max_extraction_tokens", "hint"}
+    of_pictures = {"max_tiles", "pooling", "max_extraction_tokens", "hint", "look_again"}
     assert set(EVERY) == set(AnswerOptions.__struct_fields__) - of_pictures
 
 
@@ -87,7 +87,7 @@ def test_wrong_options_are_refused_at_once(tmp_path: Path, name: str) -> None:
         with pytest.raises(OptionError) as caught:
             call("Why?", **{name: -1})  # type: ignore[arg-type]
         assert caught.value.name == name
-    for name in ("hint", "max_extraction_tokens", "max_tiles"):
+    for name in ("hint", "look_again", "max_extraction_tokens", "max_tiles"):
         with pytest.raises(TypeError, match=name):
             session.answer("Why?", **{name: 1})  # type: ignore[arg-type]
 
