@@ -5,6 +5,7 @@ come from and go to is not known here.
 """
 
 import logging
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import msgspec
 
 from edge_et.errors import EdgeETError
 from edge_et.image import ImageSource
-from edge_et.options import AnswerOptions
+from edge_et.options import parse_options
 from edge_et.pipeline import ExtractThink, Session
 
 OF_ANSWER: Final = ("text", "extraction", "reasoning", "value", "shares", "finish_reasons")
@@ -29,14 +30,17 @@ logger = logging.getLogger(__name__)
 class RowAnswerer:
     """Answers rows; a picture that is the one before again is not encoded again."""
 
-    def __init__(self, pipe: ExtractThink, options: AnswerOptions) -> None:
+    def __init__(self, pipe: ExtractThink, options: Mapping[str, object] | None = None) -> None:
         """Begin without a picture.
 
         Args:
             pipe: an open pipeline.
-            options: of every call.
+            options: of every call, by name, as for `edge_et.answer`.
+
+        Raises:
+            OptionError: one of them is unknown or out of its range.
         """
-        given = msgspec.to_builtins(options)
+        given = msgspec.to_builtins(parse_options(options or {}))
         self._of_picture = {name: given.pop(name) for name in _OF_PICTURE}
         self._of_question = given
         self._pipe = pipe
@@ -49,11 +53,12 @@ class RowAnswerer:
         Args:
             image: as for `edge_et.answer`, but one.
             question: one or more sentences.
-            sha256: tells the picture from others.
+            sha256: tells the picture from others; any text that does.
 
         Returns:
-            `OF_ANSWER`, ``seconds``, ``picture_sha256`` and ``error``: None, or a dict of its type
-            and message. Plain values, ready for JSON.
+            ``text``, ``extraction``, ``reasoning``, ``value``, ``shares`` and ``finish_reasons`` of
+            the answer, None after an error; ``seconds``, ``picture_sha256``, and ``error``: None,
+            or its ``type`` and ``message``. Plain values, ready for JSON.
         """
         started = perf_counter()
         try:

@@ -83,6 +83,7 @@ class BatchSummary:
         failed: those of all rows that have an error.
         pictures: different ones, of all rows.
         skipped: files that are no pictures by their names.
+        rows_per_minute: as for `BatchProgress`.
     """
 
     rows: int
@@ -91,6 +92,7 @@ class BatchSummary:
     failed: int
     pictures: int
     skipped: int
+    rows_per_minute: float | None = None
 
 
 OnBatchProgress = Callable[[BatchProgress], object]
@@ -168,6 +170,7 @@ def answer_all(
             failed=len(output.failed),
             pictures=len(groups.rows),
             skipped=found.skipped,
+            rows_per_minute=run.rows_per_minute,
         )
 
 
@@ -186,6 +189,7 @@ class _Run:
         self._has_columns = not is_parquet
         self._told = told
         self._began_s: float | None = None
+        self._last_s = 0.0
         self._answered = 0
 
     def tell_unreadable(self) -> None:
@@ -205,6 +209,7 @@ class _Run:
             for row, fields in done:
                 self._append(row, fields)
                 self._answered += 1
+                self._last_s = monotonic()
                 self._tell("answer")
 
     def _begin(self) -> None:
@@ -229,12 +234,22 @@ class _Run:
         columns = self._inputs.columns(row) if self._has_columns else {}
         self._output.append({"row": row, **columns, **fields})
 
+    @property
+    def rows_per_minute(self) -> float | None:
+        """As for `BatchProgress`."""
+        if self._began_s is None or not self._answered:
+            return None
+        return 60 * self._answered / max(self._last_s - self._began_s, 1e-6)
+
     def _tell(self, phase: Literal["load", "answer"]) -> None:
-        rate = None
-        if self._began_s is not None and self._answered:
-            rate = 60 * self._answered / max(monotonic() - self._began_s, 1e-6)
-        done, total = len(self._output.done), len(self._inputs)
-        self._told(BatchProgress(phase=phase, done=done, total=total, rows_per_minute=rate))
+        self._told(
+            BatchProgress(
+                phase=phase,
+                done=len(self._output.done),
+                total=len(self._inputs),
+                rows_per_minute=self.rows_per_minute,
+            )
+        )
 
 
 def _check(workers: int, question: str | None, options: AnswerOptions) -> None:
@@ -290,7 +305,7 @@ def _opening(
     return Opening(
         folder=bundle.folder,
         load_options=msgspec.to_builtins(load_options) | {"threads": threads},
-        options=options,
+        options=_given(msgspec.to_builtins(options)),
         # Comparing engines takes more memory than answers do.
         prepares=load_options.convert_weights and load_options.max_memory_bytes is None,
     )

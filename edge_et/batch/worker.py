@@ -17,7 +17,7 @@ from typing import Any, Final
 from edge_et.batch.answering import RowAnswerer
 from edge_et.bundle import load_bundle
 from edge_et.errors import EdgeETError
-from edge_et.options import AnswerOptions, parse_load_options
+from edge_et.options import parse_load_options
 from edge_et.pipeline import load, prepare
 
 READY: Final = "ready"
@@ -33,13 +33,13 @@ class Opening:
     Attributes:
         folder: the bundle's.
         load_options: keywords of `edge_et.load`.
-        options: of every call.
+        options: of every call, by name.
         prepares: whether what makes loads faster is made before.
     """
 
     folder: Path
     load_options: dict[str, Any]
-    options: AnswerOptions
+    options: dict[str, Any]
     prepares: bool
 
 

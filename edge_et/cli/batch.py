@@ -110,6 +110,8 @@ _WORK = {"read": "reading pictures", "load": "loading the bundle", "answer": "an
 def _summary(summary: "BatchSummary", out: str) -> str:
     text = f"{printable(out)}: {summary.rows} rows about {summary.pictures} different pictures"
     text += f", {summary.answered} of them done now"
+    if summary.rows_per_minute is not None:
+        text += f", {summary.rows_per_minute:.1f} a minute"
     if summary.failed:
         text += f"; {summary.failed} have an error, which --retry-errors asks again"
     if summary.skipped:
