@@ -68,7 +68,7 @@ class RowAnswerer:
                 self._sha256 = sha256
             answer = self._session.answer(question, **self._of_question).to_dict()
         except Exception as err:
-            if not isinstance(err, EdgeETError):
+            if not isinstance(err, EdgeETError | MemoryError):
                 logger.exception("a row failed by a fault of edge-et")
             return failed(err, sha256, perf_counter() - started)
         return {

@@ -61,7 +61,11 @@ class ParquetTable:
         return int(self.columns_table.num_rows)
 
     def picture(self, index: int) -> object:
-        """Return a row's picture; see `Table`. Later rows go on in the file, others begin anew."""
+        """Return a row's picture; see `Table`. Later rows go on in the file, others begin anew.
+
+        Raises:
+            BatchInputError: the file is damaged.
+        """
         if index < self._next or self._next == 0:
             self._pictures, self._next = self._read_pictures(), 0
         while True:
@@ -71,12 +75,20 @@ class ParquetTable:
                 return picture
 
     def columns(self, index: int) -> Mapping[str, Any]:
-        """Return a row's columns; see `Table`. Times and decimals are text, NaN is None."""
+        """Return a row's columns; see `Table`. Times and decimals are text, NaN is None.
+
+        Raises:
+            BatchInputError: a value is none that Python knows, such as the year 10,000.
+        """
         start, rows = self._chunk
         if not start <= index < start + len(rows):
             start = index - index % _ROWS_AT_ONCE
             part = self.columns_table.slice(start, _ROWS_AT_ONCE)
-            rows = self._told(part).to_pylist()
+            try:
+                rows = self._told(part).to_pylist()
+            except (self._pa.ArrowException, ValueError, OverflowError) as err:
+                reason = f"its columns cannot be told in JSON: {_line(err)}"
+                raise BatchInputError(self.path, reason) from err
             self._chunk = start, rows
         return {name: _plain(value) for name, value in rows[index - start].items()}
 
@@ -103,10 +115,13 @@ class ParquetTable:
         return table.add_column(place, IMAGE, paths)
 
     def _read_pictures(self) -> Iterator[object]:
-        batches = self._file.iter_batches(batch_size=_PICTURES_AT_ONCE, columns=[IMAGE])
-        for batch in batches:
-            for value in batch.column(0):
-                yield self._picture(value.as_py())
+        try:
+            batches = self._file.iter_batches(batch_size=_PICTURES_AT_ONCE, columns=[IMAGE])
+            for batch in batches:
+                for value in batch.column(0):
+                    yield self._picture(value.as_py())
+        except (self._pa.ArrowException, OSError) as err:
+            raise BatchInputError(self.path, f"it is damaged: {_line(err)}") from err
 
     def _picture(self, value: object) -> object:
         if isinstance(value, dict):

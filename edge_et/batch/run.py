@@ -4,6 +4,7 @@ In: what a user says. Out: the output, and a summary. How a command line tells o
 here.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -99,11 +100,11 @@ OnBatchProgress = Callable[[BatchProgress], object]
 
 
 def answer_all(
-    inputs: Sequence[str],
-    out: str,
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     question: str | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     workers: int = 1,
     retry_errors: bool = False,
     options: Mapping[str, object] | None = None,
@@ -144,15 +145,15 @@ def answer_all(
         raise OptionError("out", out, f"a file with one of {', '.join((*_LINES, _PARQUET))}")
     bundle = load_bundle(find_bundle(model))
     Request.of(question or _QUESTION, asked, bundle.manifest)
-    found = read_inputs(inputs, question)
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    found = read_inputs([check_path("inputs", each) for each in given], question)
     if is_parquet:
         schema = plan_schema(found.tables, _value_type(asked))
     else:
         check_plain(found.tables)
     lines = path.with_name(f"{path.name}.rows.jsonl") if is_parquet else path
-    with Output(
-        path, lines, _request(found, bundle, question, asked, opened), len(found)
-    ) as output:
+    request = _request(found, bundle, question, asked, opened)
+    with Output(path, lines, request, len(found)) as output:
         groups = _read_pictures(found, told)
         if retry_errors:
             output.forget_failed()

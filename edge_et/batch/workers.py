@@ -66,7 +66,8 @@ class _Worker:
                 pass_fds=[theirs.fileno()],
                 process_group=0,
             )
-        self.connection.send(opening)
+        with suppress(OSError):  # it has died, which is heard
+            self.connection.send(opening)
 
     def send(self, task: Task) -> None:
         self.task, self.left = task, dict(task.rows)

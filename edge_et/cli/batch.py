@@ -65,7 +65,8 @@ def batch(
 
             def note(progress: "BatchProgress") -> None:
                 nonlocal told
-                told = f"{progress.done} of {progress.total} rows are done"
+                if progress.phase != "read":
+                    told = f"{progress.done} of {progress.total} rows are done"
                 tell(progress)
 
             summary = answer_all(

@@ -203,7 +203,7 @@ def test_parquet_appears_whole_behind_the_last_row(asked: dict[str, Any], tmp_pa
         if progress.phase == "answer" and progress.done == 2:
             raise StopError
 
-    options = {"kind": "yes/no", **SHORT}
+    options = {"kind": "yes/no"}
     with pytest.raises(StopError):
         answer_all(**asked, options=options, on_progress=stop)
     assert not out.exists()

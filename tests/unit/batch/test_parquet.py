@@ -12,6 +12,7 @@ import pytest
 from edge_et.batch.answering import OF_ANSWER, failed
 from edge_et.batch.inputs import Inputs, read_inputs
 from edge_et.batch.parquet import check_plain, plan_schema, write_parquet
+from edge_et.batch.pictures import group
 from edge_et.errors import BatchInputError, ImageFileError, MissingExtraError
 
 COLUMNS = {
@@ -156,6 +157,23 @@ def test_other_tables_are_refused(tmp_path: Path, columns: dict[str, Any], told:
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     with pytest.raises(BatchInputError, match=told):
         read_inputs([str(tmp_path / "in.parquet")], "What?")
+
+
+def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+    path = table(tmp_path, "bytes")
+    content = bytearray(path.read_bytes())
+    content[4:40] = b"\xff" * 36
+    path.write_bytes(content)
+    inputs = read_inputs([str(path)], "What?")
+    with pytest.raises(BatchInputError, match="damaged"):
+        group(inputs, lambda done: None)
+
+
+def test_a_time_that_python_does_not_know_is_told(tmp_path: Path) -> None:
+    late = pa.array([[2**60]] * 3, pa.list_(pa.timestamp("s")))
+    inputs = read_inputs([str(table(tmp_path, "paths", when=late))], "What?")
+    with pytest.raises(BatchInputError, match="cannot be told in JSON"):
+        inputs.sha256()
 
 
 def test_two_columns_of_a_name_are_refused(tmp_path: Path) -> None:
