@@ -95,9 +95,11 @@ def test_ctrl_c_says_how_to_go_on(tiny_bundle: Path, tmp_path: Path) -> None:
     pictures, out = draw(tmp_path / "pictures", 200), tmp_path / "out.jsonl"
     asked = (pictures, "--question", "What?", "--out", out, "--model", tiny_bundle)
     with begun(out, 3, *asked) as process:
+        process.send_signal(signal.SIGSTOP)  # so that it is not done before
         second = run(*asked)
         children = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
         _, told = process.communicate()
     assert second.returncode == 1
     assert "another run writes to it" in second.stderr
