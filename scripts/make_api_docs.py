@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, get_type_hints
 
 import edge_et
-from edge_et import camera, errors, results
+from edge_et import batch, camera, errors, results
 from edge_et.cli.options import read_field
 from edge_et.options import AnswerOptions, LoadOptions
 from edge_et.pipeline import MemoryPlan, TextSession
@@ -68,6 +68,7 @@ VALUES = (
     MemoryPlan,
 )
 OF_CAMERA = (camera.WatchEvent, camera.Frame)
+OF_BATCH = (batch.BatchProgress, batch.BatchSummary)
 DETECTORS = (camera.BlockChange, camera.BackgroundChange)
 
 
@@ -108,6 +109,12 @@ def main() -> None:
         print_function(detector.__name__, detector)
     reasons = ", ".join(f"`{reason}`" for reason in results.FinishReason.__args__)
     print(f"Finish reasons are {reasons}.\n")
+    print("## edge_et.batch\n\nWhat `edge-et batch` does, for programs; docs/batch.md shows it.\n")
+    print_function("answer_all", batch.answer_all)
+    for kind in OF_BATCH:
+        print_value(kind)
+    print_function("RowAnswerer", batch.RowAnswerer)
+    print_function("RowAnswerer.answer", batch.RowAnswerer.answer)
     print("## Errors\n\n```")
     print((errors.__doc__ or "").partition("::")[2].strip("\n"))
     print("```\n\nAll are in `edge_et.errors`; numbers, names and paths are attributes too.")

@@ -4,6 +4,7 @@ import click
 
 from edge_et.cli.answer import answer
 from edge_et.cli.autotune import autotune
+from edge_et.cli.batch import batch
 from edge_et.cli.bench import bench
 from edge_et.cli.build import build
 from edge_et.cli.doctor import doctor
@@ -29,6 +30,7 @@ def app() -> None:
 for command in (
     answer,
     watch,
+    batch,
     serve,
     info,
     doctor,

@@ -28,6 +28,10 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
     │   ├── TooManyImagesError         more pictures in one question than the limit
     │   └── ImagesTooLargeError        more bytes of pictures in one question than the limit
     ├── CameraError                    a source of frames that cannot be used, or is lost
+    ├── BatchError
+    │   ├── BatchInputError            a folder, pattern or table that cannot be read as rows
+    │   ├── BatchOutputError           an output that is another run's, or cannot be gone on with
+    │   └── WorkerEndedError           a process that answers ended by itself
     ├── OptionError                    an option or argument out of its range
     ├── AnswerValueError               an answer fits its schema, and its class refuses it
     ├── PromptTooLongError             more tokens than the context holds
@@ -50,6 +54,12 @@ caller's own code raises meanwhile, a signal's handler or a file object, comes a
 
 from edge_et.errors.base import (
     EdgeETError,
+)
+from edge_et.errors.batch import (
+    BatchError,
+    BatchInputError,
+    BatchOutputError,
+    WorkerEndedError,
 )
 from edge_et.errors.bundle import (
     BundleError,
@@ -102,6 +112,9 @@ from edge_et.errors.tool import (
 __all__ = [
     "AnswerValueError",
     "AssetError",
+    "BatchError",
+    "BatchInputError",
+    "BatchOutputError",
     "BenchError",
     "BundleError",
     "BundleNotFoundError",
@@ -140,4 +153,5 @@ __all__ = [
     "UnsafePathError",
     "VisionRunError",
     "WidthMismatchError",
+    "WorkerEndedError",
 ]

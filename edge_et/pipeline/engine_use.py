@@ -65,27 +65,29 @@ def engine_uses(bundle: Bundle) -> list[EngineUse]:
     return [_use(profiled, role, spec, settings) for role, spec in _models(profiled)]
 
 
-def prepare(bundle: Bundle) -> list[EngineUse]:
+def prepare(bundle: Bundle, options: LoadOptions | None = None) -> list[EngineUse]:
     """Make now what a load would make behind its first answer, and compare engines; seconds.
 
     Args:
         bundle: from `edge_et.load_bundle`.
+        options: of the load; None: it has none. `convert_weights` is taken for granted.
 
     Returns:
-        How loads open its models from now on.
+        How such loads open its models from now on.
 
     Raises:
         EngineError: no engine can be used for a model.
         ModelFileError: a model cannot be used.
         DecodeError: a model cannot have the KV caches that the profile asks for.
     """
-    profiled, profile = apply_profile(bundle)
-    settings = Settings.of(LoadOptions(), profile)
+    asked = options or LoadOptions()
+    profiled, profile = apply_profile(bundle) if asked.use_profile else (bundle, None)
+    settings = Settings.of(asked, profile)
     for _, spec in _models(profiled):
         choice = choose_on_machine(profiled, spec, settings, converts=True, makes=True)
         if choice.later is not None:
             choice.later(no_step)
-    return engine_uses(bundle)
+    return [_use(profiled, role, spec, settings) for role, spec in _models(profiled)]
 
 
 def bytes_to_prepare(bundle: Bundle) -> int:

@@ -5,10 +5,12 @@ written whole or not at all. What the bytes mean is not known here.
 """
 
 from edge_et.store.files import atomic_write, partial_folder, user_cache
+from edge_et.store.locks import FileLock
 from edge_et.store.prepared_files import PreparedFile, PreparedFiles, unnamed_file
 from edge_et.store.snapshots import Snapshots, SnapshotStore
 
 __all__ = [
+    "FileLock",
     "PreparedFile",
     "PreparedFiles",
     "SnapshotStore",

@@ -20,6 +20,7 @@ from edge_et.cli.app import app
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += sorted((ROOT / "deploy").rglob("*.md"))
+BATCH = ROOT / "docs" / "batch.md"
 CARD = ROOT / "models" / "mini" / "README.md"
 MAX_LINES = 150
 
@@ -65,6 +66,15 @@ def test_examples_run_in_order(page: Path, folder: Path) -> None:
     shown = examples(page)
     assert len(shown) >= 2
     assert "cat" in run(RUN_EXAMPLES, folder=folder, given="\n".join(shown))
+
+
+@pytest.mark.slow
+def test_examples_of_batches_run(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    (folder / "photo.jpg").rename(folder / "photos" / "photo.jpg")
+    (folder / "other.jpg").rename(folder / "photo.jpg")
+    printed = run(RUN_EXAMPLES, folder=folder, given="\n".join(examples(BATCH)))
+    assert printed.splitlines()[-2:] == ["1 0", "False None"]
 
 
 def test_whole_programs_stand_on_one_page() -> None:

@@ -43,6 +43,7 @@ ROOMS = (
     "generation",
     "stages",
     "pipeline",
+    "batch",
     "camera",
     "checkup",
     "serve",
@@ -57,6 +58,7 @@ DOORS = {
     "pillow_heif": "image/heif.py",
     "av": "camera/rtsp.py",
     "cv2": "camera/background.py",
+    "pyarrow": "batch/parquet.py",
 }
 
 LOOK_AROUND = {

@@ -23,6 +23,10 @@ EXAMPLES: list[errors.EdgeETError] = [
     errors.BusyError(),
     errors.CacheFolderError("HOME is 'x'"),
     errors.MissingExtraError("torch", "export"),
+    errors.BatchInputError("in.csv", "not CSV", 3),
+    errors.BatchOutputError("out.jsonl", "in use"),
+    errors.WorkerEndedError(-9, "answered row 3"),
+    errors.WorkerEndedError(-99, "answered row 3"),
 ]
 
 

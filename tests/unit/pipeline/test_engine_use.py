@@ -8,6 +8,7 @@ from tiny.profiles import write_profile
 from edge_et.bundle import load_bundle
 from edge_et.errors import DecodeError, EngineError
 from edge_et.llm import Engine, KVCacheSettings, default_engine
+from edge_et.options import LoadOptions
 from edge_et.pipeline import engine_choice, engine_use
 from edge_et.pipeline.engine_use import engine_uses, prepare
 
@@ -99,3 +100,16 @@ def test_what_the_profile_says_of_caches_counts(
     (use,) = engine_uses(bundle)
     assert use.engine is None
     assert "choose kv_type='f16'" in use.why
+
+
+def test_what_is_prepared_is_that_of_the_load_that_comes(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    install(monkeypatch, LLAMA, replace(PREBUILT, kv_types=("f16",)))
+    bundle = load_bundle(tiny_bundle)
+    (use,) = prepare(bundle, LoadOptions(kv_type="f32"))
+    assert use.why == "not prebuilt: prebuilt has no KV caches in f32"
+    write_profile(bundle, kv_type="q8_0", flash_attention=False)
+    (use,) = prepare(bundle, LoadOptions(kv_type="f32", use_profile=False))
+    assert use.engine == "llama"
