@@ -31,7 +31,7 @@ const CUTS = {
 const CUT_STAGES = { hint: "hint", extract: "extraction", think: "thinking", answer: "answer" };
 
 let pictures = [];
-let running = null; // an AbortController
+let running = null; // what ends the question that is under way, and how many pictures it has
 let limits = { max_body_bytes: Infinity, max_images: Infinity };
 let stage = "";
 
@@ -98,7 +98,7 @@ async function addFiles(files) {
   tellError("");
   for (const file of files) {
     if (file.type && !file.type.startsWith("image/")) {
-      tellError(`${file.name} is no picture.`);
+      tellError(`This is no picture: ${file.name}`);
     } else if (pictures.length >= limits.max_images) {
       tellError(`This server takes up to ${limits.max_images} pictures in one question.`);
     } else {
@@ -147,7 +147,7 @@ function fileAsDataUrl(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(new Refusal(0, `${file.name} cannot be read any more.`));
+    reader.onerror = () => reject(new Refusal(0, `This file cannot be read any more: ${file.name}`));
     reader.readAsDataURL(file);
   });
 }
@@ -204,14 +204,17 @@ async function ask(prepare) {
     field.removeAttribute("aria-invalid");
   }
   tellError("");
-  running = new AbortController();
-  const { signal } = running;
   const begun = performance.now();
-  const shown = [...pictures];
+  const isAgain = "extraction" in prepare;
+  const shown = isAgain ? [] : [...pictures];
+  const control = new AbortController();
+  const { signal } = control;
+  running = { abort: () => control.abort(), pictures: shown.length };
   try {
     const wanted = readForm();
-    begin("extraction" in prepare);
-    const body = JSON.stringify({ ...wanted, ...prepare, ...(await picturesOf(prepare, shown)) });
+    begin(isAgain);
+    const sent = await Promise.all(shown.map(toDataUrl));
+    const body = JSON.stringify({ ...wanted, ...prepare, pictures: sent });
     if (body.length > limits.max_body_bytes) {
       const [has, most] = [body.length, limits.max_body_bytes].map(megabytes);
       throw new Refusal(0, `The pictures make ${has} MB, this server takes ${most} MB`);
@@ -221,7 +224,7 @@ async function ask(prepare) {
     const answer = await follow(await request("edge-et/ask", init));
     end(`Answer: ${answer.text}`);
     showAnswer(answer, (performance.now() - begun) / 1000);
-    remember(wanted.question, answer, "extraction" in prepare ? [] : shown);
+    remember(wanted.question, answer, shown, isAgain);
   } catch (err) {
     fail(err, signal);
   } finally {
@@ -229,23 +232,20 @@ async function ask(prepare) {
   }
 }
 
-async function picturesOf(prepare, shown) {
-  if ("extraction" in prepare || !shown.length) return {};
-  return { pictures: await Promise.all(shown.map(toDataUrl)) };
-}
-
 function megabytes(bytes) {
   return (bytes / 2 ** 20).toFixed(1);
 }
 
-function begin(isRethinking) {
+function begin(isAgain) {
   stage = "";
   setRunning(true);
   $("status").textContent = "Waiting for the server";
-  if (!isRethinking) $("extraction").value = "";
-  for (const id of ["reasoning", "answer", "total"]) $(id).textContent = "";
+  delete $("extraction").dataset.picture;
+  if (!isAgain) $("extraction").value = "";
+  for (const id of ["reasoning", "answer"]) $(id).textContent = "";
   $("answer").classList.remove("code");
-  for (const id of ["shares", "notes", "times"]) fill($(id), []);
+  for (const id of ["shares", "notes"]) fill($(id), []);
+  $("time").hidden = true;
 }
 
 function end(status) {
@@ -307,11 +307,11 @@ async function* eventsOf(body) {
 // Showing
 
 function showProgress({ stage: now, phase, done, total, picture }) {
-  const several = pictures.length > 1 && (now === "vision" || now === "extract");
-  const which = several ? ` ${picture + 1} of ${pictures.length}` : "";
+  const isOfOne = running.pictures > 1 && (now === "vision" || now === "extract");
+  const which = isOfOne ? `, picture ${picture + 1} of ${running.pictures}` : "";
   if (now + which !== stage) {
     stage = now + which; // told to screen readers once a stage
-    $("status").textContent = several ? `${STEPS[now]}, picture${which}` : STEPS[now];
+    $("status").textContent = STEPS[now] + which;
   }
   $("progress").max = Math.max(total, 1);
   $("progress").value = done;
@@ -321,20 +321,23 @@ function showProgress({ stage: now, phase, done, total, picture }) {
 }
 
 function showText({ type, text, picture }) {
-  if (type === "extraction") {
-    const field = $("extraction");
-    const isNext = picture > Number(field.dataset.picture ?? 0) && field.value;
-    field.value += isNext ? `\n${text.trimStart()}` : text;
-    field.dataset.picture = picture;
-    field.scrollTop = field.scrollHeight;
-  } else {
-    $(type).textContent = $(type).textContent ? $(type).textContent + text : text.trimStart();
+  if (type !== "extraction") {
+    $(type).textContent = joined($(type).textContent, text);
+    return;
   }
+  const field = $("extraction");
+  const isNext = picture > Number(field.dataset.picture ?? 0) && field.value;
+  field.value = isNext ? `${field.value}\n${text.trimStart()}` : joined(field.value, text);
+  field.dataset.picture = picture;
+  field.scrollTop = field.scrollHeight;
+}
+
+function joined(before, text) {
+  return before ? before + text : text.trimStart();
 }
 
 function showAnswer(answer, seconds) {
   $("extraction").value = answer.extraction;
-  delete $("extraction").dataset.picture;
   $("reasoning").textContent = answer.reasoning;
   const isJson = answer.value !== null && typeof answer.value === "object";
   $("answer").textContent = isJson ? JSON.stringify(answer.value, null, 2) : answer.text;
@@ -343,6 +346,7 @@ function showAnswer(answer, seconds) {
   fill($("shares"), shares.map(([text, share]) => bar(share, `${text}: ${percent(share)}`)));
   fill($("notes"), notesOf(answer).map((textContent) => element("li", { textContent })));
   fill($("times"), timesOf(answer.usage));
+  $("time").hidden = false;
   $("total").textContent = `${duration(seconds)} in all, as this page saw it.`;
 }
 
@@ -388,12 +392,15 @@ function percent(share) {
   return `${(100 * share).toFixed(share > 0.1 ? 0 : 1)} %`;
 }
 
-function remember(question, answer, shown) {
+function remember(question, answer, shown, isAgain) {
   const phases = ["extract", "think"].map((phase) => answer.usage[phase]).filter(Boolean);
   const reused = phases.reduce((all, phase) => all + phase.reused_tokens, 0);
   const all = phases.reduce((sum, phase) => sum + phase.evaluated_tokens, reused);
   const seconds = Object.values(answer.usage).reduce((sum, phase) => sum + phase.seconds, 0);
-  const told = `${duration(seconds)}, ${reused} of ${all} positions reused`;
+  const { evaluated_tokens: made, reused_tokens: known } = answer.usage.vision;
+  const looked = [made && `${made} image tokens made`, known && `${known} image tokens known`];
+  const again = isAgain && "thought again";
+  const told = [duration(seconds), again, ...looked, `${reused} of ${all} positions reused`];
   const thumbs = shown.map(({ image }) => image.cloneNode());
   const rows = [
     ["Extraction", answer.extraction],
@@ -408,8 +415,8 @@ function remember(question, answer, shown) {
     "summary",
     {},
     element("b", { textContent: question }),
-    `${answer.text} `,
-    element("span", { className: "hint", textContent: `(${told})` }),
+    element("span", { textContent: answer.text }),
+    element("span", { className: "hint", textContent: told.filter(Boolean).join(", ") }),
   );
   $("history").prepend(
     element("li", {}, element("details", {}, summary, ...thumbs, element("dl", {}, ...list))),
