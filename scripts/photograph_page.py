@@ -37,7 +37,7 @@ def photograph(address: str) -> bytes:
             page.get_by_role("button", name="Ask", exact=True).click()
             answers = page.locator("#history").get_by_role("listitem")
             expect(answers).to_have_count(number, timeout=PATIENCE_MS)
-        return page.screenshot()
+        return page.screenshot(full_page=True)
 
 
 def main(target: str) -> None:
