@@ -273,6 +273,7 @@ def test_an_error_is_told_and_the_form_stays_usable(user: User) -> None:
     user.ask("What is this?", [ImageDecodeError("damaged")])
     expect(user.page.get_by_role("alert").filter(has_text="damaged")).to_be_visible()
     expect(user.see("status")).to_be_empty()
+    expect(user.page.get_by_alt_text("a.png, without a preview")).to_be_visible()
     user.press("Remove a.png")
     user.ask("What is this?")
     expect(user.see("answer")).to_have_text("a cat")

@@ -113,7 +113,11 @@ function newPicture(file) {
   const image = element("img", { src: URL.createObjectURL(file), alt: name });
   const isShown = image.decode().then(
     () => true,
-    () => false,
+    () => {
+      image.removeAttribute("src"); // or a broken picture would be drawn
+      image.alt = `${name}, without a preview`;
+      return false;
+    },
   );
   return { file, name, image, isShown };
 }
