@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
-from tiny.browser import CHROMIUM, browsing, violations
+from tiny.browser import CHROMIUM, PATIENCE_S, browsing, violations
 from tiny.places import EXAMPLES
 from tiny.scripted_server import ScriptedPipe, serving_a_script
 from tiny.server import serving
@@ -30,7 +30,6 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 
 CAT = EXAMPLES / "cat.png"
 KEY = "the key of this test"
-PATIENCE_S = 20
 REFUSED = "Failed to load resource"
 """What a browser logs where a reply has a status of errors."""
 

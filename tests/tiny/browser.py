@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+PATIENCE_S = 20
+"""What is expected may take that long on a busy machine."""
 
 
 @contextmanager
@@ -16,6 +19,7 @@ def browsing() -> Iterator[Browser]:
     assert CHROMIUM is not None
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        expect.set_options(timeout=PATIENCE_S * 1000)
         yield browser
         browser.close()
 

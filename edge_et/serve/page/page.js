@@ -35,24 +35,24 @@ let running = null; // what ends the question that is under way, and how many pi
 let limits = { max_body_bytes: Infinity, max_images: Infinity };
 let stage = "";
 
-// Only where the tab keeps it; a browser may refuse that.
-const keeper = {
-  get: () => {
+// The tab keeps it over a reload, unless the browser refuses that; nothing keeps it for longer.
+const key = {
+  value: "",
+  read() {
     try {
-      return sessionStorage.getItem("key") ?? keeper.key;
+      return sessionStorage.getItem("key") ?? key.value;
     } catch {
-      return keeper.key;
+      return key.value;
     }
   },
-  set: (key) => {
-    keeper.key = key;
+  write(value) {
+    key.value = value;
     try {
-      sessionStorage.setItem("key", key);
+      sessionStorage.setItem("key", value);
     } catch {
-      return;
+      // It is in memory.
     }
   },
-  key: "",
 };
 
 class Refusal extends Error {
@@ -63,8 +63,8 @@ class Refusal extends Error {
 }
 
 async function request(path, init = {}) {
-  const key = keeper.get();
-  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const given = key.read();
+  const headers = given ? { Authorization: `Bearer ${given}` } : {};
   const response = await fetch(path, { ...init, headers: { ...headers, ...init.headers } });
   if (response.ok) return response;
   let message = `The server answered with status ${response.status}.`;
@@ -94,7 +94,7 @@ function sentence(text) {
 
 // Pictures
 
-async function addFiles(files) {
+function addFiles(files) {
   tellError("");
   for (const file of files) {
     if (file.type && !file.type.startsWith("image/")) {
@@ -142,9 +142,8 @@ function removePicture(picture) {
 }
 
 async function toDataUrl(picture) {
-  const { file, image } = picture;
-  const isDrawnAnew = !READ_BY_SERVER.test(file.type) && (await picture.isShown);
-  return isDrawnAnew ? drawnAnew(image) : fileAsDataUrl(file);
+  const isDrawnAnew = !READ_BY_SERVER.test(picture.file.type) && (await picture.isShown);
+  return isDrawnAnew ? drawnAnew(picture.image) : fileAsDataUrl(picture.file);
 }
 
 function fileAsDataUrl(file) {
@@ -440,7 +439,7 @@ async function greet() {
   try {
     limits = await (await request("edge-et/server")).json();
   } catch (err) {
-    if (err.status === 401) askForKey(keeper.get() ? "The key is wrong." : "");
+    if (err.status === 401) askForKey(key.read() ? "The key is wrong." : "");
     else tellError(err instanceof Refusal ? err.message : "The server cannot be reached.");
     return;
   }
@@ -486,12 +485,12 @@ document.addEventListener("keydown", (event) => {
 
 $("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const key = $("key").value.trim();
-  if (!/^[\x20-\x7e]+$/.test(key)) {
+  const given = $("key").value.trim();
+  if (!/^[\x20-\x7e]+$/.test(given)) {
     $("key-error").textContent = "A key has ASCII characters alone.";
     return;
   }
-  keeper.set(key);
+  key.write(given);
   await greet();
   if ($("key-form").hidden) {
     tellError("");
