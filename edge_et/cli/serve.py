@@ -1,4 +1,4 @@
-"""`edge-et serve`: a server for programs that speak the OpenAI or the Ollama protocol."""
+"""`edge-et serve`: a page, and a server for programs of the OpenAI or the Ollama protocol."""
 
 import os
 from pathlib import Path
@@ -108,8 +108,9 @@ def serve(
 ) -> None:
     """Serve BUNDLES (names or folders; the installed mini if omitted) over HTTP.
 
-    Programs that speak the OpenAI protocol get http://HOST:PORT/v1, those that speak Ollama's
-    http://HOST:PORT. The first bundle answers requests that name none.
+    A browser gets a page that asks about pictures at http://HOST:PORT. Programs that speak the
+    OpenAI protocol get http://HOST:PORT/v1, those that speak Ollama's http://HOST:PORT. The first
+    bundle answers requests that name none.
     """
     try:
         import edge_et.serve as server

@@ -244,12 +244,15 @@ class ExtractThink:
         """
         return Session(self, self._encode(list_pictures(image, self._limits), max_tiles, pooling))
 
-    def text_session(self) -> TextSession:
+    def text_session(self, extraction: str | None = None) -> TextSession:
         """Return what answers questions without a picture; nothing is read for that yet.
 
         Where one model does both stages in one cache, such a question takes the picture's place.
+
+        Args:
+            extraction: what stage 2 reads, as in `rethink`; None: the question is all there is.
         """
-        return TextSession(self._runner, self._jobs)
+        return TextSession(self._runner, self._jobs, extraction)
 
     def encode_image(
         self, image: AnyImage, *, max_tiles: int | None = None, pooling: int | None = None
@@ -288,9 +291,8 @@ class ExtractThink:
         """
         self._scheduler.check()
         options = parse_options({"max_tiles": max_tiles, "pooling": pooling})
-        context = self._models.perceiver.kv_cache
-        plan = self._encoder.plan(image, options)
-        return image_cost(plan, context.shape, context.kv_type, calibration)
+        plan, cache = self._encoder.plan(image, options), self._models.perceiver.kv_cache
+        return image_cost(plan, cache.shape, cache.kv_type, calibration)
 
     @with_options
     def extract(

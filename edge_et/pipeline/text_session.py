@@ -3,9 +3,9 @@
 from typing import Unpack
 
 from edge_et.cancellation import CancelToken
-from edge_et.keywords import TextValues, with_options
+from edge_et.keywords import OptionValues, TextValues, with_options
 from edge_et.pipeline.asynchronous import AsyncStream
-from edge_et.pipeline.job import Jobs
+from edge_et.pipeline.job import Job, Jobs
 from edge_et.pipeline.progress import OnProgress
 from edge_et.pipeline.runner import Caller, Runner
 from edge_et.pipeline.stream import Stream
@@ -17,18 +17,20 @@ class TextSession:
 
     The prompt is `history`, and the question in the user's turn: no prompt of the bundle, no
     extraction, no answer marker. `Answer.extraction` is empty, and what it took is told under
-    ``think``.
+    ``think``. Where an extraction is given, stage 2 answers instead, as in `ExtractThink.rethink`.
     """
 
-    def __init__(self, runner: Runner, jobs: Jobs) -> None:
+    def __init__(self, runner: Runner, jobs: Jobs, extraction: str | None = None) -> None:
         """Keep who answers; `ExtractThink.text_session` does it.
 
         Args:
             runner: runs the calls.
             jobs: makes them.
+            extraction: what stage 2 reads; None: the question is all there is.
         """
         self._runner = runner
         self._jobs = jobs
+        self._extraction = extraction
 
     @with_options
     def answer(
@@ -42,7 +44,7 @@ class TextSession:
     ) -> Answer:
         """Answer a question; arguments and errors are as for `ExtractThink.answer`."""
         caller = Caller(priority=priority, cancel=cancel, on_progress=on_progress)
-        return self._runner.run(self._jobs.answer_text(question, {**options}), caller)
+        return self._runner.run(self._job(question, {**options}), caller)
 
     @with_options
     async def aanswer(
@@ -56,7 +58,7 @@ class TextSession:
     ) -> Answer:
         """Answer a question in an asyncio program; see `ExtractThink.aanswer`."""
         caller = Caller(priority=priority, cancel=cancel, on_progress=on_progress)
-        return await self._runner.run_async(self._jobs.answer_text(question, {**options}), caller)
+        return await self._runner.run_async(self._job(question, {**options}), caller)
 
     @with_options
     def stream(
@@ -69,7 +71,7 @@ class TextSession:
     ) -> Stream:
         """Answer a question and tell what happens meanwhile; see `ExtractThink.stream`."""
         caller = Caller(priority=priority, cancel=cancel)
-        return self._runner.stream(self._jobs.answer_text(question, {**options}), caller)
+        return self._runner.stream(self._job(question, {**options}), caller)
 
     @with_options
     def astream(
@@ -82,4 +84,9 @@ class TextSession:
     ) -> AsyncStream:
         """Do as `stream` does in an asyncio program; see `ExtractThink.astream`."""
         caller = Caller(priority=priority, cancel=cancel)
-        return self._runner.stream_async(self._jobs.answer_text(question, {**options}), caller)
+        return self._runner.stream_async(self._job(question, {**options}), caller)
+
+    def _job(self, question: str, options: OptionValues) -> Job[Answer]:
+        if self._extraction is None:
+            return self._jobs.answer_text(question, options)
+        return self._jobs.rethink(question, self._extraction, options)

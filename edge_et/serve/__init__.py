@@ -1,4 +1,4 @@
-"""A server for programs that speak the OpenAI or the Ollama protocol over HTTP.
+"""A server for programs that speak the OpenAI or the Ollama protocol over HTTP, and a page.
 
 In: settings. Out: an ASGI application, and a process that serves it. Needs the extra ``serve``.
 What models do with a request is not known here.

@@ -19,6 +19,8 @@ from edge_et.serve.error_replies import error_reply
 from edge_et.serve.errors import RequestError, to_request_error
 from edge_et.serve.ollama_routes import ollama_routes
 from edge_et.serve.openai_routes import openai_routes
+from edge_et.serve.page_files import page_file_routes
+from edge_et.serve.page_routes import page_routes
 from edge_et.serve.safety import Guard
 from edge_et.serve.server import Server
 from edge_et.serve.settings import ServeSettings
@@ -60,6 +62,8 @@ def create_app(settings: ServeSettings) -> Starlette:
         middleware.insert(0, cors)
     return Starlette(
         routes=[
+            *page_file_routes(),
+            *page_routes(server),
             *openai_routes(server),
             *ollama_routes(server),
             Route("/health", health),

@@ -7,6 +7,8 @@ and the fields of a protocol are not known here.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edge_et.options import AnswerKind
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -38,7 +40,10 @@ class ChatRequest:
         seed: likewise.
         stop: texts before which the answer ends.
         schema: JSON schema of the answer; None: free text.
-        thinking: whether a reasoner that marks its thoughts has any.
+        choices: texts of which the answer is one; None: it may be another.
+        kind: what a program can take the answer for; None: free text.
+        extraction: what is reasoned over instead of pictures; None: there is none.
+        thinking: whether a reasoner that marks its thoughts has any; None: the bundle's.
         shows_reasoning: whether extraction and reasoning are told.
         top_logprobs: how many tokens are told with their logarithms of probability, beside the
             chosen one; None: nothing is told of probabilities.
@@ -54,7 +59,10 @@ class ChatRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     schema: Any = None
-    thinking: bool = False
+    choices: tuple[str, ...] | None = None
+    kind: AnswerKind | None = None
+    extraction: str | None = None
+    thinking: bool | None = False
     shows_reasoning: bool = True
     top_logprobs: int | None = None
     keep_alive_s: float | None = None

@@ -30,6 +30,7 @@ class Conversation:
 
     Attributes:
         pictures: files, in the order of the turns.
+        extraction: what is reasoned over instead of pictures; None: there is none.
         question: the last user's turns; not empty.
         history: what was said before, as the option `history` takes it.
         budget: most tokens of the answer; None: the bundle's.
@@ -38,6 +39,7 @@ class Conversation:
     """
 
     pictures: tuple[bytes, ...]
+    extraction: str | None
     question: str
     history: tuple[dict[str, str], ...]
     budget: int | None
@@ -68,6 +70,8 @@ class Conversation:
             "top_p": chat.top_p,
             "seed": chat.seed,
             "schema": chat.schema,
+            "choices": chat.choices,
+            "kind": chat.kind,
         }
         if manifest.think.thoughts is not None:
             options["thinking"] = chat.thinking
@@ -76,6 +80,7 @@ class Conversation:
         budget = None if chat.max_tokens is None else min(chat.max_tokens, max_tokens)
         return cls(
             pictures=pictures,
+            extraction=chat.extraction,
             question=question,
             history=tuple(
                 {"role": turn.role, "content": turn.text} for turn in before if turn.text.strip()
@@ -125,7 +130,7 @@ class Conversation:
         def begin() -> AsyncStream:
             if self.pictures:
                 return pipe.astream(list(self.pictures), self.question, **keywords)
-            return pipe.text_session().astream(self.question, **keywords)
+            return pipe.text_session(self.extraction).astream(self.question, **keywords)
 
         # In a thread, as a large schema or text is looked through for seconds.
         stream = await asyncio.to_thread(begin)

@@ -28,7 +28,8 @@ HEADERS_AFTER_S = 1.0
 """A stream begins that long after its request at the latest, so that no client gives up waiting;
 what is refused later is told in it."""
 
-_PING_S = 10
+PING_S = 10
+"""A stream in which nothing is told has a comment that often, seconds."""
 
 
 def openai_routes(server: Server) -> list[Route]:
@@ -47,7 +48,7 @@ def openai_routes(server: Server) -> list[Route]:
         return EventSourceResponse(
             _events(reply, call),
             headers=headers,
-            ping=_PING_S,
+            ping=PING_S,
             sep="\n",
             # Or a stream would end with SIGTERM; what ends it later is the end of its call.
             shutdown_grace_period=GRACE_S + LAST_WORDS_S,

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge_et.serve.error_replies import error_reply
 from edge_et.serve.errors import RequestError
 from edge_et.serve.metrics import Metrics
+from edge_et.serve.page_files import is_page
 from edge_et.serve.settings import ServeSettings
 
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]@/]+))(?::\d+)?")
@@ -68,6 +69,8 @@ class Guard:
             message = "the Origin header names another page; start the server with --cors-origin"
             return RequestError(403, "unknown_origin", message)
         if self._key is None or path in _OPEN_PATHS or method == "OPTIONS":
+            return None
+        if is_page(path, headers):
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":

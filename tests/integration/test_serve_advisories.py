@@ -318,6 +318,9 @@ def test_cve_2026_44222_vllm_a_text_is_no_picture(client: httpx.Client) -> None:
         ("POST", "/api/create"),
         ("POST", "/api/pull"),
         ("DELETE", "/api/delete"),
+        ("GET", "/"),
+        ("GET", "/edge-et/server"),
+        ("POST", "/edge-et/ask"),
     ],
 )
 def test_cve_2025_63389_ollama_and_cve_2026_48746_vllm_nothing_is_told_without_the_key(

@@ -1,4 +1,4 @@
-"""What `pip install` brings: every module of the tree, and nothing else."""
+"""What `pip install` brings: every module of the tree, the server's page, and nothing else."""
 
 import shutil
 import subprocess
@@ -29,8 +29,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         return set(archive.namelist())
 
 
-def test_the_wheel_holds_every_module_and_nothing_else(wheel: set[str]):
-    expected = {"edge_et/py.typed"}
+def test_the_wheel_holds_every_module_the_page_and_nothing_else(wheel: set[str]):
+    pages = (ROOT / "edge_et" / "serve" / "page").iterdir()
+    expected = {"edge_et/py.typed", *(path.relative_to(ROOT).as_posix() for path in pages)}
+    assert len(expected) > 3
     for package, folder in FOLDERS.items():
         for path in (ROOT / folder).rglob("*.py"):
             inner = path.relative_to(ROOT / folder).as_posix()

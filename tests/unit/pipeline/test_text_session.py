@@ -253,6 +253,51 @@ def test_a_cancelled_call_ends_and_the_next_one_runs(tmp_path: Path) -> None:
     assert parts.session.answer("Why?", priority=5).text
 
 
+# Extractions from elsewhere.
+
+THOUGHT = ("It is red.\nAnswer:", " red<|im_end|>")
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_stream_over_an_extraction_says_what_rethink_says(tmp_path: Path, pair: bool) -> None:
+    parts = Parts(tmp_path, *THOUGHT * 3, pair=pair)
+    answer = parts.pipeline.rethink("Which?", " a ball ")
+    session = parts.pipeline.text_session(" a ball ")
+    *events, streamed = session.stream("Which?")
+    assert isinstance(streamed, Answer)
+    for told in (streamed, session.answer("Which?")):
+        assert (told.text, told.reasoning, told.extraction) == ("red", "It is red.", "a ball")
+        assert told.finish_reasons == answer.finish_reasons
+    assert parts.cache.prompts[:2] == parts.cache.prompts[2:4] == parts.cache.prompts[4:]
+    told_kinds = [type(event) for event in without_progress(events)]
+    assert set(told_kinds) == {ReasoningToken, AnswerToken}
+    assert parts.tower.runs == 0
+
+
+def test_an_extraction_is_checked_before_anything_runs(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, *THOUGHT)
+    for wrong in (5, "\ud800", "x" * (2**20 + 1)):
+        session = parts.pipeline.text_session(wrong)  # type: ignore[arg-type]
+        for call in (session.answer, session.stream, session.astream):
+            with pytest.raises(OptionError, match="extraction"):
+                call("Which?")  # type: ignore[operator]
+    assert parts.pipeline.text_session("").answer("Which?").extraction == ""
+
+
+def test_a_stream_over_an_extraction_is_cancelled(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, " ".join(map(str, range(90))), endless=True)
+    cancel = CancelToken()
+
+    def read() -> None:
+        for event in parts.pipeline.text_session("a ball").stream("Which?", cancel=cancel):
+            if isinstance(event, ReasoningToken):
+                cancel.cancel()
+
+    with pytest.raises(CancelledError):
+        read()
+    assert parts.pipeline.text_session("a ball").answer("Which?").text
+
+
 def test_a_picture_is_asked_about_as_ever_afterwards(tmp_path: Path) -> None:
     turns = ("a ball<|im_end|>", "It is red.\nAnswer:", " red<|im_end|>")
     parts = Parts(tmp_path, *turns, "So.<|im_end|>", *turns)

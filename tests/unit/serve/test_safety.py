@@ -16,7 +16,7 @@ def client(settings: ServeSettings) -> TestClient:
     async def reply(http: Request) -> Response:
         return JSONResponse({})
 
-    app = Starlette(routes=[Route("/asked", reply), Route("/health", reply)])
+    app = Starlette(routes=[Route("/{path:path}", reply)])
     return TestClient(Guard(app, settings, Metrics()))
 
 
@@ -102,6 +102,19 @@ def test_a_key(headers: dict[str, str], expected: int) -> None:
     assert status(settings, {}, "/health") == 200
     reply = client(settings).get("/asked", headers={"host": "localhost"})
     assert reply.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_the_page_itself_needs_no_key_and_what_it_asks_does() -> None:
+    settings = ServeSettings(api_key="secret")
+    browser = {"accept": "text/html"}
+    assert status(settings, browser, "/") == 200
+    for path in ("/edge-et/page.js", "/edge-et/page.css"):
+        assert status(settings, {}, path) == 200
+    for path in ("/asked", "/edge-et/ask", "/edge-et/server", "/edge-et/page.js/"):
+        assert status(settings, browser, path) == 401
+    assert status(settings, {"accept": "*/*"}, "/") == 401
+    assert status(settings, {**browser, "host": "evil.example"}, "/") == 421
+    assert status(settings, {**browser, "origin": "https://evil.example"}, "/") == 403
 
 
 def test_no_key_is_asked_for_where_there_is_none() -> None:

@@ -40,7 +40,7 @@ class Pipeline:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
 
-    def text_session(self) -> "Pipeline":
+    def text_session(self, extraction: str | None) -> "Pipeline":
         return self
 
     def astream(self, question: str, **_: Any) -> Stream:
