@@ -1,8 +1,8 @@
 """Native libraries, imported with what they look for in their environment in place.
 
-In: the name of a module of ONNX Runtime, an engine or OpenVINO. Out: the module. A variable that
-the user has set is left alone. What was loaded before us has read its variables already: that is
-logged.
+In: the name of a module of ONNX Runtime, an engine, OpenVINO or Ray. Out: the module. A variable
+that the user has set is left alone. What was loaded before us has read its variables already: that
+is logged.
 """
 
 import ctypes
@@ -24,6 +24,10 @@ SPIN_COUNT: Final = "GOMP_SPINCOUNT"
 """How often a thread of libgomp looks whether the others are done before it sleeps. Each libgomp of
 a process reads it when it is loaded. The default is 300,000: where other programs use the CPU,
 looking keeps the very thread from running that is waited for."""
+
+USAGE_STATS: Final = "RAY_USAGE_STATS_ENABLED"
+"""Without it Ray Data tells a cluster what it ran, and those that ``ray start`` has begun report it
+to Ray's maker. Ray reads it whenever a cluster or the run of a dataset begins."""
 
 _SPINS = "1000"  # 10,000 is slower than the default where one of two CPUs is busy
 _DECIDES_SPINNING = (SPIN_COUNT, "OMP_WAIT_POLICY")  # the first goes before the second
@@ -58,11 +62,18 @@ def import_library(name: str) -> Any:
     elif package in _ENGINES:
         with _lock, _short_spinning(package):
             return importlib.import_module(name)
+    elif package == "ray":
+        silence_ray()
     elif package in _OPENVINO:
         # Its import is reported to its maker, and leaves an id in the home folder. It goes without
         # where the package that does it cannot be imported; there is no variable.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return importlib.import_module(name)
+
+
+def silence_ray() -> None:
+    """Turn off Ray's reports on its use, which other processes make too; Ray is not imported."""
+    os.environ.setdefault(USAGE_STATS, "0")
 
 
 def _silence_onnxruntime() -> None:

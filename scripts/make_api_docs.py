@@ -14,6 +14,7 @@ from edge_et import batch, camera, errors, results
 from edge_et.cli.options import read_field
 from edge_et.options import AnswerOptions, LoadOptions
 from edge_et.pipeline import MemoryPlan, TextSession
+from edge_et.ray import Answerer, answer_dataset
 
 INTRODUCTION = """\
 # The Python interface
@@ -115,6 +116,9 @@ def main() -> None:
         print_value(kind)
     print_function("RowAnswerer", batch.RowAnswerer)
     print_function("RowAnswerer.answer", batch.RowAnswerer.answer)
+    print("## edge_et.ray\n\nDatasets of Ray Data; docs/ray.md shows it.\n")
+    print_function("answer_dataset", answer_dataset)
+    print_function("Answerer", Answerer)
     print("## Errors\n\n```")
     print((errors.__doc__ or "").partition("::")[2].strip("\n"))
     print("```\n\nAll are in `edge_et.errors`; numbers, names and paths are attributes too.")

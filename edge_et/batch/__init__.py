@@ -6,7 +6,20 @@ and processes of their own answer. How a command line tells of it is not known h
 imported when Parquet is read or written.
 """
 
-from edge_et.batch.answering import RowAnswerer
-from edge_et.batch.run import BatchProgress, BatchSummary, answer_all
+from edge_et.batch.answering import RowAnswerer, failed
+from edge_et.batch.parquet import answer_cell, answer_types, import_pyarrow
+from edge_et.batch.pictures import sha256_of
+from edge_et.batch.run import BatchProgress, BatchSummary, answer_all, value_type
 
-__all__ = ["BatchProgress", "BatchSummary", "RowAnswerer", "answer_all"]
+__all__ = [
+    "BatchProgress",
+    "BatchSummary",
+    "RowAnswerer",
+    "answer_all",
+    "answer_cell",
+    "answer_types",
+    "failed",
+    "import_pyarrow",
+    "sha256_of",
+    "value_type",
+]

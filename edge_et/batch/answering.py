@@ -40,7 +40,7 @@ class RowAnswerer:
         Raises:
             OptionError: one of them is unknown or out of its range.
         """
-        given = msgspec.to_builtins(parse_options(options or {}))
+        given = msgspec.structs.asdict(parse_options(options or {}))
         self._of_picture = {name: given.pop(name) for name in _OF_PICTURE}
         self._of_question = given
         self._pipe = pipe

@@ -199,10 +199,25 @@ def plan_schema(tables: Sequence[Table], value: str) -> Any:
             raise BatchInputError(table.path, f"{reason}; let --out be a .jsonl file") from err
     if QUESTION not in found.names:
         found = found.append(pa.field(QUESTION, pa.string()))
+    for name, kind in answer_types(value).items():
+        found = found.append(pa.field(name, kind))
+    return found
+
+
+def answer_types(value: str) -> dict[str, Any]:
+    """Return the types of the fields of an answer, and of what is told beside it.
+
+    Args:
+        value: the type of ``value``: string, bool or double.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
+    pa = import_pyarrow()
     text = pa.string()
     stages = pa.struct([pa.field(stage, text) for stage in _STAGES])
     error = pa.struct([pa.field("type", text), pa.field("message", text)])
-    fields = {
+    return {
         "text": text,
         "extraction": text,
         "reasoning": text,
@@ -213,9 +228,20 @@ def plan_schema(tables: Sequence[Table], value: str) -> Any:
         "picture_sha256": text,
         "error": error,
     }
-    for name, kind in fields.items():
-        found = found.append(pa.field(name, kind))
-    return found
+
+
+def answer_cell(value: Any, field: Any) -> Any:
+    """Return a field of an answer as Parquet and Arrow hold it.
+
+    Args:
+        value: of the field.
+        field: its name and type.
+    """
+    if value is None:
+        return None
+    if field.name == "shares":
+        return list(value.items())
+    return _text(value) if field.name == "value" and str(field.type) == "string" else value
 
 
 def write_parquet(
@@ -297,7 +323,7 @@ def _array(
     if field.name in columns:
         return columns[field.name]
     if field.name in rows[0]:
-        return pa.array([_field(row[field.name], field) for row in rows], field.type)
+        return pa.array([answer_cell(row[field.name], field) for row in rows], field.type)
     return pa.nulls(len(rows), field.type)
 
 
@@ -312,15 +338,6 @@ def _text(value: object) -> str | None:
 
 def _value(value: Any) -> object:
     return value.as_py() if hasattr(value, "as_py") else value
-
-
-def _field(value: Any, field: Any) -> Any:
-    """Return a field of an answer as Parquet holds it."""
-    if value is None:
-        return None
-    if field.name == "shares":
-        return list(value.items())
-    return _text(value) if field.name == "value" and str(field.type) == "string" else value
 
 
 def _plain(value: object) -> object:

@@ -44,16 +44,12 @@ def group(inputs: Inputs, tell: Callable[[int], object]) -> Groups:
     for row in range(len(inputs)):
         picture = inputs.picture(row)
         try:
-            if isinstance(picture, str):
-                if picture not in known:
-                    known[picture] = _of_file(picture)
-                sha256 = known[picture]
-            elif isinstance(picture, bytes):
-                sha256 = hashlib.sha256(picture).hexdigest()
+            if not isinstance(picture, str):
+                sha256 = sha256_of(picture)
             else:
-                raise ImageInputError(
-                    f"{type(picture).__name__} in a table", "give a path, or in Parquet bytes"
-                )
+                if picture not in known:
+                    known[picture] = sha256_of(picture)
+                sha256 = known[picture]
         except ImageError as err:
             found.errors[row] = err
             found.sha256.append(None)
@@ -62,6 +58,25 @@ def group(inputs: Inputs, tell: Callable[[int], object]) -> Groups:
             found.sha256.append(sha256)
         tell(row + 1)
     return found
+
+
+def sha256_of(picture: object) -> str:
+    """Return the SHA-256 of a picture's file.
+
+    Args:
+        picture: a path, or the bytes of a file.
+
+    Raises:
+        ImageFileError: it cannot be read.
+        ImageInputError: it is neither.
+    """
+    if isinstance(picture, str):
+        return _of_file(picture)
+    if isinstance(picture, bytes):
+        return hashlib.sha256(picture).hexdigest()
+    raise ImageInputError(
+        f"{type(picture).__name__} in a table", "give a path, or in Parquet bytes"
+    )
 
 
 def _of_file(path: str) -> str:

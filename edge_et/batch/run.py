@@ -148,7 +148,7 @@ def answer_all(
     given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     found = read_inputs([check_path("inputs", each) for each in given], question)
     if is_parquet:
-        schema = plan_schema(found.tables, _value_type(asked))
+        schema = plan_schema(found.tables, value_type(asked))
     else:
         check_plain(found.tables)
     lines = path.with_name(f"{path.name}.rows.jsonl") if is_parquet else path
@@ -263,8 +263,12 @@ def _check(workers: int, question: str | None, options: AnswerOptions) -> None:
         raise OptionError("schema", options.schema, "a JSON schema as a dict")
 
 
-def _value_type(options: AnswerOptions) -> str:
-    """Return the type of ``value`` in Parquet."""
+def value_type(options: AnswerOptions) -> str:
+    """Return the type of ``value`` in Parquet and Arrow.
+
+    Args:
+        options: of every call.
+    """
     return {"yes/no": "bool", "number": "double", None: "string"}[options.kind]
 
 

@@ -44,6 +44,7 @@ ROOMS = (
     "stages",
     "pipeline",
     "batch",
+    "ray",
     "camera",
     "checkup",
     "serve",
@@ -59,6 +60,7 @@ DOORS = {
     "av": "camera/rtsp.py",
     "cv2": "camera/background.py",
     "pyarrow": "batch/parquet.py",
+    "ray": "ray/library.py",
 }
 
 LOOK_AROUND = {
