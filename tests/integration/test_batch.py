@@ -91,6 +91,15 @@ def test_five_hundred_pictures_killed_three_times(tiny_bundle: Path, tmp_path: P
     assert rows_of(out) == rows
 
 
+@pytest.fixture
+def heeded_sigint() -> Iterator[None]:
+    """Let processes heed SIGINT, to which those in the background of a script are born deaf."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_sigint")
 def test_ctrl_c_says_how_to_go_on(tiny_bundle: Path, tmp_path: Path) -> None:
     pictures, out = draw(tmp_path / "pictures", 200), tmp_path / "out.jsonl"
     asked = (pictures, "--question", "What?", "--out", out, "--model", tiny_bundle)
