@@ -7,6 +7,7 @@ generator's return value. Callers, options and pictures are not known here.
 from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
 from edge_et.stages.answering import FreeText
 from edge_et.stages.choices import ChoiceForm, tell_choices
+from edge_et.stages.confidence import Control, confidence_of, control
 from edge_et.stages.direct import answer_at_once
 from edge_et.stages.extraction import (
     extract,
@@ -35,6 +36,7 @@ __all__ = [
     "AnswerForm",
     "Budget",
     "ChoiceForm",
+    "Control",
     "FormedAnswer",
     "FreeText",
     "Hint",
@@ -44,6 +46,8 @@ __all__ = [
     "Thinking",
     "answer_at_once",
     "ask_for_hint",
+    "confidence_of",
+    "control",
     "drain",
     "extract",
     "extract_each",
