@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, cast, get_args, get_type_hints
 
-from edge_et.options import AnswerKind, AnswerOptions
+from edge_et.options import AnswerKind, AnswerOptions, ConfidenceKind
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +30,7 @@ class TextValues(TypedDict, total=False):
     history: Sequence[Mapping[str, str]] | None
     stop: Sequence[str] | None
     top_logprobs: int | None
+    confidence: ConfidenceKind | None
 
 
 class QuestionValues(TextValues, total=False):

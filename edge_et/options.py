@@ -47,6 +47,10 @@ KvType = Literal["f16", "f32", "q8_0"]
 weights make more noise than either. Q8_0 takes half of F16, and flash attention with it: small
 models may write nonsense over it, and what was cached may change a text."""
 
+ConfidenceKind = Literal["written", "control"]
+"""What an answer tells of how sure it is: what was seen while it was written; or how probable it is
+without the extraction, too."""
+
 AnswerKind = Literal["yes/no", "number"]
 """What a program can take an answer for: a bool, or an int or float."""
 
@@ -162,6 +166,13 @@ class AnswerOptions(Struct, frozen=True, kw_only=True):
         Meta(
             description="Tell how probable each token of the answer was, and so many of the most "
             "probable ones; None: tell nothing."
+        ),
+    ] = None
+    confidence: Annotated[
+        ConfidenceKind | None,
+        Meta(
+            description="Tell how sure the answer is: written looks at what was written, control "
+            "asks stage 2 without the extraction, too; None: tell nothing."
         ),
     ] = None
 

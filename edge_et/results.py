@@ -15,6 +15,9 @@ FinishReason = Literal["stop", "length", "deadline", "repetition"]
 """Why a stage ended: the model ended it; its budget of tokens was used; the deadline came; the
 model repeated the same words over and over."""
 
+Doubt = Literal["seeing", "thinking"]
+"""Which stage to look at first where an answer is wrong."""
+
 FinishReasons = Mapping[Stage, FinishReason]
 
 
@@ -145,6 +148,72 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Certainty:
+    """How probable a model found what it wrote in one stage, token by token.
+
+    Probabilities are those of the softmax of the model's logits, whatever the temperature, over the
+    tokens that could come: where an answer is held to a form, those that fit it. The token that
+    ended the stage counts too.
+
+    Attributes:
+        tokens: how many were chosen, at least 1.
+        mean: geometric mean of their probabilities, 0 to 1.
+        least: the smallest of them, 0 to 1.
+        margin: where the two most probable tokens were closest, the difference of their
+            probabilities, 0 to 1.
+    """
+
+    tokens: int
+    mean: float
+    least: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confidence:
+    """How sure an answer is; docs/confidence.md says how far that can be believed.
+
+    It is no probability of being right: the models are surer than they are right.
+
+    Attributes:
+        answer: 0 to 1; the product of `seeing`, `thinking` and `answering`.
+        answering: how probable the answer is behind all that was written before: the share of a
+            choice, else the product of the probabilities of its tokens, 0 to 1. Nearly 1 where the
+            reasoning has told it already.
+        seeing: the geometric mean of the probabilities of the extraction's tokens, 0 to 1; None: no
+            model wrote one.
+        thinking: that of the reasoning's tokens, 0 to 1; None: the model wrote none.
+        margin: how far the answer was from another one: the difference of the two largest shares,
+            or `Certainty.margin`, 0 to 1; None: there was nothing to choose.
+        control: `answering` where stage 2 is asked without extraction and reasoning, or the one
+            stage without the picture, 0 to 1. Near `answering`: the answer may be a guess. None:
+            that was not asked for, or there was no time or room, or nothing to leave out.
+        doubt: where to look first if the answer is wrong: ``seeing`` where that is less than what
+            stage 2 makes of it, `thinking` times `answering`, else ``thinking``; None without
+            `seeing`.
+        stages: what was seen of each stage; of an answer among choices there is nothing.
+        control_usage: what `control` took; None with it.
+    """
+
+    answer: float
+    answering: float
+    seeing: float | None = None
+    thinking: float | None = None
+    margin: float | None = None
+    control: float | None = None
+    doubt: Doubt | None = None
+    stages: Mapping[Stage, Certainty] = field(default_factory=dict)
+    control_usage: PhaseUsage | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, ready for JSON."""
+        told = {f.name: getattr(self, f.name) for f in fields(self)}
+        stages = {stage: asdict(certainty) for stage, certainty in self.stages.items()}
+        usage = self.control_usage
+        return told | {"stages": stages, "control_usage": usage and asdict(usage)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PictureExtraction:
     """What stage 1 wrote of one picture.
 
@@ -176,6 +245,7 @@ class Extraction:
         extractions: of each picture, in their order; of pictures that are shown together one.
         details: as for `Answer`.
         asking: what it took to ask for them; None: nobody was asked.
+        certainty: with `confidence` how probable what was written is, of all pictures; else None.
     """
 
     text: str
@@ -187,6 +257,7 @@ class Extraction:
     extractions: tuple[PictureExtraction, ...] = ()
     details: tuple[str, ...] = ()
     asking: PhaseUsage | None = None
+    certainty: Certainty | None = None
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -209,6 +280,7 @@ class Thought:
         value: as for `Answer`.
         shares: as for `Answer`.
         logprobs: as for `Answer`.
+        confidence: as for `Answer`.
     """
 
     answer: str
@@ -219,6 +291,7 @@ class Thought:
     value: Any = None
     shares: Mapping[str, float] = field(default_factory=dict)
     logprobs: tuple[TokenLogprob, ...] = ()
+    confidence: Confidence | None = None
 
     @property
     def text(self) -> str:
@@ -261,6 +334,7 @@ class Answer:
             and the token that ended the answer. Else empty.
         details: with `look_again` what the picture was looked at again for, as the reasoner named
             it; `extraction` has a line of each look. Else empty.
+        confidence: with `confidence` how sure the answer is; else None.
     """
 
     text: str
@@ -274,6 +348,7 @@ class Answer:
     shares: Mapping[str, float] = field(default_factory=dict)
     logprobs: tuple[TokenLogprob, ...] = ()
     details: tuple[str, ...] = ()
+    confidence: Confidence | None = None
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -296,6 +371,7 @@ class Answer:
             "value": self.value if type(self.value) in _PLAIN else json.loads(self.text),
             "shares": dict(self.shares),
             "logprobs": [token.to_dict() for token in self.logprobs],
+            "confidence": self.confidence and self.confidence.to_dict(),
             "finish_reasons": dict(self.finish_reasons),
             "cuts": [asdict(cut) for cut in _cuts(self.finish_reasons)],
             "usage": {phase: asdict(usage) for phase, usage in self.usage.items()},

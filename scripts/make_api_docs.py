@@ -62,6 +62,8 @@ VALUES = (
     results.Answer,
     results.PictureExtraction,
     results.TokenLogprob,
+    results.Confidence,
+    results.Certainty,
     results.PhaseUsage,
     results.Extraction,
     results.Thought,

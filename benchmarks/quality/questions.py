@@ -35,6 +35,7 @@ class Question:
         choices: what can be chosen from, told in the text; none: the answer is free.
         offered: what the mode `choices` is given to choose from, told or not; at least two, or
             none.
+        truth: what stage 1 should write; empty: that is not known.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Question:
     accepted: tuple[str, ...]
     choices: tuple[str, ...] = ()
     offered: tuple[str, ...] = ()
+    truth: str = ""
 
 
 class BrokenQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

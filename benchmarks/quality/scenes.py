@@ -84,4 +84,5 @@ def scene_questions(
                 text=example.question,
                 picture=buffer.getvalue(),
                 accepted=(example.answer,),
+                truth=example.extraction,
             )

@@ -59,9 +59,9 @@ def answer(
             _TITLES.values(), (last.extraction, last.reasoning, last.text), strict=True
         ):
             print(f"{title}: {printable(text)}")
-        print(_notes(last), end="")
+        print(_notes(last) + _sureness(last), end="")
     else:
-        print(printable(last.text))
+        print(f"{printable(last.text)}\n{_sureness(last)}", end="")
 
 
 def _print_as_it_comes(
@@ -72,7 +72,7 @@ def _print_as_it_comes(
     notes = ""
     for event in events:
         if isinstance(event, Answer):
-            notes = _notes(event) if show_stages else ""
+            notes = (_notes(event) if show_stages else "") + _sureness(event)
             continue
         if isinstance(event, Progress):
             if section is None:  # else the cursor stands behind text, which tells of itself
@@ -108,3 +108,19 @@ def _notes(answer: Answer) -> str:
     if cut:
         lines.append(f"Cut: {', '.join(cut)}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _sureness(answer: Answer) -> str:
+    """Return a line about how sure an answer is, where that was asked for."""
+    found = answer.confidence
+    if found is None:
+        return ""
+    parts = {
+        "seeing": found.seeing,
+        "thinking": found.thinking,
+        "answering": found.answering,
+        "without seeing": found.control,
+    }
+    told = ", ".join(f"{name} {value:.0%}" for name, value in parts.items() if value is not None)
+    doubt = f"; look at {found.doubt} first" if found.doubt else ""
+    return f"Confidence: {found.answer:.0%} ({told}{doubt})\n"

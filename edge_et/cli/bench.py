@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from edge_et.cli.bench_concurrency import concurrency
+from edge_et.cli.bench_confidence import confidence
 from edge_et.cli.bench_quality import quality
 from edge_et.cli.console import progress_bar
 from edge_et.cli.measured import PATH, check_one_named, drawn_size, find_measured
@@ -195,6 +196,7 @@ def bench(
 
 bench.add_command(quality)
 bench.add_command(concurrency)
+bench.add_command(confidence)
 
 
 class _Common(TypedDict):

@@ -127,7 +127,7 @@ def quality(
     names = (*perceivers, *reasoners) if perceivers else (model,)
     bundles = [load_bundle(find_bundle(name)) for name in names]
     arguments = sys.argv[1:]
-    with progress_bar() as progress, _results_file(results) as path:
+    with progress_bar() as progress, results_file(results) as path:
         asked = _questions(questions, exams, each or _EACH, assets, progress)
         if perceivers:
             seeing, thinking = bundles[: len(perceivers)], bundles[len(perceivers) :]
@@ -163,7 +163,7 @@ def quality(
 
 
 @contextmanager
-def _results_file(given: Path | None) -> Iterator[Path]:
+def results_file(given: Path | None) -> Iterator[Path]:
     """Give the file that answers are kept in; where none was given, it vanishes with the block."""
     if given is not None:
         yield given

@@ -17,6 +17,7 @@ from edge_et.generation.prompt_lookup import MAX_DRAFT_TOKENS, PromptLookup
 from edge_et.generation.sampling import Sampler, greedy, new_sampler
 from edge_et.generation.stop_texts import StopTexts
 from edge_et.generation.token_logprobs import token_logprob
+from edge_et.generation.watch import Watch
 
 __all__ = [
     "MAX_DRAFT_TOKENS",
@@ -36,6 +37,7 @@ __all__ = [
     "ShouldStop",
     "StopTexts",
     "Throughput",
+    "Watch",
     "bare_value",
     "forced_marker",
     "greedy",

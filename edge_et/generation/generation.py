@@ -9,10 +9,12 @@ mean, and what is asked for, is not known here.
 from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 
+from edge_et.bundle import Sampling
 from edge_et.generation.chat_model import ChatModel
 from edge_et.generation.deadline import Clock, Deadline
 from edge_et.generation.repetition import RepetitionDetector
-from edge_et.generation.sampling import Sampler, choose
+from edge_et.generation.sampling import Sampler, choose, new_sampler
+from edge_et.generation.watch import Watch
 from edge_et.llm import (
     Part,
     PrefillProgress,
@@ -73,6 +75,7 @@ class Generation:
         prompt: tuple[Segment, ...],
         deadline: Deadline,
         stage: Stage = "extract",
+        watch: Watch | None = None,
     ) -> None:
         """Begin with a prompt that is not in the cache yet.
 
@@ -81,6 +84,7 @@ class Generation:
             prompt: at least one position.
             deadline: lends its clock.
             stage: what is read for and written, as progress is told.
+            watch: is told which token was taken, and in which stage; None: nobody is.
         """
         self.chat_model = chat_model
         self.stage = stage
@@ -88,6 +92,7 @@ class Generation:
         self.held = 0
         self.finish_reason: FinishReason = "stop"
         self._clock = deadline.clock
+        self._watch = watch
         self._segments = prompt
         self._run: list[int] = []
         self._appended: list[Part] = []
@@ -110,6 +115,11 @@ class Generation:
             reused_tokens=self._reused or 0,
             generated_tokens=len(self.tokens),
         )
+
+    def sampler(self, sampling: Sampling) -> Sampler:
+        """Return what chooses tokens, watched if anybody watches."""
+        sampler = new_sampler(sampling)
+        return sampler if self._watch is None else self._watch.over(sampler)
 
     def append(self, *parts: Part) -> None:
         """Put text behind what was written; all that comes before the next prefill is one run."""
@@ -192,6 +202,8 @@ class Generation:
             start = self._clock()
             rows = 0 if token is None else self._decode(token, left - 1)
             token = choose(sampler, kv_cache.logits, refuses)
+            if self._watch is not None:
+                self._watch.keep(self.stage)
             if rows == 1:
                 self.chat_model.throughput.observe_decode(self._clock() - start)
             if lookup is not None:

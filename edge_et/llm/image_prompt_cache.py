@@ -5,8 +5,8 @@ snapshot on disk has it; otherwise a snapshot is asked for. Both end where a seg
 evaluation may restart there (see `edge_et.llm.kv_positions`), so that a cache filled from them goes
 on to the same bits. No engine is known here.
 
-Copies in memory are made where several pictures take turns in one cache, and only then: a caller
-with one picture at a time pays neither bytes nor time for them.
+Copies in memory are made where something else takes a picture's place in the cache: another picture
+of the question, or a prompt without any. A caller who asks for neither pays neither bytes nor time.
 """
 
 import functools

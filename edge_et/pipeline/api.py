@@ -92,7 +92,8 @@ def load(
         image_cache_bytes: most bytes of image tokens that are remembered; 0 remembers none.
         image_kv_bytes: most bytes of memory for copies of what the KV cache held of pictures. Where
             a question is about several, each displaces the one before; its copy comes back for the
-            next question. Nothing is copied for questions about one picture. 0 copies nothing.
+            next question, as behind a `confidence="control"`. Nothing is copied for other questions
+            about one picture. 0 copies nothing.
         max_images: most pictures of one question, at least 1.
         max_images_bytes: most bytes of the pictures of one question together, where there are
             several: of files, arrays, and decoded pixels of PIL images.
@@ -329,6 +330,10 @@ def answer(
             other text before it. Not for answers in a form: `choices`, `kind`, `schema`.
         top_logprobs: 0 to 20: `Answer.logprobs` tells how probable each token of the answer was,
             and so many of the most probable ones. Not for answers in a form either.
+        confidence: ``"written"``: `Answer.confidence` tells how sure the answer is, by how probable
+            the models found what they wrote. ``"control"``: also how sure the same answer is where
+            stage 2 is asked without the extraction, which takes another short prompt; skipped where
+            there is no time for it. docs/confidence.md has figures.
 
     Raises:
         EdgeETError: as for `load` and `ExtractThink.answer`.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from edge_et.bundle import Manifest
-from edge_et.generation import Deadline
+from edge_et.generation import Deadline, Watch
 from edge_et.image import ImageTokens
 from edge_et.llm import Segment, count_positions, in_a_row, to_segments, told_reply
 from edge_et.pipeline.models import Models
@@ -40,6 +40,7 @@ class FurtherLooks:
         request: Request,
         deadline: Deadline,
         should_stop: Callable[[float], bool],
+        watch: Watch | None,
     ) -> None:
         """Keep what they go by.
 
@@ -49,12 +50,14 @@ class FurtherLooks:
             request: what the caller wants; its pictures share a prompt.
             deadline: lends its clock.
             should_stop: says whether stage 2 has to begin if so many seconds are kept before it.
+            watch: sees what is written of the picture; None: nobody does.
         """
         self._manifest = manifest
         self._models = models
         self._request = request
         self._deadline = deadline
         self._should_stop = should_stop
+        self._watch = watch
 
     def take(
         self, images: Sequence[ImageTokens], hint: Hint, extraction: Extraction
@@ -125,6 +128,7 @@ class FurtherLooks:
                 self._request.extract_sampling,
                 deadline=self._deadline,
                 should_stop=lambda: self._should_stop(0.0),
+                watch=self._watch,
             )
         )
         return seen if seen.text else None

@@ -7,6 +7,7 @@ import msgspec
 
 from edge_et.bundle import DirectSpec, ExtractSpec, Manifest, Sampling, ThinkSpec, ThoughtSpec
 from edge_et.errors import OptionError
+from edge_et.generation import Watch
 from edge_et.options import AnswerOptions
 from edge_et.pipeline.answer_schema import read_schema
 from edge_et.pipeline.models import Models
@@ -107,6 +108,10 @@ class Request:
             shown=manifest.extract.pictures,
             looks=options.look_again or 0,
         )
+
+    def new_watch(self) -> Watch | None:
+        """Return what sees how probable a stage's tokens are; None: nobody wants to know."""
+        return None if self.options.confidence is None else Watch()
 
     def without_picture(self) -> Self:
         """Return the request as one about no picture, which the reasoner alone answers."""

@@ -5,6 +5,7 @@ known here.
 """
 
 from collections.abc import Generator
+from dataclasses import replace
 
 from edge_et.generation import Deadline
 from edge_et.pipeline.context_fit import check_text_fits
@@ -12,7 +13,7 @@ from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
 from edge_et.pipeline.two_stage_call import complete_answer
 from edge_et.results import Answer, Extraction, PhaseUsage, StageEvent
-from edge_et.stages import Hint, think, thinking_prompt, timed
+from edge_et.stages import Hint, confidence_of, think, thinking_prompt, timed
 
 
 class TextCall:
@@ -51,7 +52,10 @@ class TextCall:
         """
         chat_model, thinking = models.thinking_model, self.request.thinking
         prompt = thinking_prompt(chat_model, thinking, self.request.question, "", None)
-        thought = yield from timed(think(chat_model, prompt, thinking, self._deadline))
+        watch = self.request.new_watch()
+        thought = yield from timed(think(chat_model, prompt, thinking, self._deadline, watch))
+        if watch is not None:
+            thought = replace(thought, confidence=confidence_of(thought, watch))
         usage = {"image": PhaseUsage(), "vision": PhaseUsage()}
         nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
         return complete_answer(usage, Hint(text=""), nothing, thought)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Self
 
 from edge_et.bundle import Manifest
-from edge_et.generation import Deadline
+from edge_et.generation import Deadline, Watch
 from edge_et.image import EncodedImages, ImageTokens
 from edge_et.llm import ROW_GROUP, Segment, count_positions, in_a_row
 from edge_et.pipeline.context_fit import (
@@ -22,6 +22,7 @@ from edge_et.pipeline.context_fit import (
     stage_2_positions,
     with_lower_budget,
 )
+from edge_et.pipeline.control import Written, without_extraction, without_picture
 from edge_et.pipeline.further_looks import FurtherLooks
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
@@ -38,6 +39,7 @@ from edge_et.stages import (
     Hint,
     answer_at_once,
     ask_for_hint,
+    confidence_of,
     extract,
     extract_each,
     extraction_prompt,
@@ -163,16 +165,19 @@ class TwoStageCall:
             hint: from `find_hint`.
         """
         extract = self._extract_each if self.request.are_apart else self._extract_together
-        extraction = yield from self._counted(extract(images, hint))
+        watch = self.request.new_watch()
+        extraction = yield from self._counted(extract(images, hint, watch))
         if self.request.looks and extraction.finish_reasons["extract"] != "deadline":
-            extraction = yield from self._counted(self._further_looks(images, hint, extraction))
+            looks = self._further_looks(images, hint, extraction, watch)
+            extraction = yield from self._counted(looks)
         reasons = extraction.finish_reasons
         if hint.finish_reason is not None:
             reasons = {"hint": hint.finish_reason, **reasons}
-        return replace(extraction, hint=hint.text, finish_reasons=reasons)
+        certainty = None if watch is None else watch.certainties.get("extract")
+        return replace(extraction, hint=hint.text, finish_reasons=reasons, certainty=certainty)
 
     def _extract_together(
-        self, images: Sequence[ImageTokens], hint: Hint
+        self, images: Sequence[ImageTokens], hint: Hint, watch: Watch | None
     ) -> Generator[StageEvent, None, Extraction]:
         extraction = yield from timed(
             extract(
@@ -182,6 +187,7 @@ class TwoStageCall:
                 self.request.extract_sampling,
                 deadline=self._deadline,
                 should_stop=self._should_stop,
+                watch=watch,
             )
         )
         usage = replace(extraction.usage, pictures=len(images))
@@ -189,15 +195,19 @@ class TwoStageCall:
         return replace(extraction, extractions=(told_alone(extraction),))
 
     def _further_looks(
-        self, images: Sequence[ImageTokens], hint: Hint, extraction: Extraction
+        self,
+        images: Sequence[ImageTokens],
+        hint: Hint,
+        extraction: Extraction,
+        watch: Watch | None,
     ) -> Generator[StageEvent, None, Extraction]:
         looks = FurtherLooks(
-            self._manifest, self._models, self.request, self._deadline, self._should_stop
+            self._manifest, self._models, self.request, self._deadline, self._should_stop, watch
         )
         return (yield from looks.take(images, hint, extraction))
 
     def _extract_each(
-        self, images: Sequence[ImageTokens], hint: Hint
+        self, images: Sequence[ImageTokens], hint: Hint, watch: Watch | None
     ) -> Generator[StageEvent, None, Extraction]:
         extraction = yield from extract_each(
             self._models.perceiver,
@@ -208,6 +218,7 @@ class TwoStageCall:
             deadline=self._deadline,
             seconds_left=lambda: self._deadline.seconds_left() - self._stage_2_s(),
             should_stop=self._should_stop,
+            watch=watch,
         )
         return replace(extraction, conversation=self._told(extraction.text, hint.text))
 
@@ -266,12 +277,21 @@ class TwoStageCall:
         earlier = extraction.conversation if self._models.reasoner is None else None
         prompt = thinking_prompt(chat_model, thinking, request.question, extraction.text, earlier)
         check_length(chat_model, count_positions(prompt) + thinking.positions(chat_model.tokenizer))
-        thought = yield from timed(think(chat_model, prompt, thinking, self._deadline))
+        watch = request.new_watch()
+        thought = yield from timed(think(chat_model, prompt, thinking, self._deadline, watch))
         if thinking is self._without_thinking and request.thinking.budget.thinking:
             thought = replace(
                 thought, finish_reasons={**thought.finish_reasons, "think": "deadline"}
             )
-        return thought
+        if watch is None:
+            return thought
+        told = None if self._models.reasoner else self._told("", extraction.hint)
+        written = Written(shown=earlier or (), watch=watch, answer=thought.answer)
+        control = yield from without_extraction(
+            chat_model, request, self._without_thinking, told, written, self._deadline
+        )
+        sure = confidence_of(thought, watch, extraction.certainty, control)
+        return replace(thought, confidence=sure)
 
     def rethink(self, extraction: Extraction) -> Generator[StageEvent, None, Answer]:
         """Run stage 2 on an extraction from elsewhere.
@@ -304,8 +324,15 @@ class TwoStageCall:
                 self._deadline,
                 request.form,
                 request.thinking.free,
+                watch := request.new_watch(),
             )
         )
+        if watch is not None:
+            written = Written(shown=prompt, watch=watch, answer=thought.answer)
+            control = yield from without_picture(
+                chat_model, request, template, budget, written, self._deadline
+            )
+            thought = replace(thought, confidence=confidence_of(thought, watch, control=control))
         nothing = Extraction(text="", tokens=(), conversation=(), usage=PhaseUsage())
         return complete_answer(images[1], Hint(text=""), nothing, thought)
 
@@ -363,4 +390,5 @@ def complete_answer(
         shares=thought.shares,
         logprobs=thought.logprobs,
         details=extraction.details,
+        confidence=thought.confidence,
     )

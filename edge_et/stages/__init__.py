@@ -7,6 +7,7 @@ generator's return value. Callers, options and pictures are not known here.
 from edge_et.stages.answer_forms import AnswerCost, AnswerForm, FormedAnswer
 from edge_et.stages.answering import FreeText
 from edge_et.stages.choices import ChoiceForm, tell_choices
+from edge_et.stages.confidence import Control, confidence_of, control
 from edge_et.stages.direct import answer_at_once
 from edge_et.stages.extraction import (
     extract,
@@ -42,6 +43,7 @@ __all__ = [
     "AnswerForm",
     "Budget",
     "ChoiceForm",
+    "Control",
     "FormedAnswer",
     "FreeText",
     "Hint",
@@ -52,6 +54,8 @@ __all__ = [
     "answer_at_once",
     "ask_for_hint",
     "ask_for_missing",
+    "confidence_of",
+    "control",
     "drain",
     "extract",
     "extract_each",

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from edge_et.bundle import Sampling
-from edge_et.generation import ChatModel, Deadline, Generation, new_sampler
+from edge_et.generation import ChatModel, Deadline, Generation, Watch
 from edge_et.llm import Segment
 from edge_et.results import AnswerToken, Progress, Thought
 from edge_et.stages.answer_forms import AnswerForm
@@ -23,6 +23,7 @@ def answer_at_once(
     deadline: Deadline,
     form: AnswerForm | None = None,
     free: FreeText | None = None,
+    watch: Watch | None = None,
 ) -> Generator[AnswerToken | Progress, None, Thought]:
     """Run the one-stage baseline.
 
@@ -34,6 +35,7 @@ def answer_at_once(
         deadline: ends the answer once it has text.
         form: how the answer is written; None: as free text.
         free: what the caller says of that; None: nothing.
+        watch: sees how probable the tokens are; None: nobody does.
 
     Yields:
         Text as it is written, and progress before every step.
@@ -41,8 +43,8 @@ def answer_at_once(
     Returns:
         The answer; its seconds are filled in by `timed`.
     """
-    generation = Generation(chat_model, prompt, deadline)
-    sampler = new_sampler(sampling)
+    generation = Generation(chat_model, prompt, deadline, watch=watch)
+    sampler = generation.sampler(sampling)
     if form is None:
         answer = yield from write_answer(
             generation, sampler, budget, deadline, free=free or FreeText()

@@ -7,7 +7,7 @@ as the generator's return value. What becomes of it is not known here.
 from collections.abc import Generator, Iterable
 
 from edge_et.bundle import ChatSpec, ExtractSpec, Sampling
-from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, new_sampler
+from edge_et.generation import ChatModel, Deadline, Generation, ShouldStop, Watch
 from edge_et.image import ImageTokens
 from edge_et.llm import (
     Part,
@@ -101,6 +101,7 @@ def extract(
     *,
     deadline: Deadline,
     should_stop: ShouldStop,
+    watch: Watch | None = None,
 ) -> Generator[ExtractionToken | Progress, None, Extraction]:
     """Run stage 1.
 
@@ -113,6 +114,7 @@ def extract(
         should_stop: says when to cut the extraction. If that comes before the prompt is read,
             nothing is written, and the conversation has only those rows of the image that were
             read.
+        watch: sees how probable the tokens are; None: nobody does.
 
     Yields:
         Text as it is written, and progress before every step.
@@ -120,7 +122,8 @@ def extract(
     Returns:
         The extraction; its seconds are filled in by `timed`.
     """
-    generation = Generation(chat_model, prompt, deadline)
+    generation = Generation(chat_model, prompt, deadline, watch=watch)
+    sampler = generation.sampler(sampling)
     if not (yield from generation.prefill(should_stop)):
         return Extraction(
             text="",
@@ -131,7 +134,7 @@ def extract(
         )
     stream = TextStream(chat_model.tokenizer)
     text = ""
-    for token in generation.generate(new_sampler(sampling), budget, should_stop):
+    for token in generation.generate(sampler, budget, should_stop):
         if piece := stream.push(token):
             text += piece
             yield ExtractionToken(piece)

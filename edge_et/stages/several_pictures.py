@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 
 from edge_et.bundle import PicturesSpec, Sampling
-from edge_et.generation import ChatModel, Deadline
+from edge_et.generation import ChatModel, Deadline, Watch
 from edge_et.llm import Segment
 from edge_et.results import (
     Extraction,
@@ -37,6 +37,7 @@ def extract_each(
     deadline: Deadline,
     seconds_left: Callable[[], float],
     should_stop: Callable[[float], bool],
+    watch: Watch | None = None,
 ) -> Generator[ExtractionToken | Progress, None, Extraction]:
     """Run stage 1 for one picture after the other.
 
@@ -55,6 +56,7 @@ def extract_each(
         seconds_left: returns the time left for all of it; infinite where there is no hurry.
         should_stop: says whether to cut an extraction if so many seconds are kept for the pictures
             behind it.
+        watch: as for `extract`.
 
     Yields:
         Text as it is written, with its picture, and progress before every step.
@@ -80,6 +82,7 @@ def extract_each(
             sampling,
             deadline=deadline,
             should_stop=has_to_stop,
+            watch=watch,
         )
         extraction = yield from timed(_of_picture(number, _kept(chat_model, prompts, number, one)))
         tokens += extraction.tokens

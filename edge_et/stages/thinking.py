@@ -28,8 +28,8 @@ from edge_et.generation import (
     MarkerSplitter,
     Sampler,
     ShouldStop,
+    Watch,
     forced_marker,
-    new_sampler,
 )
 from edge_et.llm import (
     Part,
@@ -179,7 +179,11 @@ def thinking_prompt(
 
 
 def think(
-    chat_model: ChatModel, prompt: tuple[Segment, ...], thinking: Thinking, deadline: Deadline
+    chat_model: ChatModel,
+    prompt: tuple[Segment, ...],
+    thinking: Thinking,
+    deadline: Deadline,
+    watch: Watch | None = None,
 ) -> Generator[ReasoningToken | AnswerToken | Progress, None, Thought]:
     """Run stage 2.
 
@@ -195,6 +199,7 @@ def think(
         thinking: how the call goes.
         deadline: thoughts and prose end while there is time to read what closes them and to write
             32 tokens of an answer, or the answer's budget if that is smaller.
+        watch: sees how probable the tokens are; None: nobody does.
 
     Yields:
         Text as it is written, and progress before every step.
@@ -202,8 +207,8 @@ def think(
     Returns:
         The thought; its seconds are filled in by `edge_et.stages.timed`.
     """
-    generation = Generation(chat_model, prompt, deadline, "think")
-    sampler = new_sampler(thinking.sampling)
+    generation = Generation(chat_model, prompt, deadline, "think", watch)
+    sampler = generation.sampler(thinking.sampling)
     closing = thinking.closing_positions(chat_model.tokenizer)
     answer_tokens = thinking.answer_cost(chat_model.tokenizer).steps
     special_ids = thought_ids(thinking.spec, chat_model.tokenizer)
@@ -230,6 +235,8 @@ def think(
         generation.append(Trusted(tail))
     before = len(generation.tokens)
     if thinking.form is None:
+        if watch is not None:
+            watch.begun = begun
         answer = yield from write_answer(
             generation,
             sampler,

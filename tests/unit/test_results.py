@@ -1,10 +1,19 @@
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
 
-from edge_et.results import Answer, Cut, Extraction, PhaseUsage, PictureExtraction, Thought
+from edge_et.results import (
+    Answer,
+    Certainty,
+    Confidence,
+    Cut,
+    Extraction,
+    PhaseUsage,
+    PictureExtraction,
+    Thought,
+)
 
 REASONS: dict[Any, Any] = {
     "hint": "length",
@@ -39,6 +48,19 @@ def test_a_document_holds_every_field_of_an_answer() -> None:
     assert json.loads(json.dumps(document)) == document
     for name in ("text", "extraction", "reasoning", "hint"):
         assert document[name] == getattr(ANSWER, name)
+
+
+def test_a_document_tells_how_sure_an_answer_is() -> None:
+    certainty = Certainty(tokens=2, mean=0.9, least=0.8, margin=0.7)
+    sure = Confidence(
+        answer=0.5, answering=0.6, control=0.25, stages={"think": certainty}, control_usage=USAGE
+    )
+    document = replace(ANSWER, confidence=sure).to_dict()["confidence"]
+    assert set(document) == {field.name for field in fields(Confidence)}
+    assert document["stages"] == {"think": asdict(certainty)}
+    assert document["control_usage"] == asdict(USAGE)
+    assert json.loads(json.dumps(document)) == document
+    assert ANSWER.to_dict()["confidence"] is None
 
 
 def test_a_document_tells_what_every_phase_took() -> None:

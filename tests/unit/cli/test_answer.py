@@ -1,10 +1,18 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from edge_et.cli.answer import _notes, _print_as_it_comes
 from edge_et.cli.console import ProgressLine
-from edge_et.results import Answer, AnswerToken, Event, ExtractionToken, ReasoningToken
+from edge_et.results import (
+    Answer,
+    AnswerToken,
+    Confidence,
+    Event,
+    ExtractionToken,
+    ReasoningToken,
+)
 
 ANSWER = Answer(
     text="red",
@@ -48,6 +56,22 @@ def test_a_terminal_sees_stages_under_titles_and_notes_behind_them(
         f"Hint: the{REPLACED}ball\n"
         "Cut: extract (length), answer (deadline)\n"
     )
+
+
+@pytest.mark.parametrize("stages", [False, True])
+def test_a_terminal_sees_how_sure_an_answer_is(
+    capsys: pytest.CaptureFixture[str], stages: bool
+) -> None:
+    sure = Confidence(
+        answer=0.5, answering=0.9, seeing=0.25, thinking=0.875, control=0.001, doubt="seeing"
+    )
+    *_, line = shown(capsys, [*EVENTS[:-1], replace(ANSWER, confidence=sure)], stages).splitlines()
+    assert line == (
+        "Confidence: 50% (seeing 25%, thinking 88%, answering 90%, without seeing 0%; "
+        "look at seeing first)"
+    )
+    alone = replace(ANSWER, confidence=Confidence(answer=1.0, answering=1.0))
+    assert shown(capsys, [alone], False).endswith("Confidence: 100% (answering 100%)\n")
 
 
 def test_each_of_several_pictures_has_a_title_of_its_own(

@@ -32,6 +32,7 @@ GIVEN: dict[type[AnswerOptions] | type[LoadOptions], dict[str, tuple[str, object
         "schema": (str(SCHEMA_FILE), json.loads(SCHEMA_FILE.read_bytes())),
         "stop": ("\n", ("\n",)),
         "top_logprobs": ("3", 3),
+        "confidence": ("control", "control"),
     },
     LoadOptions: {
         "threads": ("3", 3),

@@ -179,3 +179,13 @@ def test_room_for_all_looks_is_needed(tmp_path: Path) -> None:
     with pytest.raises(PromptTooLongError, match="look_again"):
         parts.pipeline.answer(IMAGE, QUESTION, look_again=8, max_extraction_tokens=300)
     assert parts.perceiver.prompts == []
+
+
+def test_confidence_sees_all_looks(tmp_path: Path) -> None:
+    texts = said("a ball", "the table", "a red table", "none")
+    answer = one_model(tmp_path, *texts).pipeline.answer(
+        IMAGE, QUESTION, look_again=2, confidence="written"
+    )
+    assert answer.confidence is not None
+    written = answer.usage["extract"].generated_tokens
+    assert answer.confidence.stages["extract"].tokens == written + 2  # and what ended each look

@@ -34,6 +34,7 @@ EVERY = {
     "history": [{"role": "system", "content": "Be brief."}],
     "stop": ("table", "on"),
     "top_logprobs": 2,
+    "confidence": "written",
 }
 # Of these only one can be asked for at a time.
 FORMS = ("choices", "kind", "schema", "stop", "top_logprobs")

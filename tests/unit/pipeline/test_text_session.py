@@ -39,6 +39,7 @@ EVERY: dict[str, Any] = {
     "history": HISTORY,
     "stop": ("on",),
     "top_logprobs": 2,
+    "confidence": "written",
 }
 
 

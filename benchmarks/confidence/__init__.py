@@ -1,0 +1,1 @@
+"""What `Answer.confidence` is worth: whether it tells right answers, and whose fault wrong are."""
