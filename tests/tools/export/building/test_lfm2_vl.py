@@ -307,6 +307,21 @@ def test_what_was_asked_before_changes_no_word(exported: Exported) -> None:
         assert told(pipe.answer(LARGE, WORDS, **FEW)) == told(expected[0])
 
 
+def test_neither_control_nor_further_looks_change_the_next_words(exported: Exported) -> None:
+    expected = fresh(exported.path, LARGE, WORDS)
+    with edge_et.load(exported.path, threads=2) as pipe:
+        controlled = pipe.answer(LARGE, WORDS, confidence="control", **FEW)
+        assert controlled.confidence is not None
+        assert controlled.confidence.control is not None
+        assert told(controlled) == told(expected)
+        answer = pipe.answer(LARGE, WORDS, **FEW)
+        assert told(answer) == told(expected)
+        assert answer.usage["extract"].reused_tokens > len(exported.image_ids(LARGE.size))
+        looked = pipe.answer(LARGE, WORDS, look_again=1, **FEW)
+        assert told(pipe.answer(LARGE, WORDS, **FEW)) == told(expected)
+        assert told(pipe.answer(LARGE, WORDS, look_again=1, **FEW)) == told(looked)
+
+
 def test_snapshots_come_back_after_reopening(exported: Exported, tmp_path: Path) -> None:
     images = [SMALL, LARGE]
     rows = sum(len(exported.image_ids(image.size)) for image in images)
