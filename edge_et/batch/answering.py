@@ -16,7 +16,17 @@ from edge_et.image import ImageSource
 from edge_et.options import parse_options
 from edge_et.pipeline import ExtractThink, Session
 
-OF_ANSWER: Final = ("text", "extraction", "reasoning", "value", "shares", "finish_reasons")
+OF_ANSWER: Final = (
+    "text",
+    "extraction",
+    "reasoning",
+    "details",
+    "value",
+    "shares",
+    "logprobs",
+    "confidence",
+    "finish_reasons",
+)
 """The fields that a row has of an answer; see `edge_et.Answer`. After an error they are null."""
 
 FIELDS: Final = ("row", *OF_ANSWER, "seconds", "picture_sha256", "error")
@@ -56,9 +66,9 @@ class RowAnswerer:
             sha256: tells the picture from others; any text that does.
 
         Returns:
-            ``text``, ``extraction``, ``reasoning``, ``value``, ``shares`` and ``finish_reasons`` of
-            the answer, None after an error; ``seconds``, ``picture_sha256``, and ``error``: None,
-            or its ``type`` and ``message``. Plain values, ready for JSON.
+            `OF_ANSWER` as `Answer.to_dict` has them, None after an error; ``seconds``,
+            ``picture_sha256``, and ``error``: None, or its ``type`` and ``message``. Plain values,
+            ready for JSON.
         """
         started = perf_counter()
         try:

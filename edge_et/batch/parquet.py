@@ -18,6 +18,7 @@ from edge_et.store import atomic_write
 _PICTURES_AT_ONCE: Final = 4  # in memory while pictures are read
 _ROWS_AT_ONCE: Final = 4096  # of other columns
 
+_CONFIDENCE: Final = ("answer", "answering", "seeing", "thinking", "margin", "control")
 _STAGES: Final = ("hint", "extract", "think", "answer")
 
 
@@ -217,14 +218,20 @@ def answer_types(value: str) -> dict[str, Any]:
     text = pa.string()
     stages = pa.struct([pa.field(stage, text) for stage in _STAGES])
     error = pa.struct([pa.field("type", text), pa.field("message", text)])
+    double = pa.float64()
+    token = pa.struct([pa.field("text", text), pa.field("logprob", double)])
+    sure = [pa.field(name, double) for name in _CONFIDENCE] + [pa.field("doubt", text)]
     return {
         "text": text,
         "extraction": text,
         "reasoning": text,
-        "value": {"string": text, "bool": pa.bool_(), "double": pa.float64()}[value],
-        "shares": pa.map_(text, pa.float64()),
+        "details": pa.list_(text),
+        "value": {"string": text, "bool": pa.bool_(), "double": double}[value],
+        "shares": pa.map_(text, double),
+        "logprobs": pa.list_(token),
+        "confidence": pa.struct(sure),
         "finish_reasons": stages,
-        "seconds": pa.float64(),
+        "seconds": double,
         "picture_sha256": text,
         "error": error,
     }

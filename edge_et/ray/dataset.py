@@ -55,10 +55,9 @@ def answer_dataset(
         options: as for `edge_et.answer`.
 
     Returns:
-        A `ray.data.Dataset` with the columns of the rows, in another order, and with ``text``,
-        ``extraction``, ``reasoning``, ``value``, ``shares``, ``finish_reasons``, ``seconds``,
-        ``picture_sha256`` and ``error``. A row with an error has its type and message there, and
-        no answer.
+        A `ray.data.Dataset` with the columns of the rows, in another order, and with the fields of
+        an answer that docs/batch.md tells of, ``seconds``, ``picture_sha256`` and ``error``. A row
+        with an error has its type and message there, and no answer.
 
     Raises:
         OptionError: an argument or option is wrong, or a column is missing or there already.

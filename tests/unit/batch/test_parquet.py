@@ -14,6 +14,7 @@ from edge_et.batch.inputs import Inputs, read_inputs
 from edge_et.batch.parquet import check_plain, plan_schema, write_parquet
 from edge_et.batch.pictures import group
 from edge_et.errors import BatchInputError, ImageFileError, MissingExtraError
+from edge_et.results import Confidence
 
 COLUMNS = {
     "id": pa.array([7, None, 9], pa.int32()),
@@ -38,8 +39,11 @@ def answer(row: int) -> dict[str, Any]:
         return {"row": row, **failed(ImageFileError("b.png", "gone"), None)}
     fields = {
         **dict.fromkeys(OF_ANSWER[:3], f"text {row}"),
+        "details": ["the dog"],
         "value": True,
         "shares": {"yes": 0.75, "no": 0.25},
+        "logprobs": [{"text": "yes", "logprob": -0.5, "bytes": [121], "top": []}],
+        "confidence": Confidence(answer=0.5, answering=0.75, doubt="seeing").to_dict(),
         "finish_reasons": {"extract": "stop", "answer": "length"},
         "seconds": 1.5,
         "picture_sha256": "00",
@@ -72,6 +76,10 @@ def test_columns_keep_their_types_and_values(tmp_path: Path, pictures: str) -> N
     assert out.column("text").to_pylist() == ["text 0", None, "text 2"]
     assert out.column("value").to_pylist() == [True, None, True]
     assert dict(out.column("shares").to_pylist()[0]) == {"yes": 0.75, "no": 0.25}
+    assert out.column("details").to_pylist() == [["the dog"], None, ["the dog"]]
+    assert out.column("logprobs").to_pylist()[0] == [{"text": "yes", "logprob": -0.5}]
+    sure = out.column("confidence").to_pylist()[2]
+    assert (sure["answer"], sure["doubt"], sure["control"]) == (0.5, "seeing", None)
     assert out.column("finish_reasons").to_pylist()[0]["answer"] == "length"
     assert out.column("error").to_pylist()[1]["type"] == "ImageFileError"
     images = {"paths": ["a.png", "b.png", "a.png"], "structs": ["x.png", "b.png", None]}
