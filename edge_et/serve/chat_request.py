@@ -7,7 +7,7 @@ and the fields of a protocol are not known here.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edge_et.options import AnswerKind
+from edge_et.options import AnswerKind, ConfidenceKind
 
 Role = Literal["system", "user", "assistant"]
 
@@ -47,6 +47,7 @@ class ChatRequest:
         shows_reasoning: whether extraction and reasoning are told.
         top_logprobs: how many tokens are told with their logarithms of probability, beside the
             chosen one; None: nothing is told of probabilities.
+        confidence: as for `edge_et.options.AnswerOptions`.
         keep_alive_s: seconds that the bundle stays loaded after the last call; below 0: for ever;
             None: the server's default.
     """
@@ -65,4 +66,5 @@ class ChatRequest:
     thinking: bool | None = False
     shows_reasoning: bool = True
     top_logprobs: int | None = None
+    confidence: ConfidenceKind | None = None
     keep_alive_s: float | None = None

@@ -72,6 +72,7 @@ class Conversation:
             "schema": chat.schema,
             "choices": chat.choices,
             "kind": chat.kind,
+            "confidence": chat.confidence,
         }
         if manifest.think.thoughts is not None:
             options["thinking"] = chat.thinking

@@ -50,6 +50,7 @@ def read_question(body: Mapping[str, Any], settings: ServeSettings) -> ChatReque
         choices=_choices_of(body),
         kind=_kind_of(body),
         extraction=text_of(body, "extraction") if has_extraction else None,
+        confidence="written",
         thinking=None,
     )
 

@@ -353,10 +353,20 @@ function showAnswer(answer, seconds) {
   $("total").textContent = `${duration(seconds)} in all, as this page saw it.`;
 }
 
-function notesOf({ finish_reasons: reasons }) {
-  return Object.entries(reasons)
+function notesOf({ finish_reasons: reasons, confidence }) {
+  const cuts = Object.entries(reasons)
     .filter(([, reason]) => reason !== "stop")
     .map(([name, reason]) => `The ${CUT_STAGES[name]} was cut: ${CUTS[reason]}.`);
+  return confidence ? [...cuts, surenessOf(confidence)] : cuts;
+}
+
+function surenessOf({ answer, seeing, thinking }) {
+  const stages = [
+    ["seeing", seeing],
+    ["thinking", thinking],
+  ].filter(([, sure]) => sure !== null);
+  const each = stages.map(([name, sure]) => `${name} ${sure.toFixed(2)}`).join(", ");
+  return `How sure: ${answer.toFixed(2)} of 1${each && ` (${each})`}. It can be sure and wrong.`;
 }
 
 function timesOf(usage) {

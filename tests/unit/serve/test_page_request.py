@@ -33,6 +33,7 @@ def test_forms_of_the_answer() -> None:
     chat = read(choices=["cat", "dog"])
     assert (chat.choices, chat.kind, chat.schema) == (("cat", "dog"), None, None)
     assert read(kind="number").kind == "number"
+    assert chat.confidence == "written"
     assert read(schema={"type": "object"}).schema == {"type": "object"}
     nothing = read(choices=[], kind="", schema=None, model=None, extraction=None)
     assert (nothing.choices, nothing.kind, nothing.schema) == (None, None, None)
