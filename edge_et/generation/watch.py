@@ -25,14 +25,15 @@ class Watch:
         begun: text of the answer that came in one token with what stands before it.
     """
 
-    def __init__(self, script: Sequence[int] | None = None) -> None:
+    def __init__(self, script: Sequence[int] | None = None, begun: str = "") -> None:
         """Begin with nothing seen.
 
         Args:
             script: what samplers say, one after the other, whatever the logits are; from `said` of
                 the same stages under the same rules. None: they choose for themselves.
+            begun: of the answer that the script goes on with.
         """
-        self.begun = ""
+        self.begun = begun
         self._script = None if script is None else iter(script)
         self._said: list[int] = []
         self._found: tuple[float, float] | None = None

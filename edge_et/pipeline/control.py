@@ -130,5 +130,5 @@ def _write_again(
     """Write what was written before, to its end: there is time for it."""
     if written.shown:
         chat_model.kv_cache.keep_image(written.shown, [written.shown])
-    again = Watch(written.watch.said("answer"))
+    again = Watch(written.watch.said("answer"), written.watch.begun)
     return (yield from control(write(Deadline(clock=deadline.clock), again), again, written.answer))

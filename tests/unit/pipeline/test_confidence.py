@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny.bundle import build_bundle
 from tiny.fakes import FakeClock, FakeTower, ForcedKVCache, new_chat_model
+from tiny.thoughts import change_bundle
 
 from edge_et.errors import OptionError
 from edge_et.generation import Watch
@@ -30,8 +31,11 @@ CERTAINTY = 9.0  # logit of what is wanted; all else has 0
 class Parts:
     """A pipeline over fakes, with the fakes at hand."""
 
-    def __init__(self, folder: Path, *texts: str, reasoner: tuple[str, ...] = ()) -> None:
-        manifest = build_bundle(folder, two_models=bool(reasoner))
+    def __init__(
+        self, folder: Path, *texts: str, reasoner: tuple[str, ...] = (), **changes: dict[str, Any]
+    ) -> None:
+        build_bundle(folder, two_models=bool(reasoner))
+        manifest = change_bundle(folder, **changes)
         self.tokenizer = Tokenizer(folder / "tokenizer.json")
         self.clock = FakeClock()
         self.perceiver, self.reasoner = (
@@ -167,6 +171,23 @@ def test_a_form_is_judged_among_what_fits_it(
     found = parts.ask(**options)
     assert found.answering > parts.wanted ** found.stages["answer"].tokens
     assert found.control == pytest.approx(found.answering)
+
+
+@pytest.mark.parametrize(
+    ("answered", "options"),
+    [("<|im_end|>", {}), (" the red", {"stop": [" the"]}), ("\n", {"max_answer_tokens": 1})],
+    ids=["ends at once", "ends with a stop text", "has no budget for more"],
+)
+def test_an_answer_that_began_in_one_token_with_the_marker_is_the_same_in_the_control(
+    tmp_path: Path, answered: str, options: dict[str, Any]
+) -> None:
+    texts = (SAID, "It is there", answered, answered)
+    parts = Parts(tmp_path, *texts, think={"answer_marker": "th"})
+    answer = parts.pipeline.answer(IMAGE, QUESTION, confidence="control", **options)
+    assert (answer.text, answer.reasoning) == ("ere", "It is")
+    assert answer.confidence is not None
+    assert answer.confidence.control == answer.confidence.answering
+    assert parts.perceiver.prompts[-1].endswith("there")
 
 
 def test_the_baseline_is_asked_without_its_picture(tmp_path: Path) -> None:
