@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.generation.sampling import Sampler
+from edge_et.generation.sampling import Sampler, greedy
 from edge_et.results import Certainty, Stage
 
 
@@ -99,8 +99,11 @@ def look(logits: NDArray[np.float32], token: int) -> tuple[float, float]:
     Returns:
         The natural logarithm of its probability, minus infinity for one that may not come; and the
         difference of the two largest probabilities, 0 to 1.
+
+    Raises:
+        DecodeError: the logits are not numbers.
     """
-    first = int(np.argmax(logits))
+    first = greedy(logits)
     weights = logits - logits[first]
     distance = float(weights[token])
     np.exp(weights, out=weights)
