@@ -78,7 +78,7 @@ class FurtherLooks:
             asking += missing.usage or PhaseUsage()
             if not missing.text or missing.text in extraction.details:
                 break
-            seen = yield from self._look(images, missing.text)
+            seen = yield from self._look(images, missing.text, self._told_s(hint, extraction))
             if seen is None:
                 break
             extraction = with_further_look(extraction, seen, missing.text)
@@ -98,6 +98,9 @@ class FurtherLooks:
         prompt = missing_prompt(
             chat_model, think, self._request.question, extraction.text, conversation
         )
+        missing = chat_model.kv_cache.missing(prompt)
+        if self._should_stop(chat_model.throughput.seconds_for(missing, 1)):
+            return Hint(text="")
         return (
             yield from ask_for_missing(
                 chat_model,
@@ -109,15 +112,22 @@ class FurtherLooks:
         )
 
     def _look(
-        self, images: Sequence[ImageTokens], detail: str
+        self, images: Sequence[ImageTokens], detail: str, told_s: float
     ) -> Generator[StageEvent, None, Extraction | None]:
-        """Return what is seen of a detail; None where there is no time, no room or nothing."""
+        """Return what is seen of a detail; None where there is no time, no room or nothing.
+
+        Args:
+            images: the pictures.
+            detail: what is looked for.
+            told_s: seconds that are kept to read what was seen in the conversation of stage 2.
+        """
         chat_model, budget = self._models.perceiver, self._request.extraction_tokens
         prompt = self._prompt(images, Hint(text=detail), about=detail)
         if count_positions(prompt) + budget > chat_model.kv_cache.context_length:
             return None
         missing, written = chat_model.kv_cache.missing(prompt), RESERVED_EXTRACTION_TOKENS
-        if self._should_stop(chat_model.throughput.seconds_for(missing, min(budget, written))):
+        look_s = chat_model.throughput.seconds_for(missing, min(budget, written))
+        if self._should_stop(look_s + told_s):
             return None
         yield ExtractionToken(BETWEEN_LOOKS)
         seen = yield from timed(
@@ -127,11 +137,18 @@ class FurtherLooks:
                 budget,
                 self._request.extract_sampling,
                 deadline=self._deadline,
-                should_stop=lambda: self._should_stop(0.0),
+                should_stop=lambda: self._should_stop(told_s),
                 watch=self._watch,
             )
         )
         return seen if seen.text else None
+
+    def _told_s(self, hint: Hint, extraction: Extraction) -> float:
+        """Return the seconds that it takes to read the conversation behind one more look."""
+        if self._models.reasoner is not None:
+            return 0.0
+        told = count_positions(self._told((), hint, extraction)) + self._request.extraction_tokens
+        return self._models.perceiver.throughput.seconds_for(told, 0)
 
     def _told(
         self, images: Sequence[ImageTokens], hint: Hint, extraction: Extraction
