@@ -122,7 +122,8 @@ class FurtherLooks:
             told_s: seconds that are kept to read what was seen in the conversation of stage 2.
         """
         chat_model, budget = self._models.perceiver, self._request.extraction_tokens
-        prompt = self._prompt(images, Hint(text=detail), about=detail)
+        hint = Hint(text=fit_hint(self._manifest.extract, detail))
+        prompt = self._prompt(images, hint, about=detail)
         if count_positions(prompt) + budget > chat_model.kv_cache.context_length:
             return None
         missing, written = chat_model.kv_cache.missing(prompt), RESERVED_EXTRACTION_TOKENS
@@ -165,5 +166,4 @@ class FurtherLooks:
         spec = self._manifest.extract
         question = self._request.question if spec.hint_places else about
         row = in_a_row(images, spec.between_pictures)
-        text = fit_hint(spec, hint.text)
-        return extraction_prompt(self._models.perceiver, spec, row, question, text)
+        return extraction_prompt(self._models.perceiver, spec, row, question, hint.text)

@@ -53,6 +53,15 @@ def test_a_detail_that_is_named_is_looked_for(tmp_path: Path) -> None:
     assert answer.to_dict()["details"] == ["the table"]
 
 
+def test_what_was_seen_is_told_behind_the_prompt_of_the_first_look(tmp_path: Path) -> None:
+    parts = one_model(tmp_path, *said("a ball", "the table", "a table", "none"))
+    parts.pipeline.answer(IMAGE, QUESTION, hint="the ball...", look_again=2)
+    first, _, _, asked_again, thinking, _ = parts.perceiver.prompts
+    assert f"attention to the ball...{ENDS}" in first
+    assert asked_again.startswith(f"{first}a ball\na table{ENDS}")
+    assert thinking.startswith(f"{first}a ball\na table{ENDS}")
+
+
 def test_the_picture_is_not_read_again(tmp_path: Path) -> None:
     parts = one_model(tmp_path, *said("a ball", "the table", "a red table", "none"))
     answer = parts.pipeline.answer(IMAGE, QUESTION, look_again=3)
