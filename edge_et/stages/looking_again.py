@@ -95,11 +95,12 @@ def read_detail(reply: str, nothing: str) -> str:
 
     Args:
         reply: what the reasoner wrote; its first line with a word counts.
-        nothing: word with which a reply begins that names none.
+        nothing: word with which a reply begins that names none; marks around it are no part of it.
     """
     lines = (line.strip(_AROUND) for line in reply.splitlines())
     detail = next(filter(None, lines), "")
-    return "" if detail.casefold().startswith(nothing.casefold()) else detail
+    word = nothing.strip(_AROUND) or nothing
+    return "" if detail.casefold().startswith(word.casefold()) else detail
 
 
 def with_further_look(first: Extraction, seen: Extraction, detail: str) -> Extraction:

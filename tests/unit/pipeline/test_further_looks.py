@@ -62,6 +62,14 @@ def test_what_was_seen_is_told_behind_the_prompt_of_the_first_look(tmp_path: Pat
     assert thinking.startswith(f"{first}a ball\na table{ENDS}")
 
 
+@pytest.mark.parametrize("nothing", ["none.", "(None)", " none\n"])
+def test_marks_around_the_word_for_nothing_are_none_of_it(tmp_path: Path, nothing: str) -> None:
+    spec = replace(SPEC, nothing=nothing)
+    parts = one_model(tmp_path, *said("a ball", nothing), think={"look_again": spec})
+    assert parts.pipeline.answer(IMAGE, QUESTION, look_again=2).extraction == "a ball"
+    assert len(parts.perceiver.prompts) == 4
+
+
 def test_the_picture_is_not_read_again(tmp_path: Path) -> None:
     parts = one_model(tmp_path, *said("a ball", "the table", "a red table", "none"))
     answer = parts.pipeline.answer(IMAGE, QUESTION, look_again=3)
