@@ -82,6 +82,8 @@ class FurtherLooks:
             if seen is None:
                 break
             extraction = with_further_look(extraction, seen, missing.text)
+            if not seen.text:
+                break
         if extraction.details and self._models.reasoner is None:
             extraction = replace(extraction, conversation=self._told(images, hint, extraction))
         return replace(extraction, asking=asking)
@@ -114,7 +116,7 @@ class FurtherLooks:
     def _look(
         self, images: Sequence[ImageTokens], detail: str, told_s: float
     ) -> Generator[StageEvent, None, Extraction | None]:
-        """Return what is seen of a detail; None where there is no time, no room or nothing.
+        """Return what is seen of a detail; None where there is no time or no room.
 
         Args:
             images: the pictures.
@@ -131,18 +133,19 @@ class FurtherLooks:
         if self._should_stop(look_s + told_s):
             return None
         yield ExtractionToken(BETWEEN_LOOKS)
-        seen = yield from timed(
-            extract(
-                chat_model,
-                prompt,
-                budget,
-                self._request.extract_sampling,
-                deadline=self._deadline,
-                should_stop=lambda: self._should_stop(told_s),
-                watch=self._watch,
+        return (
+            yield from timed(
+                extract(
+                    chat_model,
+                    prompt,
+                    budget,
+                    self._request.extract_sampling,
+                    deadline=self._deadline,
+                    should_stop=lambda: self._should_stop(told_s),
+                    watch=self._watch,
+                )
             )
         )
-        return seen if seen.text else None
 
     def _told_s(self, hint: Hint, extraction: Extraction) -> float:
         """Return the seconds that it takes to read the conversation behind one more look."""

@@ -104,22 +104,23 @@ def read_detail(reply: str, nothing: str) -> str:
 
 
 def with_further_look(first: Extraction, seen: Extraction, detail: str) -> Extraction:
-    """Return an extraction that holds what was seen in a further look too.
+    """Return an extraction that holds what was seen in a further look too, and what it took.
 
     Args:
         first: of the looks before; its conversation stays.
-        seen: of the further look.
+        seen: of the further look; if its text is empty, it only took time.
         detail: what was looked for.
     """
-    reasons = dict(first.finish_reasons)
-    if reasons["extract"] == "stop":
-        reasons["extract"] = seen.finish_reasons["extract"]
-    both = replace(
-        first,
-        text=first.text + BETWEEN_LOOKS + seen.text,
-        tokens=first.tokens + seen.tokens,
-        usage=replace(first.usage + seen.usage, pictures=first.usage.pictures),
-        finish_reasons=reasons,
-        details=(*first.details, detail),
-    )
+    both = replace(first, usage=replace(first.usage + seen.usage, pictures=first.usage.pictures))
+    if seen.text:
+        reasons = dict(first.finish_reasons)
+        if reasons["extract"] == "stop":
+            reasons["extract"] = seen.finish_reasons["extract"]
+        both = replace(
+            both,
+            text=first.text + BETWEEN_LOOKS + seen.text,
+            tokens=first.tokens + seen.tokens,
+            finish_reasons=reasons,
+            details=(*first.details, detail),
+        )
     return replace(both, extractions=(told_alone(both),))

@@ -111,9 +111,14 @@ def test_the_same_is_not_looked_for_twice(tmp_path: Path) -> None:
 
 
 def test_where_nothing_is_seen_it_ends(tmp_path: Path) -> None:
-    parts = one_model(tmp_path, *said("a ball", "the table", ""))
+    plain = one_model(tmp_path / "a", *said("a ball")).pipeline.answer(IMAGE, QUESTION)
+    parts = one_model(tmp_path / "b", *said("a ball", "the table", ""))
     answer = parts.pipeline.answer(IMAGE, QUESTION, look_again=5)
     assert (answer.details, answer.extraction) == ((), "a ball")
+    spent, before = answer.usage["extract"], plain.usage["extract"]
+    looked = parts.tokens("the table") + parts.tokens("assistant\n")
+    assert spent.evaluated_tokens >= before.evaluated_tokens + looked
+    assert answer.extractions[0].usage == spent
 
 
 def test_a_stream_tells_all_that_is_seen(tmp_path: Path) -> None:
