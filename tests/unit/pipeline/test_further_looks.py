@@ -175,19 +175,24 @@ def test_it_is_not_looked_again_where_time_is_short(
     assert answer.details == details
 
 
+@pytest.mark.parametrize("template", [HINTED, "Pay attention to {hint} in {image}."])
 def test_time_is_kept_to_read_what_was_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
 ) -> None:
     monkeypatch.setattr("tiny.fake_calls.POSITION_S", 0.2)
     monkeypatch.setattr("tiny.fake_calls.TOKEN_S", 0.3)
     first, second = "a ball on the table", "a small dog at the top left of the table"
     looks = said(first, "the table", second, "the wall", first, "none")
+    pictures = [IMAGE, IMAGE + 1, IMAGE + 2]
     found = set()
-    for deadline_s in range(10, 80, 3):
-        parts = one_model(tmp_path, *said("a ball"), *ANSWER, *looks)
-        parts.pipeline.answer(IMAGE, QUESTION)  # its times are known from now on
+    for deadline_s in range(10, 110, 4):
+        texts = (*said("a ball"), *ANSWER, *looks)
+        parts = one_model(tmp_path, *texts, extract={"prompt": template, "pictures": "together"})
+        parts.pipeline.answer(pictures, QUESTION)  # its times are known from now on
         start = parts.clock.now_s
-        answer = parts.pipeline.answer(IMAGE, QUESTION, look_again=2, deadline_s=deadline_s)
+        answer = parts.pipeline.answer(
+            pictures, QUESTION, look_again=2, max_extraction_tokens=12, deadline_s=deadline_s
+        )
         assert parts.clock.now_s - start <= deadline_s + 0.3, deadline_s
         found.add(answer.details)
     assert found == {(), ("the table",), ("the table", "the wall")}
