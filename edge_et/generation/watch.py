@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_et.generation.sampling import Sampler
+from edge_et.generation.sampling import Sampler, greedy
 from edge_et.results import Certainty, Stage
 
 
@@ -25,14 +25,15 @@ class Watch:
         begun: text of the answer that came in one token with what stands before it.
     """
 
-    def __init__(self, script: Sequence[int] | None = None) -> None:
+    def __init__(self, script: Sequence[int] | None = None, begun: str = "") -> None:
         """Begin with nothing seen.
 
         Args:
             script: what samplers say, one after the other, whatever the logits are; from `said` of
                 the same stages under the same rules. None: they choose for themselves.
+            begun: of the answer that the script goes on with.
         """
-        self.begun = ""
+        self.begun = begun
         self._script = None if script is None else iter(script)
         self._said: list[int] = []
         self._found: tuple[float, float] | None = None
@@ -98,8 +99,11 @@ def look(logits: NDArray[np.float32], token: int) -> tuple[float, float]:
     Returns:
         The natural logarithm of its probability, minus infinity for one that may not come; and the
         difference of the two largest probabilities, 0 to 1.
+
+    Raises:
+        DecodeError: the logits are not numbers.
     """
-    first = int(np.argmax(logits))
+    first = greedy(logits)
     weights = logits - logits[first]
     distance = float(weights[token])
     np.exp(weights, out=weights)

@@ -147,7 +147,7 @@ class ImagePromptCache:
         positions = positions_of(prefix)
         staying = {_memory_key(cache, _up_to_image(other)) for other in beside}
         size_bytes = cache.shape.copy_bytes(len(positions), cache.kv_type)
-        if self._memory.has_room(size_bytes, staying):
+        if self._memory.make_room(size_bytes, staying):
             data = cache.save(positions)
             if data is not None:
                 self._memory.put(key, data, staying)

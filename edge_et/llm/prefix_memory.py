@@ -41,6 +41,25 @@ class PrefixMemory:
         staying = sum(self._copies[key].nbytes for key in beside if key in self._copies)
         return staying + size_bytes <= self._limit_bytes
 
+    def make_room(self, size_bytes: int, beside: Collection[Hashable]) -> bool:
+        """Forget those unused for longest if they leave no room for a copy that is to be made.
+
+        Args:
+            size_bytes: of the copy.
+            beside: as for `has_room`.
+
+        Returns:
+            Whether there is room; if not, nothing is forgotten.
+        """
+        if not self.has_room(size_bytes, beside):
+            return False
+        total_bytes = size_bytes + sum(copy.nbytes for copy in self._copies.values())
+        for old in [old for old in self._copies if old not in beside]:
+            if total_bytes <= self._limit_bytes:
+                break
+            total_bytes -= self._copies.pop(old).nbytes
+        return True
+
     def put(self, key: Hashable, data: NDArray[np.uint8], beside: Collection[Hashable]) -> None:
         """Keep a copy, and forget those unused for longest if they leave no room.
 
@@ -49,14 +68,8 @@ class PrefixMemory:
             data: [n] uint8, not to be changed any more.
             beside: as for `has_room`.
         """
-        if not self.has_room(data.nbytes, beside):
-            return
-        total_bytes = data.nbytes + sum(copy.nbytes for copy in self._copies.values())
-        for old in [old for old in self._copies if old not in beside]:
-            if total_bytes <= self._limit_bytes:
-                break
-            total_bytes -= self._copies.pop(old).nbytes
-        self._copies[key] = data
+        if self.make_room(data.nbytes, beside):
+            self._copies[key] = data
 
     def drop(self, key: Hashable) -> None:
         """Forget a copy that turned out to be of no use."""

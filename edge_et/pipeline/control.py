@@ -99,7 +99,10 @@ def without_picture(
     if request.options.confidence != "control":
         return None
     prompt = image_prompt(chat_model, template, (), request.question)
-    if not _fits(chat_model, prompt, budget, len(written.watch.said("answer")), deadline):
+    steps = len(written.watch.said("answer"))
+    if not steps and request.form is not None:
+        steps = request.form.cost(chat_model.tokenizer, "", budget).steps
+    if not _fits(chat_model, prompt, budget, steps, deadline):
         return None
 
     def write(unhurried: Deadline, again: Watch) -> Generator[StageEvent, None, Thought]:
@@ -126,9 +129,10 @@ def _write_again(
     write: Write,
     written: Written,
     deadline: Deadline,
-) -> Generator[Progress, None, Control]:
-    """Write what was written before, to its end: there is time for it."""
+) -> Generator[Progress, None, Control | None]:
+    """Write what was written before, to its end or not at all."""
     if written.shown:
         chat_model.kv_cache.keep_image(written.shown, [written.shown])
-    again = Watch(written.watch.said("answer"))
-    return (yield from control(write(Deadline(clock=deadline.clock), again), again, written.answer))
+    again = Watch(written.watch.said("answer"), written.watch.begun)
+    events = write(Deadline(clock=deadline.clock), again)
+    return (yield from control(events, again, written.answer, deadline))

@@ -1,9 +1,9 @@
 """Further looks at a picture for what the reasoner misses in the extraction.
 
 In: the picture's image tokens, and the extraction of the first look. Out: an extraction of all
-looks. The picture is still in the perceiver's KV cache, so that another look takes the rest of a
-prompt and what it writes; where the perceiver reasons too, it reads in stage 2 what it wrote of all
-looks behind the first one's prompt.
+looks. The picture is still in the perceiver's KV cache, if the prompt shows it first, so that
+another look takes the rest of a prompt and what it writes; where the perceiver reasons too, it
+reads in stage 2 what it wrote of all looks behind the first one's prompt.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -12,7 +12,15 @@ from dataclasses import replace
 from edge_et.bundle import Manifest
 from edge_et.generation import Deadline, Watch
 from edge_et.image import ImageTokens
-from edge_et.llm import Segment, count_positions, in_a_row, to_segments, told_reply
+from edge_et.llm import (
+    Segment,
+    common_prefix,
+    count_positions,
+    in_a_row,
+    positions_of,
+    to_segments,
+    told_reply,
+)
 from edge_et.pipeline.models import Models
 from edge_et.pipeline.request import Request
 from edge_et.results import Extraction, ExtractionToken, PhaseUsage, StageEvent
@@ -78,10 +86,12 @@ class FurtherLooks:
             asking += missing.usage or PhaseUsage()
             if not missing.text or missing.text in extraction.details:
                 break
-            seen = yield from self._look(images, missing.text)
+            seen = yield from self._look(images, missing.text, hint, extraction)
             if seen is None:
                 break
             extraction = with_further_look(extraction, seen, missing.text)
+            if not seen.text:
+                break
         if extraction.details and self._models.reasoner is None:
             extraction = replace(extraction, conversation=self._told(images, hint, extraction))
         return replace(extraction, asking=asking)
@@ -98,6 +108,9 @@ class FurtherLooks:
         prompt = missing_prompt(
             chat_model, think, self._request.question, extraction.text, conversation
         )
+        missing = chat_model.kv_cache.missing(prompt)
+        if self._should_stop(chat_model.throughput.seconds_for(missing, 1)):
+            return Hint(text="")
         return (
             yield from ask_for_missing(
                 chat_model,
@@ -109,29 +122,53 @@ class FurtherLooks:
         )
 
     def _look(
-        self, images: Sequence[ImageTokens], detail: str
+        self, images: Sequence[ImageTokens], detail: str, hint: Hint, extraction: Extraction
     ) -> Generator[StageEvent, None, Extraction | None]:
-        """Return what is seen of a detail; None where there is no time, no room or nothing."""
+        """Return what is seen of a detail; None where there is no time or no room.
+
+        Args:
+            images: the pictures.
+            detail: what is looked for.
+            hint: of the first look.
+            extraction: of the looks before.
+        """
         chat_model, budget = self._models.perceiver, self._request.extraction_tokens
-        prompt = self._prompt(images, Hint(text=detail), about=detail)
+        looked_for = Hint(text=fit_hint(self._manifest.extract, detail))
+        prompt = self._prompt(images, looked_for, about=detail)
         if count_positions(prompt) + budget > chat_model.kv_cache.context_length:
             return None
         missing, written = chat_model.kv_cache.missing(prompt), RESERVED_EXTRACTION_TOKENS
-        if self._should_stop(chat_model.throughput.seconds_for(missing, min(budget, written))):
+        look_s = chat_model.throughput.seconds_for(missing, min(budget, written))
+        told_s = self._told_s(prompt, self._told(images, hint, extraction))
+        if self._should_stop(look_s + told_s):
             return None
         yield ExtractionToken(BETWEEN_LOOKS)
-        seen = yield from timed(
-            extract(
-                chat_model,
-                prompt,
-                budget,
-                self._request.extract_sampling,
-                deadline=self._deadline,
-                should_stop=lambda: self._should_stop(0.0),
-                watch=self._watch,
+        return (
+            yield from timed(
+                extract(
+                    chat_model,
+                    prompt,
+                    budget,
+                    self._request.extract_sampling,
+                    deadline=self._deadline,
+                    should_stop=lambda: self._should_stop(told_s),
+                    watch=self._watch,
+                )
             )
         )
-        return seen if seen.text else None
+
+    def _told_s(self, prompt: tuple[Segment, ...], told: tuple[Segment, ...]) -> float:
+        """Return the seconds that stage 2 takes to read the conversation behind one more look.
+
+        Args:
+            prompt: of that look.
+            told: the conversation of the looks before.
+        """
+        if self._models.reasoner is not None:
+            return 0.0
+        held = common_prefix(positions_of(prompt), positions_of(told))
+        behind = count_positions(told) - held + self._request.extraction_tokens
+        return self._models.perceiver.throughput.seconds_for(behind, 0)
 
     def _told(
         self, images: Sequence[ImageTokens], hint: Hint, extraction: Extraction
@@ -148,5 +185,4 @@ class FurtherLooks:
         spec = self._manifest.extract
         question = self._request.question if spec.hint_places else about
         row = in_a_row(images, spec.between_pictures)
-        text = fit_hint(spec, hint.text)
-        return extraction_prompt(self._models.perceiver, spec, row, question, text)
+        return extraction_prompt(self._models.perceiver, spec, row, question, hint.text)

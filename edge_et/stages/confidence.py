@@ -10,7 +10,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final
 
-from edge_et.generation import Watch
+from edge_et.generation import Deadline, Watch
 from edge_et.results import (
     Certainty,
     Confidence,
@@ -41,17 +41,21 @@ class Control:
 
 
 def control(
-    events: Generator[StageEvent, None, Thought], watch: Watch, answer: str
-) -> Generator[Progress, None, Control]:
+    events: Generator[StageEvent, None, Thought], watch: Watch, answer: str, deadline: Deadline
+) -> Generator[Progress, None, Control | None]:
     """Write an answer once more, and tell how sure it is there; its text is not told again.
 
     Args:
         events: of a stage that `watch` follows.
         watch: made with what was said when the answer was written first.
         answer: its text.
+        deadline: where it comes between two steps, there is no control.
 
     Yields:
         Progress before every step.
+
+    Returns:
+        The control; None: it took longer than there was time.
     """
     events = timed(events)
     while True:
@@ -60,6 +64,9 @@ def control(
         except StopIteration as stop:
             thought: Thought = stop.value
             return Control(answering=_sureness(thought, watch, answer), usage=thought.usage)
+        if deadline.passed():
+            events.close()
+            return None
         if isinstance(event, Progress):
             yield event
 

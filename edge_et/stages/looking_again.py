@@ -95,30 +95,32 @@ def read_detail(reply: str, nothing: str) -> str:
 
     Args:
         reply: what the reasoner wrote; its first line with a word counts.
-        nothing: word with which a reply begins that names none.
+        nothing: word with which a reply begins that names none; marks around it are no part of it.
     """
     lines = (line.strip(_AROUND) for line in reply.splitlines())
     detail = next(filter(None, lines), "")
-    return "" if detail.casefold().startswith(nothing.casefold()) else detail
+    word = nothing.strip(_AROUND) or nothing
+    return "" if detail.casefold().startswith(word.casefold()) else detail
 
 
 def with_further_look(first: Extraction, seen: Extraction, detail: str) -> Extraction:
-    """Return an extraction that holds what was seen in a further look too.
+    """Return an extraction that holds what was seen in a further look too, and what it took.
 
     Args:
         first: of the looks before; its conversation stays.
-        seen: of the further look.
+        seen: of the further look; if its text is empty, it only took time.
         detail: what was looked for.
     """
-    reasons = dict(first.finish_reasons)
-    if reasons["extract"] == "stop":
-        reasons["extract"] = seen.finish_reasons["extract"]
-    both = replace(
-        first,
-        text=first.text + BETWEEN_LOOKS + seen.text,
-        tokens=first.tokens + seen.tokens,
-        usage=replace(first.usage + seen.usage, pictures=first.usage.pictures),
-        finish_reasons=reasons,
-        details=(*first.details, detail),
-    )
+    both = replace(first, usage=replace(first.usage + seen.usage, pictures=first.usage.pictures))
+    if seen.text:
+        reasons = dict(first.finish_reasons)
+        if reasons["extract"] == "stop":
+            reasons["extract"] = seen.finish_reasons["extract"]
+        both = replace(
+            both,
+            text=first.text + BETWEEN_LOOKS + seen.text,
+            tokens=first.tokens + seen.tokens,
+            finish_reasons=reasons,
+            details=(*first.details, detail),
+        )
     return replace(both, extractions=(told_alone(both),))

@@ -236,7 +236,7 @@ def think(
     before = len(generation.tokens)
     if thinking.form is None:
         if watch is not None:
-            watch.begun = begun
+            watch.begun = begun = begun or watch.begun
         answer = yield from write_answer(
             generation,
             sampler,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edge_et.bundle import Sampling
+from edge_et.errors import DecodeError
 from edge_et.generation import Watch, greedy, new_sampler
 from edge_et.generation.sampling import choose
 from edge_et.generation.watch import look
@@ -36,6 +37,13 @@ def test_a_vocabulary_of_usual_size_sums_to_one() -> None:
         assert look(logits, token)[0] == pytest.approx(exact[token], abs=1e-5)
     first, second = np.exp(np.sort(exact)[:-3:-1])
     assert look(logits, 0)[1] == pytest.approx(first - second, abs=1e-6)
+
+
+@pytest.mark.parametrize("damaged", [np.nan, np.inf])
+def test_what_is_no_number_is_an_error_and_no_probability(damaged: float) -> None:
+    logits = np.array([0.0, damaged, 1.0], np.float32)
+    with pytest.raises(DecodeError, match="not finite"):
+        Watch([0]).over(greedy)(logits)
 
 
 def test_figures_of_a_stage_are_those_of_the_tokens_that_were_taken() -> None:

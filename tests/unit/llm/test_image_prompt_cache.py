@@ -189,6 +189,23 @@ def several(count: int) -> list[list[Segment]]:
     return [[BEFORE, image(digest=str(number)), BEHIND] for number in range(count)]
 
 
+def test_an_older_copy_makes_room_before_another_is_made(spec: LanguageModelSpec) -> None:
+    first, second = several(2)
+    cache = FakeCache()
+    prefixes = ImagePromptCache(None, spec, cache.shape.copy_bytes(7, "f16"))
+    take_turns(prefixes, cache, [first])
+    beside = []
+
+    class Watched(FakeCache):
+        def save(self, positions: Sequence[Position]) -> NDArray[np.uint8] | None:
+            beside.append(prefixes.copied(cache, first))
+            return super().save(positions)
+
+    take_turns(prefixes, Watched(), [second])
+    assert beside == [0]
+    assert prefixes.copied(cache, second) == 7
+
+
 def test_pictures_that_take_turns_come_back_from_memory(spec: LanguageModelSpec) -> None:
     prefixes, cache = ImagePromptCache(None, spec, 10**6), FakeCache()
     first = take_turns(prefixes, cache, several(3))

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from tiny.bundle import build_bundle
 from tiny.fakes import FakeClock, FakeTower, ForcedKVCache, new_chat_model
+from tiny.thoughts import change_bundle
 
 from edge_et.errors import OptionError
 from edge_et.generation import Watch
 from edge_et.llm import Tokenizer
 from edge_et.pipeline import ExtractThink
 from edge_et.pipeline.models import Models
-from edge_et.results import Certainty, Confidence, PhaseUsage, Progress, Thought
+from edge_et.results import Answer, Certainty, Confidence, PhaseUsage, Progress, Thought
 from edge_et.stages import confidence_of
 
 IMAGE = np.full((9, 9, 3), 40, np.uint8)
@@ -30,8 +31,11 @@ CERTAINTY = 9.0  # logit of what is wanted; all else has 0
 class Parts:
     """A pipeline over fakes, with the fakes at hand."""
 
-    def __init__(self, folder: Path, *texts: str, reasoner: tuple[str, ...] = ()) -> None:
-        manifest = build_bundle(folder, two_models=bool(reasoner))
+    def __init__(
+        self, folder: Path, *texts: str, reasoner: tuple[str, ...] = (), **changes: dict[str, Any]
+    ) -> None:
+        build_bundle(folder, two_models=bool(reasoner))
+        manifest = change_bundle(folder, **changes)
         self.tokenizer = Tokenizer(folder / "tokenizer.json")
         self.clock = FakeClock()
         self.perceiver, self.reasoner = (
@@ -169,6 +173,23 @@ def test_a_form_is_judged_among_what_fits_it(
     assert found.control == pytest.approx(found.answering)
 
 
+@pytest.mark.parametrize(
+    ("answered", "options"),
+    [("<|im_end|>", {}), (" the red", {"stop": [" the"]}), ("\n", {"max_answer_tokens": 1})],
+    ids=["ends at once", "ends with a stop text", "has no budget for more"],
+)
+def test_an_answer_that_began_in_one_token_with_the_marker_is_the_same_in_the_control(
+    tmp_path: Path, answered: str, options: dict[str, Any]
+) -> None:
+    texts = (SAID, "It is there", answered, answered)
+    parts = Parts(tmp_path, *texts, think={"answer_marker": "th"})
+    answer = parts.pipeline.answer(IMAGE, QUESTION, confidence="control", **options)
+    assert (answer.text, answer.reasoning) == ("ere", "It is")
+    assert answer.confidence is not None
+    assert answer.confidence.control == answer.confidence.answering
+    assert parts.perceiver.prompts[-1].endswith("there")
+
+
 def test_the_baseline_is_asked_without_its_picture(tmp_path: Path) -> None:
     parts = Parts(tmp_path, "red<|im_end|>", "blue<|im_end|>")
     answer = parts.pipeline.answer_directly(IMAGE, QUESTION, confidence="control")
@@ -229,6 +250,36 @@ def test_without_time_there_is_no_control(tmp_path: Path) -> None:
     assert (found.control, len(hurried.perceiver.prompts)) == (None, 3)
     unhurried = Parts(tmp_path / "c", SAID, *THOUGHT, BLUE)
     assert unhurried.ask(deadline_s=seconds + 60).control is not None
+
+
+def test_time_is_kept_for_the_choices_of_a_control(tmp_path: Path) -> None:
+    choices = ["red", "a blue cube", "a green car"]
+    timed = Parts(tmp_path / "a", "red<|im_end|>")
+    start = timed.clock.now_s
+    timed.pipeline.answer_directly(IMAGE, QUESTION, choices=choices, confidence="written")
+    deadline_s = timed.clock.now_s - start + 1  # enough to read the prompt, and not for the choices
+    hurried = Parts(tmp_path / "b", "red<|im_end|>", BLUE)
+    answer = hurried.pipeline.answer_directly(
+        IMAGE, QUESTION, choices=choices, confidence="control", deadline_s=deadline_s
+    )
+    assert answer.confidence is not None
+    assert answer.confidence.control is None
+    assert hurried.clock.now_s - start <= deadline_s
+
+
+def test_a_control_that_takes_longer_than_expected_is_left(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, SAID, *THOUGHT, BLUE, SAID, *THOUGHT)
+    events = []
+    for event in parts.pipeline.stream(IMAGE, QUESTION, confidence="control", deadline_s=60):
+        events.append(event)
+        if len(parts.perceiver.prompts) == 4:
+            parts.clock.now_s += 60
+    answer = events[-1]
+    assert isinstance(answer, Answer)
+    assert answer.confidence is not None
+    assert answer.text == "red"
+    assert (answer.confidence.control, answer.confidence.control_usage) == (None, None)
+    assert parts.pipeline.answer(IMAGE, QUESTION).text == "red"
 
 
 def test_progress_is_told_but_no_text_is_told_twice(tmp_path: Path) -> None:

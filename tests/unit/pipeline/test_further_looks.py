@@ -53,6 +53,23 @@ def test_a_detail_that_is_named_is_looked_for(tmp_path: Path) -> None:
     assert answer.to_dict()["details"] == ["the table"]
 
 
+def test_what_was_seen_is_told_behind_the_prompt_of_the_first_look(tmp_path: Path) -> None:
+    parts = one_model(tmp_path, *said("a ball", "the table", "a table", "none"))
+    parts.pipeline.answer(IMAGE, QUESTION, hint="the ball...", look_again=2)
+    first, _, _, asked_again, thinking, _ = parts.perceiver.prompts
+    assert f"attention to the ball...{ENDS}" in first
+    assert asked_again.startswith(f"{first}a ball\na table{ENDS}")
+    assert thinking.startswith(f"{first}a ball\na table{ENDS}")
+
+
+@pytest.mark.parametrize("nothing", ["none.", "(None)", " none\n"])
+def test_marks_around_the_word_for_nothing_are_none_of_it(tmp_path: Path, nothing: str) -> None:
+    spec = replace(SPEC, nothing=nothing)
+    parts = one_model(tmp_path, *said("a ball", nothing), think={"look_again": spec})
+    assert parts.pipeline.answer(IMAGE, QUESTION, look_again=2).extraction == "a ball"
+    assert len(parts.perceiver.prompts) == 4
+
+
 def test_the_picture_is_not_read_again(tmp_path: Path) -> None:
     parts = one_model(tmp_path, *said("a ball", "the table", "a red table", "none"))
     answer = parts.pipeline.answer(IMAGE, QUESTION, look_again=3)
@@ -94,9 +111,14 @@ def test_the_same_is_not_looked_for_twice(tmp_path: Path) -> None:
 
 
 def test_where_nothing_is_seen_it_ends(tmp_path: Path) -> None:
-    parts = one_model(tmp_path, *said("a ball", "the table", ""))
+    plain = one_model(tmp_path / "a", *said("a ball")).pipeline.answer(IMAGE, QUESTION)
+    parts = one_model(tmp_path / "b", *said("a ball", "the table", ""))
     answer = parts.pipeline.answer(IMAGE, QUESTION, look_again=5)
     assert (answer.details, answer.extraction) == ((), "a ball")
+    spent, before = answer.usage["extract"], plain.usage["extract"]
+    looked = parts.tokens("the table") + parts.tokens("assistant\n")
+    assert spent.evaluated_tokens >= before.evaluated_tokens + looked
+    assert answer.extractions[0].usage == spent
 
 
 def test_a_stream_tells_all_that_is_seen(tmp_path: Path) -> None:
@@ -151,6 +173,29 @@ def test_it_is_not_looked_again_where_time_is_short(
     parts = one_model(tmp_path, *said("a ball", "the table", "a table", "none"))
     answer = parts.pipeline.answer(IMAGE, QUESTION, look_again=2, deadline_s=deadline_s)
     assert answer.details == details
+
+
+@pytest.mark.parametrize("template", [HINTED, "Pay attention to {hint} in {image}."])
+def test_time_is_kept_to_read_what_was_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    monkeypatch.setattr("tiny.fake_calls.POSITION_S", 0.2)
+    monkeypatch.setattr("tiny.fake_calls.TOKEN_S", 0.3)
+    first, second = "a ball on the table", "a small dog at the top left of the table"
+    looks = said(first, "the table", second, "the wall", first, "none")
+    pictures = [IMAGE, IMAGE + 1, IMAGE + 2]
+    found = set()
+    for deadline_s in range(10, 110, 4):
+        texts = (*said("a ball"), *ANSWER, *looks)
+        parts = one_model(tmp_path, *texts, extract={"prompt": template, "pictures": "together"})
+        parts.pipeline.answer(pictures, QUESTION)  # its times are known from now on
+        start = parts.clock.now_s
+        answer = parts.pipeline.answer(
+            pictures, QUESTION, look_again=2, max_extraction_tokens=12, deadline_s=deadline_s
+        )
+        assert parts.clock.now_s - start <= deadline_s + 0.3, deadline_s
+        found.add(answer.details)
+    assert found == {(), ("the table",), ("the table", "the wall")}
 
 
 def test_a_prompt_without_a_place_for_a_detail_is_refused(tmp_path: Path) -> None:
