@@ -118,7 +118,7 @@ def with_further_look(first: Extraction, seen: Extraction, detail: str) -> Extra
             reasons["extract"] = seen.finish_reasons["extract"]
         both = replace(
             both,
-            text=first.text + BETWEEN_LOOKS + seen.text,
+            text=BETWEEN_LOOKS.join(filter(None, (first.text, seen.text))),
             tokens=first.tokens + seen.tokens,
             finish_reasons=reasons,
             details=(*first.details, detail),

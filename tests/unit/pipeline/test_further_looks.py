@@ -104,6 +104,12 @@ def test_it_is_looked_as_often_as_asked_for_at_most(tmp_path: Path) -> None:
     assert answer.extraction == "a ball\na table\na wall"
 
 
+def test_a_first_look_that_saw_nothing_leaves_no_empty_line(tmp_path: Path) -> None:
+    parts = one_model(tmp_path, *said("", "the table", "a table", "none"))
+    answer = parts.pipeline.answer(IMAGE, QUESTION, look_again=2)
+    assert answer.extraction == "a table"
+
+
 def test_the_same_is_not_looked_for_twice(tmp_path: Path) -> None:
     parts = one_model(tmp_path, *said("a ball", "the table", "a table", "the table"))
     answer = parts.pipeline.answer(IMAGE, QUESTION, look_again=5)
