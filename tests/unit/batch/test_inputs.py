@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,46 @@ def test_a_folder_gives_its_pictures_sorted(tmp_path: Path) -> None:
     assert names == ["a.jpg", "b.PNG", "c/d.webp", "x.jpg/y.jpg"]
     assert found.skipped == 1
     assert {found.question(row) for row in range(len(found))} == {"What?"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("**/*.png", ["[a]/b/y.png", "[a]/x.png", "w.png"]),
+        ("[[]a]/**", ["[a]/b/y.png", "[a]/x.png"]),
+        ("**/b/**/*.png", ["[a]/b/y.png"]),
+        ("**/**/x.png", ["[a]/x.png"]),
+    ],
+)
+def test_a_pattern_follows_no_links_that_lead_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, names: list[str]
+) -> None:
+    for name in ("w.png", "[a]/x.png", "[a]/b/y.png", ".hidden/z.png", "[a]/.hidden.png"):
+        write(tmp_path / name, "x")
+    (tmp_path / "[a]" / "link").symlink_to(".")
+    monkeypatch.chdir(tmp_path)
+    found = read_inputs([pattern], "What?")
+    assert [found.picture(row) for row in range(len(found))] == names
+
+
+@pytest.fixture
+def deep_picture(tmp_path: Path) -> Iterator[Path]:
+    """A picture below more folders than `shutil.rmtree`, and so pytest, could remove."""
+    folder = tmp_path
+    for _ in range(1200):
+        folder /= "d"
+        folder.mkdir()
+    path = folder / "a.png"
+    path.touch()
+    yield path
+    path.unlink()
+    while folder != tmp_path:
+        folder.rmdir()
+        folder = folder.parent
+
+
+def test_folders_may_be_deeper_than_python_calls(tmp_path: Path, deep_picture: Path) -> None:
+    assert read_inputs([str(tmp_path)], "What?").picture(0) == str(deep_picture)
 
 
 def test_several_inputs_are_counted_on(tmp_path: Path) -> None:
