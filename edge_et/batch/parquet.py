@@ -8,8 +8,10 @@ read one after the other. What questions and answers mean is not known here.
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
+from weakref import finalize
 
 from edge_et.batch.tables import IMAGE, QUESTION, ListTable, Table, check_names
 from edge_et.errors import BatchInputError, MissingExtraError
@@ -152,14 +154,17 @@ def read_parquet(path: Path) -> ParquetTable:
         OSError: it cannot be read.
     """
     pa = import_pyarrow()
-    try:
-        # Without the buffers, a row group of pictures would be in memory as a whole.
-        file = pa.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
-        table = ParquetTable(path, file)
-    except pa.ArrowException as err:
-        raise BatchInputError(str(path), f"it is not Parquet: {_line(err)}") from err
-    if not len(table):
-        raise BatchInputError(str(path), "it has no rows")
+    with ExitStack() as opened:
+        handle = opened.enter_context(path.open("rb"))  # pyarrow takes no path that is no text
+        try:
+            # Without the buffers, a row group of pictures would be in memory as a whole.
+            file = pa.parquet.ParquetFile(handle, pre_buffer=False, buffer_size=2**20)
+            table = ParquetTable(path, file)
+        except pa.ArrowException as err:
+            raise BatchInputError(str(path), f"it is not Parquet: {_line(err)}") from err
+        if not len(table):
+            raise BatchInputError(str(path), "it has no rows")
+        finalize(table, opened.pop_all().close)
     return table
 
 
@@ -277,7 +282,11 @@ def write_parquet(
     """
     pa = import_pyarrow()
     first = 0
-    with atomic_write(path) as draft, pa.parquet.ParquetWriter(draft, schema) as writer:
+    with (
+        atomic_write(path) as draft,
+        draft.open("wb") as file,  # pyarrow takes no path that is no text
+        pa.parquet.ParquetWriter(file, schema) as writer,
+    ):
         for table in tables:
             for start in range(0, len(table), _ROWS_AT_ONCE):
                 count = min(_ROWS_AT_ONCE, len(table) - start)

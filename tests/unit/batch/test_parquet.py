@@ -121,6 +121,17 @@ def test_an_error_may_name_a_path_that_is_no_text(tmp_path: Path) -> None:
     assert r"\udcff.png" in error["message"]
 
 
+def test_folders_may_have_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    path = table(tmp_path, "paths").rename(folder / "in.parquet")
+    inputs = read_inputs([str(path)], "What?")
+    assert written(tmp_path / "o.parquet", inputs).num_rows == 3
+    schema = plan_schema(inputs.tables, "bool")
+    write_parquet(folder / "o.parquet", schema, inputs.tables, inputs.asked, answer)
+    assert (folder / "o.parquet").read_bytes() == (tmp_path / "o.parquet").read_bytes()
+
+
 def test_rows_are_plain_for_json(tmp_path: Path) -> None:
     inputs = read_inputs([str(table(tmp_path, "bytes", **COLUMNS))], "What?")
     check_plain(inputs.tables)
