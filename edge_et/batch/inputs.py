@@ -8,8 +8,9 @@ import glob
 import hashlib
 import json
 import os
+import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ _READERS: Final[Mapping[str, Callable[[Path], Table]]] = {
 _PICTURES: Final = frozenset(
     ".bmp .gif .heic .heif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
+
+_DEEP: Final = re.compile(r"(?:^|(?P<root>^/)|/)(?:\*\*(?:/|$))+")
+"""Where a pattern goes into all folders."""
 
 
 class Inputs:
@@ -147,11 +151,11 @@ def _files(name: str) -> Iterator[tuple[str, bool]]:
     """Yield files, and whether a path or a pattern names them; of folders what is in them."""
     try:
         if os.path.isdir(name):
-            yield from ((path, False) for path in _walk(name))
+            yield from ((path, False) for path in sorted(_files_below(name)))
         elif os.path.lexists(name):
             yield name, True
         else:
-            found = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+            found = sorted(set(_matches(name))) if glob.has_magic(name) else []
             if not found:
                 raise BatchInputError(name, "there is no such file or folder")
             yield from ((path, True) for path in found if not os.path.isdir(path))
@@ -159,17 +163,47 @@ def _files(name: str) -> Iterator[tuple[str, bool]]:
         raise BatchInputError(repr(name), f"this is no path: {err}") from err
 
 
-def _walk(folder: str) -> Iterable[str]:
-    """Yield the files in a folder, sorted; neither hidden ones nor what linked folders hold."""
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(parent, name) for name in files if not name.startswith(".")]
-    return sorted(found)
+def _matches(pattern: str) -> Iterator[str]:
+    """Yield what a pattern names; unlike `glob`, ``**`` follows no links and is never endless."""
+    deep = _DEEP.search(pattern)
+    if deep is None:
+        yield from glob.iglob(pattern)
+        return
+    before = pattern[: deep.start()] + (deep["root"] or "")
+    behind = pattern[deep.end() :] or "*"
+    for base in _matches(before) if glob.has_magic(before) else (before,):
+        if os.path.isdir(base or "."):
+            for folder, _ in _walk(base):
+                yield from _matches(os.path.join(glob.escape(folder), behind))
 
 
-def _refuse(err: OSError) -> None:
-    raise BatchInputError(os.fsdecode(err.filename), f"it cannot be read: {err.strerror}") from err
+def _files_below(folder: str) -> Iterator[str]:
+    for _, files in _walk(folder):
+        yield from files
+
+
+def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and those in it, each with its files; neither hidden nor linked ones.
+
+    Not by `os.walk`, which fails by Python's limit where folders are a thousand levels deep.
+    """
+    left = [folder]
+    while left:
+        parent = left.pop()
+        files = []
+        try:
+            with os.scandir(parent or ".") as entries:
+                for entry in entries:
+                    path = os.path.join(parent, entry.name)
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(path)
+                    elif not (entry.is_symlink() and os.path.isdir(path)):
+                        files.append(path)
+        except OSError as err:
+            raise BatchInputError(parent, f"it cannot be read: {err.strerror}") from err
+        yield parent, files
 
 
 def _read(path: str, suffix: str) -> Table:

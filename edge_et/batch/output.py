@@ -8,13 +8,14 @@ What a row says is not known here, but for its number, its picture and whether i
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
 
 from edge_et.errors import BatchOutputError
+from edge_et.foreign_errors import raised_by
 from edge_et.store import FileLock, atomic_write
 
 FORMAT: Final = "edge-et-batch"
@@ -61,6 +62,9 @@ class Output:
             raise BatchOutputError(str(out), "it is a folder: name a file")
         out.parent.mkdir(parents=True, exist_ok=True)
         self._run_path = out.with_name(f"{out.name}.run.json")
+        for path in (out, lines, self._run_path):
+            if path.exists() and not path.is_file():  # of a pipe, opening might never end
+                raise BatchOutputError(str(path), "it is no regular file: name another output")
         is_known = self._run_path.exists()
         self._run_path.touch()
         self._lock = FileLock(self._run_path, os.O_RDWR)
@@ -81,26 +85,28 @@ class Output:
             row: plain values, ``row``, ``picture_sha256`` and ``error`` among them.
 
         Raises:
-            OSError: the operating system refuses; the line is cut off when the run goes on.
+            BatchOutputError: the operating system refuses, for a full disk for instance; the line
+                is cut off when the run goes on.
         """
         assert self._handle is not None
         line = json.dumps(row, allow_nan=False).encode() + b"\n"
         place = os.lseek(self._handle, 0, os.SEEK_END)
         left = memoryview(line)
-        while left:
-            left = left[os.write(self._handle, left) :]
+        with writing(self._lines):
+            while left:
+                left = left[os.write(self._handle, left) :]
         self._note(row["row"], row["picture_sha256"], row["error"] is not None, place)
 
     def forget_failed(self) -> None:
         """Take the rows with errors out, so that they are asked again.
 
         Raises:
-            OSError: the operating system refuses.
+            BatchOutputError: the operating system refuses.
         """
         if not self.failed:
             return
         assert self._handle is not None
-        with atomic_write(self._lines) as draft, draft.open("wb") as file:
+        with writing(self._lines), atomic_write(self._lines) as draft, draft.open("wb") as file:
             for line in self._read():
                 if _read_line(line).error is None:
                     file.write(line)
@@ -146,7 +152,7 @@ class Output:
         if is_there and before is not None:
             if different := list(_differences(before, run)):
                 reason = f"it was begun with another request ({'; '.join(different)}): ask the "
-                reason += "same to go on, remove it to begin anew, or name another file"
+                reason += f"same to go on, remove {self._files()} to begin anew, or name another"
                 raise BatchOutputError(str(self._out), reason)
             if not self._lines.exists():
                 reason = f"{self._lines} is missing, which it was made of: put it back, or remove "
@@ -154,8 +160,12 @@ class Output:
             self._cut_torn_line()
             self._note_all()
             return
+        if is_known and not self._is_note(before):
+            reason = "it is there, and is no note of a run: move it away, or name another output"
+            raise BatchOutputError(str(self._run_path), reason)
         # The file keeps its inode, which is locked.
-        self._run_path.write_text(json.dumps(run, indent=2) + "\n")
+        with writing(self._run_path):
+            self._run_path.write_text(json.dumps(run, indent=2) + "\n")
 
     def _read_run(self) -> dict[str, Any] | None:
         with suppress(ValueError, RecursionError):
@@ -163,6 +173,15 @@ class Output:
             if isinstance(found, dict):
                 return found
         return None
+
+    def _is_note(self, found: dict[str, Any] | None) -> bool:
+        if found is not None:
+            return found.get("format") == FORMAT
+        return self._run_path.read_bytes().strip(b"\0")[:1] in (b"", b"{")  # torn
+
+    def _files(self) -> str:
+        paths = dict.fromkeys((self._out, self._lines))
+        return " and ".join(str(path) for path in paths if path.exists())
 
     def _cut_torn_line(self) -> None:
         with self._lines.open("r+b") as file:
@@ -204,6 +223,26 @@ class Output:
     def _foreign(self, line: int, reason: str) -> BatchOutputError:
         told = f"line {line}: {reason}: something else wrote to it; remove it to begin anew"
         return BatchOutputError(str(self._lines), told)
+
+
+@contextmanager
+def writing(path: Path, *packages: str) -> Iterator[None]:
+    """Say of what the operating system refuses which file it is, and how to go on.
+
+    Args:
+        path: is written to while the block runs.
+        packages: that do so, beside Python's own.
+
+    Raises:
+        BatchOutputError: the operating system refuses.
+    """
+    try:
+        yield
+    except OSError as err:
+        if not raised_by(err, *packages):
+            raise
+        reason = f"it cannot be written: {err.strerror or err}; mend that, and ask the same again"
+        raise BatchOutputError(str(path), reason) from err
 
 
 def _read_line(line: bytes) -> _Line:

@@ -8,8 +8,10 @@ read one after the other. What questions and answers mean is not known here.
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
+from weakref import finalize
 
 from edge_et.batch.tables import IMAGE, QUESTION, ListTable, Table, check_names
 from edge_et.errors import BatchInputError, MissingExtraError
@@ -101,11 +103,12 @@ class ParquetTable:
             return self._file.read().replace_schema_metadata()
         others = [name for name in self.names if name != IMAGE]
         # A file without other columns has no rows to read.
-        table = self._file.read(columns=others).replace_schema_metadata()
+        # pyarrow takes a name with a dot for a field of a struct, too: hence `select`.
+        table = self._file.read(columns=others).select(others).replace_schema_metadata()
         count = self._file.metadata.num_rows
         paths = pa.nulls(count, pa.string())
         if pa.types.is_struct(kind) and "path" in [field.name for field in kind]:
-            read = self._file.read(columns=[f"{IMAGE}.path"]).column(0).combine_chunks()
+            read = self._file.read(columns=[f"{IMAGE}.path"]).column(IMAGE).combine_chunks()
             paths = read.field("path").cast(pa.string())
         elif not (_is_bytes(pa, kind) or pa.types.is_struct(kind)):
             reason = f"the column {IMAGE!r} is {kind}: paths or bytes are expected"
@@ -119,7 +122,7 @@ class ParquetTable:
         try:
             batches = self._file.iter_batches(batch_size=_PICTURES_AT_ONCE, columns=[IMAGE])
             for batch in batches:
-                for value in batch.column(0):
+                for value in batch.column(IMAGE):
                     yield self._picture(value.as_py())
         except (self._pa.ArrowException, OSError) as err:
             raise BatchInputError(self.path, f"it is damaged: {_line(err)}") from err
@@ -151,14 +154,17 @@ def read_parquet(path: Path) -> ParquetTable:
         OSError: it cannot be read.
     """
     pa = import_pyarrow()
-    try:
-        # Without the buffers, a row group of pictures would be in memory as a whole.
-        file = pa.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
-        table = ParquetTable(path, file)
-    except pa.ArrowException as err:
-        raise BatchInputError(str(path), f"it is not Parquet: {_line(err)}") from err
-    if not len(table):
-        raise BatchInputError(str(path), "it has no rows")
+    with ExitStack() as opened:
+        handle = opened.enter_context(path.open("rb"))  # pyarrow takes no path that is no text
+        try:
+            # Without the buffers, a row group of pictures would be in memory as a whole.
+            file = pa.parquet.ParquetFile(handle, pre_buffer=False, buffer_size=2**20)
+            table = ParquetTable(path, file)
+        except pa.ArrowException as err:
+            raise BatchInputError(str(path), f"it is not Parquet: {_line(err)}") from err
+        if not len(table):
+            raise BatchInputError(str(path), "it has no rows")
+        finalize(table, opened.pop_all().close)
     return table
 
 
@@ -246,6 +252,10 @@ def answer_cell(value: Any, field: Any) -> Any:
     """
     if value is None:
         return None
+    if field.name == "error":  # a path in its message may hold what is no text
+        return {
+            key: text.encode("utf-8", "backslashreplace").decode() for key, text in value.items()
+        }
     if field.name == "shares":
         return list(value.items())
     return _text(value) if field.name == "value" and str(field.type) == "string" else value
@@ -272,7 +282,11 @@ def write_parquet(
     """
     pa = import_pyarrow()
     first = 0
-    with atomic_write(path) as draft, pa.parquet.ParquetWriter(draft, schema) as writer:
+    with (
+        atomic_write(path) as draft,
+        draft.open("wb") as file,  # pyarrow takes no path that is no text
+        pa.parquet.ParquetWriter(file, schema) as writer,
+    ):
         for table in tables:
             for start in range(0, len(table), _ROWS_AT_ONCE):
                 count = min(_ROWS_AT_ONCE, len(table) - start)
@@ -303,7 +317,18 @@ def _type_of(pa: Any, table: ListTable, name: str) -> Any:
     except (pa.ArrowException, OverflowError, UnicodeError) as err:
         reason = f"the column {name!r} has no one type that Parquet knows: {_line(err)}"
         raise BatchInputError(table.path, f"{reason}; let --out be a .jsonl file") from err
+    if _has_empty_struct(pa, kind):
+        reason = f"the column {name!r} has objects without keys, which Parquet cannot hold"
+        raise BatchInputError(table.path, f"{reason}; let --out be a .jsonl file")
     return pa.string() if pa.types.is_null(kind) else kind
+
+
+def _has_empty_struct(pa: Any, kind: Any) -> bool:
+    if pa.types.is_list(kind):
+        return _has_empty_struct(pa, kind.value_type)
+    if not pa.types.is_struct(kind):
+        return False
+    return kind.num_fields == 0 or any(_has_empty_struct(pa, field.type) for field in kind)
 
 
 def _columns_of(pa: Any, table: Table, start: int, count: int, schema: Any) -> dict[str, Any]:

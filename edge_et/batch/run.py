@@ -16,7 +16,7 @@ import msgspec
 
 from edge_et.batch.answering import failed
 from edge_et.batch.inputs import Inputs, read_inputs
-from edge_et.batch.output import Output
+from edge_et.batch.output import Output, writing
 from edge_et.batch.parquet import check_plain, plan_schema, write_parquet
 from edge_et.batch.pictures import Groups, group
 from edge_et.batch.worker import Opening, Task
@@ -130,7 +130,7 @@ def answer_all(
 
     Raises:
         BatchInputError: the inputs are no pictures and questions.
-        BatchOutputError: the output is another run's, or something else's.
+        BatchOutputError: the output is another run's, or something else's, or cannot be written.
         WorkerEndedError: workers die while they load the bundle.
         MissingExtraError: Parquet, and pyarrow is not installed.
         EdgeETError: as for `edge_et.load`; an `OptionError` for what no row could be asked.
@@ -143,6 +143,8 @@ def answer_all(
     is_parquet = path.suffix.lower() == _PARQUET
     if not is_parquet and path.suffix.lower() not in _LINES:
         raise OptionError("out", out, f"a file with one of {', '.join((*_LINES, _PARQUET))}")
+    if path.is_symlink():  # so that a run by either name goes on with the other's
+        path = Path(os.path.realpath(path))
     bundle = load_bundle(find_bundle(model))
     Request.of(question or _QUESTION, asked, bundle.manifest)
     given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
@@ -163,7 +165,8 @@ def answer_all(
         run.tell_unreadable()
         run.answer(_opening(bundle, asked, opened, workers), workers)
         if is_parquet and (len(output.done) > before or not path.exists()):
-            write_parquet(path, schema, found.tables, found.asked, output.row)
+            with writing(path, "pyarrow"):
+                write_parquet(path, schema, found.tables, found.asked, output.row)
         return BatchSummary(
             rows=len(found),
             found=before,

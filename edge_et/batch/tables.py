@@ -8,7 +8,9 @@ the names of two columns alone, `IMAGE` and `QUESTION`.
 import csv
 import io
 import json
+import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,6 +21,7 @@ IMAGE: Final = "image"
 QUESTION: Final = "question"
 
 _BOM: Final = b"\xef\xbb\xbf"
+_OTHER_MARKS: Final = ";\t|"  # between columns, where programs put no commas
 _MAX_LEVELS: Final = 100  # of objects and arrays in a row; writing it must not meet Python's limit
 
 
@@ -102,7 +105,10 @@ def read_csv(path: Path) -> ListTable:
             else:
                 rows.append(dict(zip(names, fields, strict=True)))
     except csv.Error as err:
-        raise BatchInputError(str(path), f"it is not CSV: {err}", reader.line_num) from err
+        reason = f"it is not CSV: {err}; is a quote not closed?"
+        if "limit" in str(err):
+            reason += " Write longer texts as JSON Lines"
+        raise BatchInputError(str(path), reason, reader.line_num) from err
     return _table(path, rows)
 
 
@@ -131,12 +137,15 @@ def check_names(path: str, names: Sequence[str]) -> None:
     Raises:
         BatchInputError: a name is there twice, or `IMAGE` is not.
     """
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise BatchInputError(path, f"two columns have the name {name!r}: rename one")
     if IMAGE not in names:
         found = ", ".join(map(repr, names)) or "none"
-        raise BatchInputError(path, f"it has no column {IMAGE!r}, but {found}: name the pictures'")
+        advice = "name the pictures'"
+        if any(IMAGE in name.split(mark) for name in names for mark in _OTHER_MARKS):
+            advice = "separate columns by commas"
+        raise BatchInputError(path, f"it has no column {IMAGE!r}, but {found}: {advice}")
 
 
 def _table(path: Path, rows: list[dict[str, Any]]) -> ListTable:
@@ -152,9 +161,12 @@ def _objects(path: Path, lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_once, parse_constant=_no_constant)
+            row = json.loads(
+                line, object_pairs_hook=_once, parse_float=_finite, parse_constant=_no_constant
+            )
         except (ValueError, RecursionError) as err:  # of UTF-8 and of huge numbers too
-            raise BatchInputError(str(path), f"it is not JSON: {err}", number) from err
+            advice = "; save it as UTF-8" if isinstance(err, UnicodeDecodeError) else ""
+            raise BatchInputError(str(path), f"it is not JSON: {err}{advice}", number) from err
         if not isinstance(row, dict):
             reason = f"a JSON object is expected, and there is {type(row).__name__}"
             raise BatchInputError(str(path), reason, number)
@@ -179,6 +191,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key is there twice")
     return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is out of the range of numbers")
+    return value
 
 
 def _no_constant(name: str) -> None:

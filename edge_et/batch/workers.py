@@ -75,9 +75,9 @@ class _Worker:
 
     def end(self, *, kill: bool) -> int:
         """End the process, and return its status."""
-        self.connection.close()
         if kill:
             self.process.kill()
+        self.connection.close()
         try:
             status = self.process.wait(_END_S)
         except subprocess.TimeoutExpired:
@@ -111,7 +111,8 @@ class _Workers:
             is_done = True
         finally:
             for worker in self._workers.values():
-                worker.end(kill=not is_done)
+                # One that loads is not waited for, and would find nobody to tell that it is ready.
+                worker.end(kill=not (is_done and worker.is_ready))
 
     def _has_work(self) -> bool:
         return bool(self._given_back) or self._next is not None

@@ -21,7 +21,7 @@ class BatchInputError(BatchError):
 
 
 class BatchOutputError(BatchError):
-    """The output is another run's, or cannot be gone on with."""
+    """The output is another run's, cannot be gone on with, or cannot be written."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 from edge_et.options import AnswerKind
-from edge_et.serve.bodies import bad_request, list_of, text_of
+from edge_et.serve.bodies import bad_request, list_of, object_of, text_of
 from edge_et.serve.chat_request import ChatRequest, Turn
 from edge_et.serve.pictures import from_base64
 from edge_et.serve.settings import ServeSettings
@@ -46,7 +46,7 @@ def read_question(body: Mapping[str, Any], settings: ServeSettings) -> ChatReque
     return ChatRequest(
         model=text_of(body, "model"),
         turns=(turn,),
-        schema=body.get("schema"),
+        schema=object_of(body, "schema") if body.get("schema") is not None else None,
         choices=_choices_of(body),
         kind=_kind_of(body),
         extraction=text_of(body, "extraction") if has_extraction else None,

@@ -231,6 +231,15 @@ def test_parquet_appears_whole_behind_the_last_row(asked: dict[str, Any], tmp_pa
     assert out.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_a_link_is_the_same_output(asked: dict[str, Any], tmp_path: Path, name: str) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / name).symlink_to(f"real/{name}")
+    assert answer_all(**asked, options=SHORT, out=tmp_path / name).answered == 6
+    assert (tmp_path / name).is_symlink()
+    assert answer_all(**asked, options=SHORT, out=tmp_path / "real" / name).found == 6
+
+
 def test_the_exit_status_tells_errors(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     out = tmp_path / "out.jsonl"

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,46 @@ def test_a_folder_gives_its_pictures_sorted(tmp_path: Path) -> None:
     assert names == ["a.jpg", "b.PNG", "c/d.webp", "x.jpg/y.jpg"]
     assert found.skipped == 1
     assert {found.question(row) for row in range(len(found))} == {"What?"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("**/*.png", ["[a]/b/y.png", "[a]/x.png", "w.png"]),
+        ("[[]a]/**", ["[a]/b/y.png", "[a]/x.png"]),
+        ("**/b/**/*.png", ["[a]/b/y.png"]),
+        ("**/**/x.png", ["[a]/x.png"]),
+    ],
+)
+def test_a_pattern_follows_no_links_that_lead_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, names: list[str]
+) -> None:
+    for name in ("w.png", "[a]/x.png", "[a]/b/y.png", ".hidden/z.png", "[a]/.hidden.png"):
+        write(tmp_path / name, "x")
+    (tmp_path / "[a]" / "link").symlink_to(".")
+    monkeypatch.chdir(tmp_path)
+    found = read_inputs([pattern], "What?")
+    assert [found.picture(row) for row in range(len(found))] == names
+
+
+@pytest.fixture
+def deep_picture(tmp_path: Path) -> Iterator[Path]:
+    """A picture below more folders than `shutil.rmtree`, and so pytest, could remove."""
+    folder = tmp_path
+    for _ in range(1200):
+        folder /= "d"
+        folder.mkdir()
+    path = folder / "a.png"
+    path.touch()
+    yield path
+    path.unlink()
+    while folder != tmp_path:
+        folder.rmdir()
+        folder = folder.parent
+
+
+def test_folders_may_be_deeper_than_python_calls(tmp_path: Path, deep_picture: Path) -> None:
+    assert read_inputs([str(tmp_path)], "What?").picture(0) == str(deep_picture)
 
 
 def test_several_inputs_are_counted_on(tmp_path: Path) -> None:
@@ -69,11 +110,13 @@ def test_json_lines_keep_their_types(tmp_path: Path) -> None:
         ("t.csv", "", "no rows"),
         ("t.csv", "image\n", "no rows"),
         ("t.csv", "picture,question\na,b\n", "no column 'image', but 'picture', 'question'"),
+        ("t.csv", "image;question\na;b\n", "separate columns by commas"),
+        ("t.csv", "image\tquestion\na\tb\n", "separate columns by commas"),
         ("t.csv", "image,id,id\na,b,c\n", "two columns have the name 'id'"),
         ("t.csv", "image,id\na,b\nc\n", "line 3: 1 fields, where the first line names 2"),
-        ("t.csv", 'image\n"a\n', "not CSV"),
+        ("t.csv", 'image\n"a\n', "is a quote not closed?"),
         ("t.csv", b"image\n\xff\n", "not UTF-8"),
-        ("t.csv", f"image\n{'a' * 200_000}\n", "not CSV"),
+        ("t.csv", f"image\n{'a' * 200_000}\n", "longer texts as JSON Lines"),
         ("t.csv", "image,text\na,b\n", "'text' of its own: rename"),
         ("t.csv", "image,row\na,b\n", "'row' of its own: rename"),
         ("t.jsonl", '{"image": "a"}\n{"image": \n', "line 2: it is not JSON"),
@@ -81,10 +124,11 @@ def test_json_lines_keep_their_types(tmp_path: Path) -> None:
         ("t.jsonl", '{"image": "a"}\n\n{"id": 1}\n', "line 3: there is no key 'image'"),
         ("t.jsonl", '{"image": "a", "id": 1, "id": 2}', "line 1: it is not JSON: a key is there"),
         ("t.jsonl", '{"image": "a", "id": NaN}', "NaN is no number"),
+        ("t.jsonl", '{"image": "a", "id": [-1e999]}', "-1e999 is out of the range of numbers"),
         ("t.jsonl", '{"image": "a", "id": ' + "9" * 5000 + "}", "line 1: it is not JSON"),
         ("t.jsonl", '{"image": "a", "id": ' + "[" * 200_000, "line 1: it is not JSON"),
         ("t.jsonl", '{"image": "a", "id": ' + "[" * 200 + "]" * 200 + "}", "100 levels"),
-        ("t.jsonl", b'{"image": "\xff"}', "line 1: it is not JSON"),
+        ("t.jsonl", b'{"image": "\xff"}', "save it as UTF-8"),
         ("t.parquet", "PAR1, or so it says", "not Parquet"),
         ("t.parquet", "", "not Parquet"),
         ("t.tsv", "image\na\n", "neither a folder, nor a file with one of"),

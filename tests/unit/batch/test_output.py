@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +133,52 @@ def test_one_run_at_a_time(begun: Path) -> None:
         assert len(output.done) == 2
 
 
-def test_what_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(handle: int, data: memoryview) -> int:
-        raise OSError(28, "No space left on device")
+@pytest.fixture
+def files_of_100_bytes() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
+
+def test_what_cannot_be_written_is_told(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with opened(tmp_path) as output:
         output.append(line(0))
-        monkeypatch.setattr(os, "write", full)
-        with pytest.raises(OSError, match="No space"):
+        request.getfixturevalue("files_of_100_bytes")
+        with pytest.raises(BatchOutputError, match=r"out\.jsonl: .*too large.* ask the same again"):
             output.append(line(1))
         assert list(output.done) == [0]
+
+
+@pytest.mark.usefixtures("files_of_100_bytes")
+def test_a_note_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BatchOutputError, match=r"run\.json: it cannot be written"):
+        opened(tmp_path, {"question": "x" * 200})
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.run.json"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(BatchOutputError, match="no regular file"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("theirs", ['{"a": 1}\n', "mine\n", "[1]"])
+def test_a_note_of_others_is_left_alone(tmp_path: Path, theirs: str) -> None:
+    (tmp_path / "out.jsonl.run.json").write_text(theirs)
+    with pytest.raises(BatchOutputError, match=r"run\.json: .*no note of a run: move it away"):
+        opened(tmp_path)
+    assert (tmp_path / "out.jsonl.run.json").read_text() == theirs
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_it_is_told_what_to_remove(tmp_path: Path) -> None:
+    out, lines = tmp_path / "out.parquet", tmp_path / "out.parquet.rows.jsonl"
+    with Output(out, lines, RUN, 5) as output:
+        output.append(line(0))
+    with pytest.raises(BatchOutputError) as refused:
+        Output(out, lines, {}, 5)
+    assert f"remove {lines} to begin anew" in str(refused.value)
 
 
 def test_lines_beside_a_finished_file_are_missed(tmp_path: Path) -> None:

@@ -97,6 +97,41 @@ def test_pictures_are_bytes_or_beside_the_table(tmp_path: Path) -> None:
     assert found["structs"] == [b"one", b, b"one", b"one", b"one", b]
 
 
+def test_a_dot_in_a_name_is_no_field_of_a_struct(tmp_path: Path) -> None:
+    columns = {"image.path": ["no"], "a.b": [1], "a": pa.array([{"b": 2}]), "image": ["a.png"]}
+    for image in (columns["image"], [b"one"], [{"bytes": None, "path": "a.png"}]):
+        path = tmp_path / "in.parquet"
+        pq.write_table(pa.table({**columns, "image": pa.array(image)}), path)
+        inputs = read_inputs([str(path)], "What?")
+        assert inputs.picture(0) in (b"one", str(tmp_path / "a.png"))
+        out = written(tmp_path / "o.parquet", inputs).to_pylist()[0]
+        assert (out["image.path"], out["a.b"], out["a"]) == ("no", 1, {"b": 2})
+
+
+def test_an_error_may_name_a_path_that_is_no_text(tmp_path: Path) -> None:
+    inputs = read_inputs([str(table(tmp_path, "paths"))], "What?")
+    schema = plan_schema(inputs.tables, "string")
+
+    def gone(row: int) -> dict[str, Any]:
+        return {"row": row, **failed(ImageFileError("\udcff.png", "gone"), None)}
+
+    write_parquet(tmp_path / "o.parquet", schema, inputs.tables, inputs.asked, gone)
+    error = pq.read_table(tmp_path / "o.parquet").column("error")[0].as_py()
+    assert error["type"] == "ImageFileError"
+    assert r"\udcff.png" in error["message"]
+
+
+def test_folders_may_have_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    path = table(tmp_path, "paths").rename(folder / "in.parquet")
+    inputs = read_inputs([str(path)], "What?")
+    assert written(tmp_path / "o.parquet", inputs).num_rows == 3
+    schema = plan_schema(inputs.tables, "bool")
+    write_parquet(folder / "o.parquet", schema, inputs.tables, inputs.asked, answer)
+    assert (folder / "o.parquet").read_bytes() == (tmp_path / "o.parquet").read_bytes()
+
+
 def test_rows_are_plain_for_json(tmp_path: Path) -> None:
     inputs = read_inputs([str(table(tmp_path, "bytes", **COLUMNS))], "What?")
     check_plain(inputs.tables)
@@ -136,7 +171,10 @@ def test_a_table_of_text_gets_types_from_its_values(tmp_path: Path) -> None:
     assert out.column("image").to_pylist() == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("values", ['1}\n{"image": "b", "x": "1"', str(2**70), '"\\ud800"'])
+@pytest.mark.parametrize(
+    "values",
+    ['1}\n{"image": "b", "x": "1"', str(2**70), '"\\ud800"', "{}", '{"y": [{"z": {}}]}'],
+)
 def test_what_has_no_type_is_refused_before_the_run(tmp_path: Path, values: str) -> None:
     (tmp_path / "t.jsonl").write_text(f'{{"image": "a", "x": {values}}}')
     inputs = read_inputs([str(tmp_path / "t.jsonl")], "What?")

@@ -29,6 +29,15 @@ if opening.load_options.get("fails"):
     sys.exit()
 if opening.load_options.get("dies"):
     die()
+if opening.load_options.get("loads"):
+    try:
+        (opening.folder / "first").touch(exist_ok=False)
+    except FileExistsError:
+        try:
+            connection.recv()
+        except EOFError:
+            (opening.folder / "ended by itself").touch()
+        sys.exit()
 connection.send("ready")
 try:
     while True:
@@ -114,6 +123,13 @@ def test_an_end_in_between_ends_the_workers(tmp_path: Path) -> None:
     done.close()
     with pytest.raises(ProcessLookupError):
         os.kill(first["pid"], 0)
+
+
+def test_the_end_waits_for_no_worker_that_still_loads(tmp_path: Path) -> None:
+    loads = opening(tmp_path, loads="all but the first")
+    done = list(answers(tasks(("a",), ("b",), ("c",)), loads, 3, lambda: None))
+    assert sorted(number for number, _ in done) == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
 
 
 def test_nothing_to_do_starts_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

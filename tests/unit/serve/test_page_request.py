@@ -57,6 +57,7 @@ def test_forms_of_the_answer() -> None:
         ({"choices": ["cat", 7]}, "choices is no list of texts"),
         ({"kind": "colour"}, "kind is none of yes/no, number"),
         ({"kind": 7}, "kind is no text"),
+        ({"schema": ["object"]}, "schema is no object"),
         ({"model": 7}, "model is no text"),
         ({"pictuers": []}, "'pictuers' is none of the fields"),
     ],
