@@ -368,10 +368,12 @@ def test_it_is_told_how_sure_an_answer_is(user: User) -> None:
     sure = Confidence(answer=0.8123, answering=0.9, seeing=0.95, thinking=0.954)
     user.ask("What is this?", [answer(confidence=sure)])
     assert user.pipe.asked[-1].options["confidence"] == "written"
-    note = user.see("notes").get_by_role("listitem")
-    expect(note).to_contain_text("How sure: 0.81 of 1 (seeing 0.95, thinking 0.95)")
+    told = user.see("sure")
+    expect(told).to_contain_text("How sure: 0.81 of 1 (seeing 0.95, thinking 0.95)")
     user.ask("What is this?", [answer(confidence=Confidence(answer=0.5, answering=0.5))])
-    expect(note).to_contain_text("How sure: 0.50 of 1. It can be")
+    expect(told).to_contain_text("How sure: 0.50 of 1. It can be")
+    user.ask("What is this?", [answer()])
+    expect(told).to_be_hidden()
 
 
 def test_what_models_and_files_say_is_text(user: User) -> None:

@@ -247,7 +247,7 @@ function begin(isAgain) {
   if (!isAgain) $("extraction").value = "";
   for (const id of ["reasoning", "answer"]) $(id).textContent = "";
   $("answer").classList.remove("code");
-  for (const id of ["shares", "notes"]) fill($(id), []);
+  for (const id of ["shares", "sure", "notes"]) fill($(id), []);
   $("time").hidden = true;
 }
 
@@ -347,17 +347,17 @@ function showAnswer(answer, seconds) {
   $("answer").classList.toggle("code", isJson);
   const shares = Object.entries(answer.shares).sort((a, b) => b[1] - a[1]);
   fill($("shares"), shares.map(([text, share]) => bar(share, `${text}: ${percent(share)}`)));
+  fill($("sure"), answer.confidence ? [surenessOf(answer.confidence)] : []);
   fill($("notes"), notesOf(answer).map((textContent) => element("li", { textContent })));
   fill($("times"), timesOf(answer.usage));
   $("time").hidden = false;
   $("total").textContent = `${duration(seconds)} in all, as this page saw it.`;
 }
 
-function notesOf({ finish_reasons: reasons, confidence }) {
-  const cuts = Object.entries(reasons)
+function notesOf({ finish_reasons: reasons }) {
+  return Object.entries(reasons)
     .filter(([, reason]) => reason !== "stop")
     .map(([name, reason]) => `The ${CUT_STAGES[name]} was cut: ${CUTS[reason]}.`);
-  return confidence ? [...cuts, surenessOf(confidence)] : cuts;
 }
 
 function surenessOf({ answer, seeing, thinking }) {
