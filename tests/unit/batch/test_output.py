@@ -4,6 +4,7 @@ import json
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,26 +134,29 @@ def test_one_run_at_a_time(begun: Path) -> None:
         assert len(output.done) == 2
 
 
-@pytest.fixture
+@contextmanager
 def files_of_100_bytes() -> Iterator[None]:
+    """Let no file get longer; no fixture, since pytest's own output may be a file, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_what_cannot_be_written_is_told(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+    refused = pytest.raises(BatchOutputError, match=r"out\.jsonl: .*too large.* ask the same again")
     with opened(tmp_path) as output:
         output.append(line(0))
-        request.getfixturevalue("files_of_100_bytes")
-        with pytest.raises(BatchOutputError, match=r"out\.jsonl: .*too large.* ask the same again"):
+        with refused, files_of_100_bytes():
             output.append(line(1))
         assert list(output.done) == [0]
 
 
-@pytest.mark.usefixtures("files_of_100_bytes")
 def test_a_note_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BatchOutputError, match=r"run\.json: it cannot be written"):
+    refused = pytest.raises(BatchOutputError, match=r"run\.json: it cannot be written")
+    with refused, files_of_100_bytes():
         opened(tmp_path, {"question": "x" * 200})
 
 
