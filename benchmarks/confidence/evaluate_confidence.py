@@ -5,18 +5,16 @@ In: a bundle, questions, a file of results. Out: a `ConfidenceDocument`.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from edge_et.benchmarks.confidence.asking import ask_model, open_results
 from edge_et.benchmarks.confidence.confidence_document import ConfidenceDocument
 from edge_et.benchmarks.confidence.counting import count
-from edge_et.benchmarks.quality.asking import Model, model_key
+from edge_et.benchmarks.quality.asking import model_of
 from edge_et.benchmarks.quality.questions import Question
 from edge_et.benchmarks.sensors import commit, describe_machine, versions
 from edge_et.bundle import Bundle
 from edge_et.export.steps import Progress, no_progress
-from edge_et.pipeline import load
 from edge_et.threads import choose_threads
 
 
@@ -47,9 +45,7 @@ def evaluate_confidence(
         EdgeETError: the bundle cannot be loaded, or fails.
     """
     threads = choose_threads(threads)
-    # Without what was tuned to this machine: results belong to the bundle, on any machine.
-    opener = partial(load, bundle.folder, threads=threads, use_profile=False)
-    model = Model(key=model_key(bundle), open=opener)
+    model = model_of(bundle, threads)
     with open_results(results) as answers:
         ask_model(model, questions, answers, progress)
         said = [answers.find(model.key, question) for question in questions]

@@ -19,7 +19,7 @@ from edge_et.bundle import MANIFEST_NAME, Bundle, file_ref
 from edge_et.errors import BenchError, ImageError, PromptTooLongError
 from edge_et.export.resume_log import ResumeLog
 from edge_et.export.steps import Progress, no_progress
-from edge_et.pipeline import ExtractThink
+from edge_et.pipeline import ExtractThink, load
 
 RETHINK = "rethink"
 """The mode that thinks over an extraction of another bundle."""
@@ -90,6 +90,18 @@ def model_key(bundle: Bundle) -> str:
     manifest = bundle.manifest
     sha256 = file_ref(bundle.folder / MANIFEST_NAME).sha256
     return f"{manifest.name} {manifest.version} {sha256[:8]}"
+
+
+def model_of(bundle: Bundle, threads: int) -> Model:
+    """Return a bundle as a model that is asked.
+
+    Args:
+        bundle: the bundle.
+        threads: as for `edge_et.load`.
+    """
+    # Without what was tuned to this machine: results belong to the bundle, on any machine.
+    opener = partial(load, bundle.folder, threads=threads, use_profile=False)
+    return Model(key=model_key(bundle), open=opener)
 
 
 def ask_model(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from edge_et.benchmarks.quality.asking import (
     RETHINK,
-    Model,
     ask_model,
     model_key,
+    model_of,
     open_answers,
     rethink,
 )
@@ -26,7 +26,6 @@ from edge_et.benchmarks.sensors import commit, describe_machine, versions
 from edge_et.bundle import Bundle
 from edge_et.errors import BenchError, OptionError
 from edge_et.export.steps import Progress, no_progress
-from edge_et.pipeline import load
 from edge_et.threads import choose_threads
 
 
@@ -92,7 +91,7 @@ def evaluate_modes(
     if "direct" in modes and bundle.manifest.direct is None:
         raise OptionError("mode", "direct", "another one: this bundle has no prompt for it")
     threads = choose_threads(threads)
-    model = _model(bundle, threads)
+    model = model_of(bundle, threads)
     with open_answers(results) as answers:
         asked = asked.without(ask_model(model, asked.questions, modes, answers, progress))
         outcome = compare_modes(asked.questions, model.key, modes, answers)
@@ -129,8 +128,8 @@ def evaluate_grid(
     _refuse_twice("perceivers", perceivers)
     _refuse_twice("reasoners", reasoners)
     threads = choose_threads(threads)
-    seeing = [_model(bundle, threads) for bundle in perceivers]
-    thinking = [_model(bundle, threads) for bundle in reasoners]
+    seeing = [model_of(bundle, threads) for bundle in perceivers]
+    thinking = [model_of(bundle, threads) for bundle in reasoners]
     keys = [model.key for model in seeing]
     with open_answers(results) as answers:
         for model in seeing:
@@ -151,12 +150,6 @@ def evaluate_grid(
             for key in keys
         ]
         return _document(asked, finds, threads, arguments, grid=outcome)
-
-
-def _model(bundle: Bundle, threads: int) -> Model:
-    # Without what was tuned to this machine: results belong to the bundle, on any machine.
-    opener = partial(load, bundle.folder, threads=threads, use_profile=False)
-    return Model(key=model_key(bundle), open=opener)
 
 
 def _refuse_twice(side: str, bundles: Sequence[Bundle]) -> None:
